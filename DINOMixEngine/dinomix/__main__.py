@@ -1,0 +1,3 @@
+from dinomix.cli import main
+
+main()

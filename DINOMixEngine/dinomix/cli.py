@@ -1,0 +1,84 @@
+"""The command line: each verb lives in its own file of ``dinomix.commands`` and is imported only when it is called."""
+
+import errno
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from dinomix import __version__
+from dinomix.errors import DinomixError
+
+VERBS = {
+    "demo": "Train, segment and evaluate on generated phantoms; ends with a report.",
+    "check": "Find, pair and check cases; write the cohort file.",
+    "train": "Train a model from labeled and unlabeled volumes, or resume a run.",
+    "segment": "Segment images, each on its own grid.",
+    "evaluate": "Compare segmentations with references.",
+    "benchmark": "Run a published protocol on your copy of its data.",
+    "report": "Write report.html for a run.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"dinomix.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dinomix")
+def group() -> None:
+    """Segment organs in 3D scans and adapt the model to your own, from few labels."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 done, 2 a mistake to mend, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        group.main(args=arguments, prog_name="dinomix", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _fail(arguments, error.format_message(), "See --help.")
+    except DinomixError as error:
+        code = _fail(arguments, error.problem, error.remedy)
+    except (KeyboardInterrupt, click.Abort):
+        print("Interrupted; what was finished is kept.", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        code = _fail(arguments, f"{error.strerror}{where}.", _REMEDIES[error.errno])
+    sys.exit(code)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some disk space or choose another output folder, then run the same command again.",
+    errno.EDQUOT: "Free some of your disk quota or choose another output folder, then run the same command again.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "Choose a folder that you may write to.",
+}
+
+
+def _fail(arguments: list[str], problem: str, remedy: str) -> int:
+    line = " ".join(f"{problem} {remedy}".split())
+    if "--json" in arguments:
+        fields: dict[str, Any] = {"kind": "error", "message": problem, "remedy": remedy}
+        print(json.dumps(fields), flush=True)
+    print(f"Error: {line}", file=sys.stderr)
+    return 2

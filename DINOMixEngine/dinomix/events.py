@@ -1,0 +1,108 @@
+"""The event stream: one JSON object a line, read alike by the progress bar, the plots and the report.
+
+Every event has ``time`` (seconds since the epoch) and ``kind``. The kinds and their fields:
+
+=============  =====================================================================================================
+progress       stage (str), step (int, done so far), total (int), eta (seconds, or None while unknown)
+loss           step, total, supervised, unsupervised, fkd, lambda_u, learning_rate, gradient_norm (floats; None where off)
+pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...]
+pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}
+validation     step, dice {class name: float or None}, mean (float), seconds
+stuck          step, classes [names whose validation Dice is exactly 0]
+checkpoint     step, path, best (bool)
+warning        message (a full sentence)
+error          message, remedy (full sentences)
+finished       path (the result), seconds
+=============  =====================================================================================================
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+Emit = Callable[..., None]
+"""``emit(kind, **fields)``: what every long-running function takes to announce what it does."""
+
+
+def silent(kind: str, **fields: Any) -> None:
+    """An ``Emit`` for callers who want no events."""
+
+
+class EventFile:
+    """Appends events to ``path``; each line is flushed, so a reader never waits for a buffer."""
+
+    def __init__(self, path: Path, also: Emit = silent) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.also = also
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time(), "kind": kind, **fields}) + "\n")
+        self.also(kind, **fields)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events of a file; a last line that is still being written is left out."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+class TerminalEvents:
+    """Shows events to a person: a progress bar with ETA on stderr, warnings and notices as lines."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        from tqdm import tqdm
+
+        if kind == "progress":
+            if self.bar is None or self.bar.desc != fields["stage"]:
+                self.close()
+                self.bar = tqdm(total=fields["total"], desc=fields["stage"], file=sys.stderr, leave=True, mininterval=0.5)
+                self.bar.desc = fields["stage"]
+            self.bar.update(fields["step"] - self.bar.n)
+        elif kind == "loss" and self.bar is not None:
+            self.bar.set_postfix(loss=f"{fields['total']:.3f}", refresh=False)
+        elif kind == "validation":
+            worst = ", ".join(f"{name} {dice:.2f}" for name, dice in fields["dice"].items() if dice is not None)
+            tqdm.write(f"step {fields['step']}: validation Dice {fields['mean']:.3f} ({worst})", file=sys.stderr)
+        elif kind == "stuck":
+            tqdm.write(f"step {fields['step']}: no voxel right yet of {', '.join(fields['classes'])}", file=sys.stderr)
+        elif kind == "warning":
+            tqdm.write(f"Note: {fields['message']}", file=sys.stderr)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class JsonEvents:
+    """Writes events to stdout as JSON lines, for other programs (``--json``)."""
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        print(json.dumps({"time": time.time(), "kind": kind, **fields}), flush=True)
+
+
+class Progress:
+    """Announces ``progress`` events of one stage with an ETA from the steps done in this process."""
+
+    def __init__(self, emit: Emit, stage: str, total: int, start: int = 0) -> None:
+        self.emit, self.stage, self.total, self.start = emit, stage, total, start
+        self.began = time.monotonic()
+        emit("progress", stage=stage, step=start, total=total, eta=None)
+
+    def __call__(self, step: int) -> None:
+        done = step - self.start
+        eta = (time.monotonic() - self.began) / done * (self.total - step) if done > 0 else None
+        self.emit("progress", stage=self.stage, step=step, total=self.total, eta=eta)
