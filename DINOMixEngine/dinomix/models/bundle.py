@@ -1,0 +1,168 @@
+"""The two files that make a model folder a MONAI bundle, so that it runs wherever MONAI does, without this package."""
+
+from typing import Any
+
+import monai
+import numpy
+import torch
+
+from dinomix import __version__
+from dinomix.labels import LabelSet
+from dinomix.models.network import network_arguments
+from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+from dinomix.planning.preprocessing import SPACING_STEPS
+
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+
+
+def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
+    """``configs/inference.json``: the steps of ``dinomix segment`` in MONAI's configuration language.
+
+    Its inputs are ``dataset_dir`` (all NIfTI files in it) or ``image`` (one file); each gives
+    ``output_dir``/NAME_seg.nii.gz with structure ids on the image's own grid.
+    """
+    network = {"_target_": plan.network["_target_"]} | network_arguments(plan.network, labels.channels)
+    return {
+        "imports": [
+            "$import glob", "$import os", "$import numpy", "$import torch", "$import monai",
+            "$import safetensors.torch",
+        ],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/data'",
+        "image": "",
+        "images": "$[@image] if @image else sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii*')))",
+        "output_dir": "$@bundle_root + '/eval'",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "network_def": network,
+        "network": "$@network_def.to(@device)",
+        "weights": "$safetensors.torch.load_file(os.path.join(@bundle_root, 'models', 'model.safetensors'))",
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(plan)},
+        "dataset": {
+            "_target_": "Dataset", "data": "$[{'image': path} for path in @images]", "transform": "@preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "inferer": {
+            "_target_": "SlidingWindowInferer", "roi_size": list(plan.patch), "sw_batch_size": 1,
+            "overlap": list(plan.overlap), "mode": plan.blend, "sw_device": "@device", "device": "$torch.device('cpu')",
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(labels)},
+        "evaluator": {
+            "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
+            "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
+        },
+        "initialize": ["$@network_def.load_state_dict(@weights)"],
+        "run": ["$@evaluator.run()"],
+    }  # fmt: skip
+
+
+def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
+    image = {"keys": "image"}
+    steps: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", **image, "image_only": True, "ensure_channel_first": True},
+    ]
+    if isinstance(plan.grid, SpacingGrid):
+        steps += [
+            {"_target_": "Orientationd", **image, "axcodes": "RAS", "labels": [["L", "R"], ["P", "A"], ["I", "S"]]},
+            # Position and rotation are dropped, so that resampling sees indices and spacings only.
+            {
+                "_target_": "Lambdad", **image,
+                "func": "$lambda x: (setattr(x, 'affine', torch.diag(torch.cat(["
+                f"torch.round(x.pixdim.double() * {SPACING_STEPS}) / {SPACING_STEPS}, torch.ones(1)]))), x)[1]",
+            },
+        ]  # fmt: skip
+    if isinstance(plan.window, RangeWindow):
+        limits = {"a_min": plan.window.low, "a_max": plan.window.high}
+        steps.append({"_target_": "ScaleIntensityRanged", **image, **limits, "b_min": 0.0, "b_max": 1.0, "clip": True})
+    else:
+        steps.append({
+            "_target_": "ScaleIntensityRangePercentilesd", **image, "lower": plan.window.lower,
+            "upper": plan.window.upper, "b_min": 0.0, "b_max": 1.0, "clip": True, "relative": False,
+        })  # fmt: skip
+    if isinstance(plan.grid, SpacingGrid):
+        steps.append({
+            "_target_": "Spacingd", **image, "pixdim": list(plan.grid.spacing), "mode": "bilinear",
+            "padding_mode": "border", "align_corners": False,
+        })  # fmt: skip
+    else:
+        steps.append({
+            "_target_": "Resized", **image, "spatial_size": list(plan.grid.size), "mode": "trilinear",
+            "align_corners": False, "dtype": "$torch.float64",
+        })  # fmt: skip
+    return steps
+
+
+def _postprocessing(labels: LabelSet) -> list[dict[str, Any]]:
+    pred = {"keys": "pred"}
+    id_type = "uint8" if max(labels.ids) < 256 else "uint16"
+    return [
+        {
+            "_target_": "Invertd", **pred, "transform": "@preprocessing", "orig_keys": "image",
+            "nearest_interp": False, "to_tensor": True,
+        },
+        {"_target_": "AsDiscreted", **pred, "argmax": True},
+        # Channel k is the k-th structure; the file holds structure ids, on the grid that the image file has.
+        {
+            "_target_": "Lambdad", **pred,
+            "func": f"$lambda x: monai.data.MetaTensor(torch.tensor({[0, *labels.ids]})[x.as_tensor().cpu().long()], "
+            "meta={**x.meta, 'affine': x.meta['original_affine']})",
+        },
+        {
+            "_target_": "SaveImaged", **pred, "output_dir": "@output_dir", "output_postfix": "seg",
+            "output_ext": ".nii.gz", "output_dtype": f"$numpy.{id_type}", "resample": False, "separate_folder": False,
+        },
+    ]  # fmt: skip
+
+
+def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, Any]:
+    """``configs/metadata.json`` after MONAI's metadata schema."""
+    structures = ", ".join(labels.names)
+    channels = {"0": "background"} | {str(k): name for k, name in enumerate(labels.names, start=1)}
+    inputs = {
+        "type": "image",
+        "format": "hounsfield" if plan.modality == "CT" else "magnitude",
+        "modality": plan.modality,
+        "num_channels": 1,
+        "spatial_shape": list(plan.patch),
+        "dtype": "float32",
+        "value_range": [0, 1],
+        "is_patch_data": True,
+        "channel_def": {"0": "image"},
+    }
+    outputs = {
+        "type": "image",
+        "format": "segmentation",
+        "num_channels": labels.channels,
+        "spatial_shape": list(plan.patch),
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": True,
+        "channel_def": channels,
+    }
+    return {
+        "schema": SCHEMA,
+        "version": "1.0.0",
+        "changelog": {"1.0.0": "First training."},
+        "monai_version": _release(monai.__version__),
+        "pytorch_version": _release(torch.__version__),
+        "numpy_version": _release(numpy.__version__),
+        "required_packages_version": {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"},
+        "optional_packages_version": {},
+        "name": f"DINOMix, {plan.modality}: {structures}",
+        "task": f"Segmentation of {structures} in {plan.modality}",
+        "description": f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes.",
+        "authorship": str(record.get("author", "Not stated.")),
+        "copyright": str(record.get("copyright", "Not stated.")),
+        "data_source": str(record.get("data_source", "Not stated.")),
+        "data_type": "nifti",
+        "image_classes": f"One channel, {plan.modality}; intensities scaled to [0, 1] by the preprocessing.",
+        "label_classes": ", ".join(["0 background", *(f"{s.id} {s.name}" for s in labels.structures)]),
+        "pred_classes": f"{labels.channels} channels of logits; the files written hold the label classes' numbers.",
+        "intended_use": "Research only. Not a medical device; not for diagnosis or treatment.",
+        "references": [],
+        "network_data_format": {"inputs": {"image": inputs}, "outputs": {"pred": outputs}},
+    }
+
+
+def _release(version: str) -> str:
+    """A version without its build tag ("2.6.0+cpu" -> "2.6.0")."""
+    return version.split("+")[0]

@@ -1,0 +1,78 @@
+"""The model card: what the model is for, how it came to be, and what is still to be stated by its maker."""
+
+import json
+from typing import Any
+
+from dinomix.labels import LabelSet
+from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+
+TO_STATE = "_Not stated yet. Fill this in before you pass the model on._"
+
+
+def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
+    """``README.md`` of a model folder."""
+    structures = "\n".join(f"| {s.id} | {s.name} |" for s in labels.structures)
+    facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
+    return f"""# {plan.modality} model: {", ".join(labels.names)}
+
+Trained with DINOMix. This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
+
+```
+dinomix segment --model THIS_FOLDER scan.nii.gz --out segmentation.nii.gz
+python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/configs/inference.json \\
+    --meta_file THIS_FOLDER/configs/metadata.json --dataset_dir SCANS --output_dir SEGMENTATIONS
+```
+
+## Structures
+
+| voxel value | structure |
+|---|---|
+{structures}
+
+## Images
+
+- Modality: {plan.modality}
+- Grid: {_grid(plan)}
+- Intensities: {_window(plan)}
+- Patch: {" x ".join(map(str, plan.patch))} voxels
+
+## Intended use
+
+Research. This is not a medical device, and it must not be used for diagnosis or treatment. It knows images like those
+it was trained on; look at its results on yours before you rely on them.
+
+## License and credit
+
+- License of the weights: {record.get("license", TO_STATE)}
+- Author: {record.get("author", TO_STATE)}
+- Copyright: {record.get("copyright", TO_STATE)}
+- Training data, their license and credit: {record.get("data_source", TO_STATE)}
+
+## Training record
+
+| | |
+|---|---|
+{facts}
+"""
+
+
+def _grid(plan: Plan) -> str:
+    if isinstance(plan.grid, SpacingGrid):
+        return "resampled to " + " x ".join(f"{mm:g}" for mm in plan.grid.spacing) + " mm (right, anterior, superior)"
+    return "the whole volume resized to " + " x ".join(map(str, plan.grid.size)) + " voxels"
+
+
+def _window(plan: Plan) -> str:
+    if isinstance(plan.window, RangeWindow):
+        return f"{plan.window.low:g} to {plan.window.high:g} HU"
+    return f"percentiles {plan.window.lower:g} to {plan.window.upper:g} of each volume"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ").capitalize()
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= 300 else text[:300] + " ... (see record.json)"
