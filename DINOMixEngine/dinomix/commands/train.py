@@ -1,0 +1,114 @@
+"""``dinomix train``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(
+    "train",
+    epilog="Example: dinomix train --cohort cohort.json --out run1 --method dino-mix --teacher ~/dinov3_vitb16.pth --steps 5000",
+)
+@click.option("--cohort", type=click.Path(path_type=Path), help="What `dinomix check` wrote.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new run directory; its model/ is the result.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Continue this run; no other option is needed.")
+@click.option(
+    "--method", type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]), default="dino-mix", show_default=True
+)
+@click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model.")
+@click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix.")
+@click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]")
+@click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them.")
+@click.option("--start", type=click.Path(path_type=Path), help="A model folder to begin with; classes match by name.")
+@click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Obey this plan.json.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Share preprocessed cases among runs.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. pic.kappa=2, plan.patch=96,96,64."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
+def command(cohort: Path | None, out: Path | None, resume: Path | None, start: Path | None, plan_file: Path | None,
+            cache: Path | None, as_json: bool, **options: Any) -> None:  # fmt: skip
+    """Train a model from labeled and unlabeled volumes, or resume a run.
+
+    A run may be stopped at any moment, by Ctrl-C or a kill, and continued with --resume. More GPUs or machines:
+    `accelerate launch -m dinomix train ...`.
+    """
+    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.training import train as training
+
+    emit = JsonEvents() if as_json else TerminalEvents()
+    try:
+        if resume is not None:
+            if cohort or out:
+                raise click.UsageError("--resume takes cohort and settings from the run; leave out --cohort and --out.")
+            model = training.resume(resume, emit=emit)
+        elif cohort is None or out is None:
+            raise click.UsageError("Give --cohort and --out, or --resume RUN.")
+        else:
+            model = _begin(cohort, out, start, plan_file, cache, emit, options)
+    finally:
+        if isinstance(emit, TerminalEvents):
+            emit.close()
+    click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
+
+
+def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
+           options: dict[str, Any]) -> Path:  # fmt: skip
+    from dinomix.cohort.cohort import Cohort
+    from dinomix.inference.devices import choose_device
+    from dinomix.models.folder import load_model
+    from dinomix.planning.plan import Plan
+    from dinomix.planning.planning import make_plan, override_plan
+    from dinomix.training import train as training
+    from dinomix.training.config import make_config
+    from dinomix.training.finish import matched_weights
+    from dinomix.training.memory import training_memory
+
+    settings = _parse(options["settings"])
+    overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
+    for key, option in (("fkd.teacher", "teacher"), ("steps", "steps")):
+        if options[option] is not None:
+            settings[key] = options[option]
+    device, _ = choose_device(options["device"])
+    settings |= {"seed": options["seed"], "device": "cpu" if device.type == "cpu" else options["device"]}
+    if options["download_teacher"]:
+        settings["fkd.download"] = True
+    pic = {"on": True, "off": False, None: None}[options["pic"]]
+    config = make_config(options["method"], pic, options["fkd"], **settings)
+    cohort = Cohort.read(cohort_file)
+    model = load_model(start) if start is not None else None
+    if plan_file is not None or model is not None:
+        given = Plan.read(plan_file) if plan_file is not None else model.plan  # type: ignore[union-attr]
+        plan = override_plan(given.model_dump(mode="json"), overrides)
+    else:
+        plan = make_plan(
+            cohort,
+            device_kind="cpu" if device.type == "cpu" else "gpu",
+            memory_bytes=training_memory(device),
+            batch=config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0),
+            overrides=overrides,
+        )
+    weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None
+    return training.train(cohort, out, config, plan, cache=cache, start=weights, emit=emit)
+
+
+def _parse(settings: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE with a JSON value, a list "96,96,64", or a plain word."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise click.UsageError(f"--set {setting} is not KEY=VALUE.")
+        try:
+            parsed[key] = json.loads(text)
+        except ValueError:
+            try:
+                parsed[key] = json.loads(f"[{text}]") if "," in text else text
+            except ValueError:
+                parsed[key] = text
+    return parsed

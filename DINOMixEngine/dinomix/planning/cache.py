@@ -1,0 +1,146 @@
+"""Cached cases: what preprocessing makes of each volume, kept on disk and read memory-mapped.
+
+An entry is a folder named after what it was made from (contents of the files, grid, window), so it is never stale:
+
+    image.npy       (X, Y, Z) float16 in [0, 1], on the plan's grid
+    label.npy       (X, Y, Z) uint8 or uint16 channel numbers (0 background, k the k-th structure); labeled cases only
+    locations.npz   "<channel>": (n, 3) up to 2,000 random voxels of each structure; labeled cases only
+    features.npy    (slices, width, x tokens, y tokens) float16; where FKD reads features from disk
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.events import Emit, Progress
+from dinomix.files import folder_written_aside, written_aside
+from dinomix.images.reading import read_image, read_label
+from dinomix.planning.plan import Plan
+from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
+
+FORMAT = 2
+"""Raised when the entries of an older version must not be read."""
+
+LOCATIONS = 2000
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One case on disk; the arrays are opened when asked for and never held."""
+
+    name: str
+    folder: Path
+
+    @property
+    def image(self) -> NDArray[np.float16]:
+        """(X, Y, Z) in [0, 1], memory-mapped."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")
+
+    @property
+    def label(self) -> NDArray[np.unsignedinteger]:
+        """(X, Y, Z) channel numbers, memory-mapped."""
+        return np.load(self.folder / "label.npy", mmap_mode="r")
+
+    def features(self, key: str) -> NDArray[np.float16]:
+        """(slices, width, x tokens, y tokens), memory-mapped."""
+        return np.load(self.folder / f"features-{key}.npy", mmap_mode="r")
+
+    def locations(self) -> dict[int, NDArray[np.int64]]:
+        """Channel -> (n, 3) voxels of it; a structure that the case lacks is left out."""
+        with np.load(self.folder / "locations.npz") as stored:
+            return {int(channel): stored[channel].astype(np.int64) for channel in stored.files}
+
+
+def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads: int = 2) -> dict[str, CachedCase]:
+    """Preprocess all cases but the test cases; entries that are there already are kept.
+
+    Returns:
+        Case name -> cached case.
+
+    Raises:
+        DinomixError: a file cannot be read any more, or has changed since it was checked.
+        OSError: the disk is full.
+    """
+    wanted = [case for case in cohort.cases if case.role != "test"]
+    cached = {case.name: CachedCase(case.name, folder / _key(case, cohort, plan)) for case in wanted}
+    missing = [case for case in wanted if not cached[case.name].folder.exists()]
+    if not missing:
+        return cached
+    progress = Progress(emit, "preprocess", len(missing))
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(_write_entry, case, cohort, plan, cached[case.name].folder) for case in missing]
+        try:
+            for number, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                progress(number)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return cached
+
+
+def cache_features(cases: Iterable[CachedCase], key: str, features_of: Callable[[NDArray[np.float16]], NDArray[np.float16]],
+                   emit: Emit) -> None:  # fmt: skip
+    """Keep the teacher's features of each case beside its image; ``key`` names teacher, stride and scale."""
+    missing = [case for case in cases if not (case.folder / f"features-{key}.npy").exists()]
+    if not missing:
+        return
+    progress = Progress(emit, "teacher features", len(missing))
+    for number, case in enumerate(missing, 1):
+        with written_aside(case.folder / f"features-{key}.npy") as aside:
+            np.save(aside, features_of(case.image))
+        if number == 1:
+            size = (case.folder / f"features-{key}.npy").stat().st_size
+            emit("warning", message=f"Teacher features will take about {size * len(missing) / 1e6:.0f} MB of disk.")
+        progress(number)
+
+
+def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
+    source = {
+        "format": FORMAT,
+        "image": case.image_sha256,
+        "label": case.label_sha256,
+        "values": case.label_values,
+        "ids": cohort.labels.ids,
+        "grid": plan.grid.model_dump(mode="json"),
+        "window": plan.window.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:
+    with folder_written_aside(folder) as aside:
+        image = preprocess(read_image(case.image), plan).tensor[0].numpy()
+        np.save(aside / "image.npy", image.astype(np.float16))
+        if case.label is None:
+            return
+        volume, _ = read_label(case.label)
+        label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
+        np.save(aside / "label.npy", label)
+        rng = np.random.default_rng(0)
+        locations = {}
+        for channel in range(1, cohort.labels.channels):
+            voxels = np.argwhere(label == channel)
+            if len(voxels):
+                chosen = rng.permutation(len(voxels))[:LOCATIONS]
+                locations[str(channel)] = voxels[np.sort(chosen)].astype(np.int16)
+        np.savez(aside / "locations.npz", **locations)  # type: ignore[arg-type]
+
+
+def _channels(values: NDArray[np.integer], case: Case, cohort: Cohort) -> NDArray[np.unsignedinteger]:
+    """Label values of the file to channel numbers of the network: 0 background, k the k-th structure of the label set."""
+    dtype = np.uint8 if cohort.labels.channels <= 256 else np.uint16
+    channels = np.zeros(values.shape, dtype)
+    channel_of = {structure_id: number for number, structure_id in enumerate(cohort.labels.ids, 1)}
+    for value in np.unique(values):
+        structure_id = case.label_values.get(int(value), int(value))
+        if structure_id in channel_of:
+            channels[values == value] = channel_of[structure_id]
+    return channels

@@ -1,0 +1,139 @@
+"""Makes the plan of a cohort: spacing, intensity window, patch and network, each with its reason."""
+
+import json
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.errors import DinomixError
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow
+
+PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
+"""Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
+
+START_CHANNELS = {"cpu": 16, "gpu": 32}
+
+BYTES_PER_VOXEL_AND_CHANNEL = 90
+"""Peak memory of a training step of the default network per voxel of the batch and start channel, measured in float32."""
+
+
+def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int,
+              overrides: dict[str, Any] | None = None) -> Plan:  # fmt: skip
+    """The plan of a cohort.
+
+    Args:
+        device_kind: "cpu" or "gpu".
+        memory_bytes: what a training step may take.
+        batch: patches in a step of one process, labeled and unlabeled.
+        overrides: fields of ``Plan`` (or of its grid and window, dotted) that the user fixes.
+
+    Raises:
+        DinomixError: an override is unknown or impossible.
+    """
+    cases = [case for case in cohort.cases if case.role in ("labeled", "unlabeled")]
+    spacing, why_spacing = _spacing(cases)
+    window, why_window = _window(cohort)
+    channels = START_CHANNELS[device_kind]
+    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
+    patch, why_patch = _patch(cases, spacing, limit)
+    data: dict[str, Any] = {
+        "modality": cohort.modality,
+        "grid": {"kind": "spacing", "spacing": spacing},
+        "window": window.model_dump(),
+        "patch": patch,
+        "network": default_network(channels),
+        "fkd_stage": "down_3",
+        "reasons": {
+            "spacing": why_spacing,
+            "window": why_window,
+            "patch": why_patch,
+            "network": f"a U-Net of 5 levels and {channels} start channels, for a {device_kind.upper()}",
+        },
+    }
+    return override_plan(data, overrides or {})
+
+
+def default_network(channels: int) -> dict[str, Any]:
+    """MONAI's BasicUNet of 5 levels (encoder, as in the V-Net family, by doubling channels), instance normalization."""
+    features = [channels, channels, 2 * channels, 4 * channels, 8 * channels, channels]
+    return {"_target_": "monai.networks.nets.BasicUNet", "features": features}
+
+
+def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
+    """A plan from its fields and the user's changes. Raises DinomixError for what is unknown or impossible."""
+    for key, value in overrides.items():
+        *parents, leaf = key.split(".")
+        target = data
+        for parent in parents:
+            target = target.get(parent, {})
+        if leaf not in target and leaf not in Plan.model_fields and leaf not in ("_target_",):
+            raise DinomixError(f"A plan has no field {key}.", f"It has {', '.join(Plan.model_fields)}.")
+        target[leaf] = value
+        data["reasons"][key.split(".")[0]] = "given by the user"
+    try:
+        return Plan.model_validate(json.loads(json.dumps(data)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DinomixError(
+            f"The plan's {where or 'fields'} cannot be used: {first['msg']}.", "Correct --set plan.*."
+        ) from error
+
+
+def spacing_in_ras(case: Case) -> tuple[float, float, float]:
+    """The case's spacing (mm) along the axes nearest to R, A and S, from its orientation code."""
+    world = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+    spacing = [0.0, 0.0, 0.0]
+    for code, value in zip(case.orientation, case.spacing, strict=True):
+        spacing[world[code]] = value
+    return spacing[0], spacing[1], spacing[2]
+
+
+def size_in_ras(case: Case) -> tuple[int, int, int]:
+    """The case's size (voxels) along the axes nearest to R, A and S."""
+    world = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+    size = [0, 0, 0]
+    for code, value in zip(case.orientation, case.size, strict=True):
+        size[world[code]] = value
+    return size[0], size[1], size[2]
+
+
+def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
+    all_spacings = np.array([spacing_in_ras(case) for case in cases])
+    median = np.median(all_spacings, axis=0)
+    reason = f"median of {len(cases)} cases"
+    coarse = int(median.argmax())
+    if median[coarse] > 3 * np.delete(median, coarse).max():
+        # As nnU-Net does: the coarse axis of anisotropic cohorts keeps the detail of its finer cases.
+        median[coarse] = max(np.percentile(all_spacings[:, coarse], 10), np.delete(median, coarse).max())
+        reason += f"; the coarse axis {'xyz'[coarse]} takes the 10th percentile"
+    x, y, z = (round(float(v), 4) for v in median)
+    return (x, y, z), reason
+
+
+def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
+    if cohort.modality == "MR":
+        return PercentileWindow(), "MR has no unit; each volume's own percentiles"
+    inside = np.array([case.foreground_intensity for case in cohort.cases if case.foreground_intensity is not None])
+    low, _, high = np.median(inside, axis=0)
+    # Wide enough to tell the structures from what surrounds them: fat on the dark side, contrast and bone on the other.
+    low = max(5 * np.floor((min(low, -100) - 50) / 5), -1000)
+    high = min(5 * np.ceil((max(high, 200) + 50) / 5), 2000)
+    return RangeWindow(
+        low=float(low), high=float(high)
+    ), "HU percentiles 0.5 to 99.5 inside the structures, widened by 50 HU"
+
+
+def _patch(cases: list[Case], spacing: tuple[float, float, float], limit: int) -> tuple[tuple[int, int, int], str]:
+    sizes = np.array([np.array(size_in_ras(case)) * spacing_in_ras(case) / np.array(spacing) for case in cases])
+    median = np.median(sizes, axis=0)
+    patch = np.maximum(16 * np.ceil(median / 16), 16)
+    while patch.prod() > limit and patch.max() > 16:
+        # Shrink the side that is longest in millimeters: a patch should be as near to a cube of tissue as it can.
+        length = np.where(patch > 16, patch * spacing, 0)
+        patch[length.argmax()] -= 16
+    x, y, z = (int(side) for side in patch)
+    reason = f"median size {tuple(int(v) for v in median.round())} voxels, at most {limit:,} voxels in a patch"
+    return (x, y, z), reason

@@ -1,0 +1,178 @@
+"""Batches: labeled patches, already mixed by PIC, and unlabeled patches, for each step of a run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.planning.cache import CachedCase
+from dinomix.planning.plan import Plan
+from dinomix.training import pic
+from dinomix.training.config import TrainConfig
+from dinomix.training.patches import Placement, augmented_intensities, random_placement, sample, sample_features
+from dinomix.training.randomness import generator, integer_seed
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Where cached teacher features are, and the student's grid (x, y, z) that they are sampled on."""
+
+    key: str
+    stride: int
+    grid: tuple[int, int, int]
+
+
+@dataclass
+class Batch:
+    """What one process needs for one step; patches are (B, 1, x, y, z) in [0, 1].
+
+    Attributes:
+        labeled: mixed and changed in intensity, as the student sees them.
+        labels: (B, x, y, z) channel numbers, mixed alike.
+        unlabeled: neither mixed nor changed in intensity, as the teacher sees them; empty where they are not needed.
+        labeled_features, unlabeled_features: (B, width, x, y, z) cached teacher features, mixed where the patch is.
+        labeled_clean: ``labeled`` before intensity changes, the donors of labeled boxes in unlabeled patches.
+        draws: PIC's boxes among the labeled patches.
+    """
+
+    labeled: Tensor
+    labels: Tensor
+    unlabeled: Tensor
+    labeled_clean: Tensor
+    labeled_features: Tensor | None = None
+    unlabeled_features: Tensor | None = None
+    draws: list[pic.Draw] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return Batch(**{**vars(self), **moved})
+
+
+class Batches(Dataset[Batch]):
+    """The batches of steps ``first_step`` to ``config.steps - 1`` for one process of ``ranks``.
+
+    Every sample is drawn by a generator of its own, numbered over all processes: two processes see together what one
+    process with twice the batch sees. Volumes stay on disk; a patch reads only its own region.
+    """
+
+    def __init__(self, cohort: Cohort, cached: dict[str, CachedCase], plan: Plan, config: TrainConfig, *, rank: int,
+                 first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
+        self.plan, self.config, self.rank, self.first_step, self.features = plan, config, rank, first_step, features
+        self.classes = len(cohort.labels.structures)
+        self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
+        self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
+        channel_of = {structure_id: number for number, structure_id in enumerate(cohort.labels.ids, 1)}
+        self.channels = {
+            number: {channel_of[i] for i, count in case.voxels.items() if count}
+            for number, case in enumerate(cohort.with_role("labeled"))
+        }
+        self.counts = labeled_counts(cohort)
+
+    def __len__(self) -> int:
+        return self.config.steps - self.first_step
+
+    def __getitem__(self, index: int) -> Batch:
+        step = self.first_step + index
+        config = self.config
+        labeled = [self._labeled(step, self.rank * config.batch_labeled + i, i) for i in range(config.batch_labeled)]
+        clean = torch.stack([patch["image"] for patch in labeled])
+        shown = clean
+        if config.augment:
+            first = self.rank * config.batch_labeled
+            seeds = [integer_seed(config.seed, "intensity", step, first + i) for i in range(len(labeled))]
+            shown = augmented_intensities(clean, seeds)
+        batch = Batch(
+            labeled=shown,
+            labels=torch.stack([patch["label"] for patch in labeled]),
+            unlabeled=torch.empty(0, 1, *self.plan.patch),
+            labeled_clean=clean,
+            draws=[patch["draw"] for patch in labeled if patch["draw"] is not None],
+        )
+        if self.features:
+            batch.labeled_features = torch.stack([patch["features"] for patch in labeled])
+        if self._needs_unlabeled(step):
+            unlabeled = [
+                self._unlabeled(step, self.rank * config.batch_unlabeled + i) for i in range(config.batch_unlabeled)
+            ]
+            batch.unlabeled = torch.stack([patch["image"] for patch in unlabeled])
+            if self.features:
+                batch.unlabeled_features = torch.stack([patch["features"] for patch in unlabeled])
+        return batch
+
+    def _needs_unlabeled(self, step: int) -> bool:
+        """Before pseudo-labels count, only FKD has a use for unlabeled patches."""
+        if not self.config.uses_unlabeled:
+            return False
+        return step >= self.config.first_pseudo_label_step or self.config.fkd.mode != "off"
+
+    def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
+        rng = generator(self.config.seed, "labeled", step, number)
+        case = self.labeled_cases[int(rng.integers(len(self.labeled_cases)))]
+        around = None
+        if rng.random() < self.config.foreground_fraction:
+            locations = case.locations()
+            if locations:
+                voxels = locations[int(rng.choice(list(locations)))]
+                around = voxels[int(rng.integers(len(voxels)))]
+        patch = self._cut(case, rng, around, with_label=True)
+        patch["draw"] = None
+        rng = generator(self.config.seed, "pic labeled", step, number)
+        if self.config.pic.enabled and rng.random() < self.config.pic.probability:
+            self._paste(patch, step, receiver, rng)
+        return patch
+
+    def _paste(self, patch: dict[str, Any], step: int, receiver: int, rng: np.random.Generator) -> None:
+        """PIC among labeled cases: the donor is any labeled case of the cohort that contains the class drawn."""
+        config = self.config.pic
+        probabilities = pic.class_probabilities(self.counts, step / self.config.steps, config.kappa)
+        channel, number = pic.draw_donor(self.channels, probabilities, config.tries, rng)
+        donor_case = self.labeled_cases[number]
+        around = None
+        if channel is not None:
+            voxels = donor_case.locations().get(channel)
+            around = voxels[int(rng.integers(len(voxels)))] if voxels is not None else None
+        donor = self._cut(donor_case, rng, around, with_label=True)
+        channel, box = pic.draw_box(donor["label"], channel, config.box, rng)
+        patch["image"][(0, *box)] = donor["image"][(0, *box)]
+        patch["label"][box] = donor["label"][box]
+        if self.features:
+            mask = pic.feature_mask(box, self.plan.patch, self.features.grid)
+            patch["features"] = torch.lerp(patch["features"], donor["features"], mask)
+        patch["draw"] = pic.Draw(channel, number, receiver, box)
+
+    def _unlabeled(self, step: int, number: int) -> dict[str, Any]:
+        rng = generator(self.config.seed, "unlabeled", step, number)
+        case = self.unlabeled_cases[int(rng.integers(len(self.unlabeled_cases)))]
+        return self._cut(case, rng, None, with_label=False)
+
+    def _cut(self, case: CachedCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
+             with_label: bool) -> dict[str, Any]:  # fmt: skip
+        image = case.image
+        placement: Placement = random_placement(image.shape, self.plan.patch, rng, self.config.augment, around)
+        coordinates = placement.coordinates(self.plan.patch, self.plan.patch)
+        patch: dict[str, Any] = {"image": sample(image, coordinates, "bilinear")}
+        if with_label:
+            patch["label"] = sample(case.label, coordinates, "nearest")[0].long()
+        if self.features:
+            features = case.features(self.features.key)
+            patch["features"] = sample_features(
+                features,
+                self.features.stride,
+                image.shape[2],
+                placement,
+                self.plan.patch,
+                image.shape,
+                self.features.grid,
+            )
+        return patch
+
+
+def labeled_counts(cohort: Cohort) -> NDArray[np.float64]:
+    """(C,) voxels of each structure in the labeled cases, in the order of the channels 1..C."""
+    cases = cohort.with_role("labeled")
+    return np.array([sum(case.voxels.get(i, 0) for case in cases) for i in cohort.labels.ids], dtype=np.float64)

@@ -1,0 +1,121 @@
+"""The configuration of a training run. Each field says where its default comes from:
+[paper] DINO-Mix's abstract, [relatives] the public code of DHC, GenericSSL, SKCDF, BCP and MagicNet, [ours] this project."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dinomix.errors import DinomixError
+
+Method = Literal["labeled-only", "mean-teacher", "dino-mix"]
+FkdMode = Literal["on-the-fly", "cached", "off"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PicConfig(_Strict):
+    """Progressive Imbalance-aware CutMix; see ``training/pic.py``."""
+
+    enabled: bool = False
+    probability: float = Field(0.5, ge=0, le=1, description="chance that a sample receives a box [ours]")
+    kappa: float = Field(1.0, gt=0, description="b(t) = (t/T)^kappa [ours]")
+    box: tuple[float, float] = Field((0.25, 0.67), description="side of the box as a fraction of the patch [ours]")
+    tries: int = Field(5, ge=1, description="classes drawn until a donor is found; then a random box [ours]")
+    group: int = Field(2, ge=2, description="unlabeled samples that mix among each other [ours]")
+    across: bool = Field(False, description="labeled boxes into unlabeled receivers, as BCP does [relatives]")
+    across_weight: float = Field(0.5, ge=0, description="weight of the pseudo-labeled region when across [relatives]")
+    count_decay: float = Field(0.99, ge=0, lt=1, description="EMA of the pseudo-label counts [relatives: DHC]")
+
+
+class FkdConfig(_Strict):
+    """Foundational Knowledge Distillation; see ``training/fkd.py``."""
+
+    mode: FkdMode = "off"
+    teacher: str = Field("vit_base_patch16_dinov3", description="timm name, a weight file, or random[:NAME] [paper]")
+    download: bool = Field(False, description="the user read the weights' licence and lets timm fetch them")
+    weight: float = Field(1.0, ge=0, description="lambda_f [ours]")
+    uniqueness: bool = Field(True, description="weight positions by semantic uniqueness [paper; formula ours]")
+    slice_stride: int = Field(2, ge=1, description="every k-th axial slice goes through the teacher [ours]")
+    scale: float = Field(1.0, gt=0, description="in-plane enlargement of a slice before the teacher [ours]")
+
+
+class TrainConfig(_Strict):
+    """Everything that decides a run besides cohort and plan."""
+
+    method: Method = "dino-mix"
+    steps: int = Field(2000, ge=1)
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: int = Field(0, ge=0, description="processes that prepare batches beside the step")
+
+    batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
+    batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")
+    foreground_fraction: float = Field(0.33, ge=0, le=1, description="labeled patches centered on a structure [ours]")
+    augment: bool = Field(True, description="random affine and intensity changes [ours]")
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(0.03, gt=0, description="[relatives]; adamw wants about 0.001")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov [relatives]")
+    weight_decay: float = Field(3e-5, ge=0, description="[relatives]")
+    poly: float = Field(0.9, ge=0, description="learning rate times (1 - t/T)^poly [relatives]")
+    clip: float = Field(1.0, gt=0, description="gradient norm [ours]")
+
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="[relatives]")
+    lambda_max: float = Field(1.0, ge=0, description="weight of the pseudo-label loss at the end [ours]")
+    pseudo_label_start: float = Field(0.3, ge=0, lt=1, description="fraction of the steps before pseudo-labels [ours]")
+    confidence: float = Field(0.0, ge=0, lt=1, description="pseudo-labels below this probability are ignored; 0 off")
+
+    pic: PicConfig = PicConfig()
+    fkd: FkdConfig = FkdConfig()
+
+    validate_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(100, ge=1)
+    record_every: int = Field(10, ge=1, description="steps between loss and PIC events")
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> "TrainConfig":
+        if self.uses_unlabeled and self.pic.enabled and self.batch_unlabeled % self.pic.group and not self.pic.across:
+            raise ValueError(f"batch_unlabeled={self.batch_unlabeled} is not a multiple of pic.group={self.pic.group}")
+        return self
+
+    @property
+    def uses_unlabeled(self) -> bool:
+        return self.method != "labeled-only" and self.batch_unlabeled > 0
+
+    @property
+    def first_pseudo_label_step(self) -> int:
+        return round(self.pseudo_label_start * self.steps) if self.uses_unlabeled else self.steps
+
+
+def make_config(
+    method: Method = "dino-mix", pic: bool | None = None, fkd: FkdMode | None = None, **settings: Any
+) -> TrainConfig:
+    """A configuration from a method, its two switches and any dotted setting (``{"pic.kappa": 2}``).
+
+    ``dino-mix`` is mean-teacher with PIC and FKD on; the other methods have both off unless asked for.
+    Raises DinomixError for an unknown setting or an impossible value.
+    """
+    data: dict[str, Any] = {
+        "method": method,
+        "pic": {"enabled": pic if pic is not None else method == "dino-mix"},
+        "fkd": {"mode": fkd or ("on-the-fly" if method == "dino-mix" else "off")},
+    }
+    for key, value in settings.items():
+        *parents, leaf = key.split(".")
+        target = data
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise DinomixError(f"There is no setting {key}.", "See docs/method.md for the settings.")
+        target[leaf] = value
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise DinomixError(
+            f"{where}: {first['msg']}.", "See docs/method.md for the settings and their values."
+        ) from error

@@ -1,0 +1,134 @@
+"""FKD, Foundational Knowledge Distillation: the student's features follow those of a frozen foundation model.
+
+With u the student's projected feature and v the teacher's token at one position [paper]:
+
+    L_FKD = mean over positions of  s * || u/|u| - v/|v| ||^2  =  mean of  s * 2 (1 - cos(u, v))
+
+The squared norm is a sum over channels; a mean over channels would silently divide the loss by the teacher's width.
+s is the position's semantic uniqueness [paper; this formula is ours]: how unlike the rest of its slice the teacher's token is,
+
+    s_i = (1 - mean over j != i of cos(v_i, v_j)) / (mean of the same over all positions)
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinomix.errors import DinomixError
+from dinomix.training.teacher import FrozenTeacher
+
+
+class StudentWithProjector(nn.Module):
+    """The student, tapped at one stage; a 1x1x1 projector carries the tapped features to the teacher's width.
+
+    One forward gives logits and projected features, so that data-parallel training sees a single module. The projector
+    exists for training only: ``network`` alone is what is saved in a model folder.
+    """
+
+    def __init__(self, network: nn.Module, stage: str, patch: Sequence[int], teacher_width: int | None) -> None:
+        """``teacher_width`` None: no distillation, no projector. Raises DinomixError when ``stage`` is not in the network."""
+        super().__init__()
+        self.network = network
+        self.projector: nn.Module | None = None
+        self.grid: tuple[int, int, int] | None = None
+        self._tapped: Tensor | None = None
+        if teacher_width is None:
+            return
+        try:
+            module = network.get_submodule(stage)
+        except AttributeError as error:
+            stages = ", ".join(name for name, _ in network.named_children())
+            raise DinomixError(
+                f"The network has no stage {stage}.", f"Set fkd_stage in the plan to one of {stages}."
+            ) from error
+        module.register_forward_hook(self._keep)
+        with torch.no_grad():
+            network(torch.zeros(1, 1, *patch))
+        tapped = self._take()
+        self.grid = (tapped.shape[2], tapped.shape[3], tapped.shape[4])
+        self.projector = nn.Conv3d(tapped.shape[1], teacher_width, 1)
+
+    def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        self._tapped = output
+
+    def _take(self) -> Tensor:
+        assert self._tapped is not None
+        tapped, self._tapped = self._tapped, None
+        return tapped
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 1, X, Y, Z) -> logits (B, C, X, Y, Z) and projected features (B, width, x, y, z) or None."""
+        logits = self.network(images)
+        return logits, self.projector(self._take()) if self.projector is not None else None
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, uniqueness: bool) -> Tensor:
+    """L_FKD of the module's docstring. Both (B, width, x, y, z); the mean runs over batch and positions."""
+    u = F.normalize(student.float(), dim=1)
+    v = F.normalize(teacher.float(), dim=1)
+    distance = 2 * (1 - (u * v).sum(1))
+    if uniqueness:
+        distance = distance * semantic_uniqueness(v)
+    return distance.mean()
+
+
+def semantic_uniqueness(teacher: Tensor) -> Tensor:
+    """s of the module's docstring, mean 1 in each sample.
+
+    Args:
+        teacher: unit vectors, (B, width, x, y, z); a slice is all (x, y) at one z.
+
+    Returns:
+        (B, x, y, z), >= 0.
+    """
+    positions = teacher.shape[2] * teacher.shape[3]
+    if positions == 1:
+        return torch.ones_like(teacher[:, 0])
+    total = teacher.sum((2, 3), keepdim=True)
+    mean_cosine = ((teacher * total).sum(1) - 1) / (positions - 1)
+    unlike = (1 - mean_cosine).clamp(min=0)
+    mean = unlike.mean((1, 2, 3), keepdim=True)
+    # Where all tokens are alike (an empty patch), no position is more unique than another.
+    return torch.where(mean > 1e-6, unlike / mean.clamp(min=1e-6), torch.ones_like(unlike))
+
+
+def slice_numbers(depth: int, stride: int) -> range:
+    """The axial slices that the teacher sees: every ``stride``-th, starting in the middle of the first group."""
+    return range(min(stride // 2, depth - 1), depth, stride)
+
+
+@torch.no_grad()
+def features_on_the_fly(teacher: FrozenTeacher, images: Tensor, grid: tuple[int, int, int], stride: int) -> Tensor:
+    """Teacher features of the patches that the student sees, on the student's grid.
+
+    Token maps are resized in-plane and averaged over the slices of each student depth cell [ours].
+
+    Args:
+        images: (B, 1, X, Y, Z), in [0, 1].
+        grid: (x, y, z) of the tapped stage.
+
+    Returns:
+        (B, width, x, y, z), float32.
+    """
+    slices = images[:, 0, :, :, list(slice_numbers(images.shape[4], stride))]
+    batch, _, _, count = slices.shape
+    tokens = teacher.tokens(slices.permute(0, 3, 1, 2).flatten(0, 1))
+    tokens = F.interpolate(tokens, size=grid[:2], mode="bilinear", align_corners=False)
+    tokens = tokens.unflatten(0, (batch, count)).permute(0, 2, 3, 4, 1)
+    return F.adaptive_avg_pool3d(tokens, grid)
+
+
+@torch.no_grad()
+def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch: int = 8) -> Tensor:
+    """Teacher features of a whole volume, to be kept on disk: each token has seen its whole slice.
+
+    Args:
+        image: (X, Y, Z), in [0, 1].
+
+    Returns:
+        (slices, width, x tokens, y tokens), float16.
+    """
+    slices = image[:, :, list(slice_numbers(image.shape[2], stride))].permute(2, 0, 1)
+    return torch.cat([teacher.tokens(part).half().cpu() for part in slices.split(batch)])

@@ -1,0 +1,136 @@
+"""Patches: where they lie in a cached volume, and how image, label and teacher features are sampled there alike.
+
+A patch is one affine resampling of the volume, so an augmented patch loses no corners and is interpolated once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Patch coordinates to volume coordinates, both in voxels: ``center + matrix @ (v - (patch - 1) / 2)``."""
+
+    center: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+    def coordinates(self, patch: Sequence[int], points: Sequence[int]) -> NDArray[np.float32]:
+        """Volume coordinates of a grid of ``points`` that evenly covers the patch: (px, py, pz, 3)."""
+        axes = [(np.arange(n) + 0.5) * side / n - 0.5 - (side - 1) / 2 for n, side in zip(points, patch, strict=True)]
+        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+        return (offsets @ self.matrix.T + self.center).astype(np.float32)
+
+
+def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, augment: bool,
+                     around: NDArray[np.int64] | None = None) -> Placement:  # fmt: skip
+    """A patch that lies inside the volume, per axis; where the volume is smaller than the patch, around all of it.
+
+    With ``augment``, 7 of 10 patches are rotated by up to 15 degrees about each axis and scaled by about 0.85 to 1.18.
+    There is no mirroring: left and right organs are different structures. Without a change of shape, patches lie on voxels
+    and are not interpolated.
+
+    Args:
+        size, patch: voxels along (x, y, z).
+        around: a voxel that lies in the patch (off its center by up to a quarter of the patch), or None.
+    """
+    center = np.empty(3)
+    for axis, (extent, side) in enumerate(zip(size, patch, strict=True)):
+        low, high = sorted(((side - 1) / 2, extent - 1 - (side - 1) / 2))
+        if around is None:
+            center[axis] = rng.uniform(low, high)
+        else:
+            center[axis] = np.clip(around[axis] + rng.uniform(-side / 4, side / 4), low, high)
+    if augment and rng.random() < 0.7:
+        rotation = Rotation.from_euler("xyz", rng.uniform(-15, 15, 3), degrees=True).as_matrix()
+        scales = np.exp(rng.uniform(-0.1, 0.1) + rng.uniform(-0.06, 0.06, 3))
+        return Placement(center, rotation * scales)
+    half = (np.array(patch) - 1) / 2
+    return Placement(np.round(center - half) + half, np.eye(3))
+
+
+def sample(volume: Array, coordinates: NDArray[np.float32], mode: Literal["bilinear", "nearest"]) -> Tensor:
+    """Values of a volume at volume coordinates; 0 outside.
+
+    Only the region that the coordinates span is read, so that a memory-mapped volume stays on disk.
+
+    Args:
+        volume: (X, Y, Z) or with channels (C, X, Y, Z).
+        coordinates: (px, py, pz, 3), voxels.
+
+    Returns:
+        (C, px, py, pz) float32; C is 1 for a volume without channels.
+    """
+    spatial = np.array(volume.shape[-3:])
+    low = np.clip(np.floor(coordinates.min((0, 1, 2))).astype(int), 0, spatial - 1)
+    high = np.clip(np.ceil(coordinates.max((0, 1, 2))).astype(int) + 1, low + 1, spatial)
+    region = volume[..., low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    values = torch.from_numpy(np.ascontiguousarray(region, dtype=np.float32))
+    values = values.reshape(1, -1, *values.shape[-3:])
+    grid = (2 * (coordinates - low) + 1) / (high - low) - 1
+    return F.grid_sample(values, torch.from_numpy(grid[None, ..., ::-1].astype(np.float32)), mode=mode,
+                         padding_mode="zeros", align_corners=False)[0]  # fmt: skip
+
+
+def sample_features(features: Array, stride: int, depth: int, placement: Placement, patch: Sequence[int],
+                    volume_size: Sequence[int], grid: tuple[int, int, int]) -> Tensor:  # fmt: skip
+    """Cached teacher features at the cells of the student's grid, averaged over the slices of each cell.
+
+    Args:
+        features: (slices, width, x tokens, y tokens) of ``fkd.features_of_volume``; tokens cover the slice evenly.
+        depth: number of axial slices of the volume.
+        grid: (x, y, z) of the tapped stage.
+
+    Returns:
+        (width, x, y, z), float32.
+    """
+    per_cell = max(1, round(patch[2] / grid[2] / stride))
+    coordinates = placement.coordinates(patch, (grid[0], grid[1], grid[2] * per_cell))
+    tokens = np.array(features.shape[2:])
+    in_plane = (coordinates[..., :2] + 0.5) * tokens / np.array(volume_size[:2]) - 0.5
+    along = (coordinates[..., 2:] - min(stride // 2, depth - 1)) / stride
+    # Clamped rather than zero: beyond the last token the nearest one still describes the border best.
+    limits = np.array([*tokens - 1, len(features) - 1])
+    token_coordinates = np.clip(np.concatenate([in_plane, along], -1), 0, limits).astype(np.float32)
+    low, high = int(token_coordinates[..., 2].min()), int(np.ceil(token_coordinates[..., 2].max())) + 1
+    token_coordinates[..., 2] -= low
+    values = sample(np.moveaxis(features[low:high], 0, -1), token_coordinates, "bilinear")
+    return F.avg_pool3d(values, (1, 1, per_cell))
+
+
+def intensity_augmentation() -> Compose:
+    """Random noise, blur, contrast and brightness of a (1, x, y, z) patch in [0, 1]; seed it before each use."""
+    return Compose([
+        RandGaussianSmooth((0.4, 1.0), (0.4, 1.0), (0.4, 1.0), prob=0.15),
+        RandScaleIntensity((-0.25, 0.25), prob=0.5),
+        RandShiftIntensity((-0.1, 0.1), prob=0.5),
+        RandAdjustContrast(prob=0.4, gamma=(0.7, 1.5)),
+        RandGaussianNoise(prob=0.3, std=0.06),
+    ])  # fmt: skip
+
+
+def augmented_intensities(patches: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Each of (B, 1, x, y, z) changed by its own seed, clipped back to [0, 1]."""
+    augmentation = intensity_augmentation()
+    changed = []
+    for patch, seed in zip(patches, seeds, strict=True):
+        augmentation.set_random_state(seed=seed)
+        changed.append(torch.as_tensor(augmentation(patch)).clamp(0, 1))
+    return torch.stack(changed)

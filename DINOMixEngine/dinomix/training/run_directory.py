@@ -1,0 +1,140 @@
+"""The run directory: all that a run needs to go on after a kill, and all that others read of it.
+
+config.json  cohort.json  plan.json  start.safetensors (where it starts from a model)
+events.jsonl  checkpoints/last.pt  checkpoints/best.safetensors  model/  report.html
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
+from dinomix.events import read_events
+from dinomix.files import write_json, write_text, written_aside
+from dinomix.planning.plan import Plan
+from dinomix.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """An opened run directory."""
+
+    path: Path
+    config: TrainConfig
+    cohort: Cohort
+    plan: Plan
+    cache: Path
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def start(self) -> Path:
+        return self.path / "start.safetensors"
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, cohort: Cohort, plan: Plan, cache: Path | None,
+               start: dict[str, Tensor] | None) -> None:  # fmt: skip
+        """Write a new run directory; config.json comes last, so a directory that has one is whole.
+
+        Raises:
+            DinomixError: the folder holds a run already.
+        """
+        if (path / "config.json").exists():
+            raise DinomixError(
+                f"{path} already holds a run.",
+                f"Continue it with `dinomix train --resume {path}`, or name another folder.",
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        cohort.write(path / "cohort.json")
+        plan.write(path / "plan.json")
+        if start is not None:
+            with written_aside(path / "start.safetensors") as aside:
+                save_file(start, aside)
+        data = {"train": config.model_dump(mode="json"), "cache": str((cache or path / "cache").resolve())}
+        write_json(path / "config.json", data)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Raises DinomixError when ``path`` holds no run."""
+        try:
+            data = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            config = TrainConfig.model_validate(data["train"])
+            cache = Path(data["cache"])
+        except (OSError, ValueError, KeyError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise DinomixError(
+                f"{path} holds no run ({reason}).", "Start one with `dinomix train --cohort`."
+            ) from error
+        return cls(path, config, Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json"), cache)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for writing; the lock goes with the process, however that ends.
+
+        Raises:
+            DinomixError: another process is writing.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise DinomixError(
+                f"Another process is training in {self.path}.", "Wait until it ends, or stop it; then resume."
+            ) from error
+        try:
+            for leftover in (*self.path.glob(".partial-*"), *(self.path / "checkpoints").glob(".partial-*")):
+                if leftover.is_file():
+                    leftover.unlink()
+            yield
+        finally:
+            lock.release()
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """``state``: tensors and plain Python only, so that reading it back executes nothing."""
+        with written_aside(self.path / "checkpoints" / "last.pt") as aside:
+            torch.save(state, aside)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint on the CPU, or None before the first. Raises DinomixError when the file is damaged."""
+        path = self.path / "checkpoints" / "last.pt"
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+        except Exception as error:
+            raise DinomixError(f"{path} is damaged.", "Delete it to begin the run again from its start.") from error
+
+    def save_best(self, weights: dict[str, Tensor]) -> None:
+        with written_aside(self.path / "checkpoints" / "best.safetensors") as aside:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
+
+    def load_best(self) -> dict[str, Tensor] | None:
+        path = self.path / "checkpoints" / "best.safetensors"
+        return load_file(path) if path.exists() else None
+
+    def forget_events_after(self, step: int) -> None:
+        """Drop events of steps that a resumed run takes again, so that each step is recorded once."""
+        if not self.events.exists():
+            return
+        kept = [
+            event for event in read_events(self.events)
+            if event.get("step", 0) <= step or event.get("stage", "train") != "train"
+        ]  # fmt: skip
+        write_text(self.events, "".join(json.dumps(event) + "\n" for event in kept))

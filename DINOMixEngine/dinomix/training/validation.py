@@ -1,0 +1,45 @@
+"""Validation while training: per-class Dice on the network's own grid, without a detour over files."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import nn
+
+from dinomix.inference.sliding_window import predict_logits
+from dinomix.planning.cache import CachedCase
+from dinomix.planning.plan import Plan
+
+
+def dice_per_class(prediction: NDArray, reference: NDArray, classes: int) -> list[float | None]:
+    """Dice of channels 1..classes; None where the reference does not contain the structure."""
+    predicted = np.bincount(prediction.ravel(), minlength=classes + 1)
+    expected = np.bincount(reference.ravel(), minlength=classes + 1)
+    agreed = np.bincount(reference.ravel()[prediction.ravel() == reference.ravel()], minlength=classes + 1)
+    return [float(2 * agreed[c] / (predicted[c] + expected[c])) if expected[c] else None for c in range(1, classes + 1)]
+
+
+@torch.no_grad()
+def validate(network: nn.Module, cases: list[CachedCase], plan: Plan, classes: int,
+             accelerator: Accelerator) -> list[float | None]:  # fmt: skip
+    """Mean Dice per class over the validation cases; the cases are shared out among the processes.
+
+    Returns:
+        One value per class, None for a class that no case contains.
+    """
+    mine: list[tuple[int, list[float | None]]] = []
+    for number in range(accelerator.process_index, len(cases), accelerator.num_processes):
+        image = torch.from_numpy(np.array(cases[number].image, dtype=np.float32))[None]
+        with accelerator.autocast():
+            logits = predict_logits(network, image, plan, accelerator.device)
+        prediction = logits.argmax(0).cpu().numpy()
+        mine.append((number, dice_per_class(prediction, np.asarray(cases[number].label), classes)))
+    gathered = gather_object(mine) if accelerator.num_processes > 1 else mine
+    # In the order of the cases, not of the processes: sums of floats must not depend on who computed them.
+    per_case = [dice for _, dice in sorted(gathered)]
+    means: list[float | None] = []
+    for column in zip(*per_case, strict=True):
+        values = [dice for dice in column if dice is not None]
+        means.append(sum(values) / len(values) if values else None)
+    return means
