@@ -1,0 +1,227 @@
+"""Folders of segmentations compared with folders of references: ``metrics.json``, a CSV beside it and a table."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dinomix.errors import DinomixError
+from dinomix.evaluation import dhc_compat, strict
+from dinomix.events import Emit, Progress, silent
+from dinomix.files import write_json, write_text
+from dinomix.images.reading import is_image_path, read_label
+from dinomix.images.volume import Volume
+from dinomix.labels import LabelSet, normalized_name
+
+Protocol = Literal["strict", "dhc-compat"]
+DEFAULT_TOLERANCE = 1.0
+"""Of NSD, in mm, for every class that has none of its own: about a voxel of a good CT."""
+ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+METRICS = ("dice", "nsd", "hd95", "asd")
+
+
+def evaluate_folders(
+    prediction: Path,
+    reference: Path,
+    labels: LabelSet,
+    *,
+    protocol: Protocol = "strict",
+    out: Path | None = None,
+    tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
+    emit: Emit = silent,
+) -> dict[str, Any]:
+    """Compare every file of ``reference`` with the file of the same case name in ``prediction``.
+
+    Args:
+        tolerance: of NSD in mm, for all classes, or class name -> mm (the others take 1 mm). Protocol `strict` only.
+        out: where to write ``metrics.json``; the CSV gets the same name with the ending .csv. None writes nothing.
+
+    Returns:
+        What ``metrics.json`` holds: ``protocol``, ``units``, ``classes``, ``mean``, ``cases`` (case -> class ->
+        values); None stands for what does not exist, so that there is never a NaN. `strict` adds ``tolerance_mm``.
+
+    Raises:
+        DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
+    """
+    pairs = pair_cases(prediction, reference, emit)
+    tolerances = _tolerances(tolerance, labels)
+    progress = Progress(emit, "evaluate", len(pairs))
+    cases: dict[str, Any] = {}
+    for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
+        expected = read_ids(reference_path, labels)
+        predicted = read_ids(predicted_path, labels)
+        if protocol == "strict" or predicted.geometry.size != dhc_compat.SIZE:
+            _refuse_other_grid(predicted, predicted_path, expected, reference_path)
+        if protocol == "strict":
+            cases[name] = strict.case_metrics(predicted, expected, labels, tolerances)
+        else:
+            cases[name] = dhc_compat.case_metrics(predicted, expected, labels)
+        progress(done)
+    metrics = summarized(cases, labels, protocol, tolerances)
+    if out is not None:
+        write_metrics(metrics, out)
+    return metrics
+
+
+def summarized(
+    cases: Mapping[str, Any], labels: LabelSet, protocol: Protocol, tolerances: Mapping[str, float]
+) -> dict[str, Any]:
+    """The whole of ``metrics.json`` from the metrics of each case."""
+    if protocol == "strict":
+        head: dict[str, Any] = {"protocol": protocol, "units": strict.UNITS, "tolerance_mm": dict(tolerances)}
+        return {**head, **strict.summary(cases, labels), "cases": dict(cases)}
+    return {
+        "protocol": protocol,
+        "units": dhc_compat.UNITS,
+        **dhc_compat.summary(cases, labels),
+        "cases": dict(cases),
+    }
+
+
+def case_name(path: Path) -> str:
+    """A file's name without its image ending: ``liver 1.seg.nrrd`` -> ``liver 1``."""
+    ending = next((e for e in ENDINGS if path.name.lower().endswith(e)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[str, tuple[Path, Path]]:
+    """Case name -> (prediction, reference), sorted by name; the files' endings may differ.
+
+    Raises DinomixError when a folder is missing or empty, a case has two files, or a reference has no prediction.
+    """
+    predictions, references = _files_by_case(prediction), _files_by_case(reference)
+    missing = [name for name in references if name not in predictions]
+    if missing:
+        raise DinomixError(
+            f"{prediction} has no segmentation of {_listed(missing)}, which {reference} holds.",
+            "Segment every case, or keep only the references to compare with in a folder of their own.",
+        )
+    extra = [name for name in predictions if name not in references]
+    if extra:
+        emit("warning", message=f"There is no reference of {_listed(extra)} in {reference}; left out.")
+    return {name: (predictions[name], references[name]) for name in references}
+
+
+def read_ids(path: Path, labels: LabelSet) -> Volume:
+    """A label volume whose values are the ids of ``labels``; matched by name where the file carries names.
+
+    Raises DinomixError when a value or a name is not in ``labels``.
+    """
+    volume, names = read_label(path)
+    values = [int(value) for value in np.unique(volume.array) if value != 0]
+    ids = {normalized_name(s.name): s.id for s in labels.structures}
+    if names is None:
+        mapping = {value: value for value in values if value in labels.ids}
+    else:
+        by_name = {value: ids.get(normalized_name(names[value])) for value in values if value in names}
+        mapping = {value: id for value, id in by_name.items() if id is not None}
+    unknown = [value for value in values if value not in mapping]
+    if unknown:
+        described = _listed(
+            [f'{value} "{names[value]}"' if names and value in names else str(value) for value in unknown]
+        )
+        raise DinomixError(
+            f"{path} holds the label {described}, which the label set does not have.",
+            "Give the label set of this study with --labels, with every structure that the files hold.",
+        )
+    if all(value == id for value, id in mapping.items()):
+        return volume
+    table = np.zeros(max(values) + 1, dtype=np.uint16)
+    table[list(mapping)] = list(mapping.values())
+    return Volume(table[volume.array], volume.geometry, volume.notices)
+
+
+def write_metrics(metrics: dict[str, Any], out: Path) -> None:
+    """Write ``metrics.json`` and the CSV beside it, one line per case and class."""
+    write_text(out.with_suffix(".csv"), cases_csv(metrics))
+    write_json(out, metrics)
+
+
+def cases_csv(metrics: Mapping[str, Any]) -> str:
+    """One line per case and class; empty where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["protocol", "case", "class", *METRICS, "status"])
+    for case, classes in metrics["cases"].items():
+        for name, values in classes.items():
+            cells = ["" if values[metric] is None else f"{values[metric]:.6f}" for metric in METRICS]
+            writer.writerow([metrics["protocol"], case, name, *cells, values["status"]])
+    return text.getvalue()
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The means per class and over classes, for a terminal."""
+    heads = _STRICT_HEADS if metrics["protocol"] == "strict" else _COMPAT_HEADS
+    rows = [["", *heads.values()]]
+    for name, values in [*metrics["classes"].items(), ("mean", metrics["mean"])]:
+        rows.append([name, *(_cell(values[column]) for column in heads)])
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+_COUNTS = {"n": "n", "missed": "missed", "false_positive": "false pos."}
+_STRICT_HEADS = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95 mm", "asd": "ASD mm", **_COUNTS}
+_COMPAT_HEADS = {"dice": "Dice %", "asd": "ASD voxels", **_COUNTS}
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _files_by_case(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DinomixError(f"{folder} is not a folder.", "Give a folder with one label file per case.")
+    by_case: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and is_image_path(p)):
+        name = case_name(path)
+        if name in by_case:
+            raise DinomixError(
+                f"{folder} holds two files of case {name}: {by_case[name].name} and {path.name}.", "Keep one of them."
+            )
+        by_case[name] = path
+    if not by_case:
+        raise DinomixError(
+            f"{folder} holds no label files.", f"Give a folder with one file per case ({', '.join(ENDINGS)})."
+        )
+    return by_case
+
+
+def _refuse_other_grid(predicted: Volume, predicted_path: Path, expected: Volume, reference_path: Path) -> None:
+    difference = predicted.geometry.difference(expected.geometry)
+    if difference:
+        raise DinomixError(
+            f"{predicted_path} and {reference_path} lie on different grids: {difference}.",
+            "Segment the image that the reference was drawn on, or resample the prediction to the reference's grid.",
+        )
+
+
+def _tolerances(tolerance: float | Mapping[str, float], labels: LabelSet) -> dict[str, float]:
+    given = dict(tolerance) if isinstance(tolerance, Mapping) else dict.fromkeys(labels.names, float(tolerance))
+    unknown = [name for name in given if name not in labels.names]
+    if unknown:
+        raise DinomixError(
+            f"There is no structure {_listed(unknown)} to set a tolerance for.",
+            f"Choose among {', '.join(labels.names)}.",
+        )
+    if any(not np.isfinite(mm) or mm < 0 for mm in given.values()):
+        raise DinomixError("The tolerance of NSD is a distance in mm, zero or more.", "Give a number such as 1.")
+    return {name: given.get(name, DEFAULT_TOLERANCE) for name in labels.names}
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,236 @@
+"""`dinomix evaluate`: pairing, refusals, what counts in the means, and the files it writes."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dinomix.cli import main
+from dinomix.errors import DinomixError
+from dinomix.evaluation.evaluate import case_name, evaluate_folders, pair_cases, read_ids, table
+from dinomix.labels import LabelSet
+
+NAMES = {1: "liver", 2: "spleen"}
+Run = Callable[..., tuple[int, str, str]]
+
+
+def write(
+    path: Path, boxes: dict[int, tuple[slice, slice, slice]], spacing: tuple[float, ...] = (1.0, 2.0, 3.0)
+) -> Path:
+    """A label file of 10 x 9 x 8 voxels (i, j, k) with a box (k, j, i) of each value."""
+    array = np.zeros((8, 9, 10), np.uint8)
+    for value, box in boxes.items():
+        array[box] = value
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def cube(k: int, j: int, i: int, side: int = 2) -> tuple[slice, slice, slice]:
+    return slice(k, k + side), slice(j, j + side), slice(i, i + side)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({str(id): name for id, name in NAMES.items()}))
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["evaluate", *map(str, arguments)])
+        text = capsys.readouterr()
+        return int(left.value.code or 0), text.out, text.err
+
+    return run
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Four cases: a perfect, b shifted by a 3 mm slice, c with the spleen missed, d with a spleen that is not there."""
+    one, two = cube(1, 1, 1), cube(5, 5, 5)
+    write(tmp_path / "reference/a.nii.gz", {1: one, 2: two})
+    write(tmp_path / "reference/b.nii.gz", {1: one})
+    write(tmp_path / "reference/c.nrrd", {1: one, 2: two})
+    write(tmp_path / "reference/d.nii.gz", {1: one})
+    write(tmp_path / "prediction/a.nrrd", {1: one, 2: two})
+    write(tmp_path / "prediction/b.nii.gz", {1: cube(2, 1, 1)})
+    write(tmp_path / "prediction/c.nii.gz", {1: one})
+    write(tmp_path / "prediction/d.mha", {1: one, 2: two})
+    return tmp_path
+
+
+def test_what_counts_in_strict(study: Path) -> None:
+    metrics = evaluate_folders(study / "prediction", study / "reference", LabelSet.from_names(NAMES))
+    liver, spleen = metrics["classes"]["liver"], metrics["classes"]["spleen"]
+    assert metrics["protocol"] == "strict"
+    # b: 2 of 2 slices moved by one, so half overlaps; of 8 surface voxels each way 4 are 3 mm off.
+    assert liver == pytest.approx(
+        {"dice": 3.5 / 4, "nsd": 3.5 / 4, "hd95": 3 / 4, "asd": 1.5 / 4, "n": 4, "n_distance": 4, "missed": 0,
+         "false_positive": 0})  # fmt: skip
+    assert spleen == {"dice": 0.5, "nsd": 0.5, "hd95": 0.0, "asd": 0.0, "n": 2, "n_distance": 1, "missed": 1,
+                      "false_positive": 1}  # fmt: skip
+    assert metrics["mean"]["dice"] == pytest.approx((3.5 / 4 + 0.5) / 2)
+    assert metrics["mean"]["asd"] == pytest.approx((1.5 / 4 + 0) / 2)
+    assert metrics["cases"]["b"]["spleen"] == {"dice": None, "nsd": None, "hd95": None, "asd": None, "status": "absent"}
+    assert metrics["cases"]["c"]["spleen"]["hd95"] is None
+    assert metrics["cases"]["d"]["spleen"]["status"] == "false_positive"
+
+
+def test_a_class_that_never_occurs_has_no_mean(tmp_path: Path) -> None:
+    write(tmp_path / "r/a.nii.gz", {1: cube(1, 1, 1)})
+    write(tmp_path / "p/a.nii.gz", {1: cube(1, 1, 1)})
+    metrics = evaluate_folders(tmp_path / "p", tmp_path / "r", LabelSet.from_names(NAMES))
+    assert metrics["classes"]["spleen"]["dice"] is None
+    assert metrics["classes"]["spleen"]["n"] == 0
+    assert metrics["mean"]["dice"] == 1.0
+
+
+def test_dhc_compat_counts_every_case(study: Path) -> None:
+    labels = LabelSet.from_names(NAMES)
+    metrics = evaluate_folders(study / "prediction", study / "reference", labels, protocol="dhc-compat")
+    assert metrics["classes"]["spleen"]["dice"] == pytest.approx((100 + 1 + 0 + 0) / 4)
+    assert metrics["classes"]["spleen"]["asd"] == pytest.approx((0 + 0 + 128 + 128) / 4)
+    assert metrics["classes"]["liver"]["n"] == 4
+    assert metrics["mean"]["nsd"] is None
+
+
+def test_tolerance_per_class(study: Path) -> None:
+    metrics = evaluate_folders(
+        study / "prediction", study / "reference", LabelSet.from_names(NAMES), tolerance={"liver": 3.0}
+    )
+    assert metrics["classes"]["liver"]["nsd"] == 1.0
+    assert metrics["tolerance_mm"] == {"liver": 3.0, "spleen": 1.0}
+
+
+def test_files_and_table(run: Run, study: Path, labels: Path) -> None:
+    out = study / "results/metrics.json"
+    arguments = (
+        "--prediction",
+        study / "prediction",
+        "--reference",
+        study / "reference",
+        "--labels",
+        labels,
+        "--out",
+        out,
+    )
+    code, stdout, _ = run(*arguments)
+    assert code == 0
+    assert "liver" in stdout and "0.875" in stdout
+    text = out.read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    rows = list(csv.DictReader((study / "results/metrics.csv").open()))
+    assert len(rows) == 4 * 2
+    assert rows[5] == {"protocol": "strict", "case": "c", "class": "spleen", "dice": "0.000000", "nsd": "0.000000",
+                       "hd95": "", "asd": "", "status": "missed"}  # fmt: skip
+
+    code, _, stderr = run(*arguments)
+    assert code == 2 and "--overwrite" in stderr and out.read_text() == text
+    assert run(*arguments, "--overwrite", "--tolerance", "liver=3")[0] == 0
+    assert json.loads(out.read_text())["tolerance_mm"] == {"liver": 3.0, "spleen": 1.0}
+
+
+def test_json_lines(run: Run, study: Path, labels: Path) -> None:
+    code, stdout, _ = run(
+        "--prediction", study / "prediction", "--reference", study / "reference", "--labels", labels,
+        "--out", study / "m.json", "--json",
+    )  # fmt: skip
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 0
+    assert lines[-1]["kind"] == "metrics" and lines[-1]["mean"]["n"] == 6
+    assert {line["kind"] for line in lines[:-1]} == {"progress"}
+
+
+def test_refuses_a_missing_prediction(run: Run, study: Path, labels: Path) -> None:
+    (study / "prediction/c.nii.gz").unlink()
+    code, _, stderr = run(
+        "--prediction", study / "prediction", "--reference", study / "reference", "--labels", labels,
+        "--out", study / "m.json",
+    )  # fmt: skip
+    assert code == 2
+    assert "has no segmentation of c" in stderr and stderr.count("\n") == 1
+    assert not (study / "m.json").exists()
+
+
+@pytest.mark.parametrize("protocol", ["strict", "dhc-compat"])
+def test_refuses_another_grid(study: Path, protocol: str) -> None:
+    write(study / "prediction/a.nrrd", {1: cube(1, 1, 1)}, spacing=(1.0, 2.0, 2.0))
+    with pytest.raises(DinomixError, match=r"a\.nrrd .*different grids: spacing"):
+        evaluate_folders(study / "prediction", study / "reference", LabelSet.from_names(NAMES), protocol=protocol)
+
+
+def test_refuses_an_unknown_label(study: Path) -> None:
+    write(study / "prediction/d.mha", {7: cube(1, 1, 1)})
+    with pytest.raises(DinomixError, match=r"d\.mha holds the label 7"):
+        evaluate_folders(study / "prediction", study / "reference", LabelSet.from_names(NAMES))
+
+
+def test_refuses_two_files_of_one_case(study: Path) -> None:
+    write(study / "prediction/a.nii.gz", {1: cube(1, 1, 1)})
+    with pytest.raises(DinomixError, match="two files of case a"):
+        pair_cases(study / "prediction", study / "reference")
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "empty"])
+def test_refuses_a_folder_without_files(study: Path, folder: str) -> None:
+    (study / "empty").mkdir()
+    with pytest.raises(DinomixError, match=folder):
+        pair_cases(study / folder, study / "reference")
+
+
+def test_more_predictions_than_references_is_said(study: Path) -> None:
+    write(study / "prediction/z.nii.gz", {})
+    messages: list[str] = []
+    pairs = pair_cases(
+        study / "prediction", study / "reference", lambda kind, **fields: messages.append(fields["message"])
+    )
+    assert list(pairs) == ["a", "b", "c", "d"]
+    assert len(messages) == 1 and "z" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [("a.nii.gz", "a"), ("a.seg.nrrd", "a"), ("a.b.nrrd", "a.b"), ("Müller 肝.NII.GZ", "Müller 肝"), ("a.mha", "a")],
+)
+def test_case_names(name: str, case: str) -> None:
+    assert case_name(Path(name)) == case
+
+
+def test_bad_tolerances(study: Path, run: Run, labels: Path) -> None:
+    folders = ("--prediction", study / "prediction", "--reference", study / "reference")
+    common = (*folders, "--labels", labels, "--out", study / "m.json")
+    for text, words in [
+        ("wide", "not a number"),
+        ("lung=2", "no structure lung"),
+        ("-1", "zero or more"),
+        ("nan", "zero or more"),
+    ]:
+        code, _, stderr = run(*common, f"--tolerance={text}")
+        assert code == 2 and words in stderr
+
+
+def test_table_shows_a_dash_for_what_does_not_exist(tmp_path: Path) -> None:
+    write(tmp_path / "r/a.nii.gz", {1: cube(1, 1, 1)})
+    write(tmp_path / "p/a.nii.gz", {})
+    lines = table(evaluate_folders(tmp_path / "p", tmp_path / "r", LabelSet.from_names(NAMES))).splitlines()
+    assert lines[1].split() == ["liver", "0.000", "0.000", "-", "-", "1", "1", "0"]
+
+
+def test_seg_nrrd_is_matched_by_name(tmp_path: Path) -> None:
+    from dinomix.images.writing import write_labels
+
+    source = read_ids(write(tmp_path / "a.nii.gz", {1: cube(1, 1, 1), 2: cube(5, 5, 5)}), LabelSet.from_names(NAMES))
+    path = tmp_path / "a.seg.nrrd"
+    write_labels(source.array, source.geometry, LabelSet.from_names({1: "Spleen", 2: "Liver"}), path)  # type: ignore[arg-type]
+    ids = read_ids(path, LabelSet.from_names(NAMES)).array
+    assert ids[1, 1, 1] == 2 and ids[5, 5, 5] == 1
