@@ -1,6 +1,7 @@
 """What a NIfTI header says, read by ourselves: ITK hides a sheared sform behind the qform."""
 
 import gzip
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+from dinomix.images.shear import is_sheared
 
 DAMAGED = "Copy or export it again."
 
@@ -21,14 +23,38 @@ class NiftiHeader:
     Attributes:
         shape: ``dim[1..dim[0]]``, axis order (i, j, k, ...).
         datatype: the NIfTI code of the stored number type.
+        end: bytes of the file, decompressed, up to the last voxel.
+        pixdim: mm along (i, j, k).
         sform: 4x4, index -> RAS mm, or None where ``sform_code`` is 0.
         qform: 4x4, index -> RAS mm, or None where ``qform_code`` is 0.
     """
 
     shape: tuple[int, ...]
     datatype: int
+    end: int
+    pixdim: tuple[float, float, float]
     sform: NDArray[np.float64] | None
     qform: NDArray[np.float64] | None
+
+    def affine(self) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """Index -> RAS mm (4x4) and notices: the sform where there is one, else the qform, else the voxel sizes alone.
+
+        This is the rule of nifti1.h, which nibabel and MONAI follow. ITK takes the qform where the sform is sheared.
+        """
+        if self.sform is None and self.qform is None:
+            notice = "The file does not say how the image lies in the patient; its axes are taken as right, anterior,"
+            return np.diag([*self.pixdim, 1.0]), (f"{notice} superior.",)
+        if self.sform is None or self.qform is None:
+            chosen = self.sform if self.qform is None else self.qform
+            assert chosen is not None
+            return chosen, ()
+        size = np.array(self.shape[:3]) - 1
+        apart = np.abs((self.sform - self.qform)[:3] @ np.array([*size, 1.0])).max()
+        if apart > 1.0 and not is_sheared(self.sform, (self.shape[0], self.shape[1], self.shape[2])):
+            return self.sform, (
+                f"The file's sform and qform differ, by {apart:.1f} mm at its far corner; the sform is used.",
+            )
+        return self.sform, ()
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
@@ -40,24 +66,34 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """
     start = _first_bytes(path, 540)
     for order in "<>":
-        if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:347] in (b"n+1", b"ni1"):
-            return _nifti1(start, order)
+        if (
+            len(start) >= 348
+            and struct.unpack_from(order + "i", start)[0] == 348
+            and start[344:347] in (b"n+1", b"ni1")
+        ):
+            return _nifti1(start, order, path)
         if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] in (b"n+2", b"ni2"):
-            return _nifti2(start, order)
+            return _nifti2(start, order, path)
     raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
 
 
-def check_whole_gzip(path: Path) -> None:
-    """Read a gzip file through to its checksum: image readers stop before it, and take damaged bytes for voxels.
+def check_whole(path: Path, header: NiftiHeader) -> None:
+    """Read a NIfTI file through to its end and, if it is compressed, its checksum.
 
-    Raises DinomixError when the file is cut off or damaged.
+    ITK stops before the checksum and takes what is missing for zeros.
+
+    Raises:
+        DinomixError: the file is cut off or damaged.
     """
+    length = 0
     try:
-        with gzip.open(path, "rb") as file:
-            while file.read(1 << 20):
-                pass
+        with gzip.open(path, "rb") if is_gzip(path) else open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                length += len(block)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
+    if length < header.end:
+        raise DinomixError(f"{path} is cut off: {length} of {header.end} bytes are there.", DAMAGED)
 
 
 def is_gzip(path: Path) -> bool:
@@ -76,41 +112,48 @@ def _first_bytes(path: Path, count: int) -> bytes:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
 
 
-def _nifti1(start: bytes, order: str) -> NiftiHeader:
+def _nifti1(start: bytes, order: str, path: Path) -> NiftiHeader:
     dim = struct.unpack_from(order + "8h", start, 40)
+    datatype, bits = struct.unpack_from(order + "2h", start, 70)
     pixdim = struct.unpack_from(order + "8f", start, 76)
-    qform_code, sform_code = struct.unpack_from(order + "2h", start, 252)
-    quaternion = struct.unpack_from(order + "6f", start, 256)
-    rows = struct.unpack_from(order + "12f", start, 280)
-    (datatype,) = struct.unpack_from(order + "h", start, 70)
-    return _header(dim, datatype, pixdim, qform_code, quaternion, sform_code, rows)
+    (offset,) = struct.unpack_from(order + "f", start, 108)
+    codes = struct.unpack_from(order + "2h", start, 252)
+    forms = struct.unpack_from(order + "18f", start, 256)
+    return _header(path, dim, datatype, bits, int(offset), pixdim, codes, forms)
 
 
-def _nifti2(start: bytes, order: str) -> NiftiHeader:
+def _nifti2(start: bytes, order: str, path: Path) -> NiftiHeader:
+    datatype, bits = struct.unpack_from(order + "2h", start, 12)
     dim = struct.unpack_from(order + "8q", start, 16)
     pixdim = struct.unpack_from(order + "8d", start, 104)
-    qform_code, sform_code = struct.unpack_from(order + "2i", start, 344)
-    quaternion = struct.unpack_from(order + "6d", start, 352)
-    rows = struct.unpack_from(order + "12d", start, 400)
-    (datatype,) = struct.unpack_from(order + "h", start, 12)
-    return _header(dim, datatype, pixdim, qform_code, quaternion, sform_code, rows)
+    (offset,) = struct.unpack_from(order + "q", start, 168)
+    codes = struct.unpack_from(order + "2i", start, 344)
+    forms = struct.unpack_from(order + "18d", start, 352)
+    return _header(path, dim, datatype, bits, offset, pixdim, codes, forms)
 
 
 def _header(
+    path: Path,
     dim: tuple[int, ...],
     datatype: int,
+    bits: int,
+    offset: int,
     pixdim: tuple[float, ...],
-    qform_code: int,
-    quaternion: tuple[float, ...],
-    sform_code: int,
-    rows: tuple[float, ...],
+    codes: tuple[int, ...],
+    forms: tuple[float, ...],
 ) -> NiftiHeader:
-    sform = qform = None
-    if sform_code > 0:
-        sform = np.vstack([np.array(rows).reshape(3, 4), [0, 0, 0, 1]])
-    if qform_code > 0:
-        qform = _affine_of_quaternion(quaternion, pixdim)
-    return NiftiHeader(tuple(dim[1 : dim[0] + 1]), datatype, sform, qform)
+    if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
+        raise DinomixError(f"{path} has a damaged NIfTI header (dimensions {dim}).", DAMAGED)
+    shape = tuple(dim[1 : dim[0] + 1])
+    qform_code, sform_code = codes
+    return NiftiHeader(
+        shape=shape,
+        datatype=datatype,
+        end=offset + math.prod(shape) * bits // 8,
+        pixdim=(pixdim[1], pixdim[2], pixdim[3]),
+        sform=np.vstack([np.array(forms[6:]).reshape(3, 4), [0, 0, 0, 1]]) if sform_code > 0 else None,
+        qform=_affine_of_quaternion(forms[:6], pixdim) if qform_code > 0 else None,
+    )
 
 
 def _affine_of_quaternion(quaternion: tuple[float, ...], pixdim: tuple[float, ...]) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
-"""Image and label files read into volumes; what would mislead later is refused here."""
+"""Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
-import os
-from contextlib import contextmanager
-from collections.abc import Iterator
+import math
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,37 +10,285 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.nifti import check_whole_gzip, is_gzip, read_nifti_header
+from dinomix.images.dicom import is_dicom_file, read_series, series_geometry
+from dinomix.images.nifti import DAMAGED, check_whole, read_nifti_header
+from dinomix.images.quiet import itk_reading
+from dinomix.images.segments import flattened, segments_of
+from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.volume import Geometry, Volume
 
-ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
+ONE_VOLUME = "Export the one volume that you mean as a file of its own."
+
+_NIFTI_COLORS = {128, 2304}
+_NIFTI_COMPLEX = {32, 1792, 2048}
 
 
 def is_image_path(path: Path) -> bool:
-    """Whether a path is named like an image file, or is a folder that holds DICOM files."""
-    return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+    """Whether a path is named like an image file, or is a DICOM file or a folder that holds DICOM files."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return any(is_dicom_file(file) for file in path.iterdir() if file.is_file())
+    return path.name.lower().endswith((*ENDINGS, ".dcm"))
 
 
-def read_image(path: Path, *, frame: int | None = None) -> Volume:
-    image = _read(path)
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    return Volume(array, _geometry(image))
+def read_image(path: Path, *, frame: int | None = None, resample_sheared: bool = False) -> Volume:
+    """Read an image.
+
+    Args:
+        path: a NIfTI, NRRD or MetaImage file, a folder with one DICOM series, or one file of a DICOM series.
+        frame: which volume to take, counted from 0, where the file holds several.
+        resample_sheared: resample an image on a sheared grid onto a rectangular one instead of refusing it.
+
+    Returns:
+        A float32 volume, array (k, j, i): HU for CT, else the numbers that the file's own scale gives.
+
+    Raises:
+        DinomixError: no such file; not an image; damaged or cut off; 2D, or several volumes or colors and no ``frame``;
+            NaN or infinite voxels; a sheared grid; a DICOM folder without exactly one evenly spaced series.
+    """
+    _check_exists(path)
+    notices: tuple[str, ...] = ()
+    if _is_dicom(path):
+        array, affine = read_series(path)
+    else:
+        header = _read_header(path)
+        array = _one_volume(_read_voxels(path, header, sitk.sitkFloat32), header, frame, path)
+        affine, notices = header.affine, header.notices
+    _check_finite(array, path)
+    size = (array.shape[2], array.shape[1], array.shape[0])
+    check_usable(affine, path)
+    if resample_sheared and is_sheared(affine, size):
+        array, affine = resampled(array, affine)
+        size = (array.shape[2], array.shape[1], array.shape[0])
+        notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
+    return Volume(array, geometry_of_affine(affine, size, path), notices)
 
 
-def read_label(path: Path) -> tuple[Volume, dict[int, str] | None]:
-    image = _read(path)
-    array = sitk.GetArrayFromImage(image)
-    return Volume(array.astype(np.uint8 if array.max() < 256 else np.uint16), _geometry(image)), None
+def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dict[int, str] | None]:
+    """Read a label map.
+
+    Args:
+        path: a NIfTI, NRRD or MetaImage file; ``.seg.nrrd`` of 3D Slicer too.
+        like: the image's grid. 3D Slicer crops segmentations; one on the voxels of ``like`` is put back in its place.
+
+    Returns:
+        A uint8 or uint16 volume, array (k, j, i), and id -> name if the file carries names (``.seg.nrrd``), else None.
+
+    Raises:
+        DinomixError: as ``read_image``; also numbers that are negative, above 65535 or not whole; segments that
+            overlap; labels outside of ``like``.
+    """
+    _check_exists(path)
+    if _is_dicom(path):
+        raise DinomixError(
+            f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
+        )
+    header = _read_header(path)
+    voxels = _read_voxels(path, header, sitk.sitkUnknown)
+    names, notices = None, header.notices
+    if segments := segments_of(header.metadata, header.values):
+        array, names, more = flattened(_whole_numbers(voxels, path), segments, path)
+        notices += more
+    else:
+        array = _whole_numbers(_one_volume(voxels, header, None, path), path)
+    volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices)
+    return (volume if like is None else _placed(volume, like, path)), names
 
 
 def read_geometry(path: Path) -> Geometry:
-    return _geometry(_read(path))
+    """The grid of an image or label file, from its header alone; for DICOM, from the headers of all slices.
+
+    Raises DinomixError as ``read_image`` does for what a header shows.
+    """
+    _check_exists(path)
+    if _is_dicom(path):
+        return series_geometry(path)
+    header = _read_header(path)
+    return geometry_of_affine(header.affine, header.size, path)
 
 
-def _read(path):
-    return sitk.ReadImage(str(path))
+@dataclass(frozen=True)
+class _Header:
+    """``values`` is numbers per voxel, ``frames`` volumes one after another, ``affine`` index -> RAS mm."""
+
+    size: tuple[int, int, int]
+    frames: int
+    values: int
+    affine: NDArray[np.float64]
+    metadata: dict[str, str]
+    notices: tuple[str, ...] = ()
 
 
-def _geometry(image) -> Geometry:
-    return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()).reshape(3, 3))
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.is_dir() or path.suffix.lower() == ".dcm":
+        return True
+    if path.name.lower().endswith(ENDINGS):
+        return False
+    if is_dicom_file(path):
+        return True
+    raise DinomixError(f"{path} is not an image file that is read here.", READABLE)
+
+
+def _read_header(path: Path) -> _Header:
+    return _read_nifti_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else _read_itk_header(path)
+
+
+def _read_nifti_header(path: Path) -> _Header:
+    header = read_nifti_header(path)
+    if header.datatype in _NIFTI_COLORS | _NIFTI_COMPLEX:
+        kind = "a color image" if header.datatype in _NIFTI_COLORS else "an image of complex numbers"
+        raise DinomixError(f"{path} is {kind}.", "Export one with a single number per voxel.")
+    shape = (*header.shape, 1, 1, 1, 1)
+    if len(header.shape) < 3:
+        raise _flat(path, header.shape)
+    affine, notices = header.affine()
+    values = math.prod(shape[4:])
+    return _Header((shape[0], shape[1], shape[2]), shape[3], values, affine, {}, notices)
+
+
+def _read_itk_header(path: Path) -> _Header:
+    with open(path, "rb"):
+        pass  # A file that may not be opened is the system's error to report, not ITK's.
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with itk_reading(path):
+        reader.ReadImageInformation()
+    size, dimension = reader.GetSize(), reader.GetDimension()
+    if dimension < 3:
+        raise _flat(path, size)
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise DinomixError(f"{path} is an image of complex numbers.", "Export one with a single number per voxel.")
+    affine = np.eye(4)
+    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
+    affine[:3, 3] = reader.GetOrigin()[:3]
+    return _Header(
+        size=(size[0], size[1], size[2]),
+        frames=math.prod(size[3:]),
+        values=reader.GetNumberOfComponents(),
+        affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine,
+        metadata={key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()},
+    )
+
+
+def _flat(path: Path, size: tuple[int, ...]) -> DinomixError:
+    return DinomixError(f"{path} is not a volume but a 2D image of {size} pixels.", "Give a 3D image.")
+
+
+def _read_voxels(path: Path, header: _Header, pixel_type: int) -> NDArray[np.generic]:
+    """Axis order (frame, k, j, i, value); ``frame`` and ``value`` are there where there are several."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        check_whole(path, read_nifti_header(path))
+    elif path.name.lower().endswith((".mha", ".mhd")):
+        _check_whole_metaimage(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    if header.values == 1:
+        reader.SetOutputPixelType(pixel_type)
+    with itk_reading(path):
+        array: NDArray[np.generic] = sitk.GetArrayFromImage(reader.Execute())
+    several = (*((header.frames,) if header.frames > 1 else ()), *header.size[::-1])
+    if array.size != math.prod(several) * header.values:
+        raise DinomixError(f"{path} holds {array.size} numbers, but its header says {math.prod(several)}.", DAMAGED)
+    return array.reshape((*several, header.values) if header.values > 1 else several)
+
+
+def _one_volume(array: NDArray, header: _Header, frame: int | None, path: Path) -> NDArray:
+    """(k, j, i) of the volume or value ``frame``; without ``frame``, the file must hold just one."""
+    count = header.frames * header.values
+    if count == 1:
+        return array
+    if frame is not None and 1 in (header.values, header.frames):
+        if not 0 <= frame < count:
+            raise DinomixError(f"{path} has no volume {frame}.", f"It has the volumes 0 to {count - 1}.")
+        one = array[frame] if header.values == 1 else array[..., frame]
+        return np.ascontiguousarray(one, dtype=np.float32)
+    if header.values > 1:
+        raise DinomixError(f"{path} holds {header.values} numbers per voxel (colors or vectors).", ONE_VOLUME)
+    raise DinomixError(f"{path} is 4D: it holds {header.frames} volumes.", ONE_VOLUME)
+
+
+def _check_finite(array: NDArray, path: Path) -> None:
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise DinomixError(
+            f"{path} holds {bad} voxels that are no numbers (NaN or infinite).",
+            "Replace them, for example by the value of air, and save the image again.",
+        )
+
+
+def _whole_numbers(array: NDArray, path: Path) -> NDArray:
+    """The array as uint8, or uint16 where 255 is exceeded."""
+    remedy = "Give a label map, in which every voxel holds the number of its structure."
+    if array.dtype.kind == "f":
+        _check_finite(array, path)
+        whole = np.rint(array)
+        # Scales in headers leave labels a little beside the whole numbers that they are.
+        if np.abs(whole - array).max() > 1e-3:
+            raise DinomixError(f"{path} holds numbers that are not whole, so it is not a label map.", remedy)
+        array = whole
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise DinomixError(f"{path} holds labels from {low} to {high}; 0 to 65535 are possible.", remedy)
+    return array.astype(np.uint8 if high < 256 else np.uint16)
+
+
+def _placed(label: Volume, like: Geometry, path: Path) -> Volume:
+    """The label map on ``like``'s grid where both lie on the same voxels, else as it is."""
+    own = label.geometry
+    if own.size == like.size and not own.difference(like):
+        return label
+    corner = np.linalg.inv(like.affine_ras) @ own.affine_ras
+    shift = np.rint(corner[:3, 3]).astype(int)
+    last = np.array([*own.size, 1]) - [1, 1, 1, 0]
+    expected = np.array([*(last[:3] + shift), 1])
+    if np.abs(corner[:3, 3] - shift).max() > 0.05 or np.abs(corner @ last - expected).max() > 0.05:
+        return label
+    array = np.zeros(like.size[::-1], label.array.dtype)
+    low = np.maximum(shift, 0)
+    high = np.minimum(shift + own.size, like.size)
+    if (high > low).all():
+        into = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
+        out_of = tuple(slice(a, b) for a, b in zip((low - shift)[::-1], (high - shift)[::-1], strict=True))
+        array[into] = label.array[out_of]
+    lost = int(np.count_nonzero(label.array)) - int(np.count_nonzero(array))
+    if lost:
+        raise DinomixError(
+            f"{path} has {lost} labeled voxels outside of its image.", "Check that the label map belongs to the image."
+        )
+    return Volume(array, like, (*label.notices, "The label map was cropped or padded and was put on its image's grid."))
+
+
+def _check_whole_metaimage(path: Path) -> None:
+    """ITK goes on with whatever memory held when the compressed voxels of a MetaImage are damaged."""
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    end = start.find(b"\n", start.find(b"ElementDataFile")) + 1
+    lines = [line.split("=", 1) for line in start[:end].decode("latin-1").splitlines() if "=" in line]
+    fields = {key.strip(): value.strip() for key, value in lines}
+    if fields.get("CompressedData", "").lower() != "true":
+        return
+    local = fields.get("ElementDataFile") == "LOCAL"
+    voxels = (
+        path if local else path.parent / start[start.find(b"ElementDataFile") : end].decode().split("=", 1)[1].strip()
+    )
+    if not voxels.is_file():
+        raise DinomixError(f"{path} refers to {voxels}, which is not there.", "Keep both files in one folder.")
+    unpacker = zlib.decompressobj()
+    try:
+        with open(voxels, "rb") as file:
+            file.seek(end if local else 0)
+            while not unpacker.eof and (block := file.read(1 << 20)):
+                unpacker.decompress(block)
+    except zlib.error as error:
+        raise DinomixError(f"{path} is damaged ({error}).", DAMAGED) from error
+    if not unpacker.eof:
+        raise DinomixError(f"{path} is cut off.", DAMAGED)

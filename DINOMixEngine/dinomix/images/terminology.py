@@ -1,18 +1,95 @@
-"""Colors and codes of structures."""
+"""What structures are called in SNOMED CT, and the colors they are drawn in: the table ``structures.json``.
+
+A row of the table holds the names that a structure goes by (compared with ``normalized_name``), its type code, where
+it has one a modifier, a color, ``sides`` where a left and a right one exist, and ``general_anatomy`` where Slicer's own
+list of general anatomy has the type. All codes are SNOMED CT codes as DICOM uses them (scheme "SCT").
+"""
 
 import colorsys
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-from dinomix.labels import Structure, Terminology
+from dinomix.labels import Code, Structure, Terminology, normalized_name
 
-
-def color_for(name: str, id: int) -> tuple[int, int, int]:
-    r, g, b = colorsys.hsv_to_rgb((id * 0.618034) % 1, 0.65, 0.9)
-    return round(r * 255), round(g * 255), round(b * 255)
+GENERAL_ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
+DICOM_MASTER = "Segmentation category and type - DICOM master list"
+REGIONS = "Anatomic codes - DICOM master list"
+ANATOMY = Code(scheme="SCT", value="123037004", meaning="Anatomical Structure")
+TISSUE = Code(scheme="SCT", value="85756007", meaning="Tissue")
+SIDES = {
+    "left": Code(scheme="SCT", value="7771000", meaning="Left"),
+    "right": Code(scheme="SCT", value="24028007", meaning="Right"),
+}
 
 
 def terminology_for(name: str) -> Terminology | None:
-    return None
+    """The codes of a structure by any of its names ("kidney_right", "Right Kidney"); None for an unknown name."""
+    row = _rows().get(normalized_name(name))
+    return row[0] if row else None
+
+
+def color_for(name: str, id: int) -> tuple[int, int, int]:
+    """RGB in 0..255: the table's color of a known structure, else one of a sequence in which neighbors differ well."""
+    row = _rows().get(normalized_name(name))
+    if row:
+        return row[1]
+    # Steps of the golden ratio around the hue circle never come close to a recent color again.
+    red, green, blue = colorsys.hsv_to_rgb(id * 0.618034 % 1, 0.65, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def terminology_entry(structure: Structure) -> str:
-    return ""
+    """Slicer's text for a segment's ``TerminologyEntry`` tag.
+
+    It is context~category~type~modifier~regionContext~region~regionModifier, each code scheme^value^meaning.
+
+    A structure without codes gets what Slicer itself gives to an unknown segment: tissue of no particular kind.
+    """
+    codes = structure.terminology or Terminology(category=TISSUE, type=TISSUE)
+    context = GENERAL_ANATOMY if _in_general_anatomy(codes) else DICOM_MASTER
+    parts = [context, *(_triplet(c) for c in (codes.category, codes.type, codes.modifier)), REGIONS, "^^", "^^"]
+    return "~".join(parts)
+
+
+def _triplet(code: Code | None) -> str:
+    return f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^"
+
+
+def _in_general_anatomy(codes: Terminology) -> bool:
+    known = {row[0].type.value for row in _rows().values() if row[2]} | {TISSUE.value}
+    sides = {None, *(side.value for side in SIDES.values())}
+    return codes.type.value in known and (codes.modifier.value if codes.modifier else None) in sides
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[str, tuple[Terminology, tuple[int, int, int], bool]]:
+    """normalized name -> codes, color, whether Slicer's general anatomy has it."""
+    rows: dict[str, tuple[Terminology, tuple[int, int, int], bool]] = {}
+    table = json.loads(Path(__file__).with_name("structures.json").read_text(encoding="utf-8"))
+    for entry in table["structures"]:
+        plain = Terminology(
+            category=_code(entry.get("category")) or ANATOMY,
+            type=_code(entry["type"]),
+            modifier=_code(entry.get("modifier")),
+        )
+        red, green, blue = entry["color"]
+        general = bool(entry.get("general_anatomy"))
+        for name in entry["names"]:
+            rows[normalized_name(name)] = (plain, (red, green, blue), general)
+            for side, code in SIDES.items() if entry.get("sides") else ():
+                sided = plain.model_copy(update={"modifier": code})
+                color = (red, green, blue) if side == "right" else _lighter(red, green, blue)
+                rows[normalized_name(f"{name} {side}")] = (sided, color, general)
+    return rows
+
+
+def _code(pair: list[str] | None) -> Any:
+    return Code(scheme="SCT", value=pair[0], meaning=pair[1]) if pair else None
+
+
+def _lighter(*rgb: int) -> tuple[int, int, int]:
+    """A left structure is drawn lighter than the right one, so that the two can be told apart in one picture."""
+    red, green, blue = (round(value + (255 - value) * 0.4) for value in rgb)
+    return red, green, blue

@@ -1,0 +1,50 @@
+"""SimpleITK called so that its failures become one sentence, and its warnings no text on the user's terminal."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from dinomix.errors import DinomixError
+
+
+@contextmanager
+def itk_warnings_off() -> Iterator[None]:
+    displayed = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(displayed)
+
+
+@contextmanager
+def itk_reading(path: Path) -> Iterator[None]:
+    """Run SimpleITK's readers on ``path``; a sheared NIfTI sform is let through, since nifti.py has judged it before.
+
+    Raises:
+        DinomixError: SimpleITK could not read the file.
+    """
+    before = os.environ.get("ITK_NIFTI_SFORM_PERMISSIVE")
+    os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = "1"
+    try:
+        with itk_warnings_off():
+            yield
+    except RuntimeError as error:
+        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Copy or export it again.") from error
+    finally:
+        if before is None:
+            del os.environ["ITK_NIFTI_SFORM_PERMISSIVE"]
+        else:
+            os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = before
+
+
+def reason_of(error: RuntimeError) -> str:
+    """The telling end of an ITK message, on one line: no source lines, addresses or stacks of NRRD calls."""
+    if "Unable to determine ImageIO" in str(error):
+        return "it is not in the format that its name says"
+    text = " ".join(str(error).split("ERROR:")[-1].split("[nrrd]")[-1].split())
+    return re.sub(r"\w+\(0x[0-9a-f]+\): ", "", text)[:200].rstrip(" .")
