@@ -1,13 +1,23 @@
-"""Segmenting one volume: preprocess, predict, and bring the labels back to the image's own grid."""
+"""Segmenting one volume, or many files: preprocess, predict, and bring the labels back to the image's own grid."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
+from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.devices import choose_device
+from dinomix.inference.memory import plan_memory
 from dinomix.inference.native_grid import labels_on_native_grid
+from dinomix.inference.outputs import MadeBy, base_name, find_images, is_done, plan_outputs, write_output
 from dinomix.inference.sliding_window import predict_logits
+from dinomix.labels import LabelSet, normalized_name
 from dinomix.models.folder import Model
 from dinomix.planning.preprocessing import preprocess
 
@@ -26,14 +36,130 @@ def segment_volume(
     Args:
         volume: the image, (k, j, i).
         device: see ``choose_device``.
-        max_memory: bytes that this process may use in all; None for no limit.
+        max_memory: bytes of main memory that this process may take in all; None for no limit.
+        emit: gets ``progress`` per window, and a ``warning`` when memory forces another way.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
         Structure ids (k, j, i), uint8 or uint16, on ``volume``'s geometry.
+
+    Raises:
+        DinomixError: the device cannot be used, or the memory does not suffice.
     """
-    chosen, _ = choose_device(device)
+    chosen, reason = choose_device(device)
+    if device == "auto":
+        emit("warning", message=reason)
+    network = network or model.network()
+    use = plan_memory(volume.geometry, model, max_memory)
+    if use.half_buffers:
+        emit("warning", message="To stay below the memory limit, windows are put together with half precision.")
     preprocessed = preprocess(volume, model.plan)
-    logits = predict_logits(network or model.network(), preprocessed.tensor, model.plan, chosen, emit)
-    labels = labels_on_native_grid(logits, preprocessed, model.labels.ids)
+    logits = predict_logits(network, preprocessed.tensor, model.plan, chosen, emit, half_buffers=use.half_buffers)
+    labels = labels_on_native_grid(logits, preprocessed, model.labels.ids, slab_bytes=use.slab_bytes)
     return Volume(np.ascontiguousarray(labels.transpose(2, 1, 0)), volume.geometry)
+
+
+def segment_files(
+    model: Model,
+    images: list[Path],
+    out: Path,
+    *,
+    format: str | None = None,
+    device: str = "auto",
+    max_memory: int | None = None,
+    keep: tuple[str, ...] = (),
+    overwrite: bool = False,
+    emit: Emit = silent,
+) -> list[Path]:
+    """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
+
+    An interrupted batch goes on where it stopped when it is called again. Under ``accelerate launch`` each process
+    takes its share of the images. An image that fails is announced by an ``error`` event and the others go on.
+
+    Args:
+        out: a file's name for one image, or a folder.
+        format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
+        keep: names of the structures to keep; empty for all.
+        overwrite: replace files that are there.
+
+    Returns:
+        The files of this process's share, those that were already there included.
+
+    Raises:
+        DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
+    """
+    labels = kept_labels(model.labels, keep)
+    outputs = plan_outputs(find_images(images), out, format)
+    rank, processes, local_rank = _share()
+    mine = outputs[rank::processes]
+    device, reason = _device_of_process(device, local_rank, processes)
+    emit("warning", message=reason)
+    made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
+    network = model.network()
+    failed = 0
+    for number, output in enumerate(mine, start=1):
+        emit_here = _named(emit, f"{base_name(output.image)} ({number} of {len(mine)})")
+        began = time.monotonic()
+        try:
+            if not overwrite and is_done(output, made_by):
+                emit("warning", message=f"{output.path} is already there from this image and model; it is kept.")
+                continue
+            volume = read_image(output.image, resample_sheared=True)
+            for notice in volume.notices:
+                emit("warning", message=f"{output.image}: {notice}")
+            result = segment_volume(
+                volume, model, device=device, max_memory=max_memory, emit=emit_here, network=network
+            )
+            kept = np.where(np.isin(result.array, labels.ids), result.array, 0).astype(result.array.dtype)
+            write_output(kept, result.geometry, labels, output, made_by)
+            emit("finished", path=str(output.path), seconds=time.monotonic() - began)
+        except DinomixError as error:
+            failed += 1
+            problem = error.problem if str(output.image) in error.problem else f"{output.image}: {error.problem}"
+            if len(outputs) == 1:
+                raise DinomixError(problem, error.remedy) from error
+            emit("error", message=problem, remedy=error.remedy)
+    if failed:
+        raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
+    return [output.path for output in mine]
+
+
+def kept_labels(labels: LabelSet, keep: tuple[str, ...]) -> LabelSet:
+    """The structures of ``labels`` whose names are in ``keep``; all when it is empty.
+
+    Raises:
+        DinomixError: a name is not the model's.
+    """
+    if not keep:
+        return labels
+    known = {normalized_name(structure.name): structure for structure in labels.structures}
+    unknown = [name for name in keep if normalized_name(name) not in known]
+    if unknown:
+        raise DinomixError(f"The model has no structure {' or '.join(unknown)}.", f"It has {', '.join(labels.names)}.")
+    return LabelSet(structures=tuple({known[normalized_name(name)] for name in keep}))
+
+
+def _share() -> tuple[int, int, int]:
+    """This process's number, the number of processes and its number on this machine, under ``accelerate launch``."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return 0, 1, 0
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return state.process_index, state.num_processes, state.local_process_index
+
+
+def _device_of_process(device: str, local_rank: int, processes: int) -> tuple[str, str]:
+    chosen, reason = choose_device(device)
+    if processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
+        chosen, reason = choose_device(f"cuda:{local_rank % torch.cuda.device_count()}")
+    return str(chosen), reason
+
+
+def _named(emit: Emit, name: str) -> Emit:
+    """Announces progress under the image's name."""
+
+    def emit_named(kind: str, **fields: Any) -> None:
+        emit(kind, **({**fields, "stage": f"{fields['stage']} {name}"} if kind == "progress" else fields))
+
+    return emit_named

@@ -25,7 +25,6 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
     return {
         "imports": [
             "$import glob", "$import os", "$import numpy", "$import torch", "$import monai",
-            "$import safetensors.torch",
         ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
@@ -35,7 +34,10 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": network,
         "network": "$@network_def.to(@device)",
-        "weights": "$safetensors.torch.load_file(os.path.join(@bundle_root, 'models', 'model.safetensors'))",
+        "weights": {
+            "_target_": "safetensors.torch.load_file",
+            "filename": "$os.path.join(@bundle_root, 'models', 'model.safetensors')",
+        },
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(plan)},
         "dataset": {
             "_target_": "Dataset", "data": "$[{'image': path} for path in @images]", "transform": "@preprocessing",

@@ -1,0 +1,87 @@
+"""``dinomix segment``: label volumes from images and a model."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dinomix.errors import DinomixError
+
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@click.command(
+    epilog="Example: dinomix segment --model RUN/model scans/ --out segmentations/ --format seg.nrrd", name="segment"
+)
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder, such as RUN/model.")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for one image, else a folder.")
+@click.option(
+    "--format", type=click.Choice(["nii.gz", "nrrd", "seg.nrrd"]), help="Default: that of --out's name, or nii.gz."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--max-memory", help="Main memory that may be used, such as 8G.  [default: no limit]")
+@click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
+def command(
+    model: Path,
+    images: tuple[Path, ...],
+    out: Path,
+    format: str | None,
+    device: str,
+    max_memory: str | None,
+    keep: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Segment images, each on its own grid.
+
+    IMAGE is a file, a DICOM folder or a folder of images. A batch that was interrupted goes on where it stopped when
+    the same command is given again; several GPUs share it under `accelerate launch -m dinomix segment ...`. The exit
+    code is 0 when every image was segmented, else 2.
+    """
+    limit = parse_size(max_memory) if max_memory else None
+
+    from tqdm import tqdm
+
+    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.inference.segment import segment_files
+    from dinomix.models.folder import load_model
+
+    shown = JsonEvents() if as_json else TerminalEvents()
+
+    def emit(kind: str, **fields: Any) -> None:
+        shown(kind, **fields)
+        if kind == "error":
+            # Above a progress bar, if there is one.
+            tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
+
+    written = segment_files(
+        load_model(model),
+        list(images),
+        out,
+        format=format,
+        device=device,
+        max_memory=limit,
+        keep=keep,
+        overwrite=overwrite,
+        emit=emit,
+    )
+    if isinstance(shown, TerminalEvents):
+        shown.close()
+        for path in written:
+            print(path)
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "8G", "500M" or "1.5 GB"; units are powers of 1024. Raises DinomixError on anything else."""
+    number = text.strip().upper().removesuffix("B").removesuffix("I").strip()
+    try:
+        size = int(float(number[:-1]) * UNITS[number[-1]]) if number[-1] in UNITS else int(number)
+    except (ValueError, IndexError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise DinomixError(f"--max-memory {text!r} is not an amount of memory.", "Give one such as 8G or 500M.")
+    return size

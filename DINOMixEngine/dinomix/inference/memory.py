@@ -1,0 +1,123 @@
+"""How much main memory segmenting takes, and how to stay below a limit."""
+
+import weakref
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import psutil
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dinomix.errors import DinomixError
+from dinomix.images.volume import Geometry
+from dinomix.inference.native_grid import SLAB_BYTES
+from dinomix.models.folder import Model
+from dinomix.models.network import build_network
+from dinomix.planning.plan import Plan, SpacingGrid
+from dinomix.planning.preprocessing import reorientation_for
+
+SMALLEST_SLAB = 2**24
+WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
+"""Convolutions take workspace beside their inputs and outputs; measured on DynUNet, SegResNet, UNet and VNet."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What ``segment_volume`` does to stay below its limit.
+
+    Attributes:
+        half_buffers: windows are put together in float16.
+        slab_bytes: for the way back to the native grid.
+        estimate: bytes that the process is expected to take at its peak.
+    """
+
+    half_buffers: bool
+    slab_bytes: int
+    estimate: int
+
+
+def plan_memory(geometry: Geometry, model: Model, limit: int | None) -> MemoryUse:
+    """Choose the buffers for an image that is already read.
+
+    Args:
+        limit: bytes that this process may take in all; None for no limit.
+
+    Raises:
+        DinomixError: the limit cannot be kept even with the smallest buffers.
+    """
+    choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
+    if limit is None:
+        choices = choices[:1]
+    window = window_bytes(model)
+    uses = [MemoryUse(half, slab, _estimate(geometry, model, window, half, slab)) for half, slab in choices]
+    for use in uses:
+        if limit is None or use.estimate <= limit:
+            return use
+    raise DinomixError(
+        f"Segmenting this image takes about {_gigabytes(uses[-1].estimate)}; {_gigabytes(limit or 0)} are allowed.",
+        "Raise --max-memory, or crop the image to the region of interest.",
+    )
+
+
+def window_bytes(model: Model) -> int:
+    """Main memory that the network takes for one window, beside its weights, found by a run without data."""
+    with torch.device("meta"), torch.inference_mode():
+        network = build_network(model.plan, model.labels.channels).eval()
+        with _LiveBytes() as live:
+            network(torch.empty(1, 1, *model.plan.patch))
+    return int(live.peak * WINDOW_FACTOR) + WINDOW_EXTRA
+
+
+def _estimate(geometry: Geometry, model: Model, window: int, half: bool, slab: int) -> int:
+    native = prod(geometry.size)
+    grid = prod(_grid_size(geometry, model.plan))
+    padded = prod(max(a, b) for a, b in zip(_grid_size(geometry, model.plan), model.plan.patch, strict=True))
+    value = 2 if half else 4
+    # float32 twice and float64 once on the native grid; coordinates and values in float64 on the network's.
+    preprocessing = native * 16 + grid * 68
+    predicting = grid * 4 + padded * value * (model.labels.channels + 2) + window
+    going_back = grid * value * model.labels.channels + native * 4 + slab
+    return psutil.Process().memory_info().rss + max(preprocessing, predicting, going_back)
+
+
+def _grid_size(geometry: Geometry, plan: Plan) -> tuple[int, ...]:
+    axes = reorientation_for(geometry, plan).axes
+    if not isinstance(plan.grid, SpacingGrid):
+        return plan.grid.size
+    return tuple(
+        round((geometry.size[axis] - 1) * geometry.spacing[axis] / spacing) + 1
+        for axis, spacing in zip(axes, plan.grid.spacing, strict=True)
+    )
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the tensors that are alive at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: Any) -> None:
+        key = storage._cdata
+        if key not in self.seen:
+            self.seen.add(key)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key, storage.nbytes())
+
+    def _remove(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GB"

@@ -1,0 +1,173 @@
+"""Which image becomes which file, and whether that file is already there from an earlier, interrupted batch."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dinomix.errors import DinomixError
+from dinomix.files import sha256, write_json
+from dinomix.images.reading import ENDINGS, is_image_path
+from dinomix.images.volume import Geometry
+from dinomix.images.writing import write_labels
+from dinomix.labels import LabelSet
+
+FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
+RECORDS = ".dinomix-batch"
+MadeBy = dict[str, object]
+"""What a result depends on beside its image: the model's fingerprint and the options."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One image and the file that its labels go to.
+
+    ``record`` is the file that remembers from which image, by which model and with which options ``path`` was made;
+    None where ``path`` was named by the user, so that nothing is put beside it.
+    """
+
+    image: Path
+    path: Path
+    record: Path | None = None
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    """Image files and DICOM folders among ``paths`` and, one level down, in the folders among them; sorted.
+
+    Raises:
+        DinomixError: a path does not exist, is not an image, or is a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise DinomixError(f"There is no file or folder {path}.", "Check the path of the image.")
+        if is_image_path(path):
+            found.append(path)
+        elif path.is_dir():
+            inside = sorted(child for child in path.iterdir() if is_image_path(child))
+            if not inside:
+                raise DinomixError(
+                    f"The folder {path} holds no images.", f"Images end in {', '.join(ENDINGS)}, or are DICOM."
+                )
+            found.extend(inside)
+        else:
+            raise DinomixError(f"{path} is not an image.", f"Images end in {', '.join(ENDINGS)}, or are DICOM folders.")
+    by_place = {path.resolve(): path for path in found}
+    return [by_place[place] for place in sorted(by_place)]
+
+
+def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Output]:
+    """Give each image its file: ``out`` itself when it names a file, else ``out``/NAME.FORMAT.
+
+    Images of the same name from different folders get their folders' names in front, as many as tell them apart.
+
+    Args:
+        format: one of ``FORMATS``; None for that of ``out``'s name, or nii.gz.
+
+    Raises:
+        DinomixError: ``out`` is a file's name but there are several images, the format contradicts the name, or an
+            image would be overwritten by its own labels.
+    """
+    named = _format_of(out) if not out.is_dir() else None
+    if named and format not in (None, named):
+        raise DinomixError(f"{out} does not end in .{format}.", "Change --out or --format so that they agree.")
+    if named and len(images) > 1:
+        raise DinomixError(f"{out} names one file, but there are {len(images)} images.", "Give a folder as --out.")
+    if named:
+        outputs = [Output(images[0], out)]
+    else:
+        if not out.is_dir() and (out.exists() or out.name.lower().endswith(ENDINGS)):
+            raise DinomixError(
+                f"Labels cannot be written to {out}.", f"Name a folder, or a file *.{' or *.'.join(FORMATS)}."
+            )
+        ending = "." + (format or FORMATS[0])
+        outputs = [
+            Output(image, out / (name + ending), out / RECORDS / (name + ending + ".json"))
+            for image, name in zip(images, _names(images), strict=True)
+        ]
+    places = {image.resolve() for image in images}
+    for output in outputs:
+        if output.path.resolve() in places:
+            raise DinomixError(f"The labels would overwrite the image {output.path}.", "Give another --out.")
+    return outputs
+
+
+def base_name(path: Path) -> str:
+    """A file's name without its image ending; a folder's whole name."""
+    if path.is_dir():
+        return path.resolve().name
+    name = path.name
+    ending = next((e for e in (*ENDINGS, ".dcm") if name.lower().endswith(e)), "")
+    return name[: len(name) - len(ending)]
+
+
+def is_done(output: Output, made_by: MadeBy) -> bool:
+    """Whether ``output.path`` is there, whole, and was made from this image with ``made_by``.
+
+    Raises:
+        DinomixError: there is a file, but another model or image, other options or something else made it.
+    """
+    if not output.path.exists():
+        return False
+    other = f"{output.path} is already there and"
+    remedy = "Give --overwrite to replace it, or another --out."
+    if output.record is None:
+        raise DinomixError(f"{output.path} is already there.", remedy)
+    try:
+        record = json.loads(output.record.read_text(encoding="utf-8"))
+        hashes = record.pop("labels_sha256"), record.pop("image_sha256")
+    except FileNotFoundError:
+        raise DinomixError(f"{other} was not made by this command.", remedy) from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DinomixError(f"{other} the record of how it was made is damaged.", remedy) from None
+    if hashes[0] != sha256(output.path):
+        raise DinomixError(f"{other} was changed since it was made.", remedy)
+    if hashes[1] != sha256(output.image):
+        raise DinomixError(f"{other} was made from another image.", remedy)
+    differing = [key.replace("_", " ") for key in made_by if record.get(key) != made_by[key]]
+    if differing:
+        raise DinomixError(f"{other} was not made with the same {' and '.join(differing)}.", remedy)
+    return True
+
+
+def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, output: Output, made_by: MadeBy) -> None:
+    """Write labels (k, j, i), and how they were made. Whatever interrupts this is seen by ``is_done`` later."""
+    if output.record is None:
+        write_labels(array, geometry, labels, output.path)
+        return
+    aside = output.record.parent / f"partial-{output.path.name}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_labels(array, geometry, labels, aside)
+        # The record first: a record without its file is harmless, a file without its record is a stranger's.
+        hashes = {"labels_sha256": sha256(aside), "image_sha256": sha256(output.image)}
+        write_json(output.record, {**made_by, **hashes})
+        os.replace(aside, output.path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _format_of(path: Path) -> str | None:
+    return next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if path.name.lower().endswith("." + f)), None)
+
+
+def _names(images: list[Path]) -> list[str]:
+    names = [base_name(image) for image in images]
+    for depth in range(1, max(len(image.resolve().parts) for image in images)):
+        # Without regard to case, since file systems may have none.
+        count = Counter(name.casefold() for name in names)
+        if max(count.values()) == 1:
+            break
+        names = [
+            "_".join((*image.resolve().parts[-1 - depth : -1], base_name(image)))
+            if count[name.casefold()] > 1
+            else name
+            for image, name in zip(images, names, strict=True)
+        ]
+    if len({name.casefold() for name in names}) < len(names):
+        raise DinomixError("Two images would be written to the same file.", "Segment them one after the other.")
+    return names
