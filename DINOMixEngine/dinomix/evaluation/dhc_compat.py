@@ -19,12 +19,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dinomix.evaluation.metrics import boxes, common_box, dice, surface_distances
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
+from dinomix.planning.preprocessing import resized_by_floor
 
 SIZE = (160, 160, 80)
 """Voxels along (i, j, k)."""
@@ -37,10 +37,7 @@ CaseMetrics = dict[str, dict[str, Any]]
 
 def resized(labels: NDArray[Any], size: tuple[int, int, int] = SIZE) -> NDArray[np.uint16]:
     """A label array (k, j, i) on the protocol's grid; ``size`` along (i, j, k). Of that size already: unchanged."""
-    batch = torch.from_numpy(labels.astype(np.float32))[None, None]
-    array: NDArray[np.uint16] = (
-        torch.nn.functional.interpolate(batch, size=size[::-1], mode="nearest")[0, 0].numpy().astype(np.uint16)
-    )
+    array: NDArray[np.uint16] = resized_by_floor(labels, (size[2], size[1], size[0])).numpy().astype(np.uint16)
     return array
 
 

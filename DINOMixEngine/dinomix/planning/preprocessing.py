@@ -13,7 +13,7 @@ from monai.transforms import Resize, ScaleIntensityRange, ScaleIntensityRangePer
 from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+from dinomix.planning.plan import Plan, RangeWindow, SizeGrid, SpacingGrid
 
 SPACING_STEPS = 2**20
 """Spacings are rounded to 1/SPACING_STEPS mm, so that rounding in a header never decides the size of a grid."""
@@ -93,7 +93,8 @@ def preprocess(volume: Volume, plan: Plan) -> Preprocessed:
 def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> torch.Tensor:
     """Bring a label volume (k, j, i) onto the grid that ``preprocess`` gives an image of the same geometry.
 
-    Nearest neighbor; a point halfway between two voxels takes the higher one along that axis.
+    Nearest neighbor; a point halfway between two voxels takes the higher one along that axis. On a size grid the voxel
+    taken is floor(index * old / new), as in the released code that protocol `dhc-compat` follows.
 
     Returns:
         (1, x, y, z), the structure ids as int32.
@@ -101,6 +102,8 @@ def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> torch.Tensor:
     geometry = label_volume.geometry
     reorientation = reorientation_for(geometry, plan)
     native = reorientation.forward(label_volume.array.transpose(2, 1, 0))
+    if isinstance(plan.grid, SizeGrid):
+        return resized_by_floor(native, plan.grid.size)[None]
     size = tuple(int(n) for n in native.shape)
     spacing = _native_spacing(geometry, reorientation)
     # The image's own way onto the grid, walked by an empty image, decides the grid's size.
@@ -116,6 +119,18 @@ def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> torch.Tensor:
     ]
     picked = native[np.ix_(*(index.astype(np.int64) for index in nearest))]
     return torch.from_numpy(picked.astype(np.int32))[None]
+
+
+def resized_by_floor(labels: NDArray[Any], size: tuple[int, int, int]) -> torch.Tensor:
+    """Labels on a grid of another size along the same axes, by PyTorch's "nearest": voxel floor(index * old / new).
+
+    Half a voxel off what nearest to the voxel's center would be, so that only references resized alike compare with it.
+
+    Returns:
+        int32, of shape ``size``.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float32))[None, None]
+    return torch.nn.functional.interpolate(batch, size=size, mode="nearest")[0, 0].int()
 
 
 def reorientation_for(geometry: Geometry, plan: Plan) -> Reorientation:
