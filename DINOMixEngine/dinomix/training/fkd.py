@@ -12,8 +12,10 @@ s is the position's semantic uniqueness [paper; this formula is ours]: how unlik
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
@@ -121,7 +123,7 @@ def features_on_the_fly(teacher: FrozenTeacher, images: Tensor, grid: tuple[int,
 
 
 @torch.no_grad()
-def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch: int = 8) -> Tensor:
+def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch: int = 8) -> NDArray[np.float16]:
     """Teacher features of a whole volume, to be kept on disk: each token has seen its whole slice.
 
     Args:
@@ -131,4 +133,4 @@ def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch
         (slices, width, x tokens, y tokens), float16.
     """
     slices = image[:, :, list(slice_numbers(image.shape[2], stride))].permute(2, 0, 1)
-    return torch.cat([teacher.tokens(part).half().cpu() for part in slices.split(batch)])
+    return np.concatenate([teacher.tokens(part).half().cpu().numpy() for part in slices.split(batch)])

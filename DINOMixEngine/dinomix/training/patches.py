@@ -18,6 +18,7 @@ from monai.transforms import (
     RandScaleIntensity,
     RandShiftIntensity,
 )
+from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -132,5 +133,5 @@ def augmented_intensities(patches: Tensor, seeds: Sequence[int]) -> Tensor:
     changed = []
     for patch, seed in zip(patches, seeds, strict=True):
         augmentation.set_random_state(seed=seed)
-        changed.append(torch.as_tensor(augmentation(patch)).clamp(0, 1))
+        changed.append(convert_to_tensor(augmentation(patch)).clamp(0, 1))
     return torch.stack(changed)

@@ -101,7 +101,7 @@ def feature_mask(box: Box, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
     """The share of each feature cell that ``box`` covers, (x, y, z) of ``grid``: cached features are mixed with it."""
     mask = torch.zeros(1, 1, *patch)
     mask[(0, 0, *box)] = 1
-    return F.adaptive_avg_pool3d(mask, tuple(grid))[0, 0]
+    return F.adaptive_avg_pool3d(mask, (grid[0], grid[1], grid[2]))[0, 0]
 
 
 def channels_in(labels: Tensor) -> set[int]:

@@ -34,14 +34,17 @@ class FrozenTeacher(nn.Module):
         reduction: pixels per token and axis.
     """
 
-    def __init__(self, backbone: nn.Module, name: str, scale: float) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Any, name: str, scale: float) -> None:
         super().__init__()
-        self.backbone: Any = backbone.eval().requires_grad_(False)
+        self.backbone = backbone.eval().requires_grad_(False)
         self.name = name
         self.scale = scale
-        self.width = int(self.backbone.num_features)
-        self.reduction = int(self.backbone.feature_info[-1]["reduction"])
-        configuration = self.backbone.pretrained_cfg
+        self.width = int(backbone.num_features)
+        self.reduction = int(backbone.feature_info[-1]["reduction"])
+        configuration = backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(configuration["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(configuration["std"]).view(1, 3, 1, 1), persistent=False)
 
@@ -70,7 +73,8 @@ class FrozenTeacher(nn.Module):
         size = [math.ceil(side * self.scale / self.reduction) * self.reduction for side in pictures.shape[2:]]
         pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=self.scale < 1)
         pictures = (pictures.expand(-1, 3, -1, -1) - self.mean) / self.std
-        maps = self.backbone.forward_intermediates(pictures, indices=1, norm=True, output_fmt="NCHW",
+        backbone: Any = self.backbone
+        maps = backbone.forward_intermediates(pictures, indices=1, norm=True, output_fmt="NCHW",
                                                    intermediates_only=True)[-1]  # fmt: skip
         return maps.float().flip(2, 3).transpose(2, 3)
 
@@ -161,9 +165,10 @@ def _cached_weights(architecture: str, download: bool) -> Path | None:
         return Path(cached)
     if not download:
         raise DinomixError(
-            f"The weights of {architecture} ({repository}) are not in your Hugging Face cache, and nothing is fetched unasked.",
-            f"Read their licence ({LICENSE} for DINOv3) and add --download-teacher, give a file with --teacher FILE, choose "
-            "--teacher random, or train without them: --fkd off.",
+            f"The weights of {architecture} ({repository}) are not in your Hugging Face cache; nothing is "
+            "fetched unasked.",
+            f"Read their licence ({LICENSE} for DINOv3) and add --download-teacher, give a file with --teacher FILE, "
+            "choose --teacher random, or train without them: --fkd off.",
         )
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))

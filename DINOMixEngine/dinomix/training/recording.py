@@ -1,0 +1,66 @@
+"""What a run tells of itself: losses, PIC's draws, validation."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.events import Emit
+from dinomix.planning.cache import CachedCase
+from dinomix.training import pic
+from dinomix.training.batches import Batches
+from dinomix.training.config import TrainConfig
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.state import State
+from dinomix.training.validation import validate
+
+
+def record(state: State, terms: dict[str, Any], batches: Batches, cohort: Cohort, config: TrainConfig,
+            accelerator: Accelerator, emit: Emit) -> None:  # fmt: skip
+    """Announce the losses of this step, a mean over processes, and every box drawn since the last record."""
+    losses = {name: float(accelerator.reduce(torch.as_tensor(value, device=accelerator.device).float(), "mean"))
+              for name, value in terms.items()}  # fmt: skip
+    absent = {name: None for name in ("unsupervised", "fkd") if name not in losses}
+    emit("loss", step=state.step, **losses, **absent)
+    if not config.pic.enabled:
+        return
+    progress = (state.step - 1) / config.steps
+    for subset, draws, counts in (
+        ("labeled", state.labeled_draws, batches.counts),
+        ("unlabeled", state.unlabeled_draws, state.counts.counts),
+    ):
+        channels = [draw.channel for draw in draws]
+        channels = gather_object(channels) if accelerator.num_processes > 1 else channels
+        if channels:
+            probabilities = pic.class_probabilities(counts, progress, config.pic.kappa)
+            names = [cohort.labels.names[channel - 1] if channel else None for channel in channels]
+            emit("pic", step=state.step, subset=subset, probabilities=by_name(cohort, probabilities), draws=names)
+        draws.clear()
+
+
+def record_validation(state: State, cases: list[CachedCase], directory: RunDirectory, accelerator: Accelerator,
+              emit: Emit) -> None:  # fmt: skip
+    began = time.monotonic()
+    names = directory.cohort.labels.names
+    dice = validate(state.teacher, cases, directory.plan, len(names), accelerator)
+    known = [value for value in dice if value is not None]
+    mean = sum(known) / len(known) if known else 0.0
+    emit("validation", step=state.step, dice=dict(zip(names, dice, strict=True)), mean=mean,
+         seconds=time.monotonic() - began)  # fmt: skip
+    stuck = [name for name, value in zip(names, dice, strict=True) if value == 0]
+    if stuck:
+        emit("stuck", step=state.step, classes=stuck)
+    if mean > state.best:
+        state.best = mean
+        if accelerator.is_main_process:
+            directory.save_best(state.teacher.state_dict())
+            emit("checkpoint", step=state.step, path="checkpoints/best.safetensors", best=True)
+
+
+def by_name(cohort: Cohort, values: Any) -> dict[str, float | None]:
+    numbers = [float(value) for value in values]
+    return {name: None if math.isnan(n) else n for name, n in zip(cohort.labels.names, numbers, strict=True)}

@@ -1,0 +1,92 @@
+"""The state of a run: what a step changes, how it begins, and how it comes back from a checkpoint."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from safetensors.torch import load_file
+from torch import nn
+
+from dinomix.events import Emit
+from dinomix.training import fkd, pic
+from dinomix.training.config import TrainConfig
+from dinomix.training.ema import make_teacher
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.teacher import FrozenTeacher
+
+
+@dataclass
+class State:
+    """What a step changes."""
+
+    student: Any
+    network: nn.Module
+    teacher: nn.Module
+    optimizer: Any
+    counts: pic.PseudoLabelCounts
+    step: int = 0
+    best: float = -1.0
+    labeled_draws: list[pic.Draw] = field(default_factory=list)
+    unlabeled_draws: list[pic.Draw] = field(default_factory=list)
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device and precision of the run: CUDA, MPS or CPU; by default bf16 on a GPU that computes in it, else float32."""
+    if PartialState().num_processes == 1:
+        # Accelerate keeps one state per process; a second run in the same process may want another device.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if config.device.startswith("cuda:"):
+        torch.cuda.set_device(config.device)
+    on_cpu = config.device == "cpu"
+    if config.precision == "auto":
+        # Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of
+        # magnitude, and differ from run to run (seen with 2.15 on AVX512-BF16).
+        on_gpu = torch.cuda.is_available() and not on_cpu and torch.cuda.is_bf16_supported()
+        return Accelerator(cpu=on_cpu, mixed_precision="bf16" if on_gpu else "no")
+    return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
+
+
+def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTeacher | None,
+                   accelerator: Accelerator) -> State:  # fmt: skip
+    """The state of the last checkpoint; before the first, the start model's weights or the seed's."""
+    config, plan = directory.config, directory.plan
+    if directory.start.exists():
+        network.load_state_dict(load_file(directory.start))
+    student = fkd.StudentWithProjector(network, plan.fkd_stage, plan.patch, frozen.width if frozen else None)
+    student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    teacher = make_teacher(network)
+    counts = pic.PseudoLabelCounts(len(directory.cohort.labels.structures), config.pic.count_decay)
+    if config.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            student.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
+        )
+    else:
+        optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    saved = directory.load_checkpoint()
+    if saved is not None:
+        student.load_state_dict(saved["student"])
+        teacher.load_state_dict(saved["teacher"])
+        counts.counts = saved["counts"].numpy()
+    teacher.to(accelerator.device)
+    prepared, optimizer = accelerator.prepare(student, optimizer)
+    if saved is not None:
+        optimizer.load_state_dict(saved["optimizer"])
+    state = State(prepared, student.network, teacher, optimizer, counts)
+    if saved is not None:
+        state.step, state.best = saved["step"], saved["best"]
+    return state
+
+
+def save_state(state: State, directory: RunDirectory, accelerator: Accelerator, emit: Emit) -> None:
+    """Write the last checkpoint; ``initial_state`` reads it."""
+    if not accelerator.is_main_process:
+        return
+    directory.save_checkpoint({
+        "step": state.step, "best": state.best, "counts": torch.from_numpy(np.array(state.counts.counts)),
+        "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+    })  # fmt: skip
+    emit("checkpoint", step=state.step, path="checkpoints/last.pt", best=False)

@@ -1,0 +1,97 @@
+"""One optimization step, the same for labeled-only, mean-teacher and DINO-Mix."""
+
+import torch
+from accelerate import Accelerator
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
+from dinomix.events import Emit
+from dinomix.training import fkd, pic
+from dinomix.training.batches import Batch, Batches
+from dinomix.training.config import TrainConfig
+from dinomix.training.ema import update_teacher
+from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
+from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, voxel_counts
+from dinomix.training.patches import augmented_intensities
+from dinomix.training.randomness import integer_seed
+from dinomix.training.recording import by_name
+from dinomix.training.state import State
+from dinomix.training.teacher import FrozenTeacher
+
+
+def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batches: Batches, cohort: Cohort, config: TrainConfig,
+          accelerator: Accelerator, emit: Emit) -> dict[str, float]:  # fmt: skip
+    """One optimization step: L = L_sup + lambda_u(t) L_u + lambda_f L_FKD.
+
+    Raises:
+        DinomixError: a term is not finite; the step is not taken.
+    """
+    step = state.step
+    rate = config.learning_rate * (1 - step / config.steps) ** config.poly
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+
+    images, target_features = batch.labeled, batch.labeled_features
+    unlabeled, lambda_u = None, 0.0
+    if len(batch.unlabeled):
+        shown, features = batch.unlabeled, batch.unlabeled_features
+        if config.uses_unlabeled and step >= config.first_pseudo_label_step:
+            lambda_u = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
+            unlabeled = _pseudo_labeled(state, batch, cohort, config, accelerator, emit)
+            shown, features = unlabeled.images, unlabeled.features
+        if config.augment:
+            first = accelerator.process_index * config.batch_unlabeled
+            seeds = [integer_seed(config.seed, "intensity unlabeled", step, first + i) for i in range(len(shown))]
+            shown = augmented_intensities(shown, seeds)
+        images = torch.cat([images, shown])
+        if target_features is not None and features is not None:
+            target_features = torch.cat([target_features, features])
+    state.labeled_draws += batch.draws
+
+    with accelerator.autocast():
+        logits, projected = state.student(images.contiguous(memory_format=torch.channels_last_3d))
+    labeled = len(batch.labeled)
+    terms = {"supervised": segmentation_loss(logits[:labeled], batch.labels)}
+    if unlabeled is not None:
+        terms["unsupervised"] = segmentation_loss(logits[labeled:], unlabeled.labels, unlabeled.weight)
+    if projected is not None and frozen is not None:
+        if target_features is None:
+            grid = batches.features.grid if batches.features else tuple(projected.shape[2:])
+            with accelerator.autocast():
+                target_features = fkd.features_on_the_fly(frozen, images, grid, config.fkd.slice_stride)
+        terms["fkd"] = fkd.distillation_loss(projected, target_features, config.fkd.uniqueness)
+    weights = {"supervised": 1.0, "unsupervised": lambda_u, "fkd": config.fkd.weight}
+    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    if not bool(torch.isfinite(total)):
+        raise DinomixError(
+            f"The loss is not finite any more at step {step + 1} (term: {require_finite(terms) or 'total'}).",
+            "The last checkpoint is kept. Begin again with a lower --set learning_rate, or with --set precision=fp32.",
+        )
+    state.optimizer.zero_grad()
+    accelerator.backward(total)
+    norm = accelerator.clip_grad_norm_(state.student.parameters(), config.clip)
+    state.optimizer.step()
+    update_teacher(state.teacher, state.network, step, config.ema_decay)
+    return {
+        "total": total.detach(), **{name: value.detach() for name, value in terms.items()}, "lambda_u": lambda_u,
+        "learning_rate": rate, "gradient_norm": norm,
+    }  # fmt: skip
+
+
+def _pseudo_labeled(state: State, batch: Batch, cohort: Cohort, config: TrainConfig, accelerator: Accelerator,
+                    emit: Emit) -> PseudoLabeled:  # fmt: skip
+    """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
+    step = state.step
+    with accelerator.autocast():
+        unlabeled, certainty = pseudo_label(state.teacher, batch, config.confidence)
+    counts = accelerator.reduce(voxel_counts(unlabeled.labels, len(state.counts.counts)), "sum")
+    state.counts.update(counts.cpu().numpy())
+    if step % config.record_every == 0:
+        emit("pseudo_label", step=step, voxels=by_name(cohort, counts), confidence=by_name(cohort, certainty))
+    if not config.pic.enabled:
+        return unlabeled
+    probabilities = pic.class_probabilities(state.counts.counts, step / config.steps, config.pic.kappa)
+    first = accelerator.process_index * config.batch_unlabeled
+    mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
+    state.unlabeled_draws += draws
+    return mixed
