@@ -2,6 +2,8 @@
 
 import os
 import time
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +92,9 @@ def segment_files(
     """
     labels = kept_labels(model.labels, keep)
     outputs = plan_outputs(find_images(images), out, format)
-    rank, processes, local_rank = _share()
-    mine = outputs[rank::processes]
-    device, reason = _device_of_process(device, local_rank, processes)
+    share = _Share.of_this_process()
+    mine = outputs[share.rank :: share.processes]
+    device, reason = _device_of(share, device)
     emit("warning", message=reason)
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
     network = model.network()
@@ -119,6 +121,7 @@ def segment_files(
             if len(outputs) == 1:
                 raise DinomixError(problem, error.remedy) from error
             emit("error", message=problem, remedy=error.remedy)
+    share.wait_for_the_others()
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
     return [output.path for output in mine]
@@ -139,20 +142,36 @@ def kept_labels(labels: LabelSet, keep: tuple[str, ...]) -> LabelSet:
     return LabelSet(structures=tuple({known[normalized_name(name)] for name in keep}))
 
 
-def _share() -> tuple[int, int, int]:
-    """This process's number, the number of processes and its number on this machine, under ``accelerate launch``."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return 0, 1, 0
-    from accelerate import PartialState
+@dataclass(frozen=True)
+class _Share:
+    """This process's part of a batch; one process without ``accelerate launch``."""
 
-    state = PartialState(cpu=not torch.cuda.is_available())
-    return state.process_index, state.num_processes, state.local_process_index
+    rank: int = 0
+    processes: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def of_this_process(cls) -> "_Share":
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return cls()
+        from accelerate import PartialState
+
+        # On the CPU: the processes only wait for one another, and one may wait as long as another's share takes.
+        state = PartialState(cpu=True, timeout=timedelta(days=30))
+        return cls(state.process_index, state.num_processes, state.local_process_index)
+
+    def wait_for_the_others(self) -> None:
+        """The launcher stops all processes when one ends with an error, so none may end before all are done."""
+        if self.processes > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
 
 
-def _device_of_process(device: str, local_rank: int, processes: int) -> tuple[str, str]:
+def _device_of(share: _Share, device: str) -> tuple[str, str]:
     chosen, reason = choose_device(device)
-    if processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
-        chosen, reason = choose_device(f"cuda:{local_rank % torch.cuda.device_count()}")
+    if share.processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
+        chosen, reason = choose_device(f"cuda:{share.local_rank % torch.cuda.device_count()}")
     return str(chosen), reason
 
 

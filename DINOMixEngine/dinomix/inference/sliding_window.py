@@ -1,6 +1,5 @@
 """Sliding-window prediction that gets by with the memory there is."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class Way:
     """Where windows are computed and where they are put together, and how many windows are computed at once."""
 
     device: torch.device
@@ -32,6 +31,7 @@ def predict_logits(
     emit: Emit = silent,
     *,
     half_buffers: bool = False,
+    ways: tuple[Way, ...] | None = None,
 ) -> torch.Tensor:
     """Predict one preprocessed volume window by window, blending overlaps as the plan says.
 
@@ -41,7 +41,9 @@ def predict_logits(
 
     Args:
         tensor: (1, x, y, z) float32.
+        device: where to begin; see ``ways_to_compute`` for what comes after it.
         half_buffers: add up in float16, for half the memory and three decimal digits.
+        ways: in this order instead of ``ways_to_compute(device)``.
 
     Returns:
         (channels, x, y, z) on the CPU, float32, or float16 with ``half_buffers``.
@@ -49,30 +51,37 @@ def predict_logits(
     Raises:
         DinomixError: the main memory does not suffice.
     """
-    device = torch.device(device)
+    ways = ways or ways_to_compute(torch.device(device))
     home, training = _home(network), network.training
     network.eval()
     try:
-        attempts = list(_attempts(device))
-        for attempt, next_attempt in zip(attempts, [*attempts[1:], None], strict=True):
+        for way, next_way in zip(ways, (*ways[1:], None), strict=True):
             try:
-                network.to(attempt.device)
-                return _predict(network, tensor, plan, attempt, emit, half_buffers)
+                network.to(way.device)
+                return _predict(network, tensor, plan, way, emit, half_buffers)
             except (RuntimeError, NotImplementedError) as error:
-                if not _is_out_of_memory(error) and not (device.type == "mps" and attempt.device.type == "mps"):
+                if not _can_step_down(error, way):
                     raise
-                if next_attempt is None:
+                if next_way is None:
                     raise DinomixError(
                         "The main memory does not suffice to segment this image.",
                         "Close other programs, or use a computer with more memory.",
                     ) from error
-                emit("warning", message=_step_down(attempt, next_attempt, error))
+                emit("warning", message=_step_down(way, next_way, error))
             # Outside of the except block, since the exception's traceback keeps the tensors alive.
-            if attempt.device.type == "cuda":
+            if way.device.type == "cuda":
                 torch.cuda.empty_cache()
-        raise AssertionError("unreachable")
+        raise AssertionError("the last way returns or raises")
     finally:
         network.to(home).train(training)
+
+
+def ways_to_compute(device: torch.device) -> tuple[Way, ...]:
+    """The ways to use a device, the fastest first and the most frugal last."""
+    frugal = Way(CPU, CPU, 1)
+    if device.type == "cpu":
+        return (frugal,)
+    return Way(device, device, GPU_BATCH), Way(device, device, 1), Way(device, CPU, 1), frugal
 
 
 def count_windows(size: tuple[int, ...], plan: Plan) -> int:
@@ -85,16 +94,8 @@ def count_windows(size: tuple[int, ...], plan: Plan) -> int:
     return windows
 
 
-def _attempts(device: torch.device) -> Iterator[_Attempt]:
-    if device.type != "cpu":
-        yield _Attempt(device, device, GPU_BATCH)
-        yield _Attempt(device, device, 1)
-        yield _Attempt(device, CPU, 1)
-    yield _Attempt(CPU, CPU, 1)
-
-
 def _predict(
-    network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, attempt: _Attempt, emit: Emit, half_buffers: bool
+    network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, way: Way, emit: Emit, half_buffers: bool
 ) -> torch.Tensor:
     progress = Progress(emit, "segmenting", count_windows(tuple(tensor.shape[1:]), plan))
     done = 0
@@ -106,17 +107,17 @@ def _predict(
         progress(done)
         return logits
 
-    tensor_in = tensor.to(attempt.buffers, torch.float16 if half_buffers else torch.float32)
+    tensor_in = tensor.to(way.buffers, torch.float16 if half_buffers else torch.float32)
     with torch.inference_mode():
         logits = sliding_window_inference(
             tensor_in[None],
             plan.patch,
-            attempt.batch,
+            way.batch,
             predictor,
             overlap=plan.overlap,
             mode=plan.blend,
-            sw_device=attempt.device,
-            device=attempt.buffers,
+            sw_device=way.device,
+            device=way.buffers,
         )
     assert isinstance(logits, torch.Tensor)
     return logits[0].to(CPU)
@@ -127,16 +128,21 @@ def _home(network: torch.nn.Module) -> torch.device:
     return CPU if parameter is None else parameter.device
 
 
+def _can_step_down(error: Exception, way: Way) -> bool:
+    # MPS lacks operations that the CPU has, and says so in several ways.
+    return way.device.type == "mps" or _is_out_of_memory(error)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
-def _step_down(failed: _Attempt, next_attempt: _Attempt, error: Exception) -> str:
+def _step_down(failed: Way, next_way: Way, error: Exception) -> str:
     why = "does not have enough free memory" if _is_out_of_memory(error) else f"cannot run this network ({error})"
     where = describe(failed.device)
-    if next_attempt.device != failed.device:
+    if next_way.device != failed.device:
         return f"{where[0].upper()}{where[1:]} {why}; the CPU computes instead, which takes longer."
-    if next_attempt.buffers != failed.buffers:
+    if next_way.buffers != failed.buffers:
         return f"{where[0].upper()}{where[1:]} {why}; the result is put together in main memory."
     return f"{where[0].upper()}{where[1:]} {why}; windows are computed one at a time."
