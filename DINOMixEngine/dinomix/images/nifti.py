@@ -1,4 +1,7 @@
-"""What a NIfTI header says, read by ourselves: ITK hides a sheared sform behind the qform."""
+"""NIfTI files, read by ourselves, since ITK hides what must be refused.
+
+It takes the qform where the sform is sheared, turns NaN into 0, and reads a file that is cut off as zeros.
+"""
 
 import gzip
 import math
@@ -11,98 +14,134 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+from dinomix.images.header import DAMAGED, Header, flat_image
 from dinomix.images.shear import is_sheared
 
-DAMAGED = "Copy or export it again."
+_NUMBER_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+_OTHER_TYPES = {
+    **dict.fromkeys((128, 2304), "a color image"),
+    **dict.fromkeys((32, 1792, 2048), "an image of complex numbers"),
+}
 
 
 @dataclass(frozen=True)
-class NiftiHeader:
-    """The part of a NIfTI-1 or NIfTI-2 header that places voxels in space.
+class _Nifti:
+    """The part of a NIfTI-1 or NIfTI-2 header that matters here.
 
     Attributes:
         shape: ``dim[1..dim[0]]``, axis order (i, j, k, ...).
-        datatype: the NIfTI code of the stored number type.
-        end: bytes of the file, decompressed, up to the last voxel.
+        stored: the number type of the voxels in the file.
+        offset: bytes of the file, decompressed, before the first voxel.
+        slope, inter: a voxel's value is ``slope * stored + inter``.
         pixdim: mm along (i, j, k).
         sform: 4x4, index -> RAS mm, or None where ``sform_code`` is 0.
         qform: 4x4, index -> RAS mm, or None where ``qform_code`` is 0.
     """
 
     shape: tuple[int, ...]
-    datatype: int
-    end: int
+    stored: np.dtype
+    offset: int
+    slope: float
+    inter: float
     pixdim: tuple[float, float, float]
     sform: NDArray[np.float64] | None
     qform: NDArray[np.float64] | None
 
-    def affine(self) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-        """Index -> RAS mm (4x4) and notices: the sform where there is one, else the qform, else the voxel sizes alone.
 
-        This is the rule of nifti1.h, which nibabel and MONAI follow. ITK takes the qform where the sform is sheared.
-        """
-        if self.sform is None and self.qform is None:
-            notice = "The file does not say how the image lies in the patient; its axes are taken as right, anterior,"
-            return np.diag([*self.pixdim, 1.0]), (f"{notice} superior.",)
-        if self.sform is None or self.qform is None:
-            chosen = self.sform if self.qform is None else self.qform
-            assert chosen is not None
-            return chosen, ()
-        size = np.array(self.shape[:3]) - 1
-        apart = np.abs((self.sform - self.qform)[:3] @ np.array([*size, 1.0])).max()
-        if apart > 1.0 and not is_sheared(self.sform, (self.shape[0], self.shape[1], self.shape[2])):
-            return self.sform, (
-                f"The file's sform and qform differ, by {apart:.1f} mm at its far corner; the sform is used.",
-            )
-        return self.sform, ()
-
-
-def read_nifti_header(path: Path) -> NiftiHeader:
+def read_nifti_header(path: Path) -> Header:
     """Read the header of a ``.nii`` or ``.nii.gz`` file.
 
     Raises:
-        DinomixError: the file is not NIfTI or is cut off.
+        DinomixError: not NIfTI; a damaged header; 2D; colors or complex numbers.
         OSError: the file cannot be opened.
     """
-    start = _first_bytes(path, 540)
-    for order in "<>":
-        if (
-            len(start) >= 348
-            and struct.unpack_from(order + "i", start)[0] == 348
-            and start[344:347] in (b"n+1", b"ni1")
-        ):
-            return _nifti1(start, order, path)
-        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] in (b"n+2", b"ni2"):
-            return _nifti2(start, order, path)
-    raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
+    nifti = _parsed(path)
+    if len(nifti.shape) < 3:
+        raise flat_image(path, nifti.shape)
+    i, j, k, frames, *values = (*nifti.shape, 1, 1)
+    affine, notices = _affine(nifti)
+    return Header((i, j, k), frames, math.prod(values), affine, notices=notices)
 
 
-def check_whole(path: Path, header: NiftiHeader) -> None:
-    """Read a NIfTI file through to its end and, if it is compressed, its checksum.
+def read_nifti_voxels(path: Path) -> NDArray[np.generic]:
+    """The voxels, through to the end of the file and the checksum of a compressed one.
 
-    ITK stops before the checksum and takes what is missing for zeros.
+    Axis order (frame, k, j, i, value); the first and the last axis are there where there are several. float32 where the
+    header scales them, else the stored number type. Scaling is done in double precision: ``scl_slope * stored +
+    scl_inter``, a slope of 0 meaning none (nifti1.h).
 
     Raises:
         DinomixError: the file is cut off or damaged.
     """
-    length = 0
+    nifti = _parsed(path)
+    stored = np.empty(nifti.shape[::-1], nifti.stored)
+    into = stored.reshape(-1).view(np.uint8).data
+    done = 0
     try:
-        with gzip.open(path, "rb") if is_gzip(path) else open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                length += len(block)
+        with gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb") as file:
+            file.seek(nifti.offset)
+            while done < len(into) and (count := file.readinto(into[done:])):
+                done += count
+            while file.read(1 << 20):
+                pass
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
-    if length < header.end:
-        raise DinomixError(f"{path} is cut off: {length} of {header.end} bytes are there.", DAMAGED)
+    if done < len(into):
+        raise DinomixError(f"{path} is cut off: {done} of {len(into)} bytes of voxels are there.", DAMAGED)
+    k_j_i = nifti.shape[2::-1]
+    voxels = _scaled(stored, nifti).reshape((-1, *nifti.shape[3:4], *k_j_i))
+    frames = nifti.shape[3:4] if nifti.shape[3:4] != (1,) else ()
+    return np.moveaxis(voxels, 0, -1).reshape((*frames, *k_j_i, *((len(voxels),) if len(voxels) > 1 else ())))
 
 
-def is_gzip(path: Path) -> bool:
+def _scaled(stored: NDArray, nifti: _Nifti) -> NDArray:
+    if (nifti.slope, nifti.inter) == (1.0, 0.0):
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    scaled = np.empty(stored.shape, np.float32)
+    for index in range(stored.shape[0]):
+        scaled[index] = stored[index].astype(np.float64) * nifti.slope + nifti.inter
+    return scaled
+
+
+def _affine(nifti: _Nifti) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Index -> RAS mm (4x4) and notices: the sform where there is one, else the qform, else the voxel sizes alone.
+
+    This is the rule of nifti1.h, which nibabel and MONAI follow.
+    """
+    if nifti.sform is None and nifti.qform is None:
+        notice = (
+            "The file does not say how the image lies in the patient; its axes are taken as right, anterior, superior."
+        )
+        return np.diag([*nifti.pixdim, 1.0]), (notice,)
+    if nifti.sform is None or nifti.qform is None:
+        only = nifti.qform if nifti.sform is None else nifti.sform
+        return np.asarray(only), ()
+    i, j, k = nifti.shape[:3]
+    apart = float(np.abs((nifti.sform - nifti.qform)[:3] @ [i - 1, j - 1, k - 1, 1]).max())
+    if apart < 1.0 or is_sheared(nifti.sform, (i, j, k)):
+        return nifti.sform, ()
+    return nifti.sform, (f"The sform and qform of the file differ, by {apart:.1f} mm in a corner; the sform is used.",)
+
+
+def _parsed(path: Path) -> _Nifti:
+    start = _first_bytes(path, 540)
+    for order in "<>":
+        if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:347] == b"n+1":
+            return _nifti1(start, order, path)
+        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] == b"n+2":
+            return _nifti2(start, order, path)
+    raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
+
+
+def _is_gzip(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
-    if not is_gzip(path):
+    if not _is_gzip(path):
         with open(path, "rb") as file:
             return file.read(count)
     try:
@@ -112,44 +151,53 @@ def _first_bytes(path: Path, count: int) -> bytes:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
 
 
-def _nifti1(start: bytes, order: str, path: Path) -> NiftiHeader:
+def _nifti1(start: bytes, order: str, path: Path) -> _Nifti:
     dim = struct.unpack_from(order + "8h", start, 40)
-    datatype, bits = struct.unpack_from(order + "2h", start, 70)
+    (code,) = struct.unpack_from(order + "h", start, 70)
     pixdim = struct.unpack_from(order + "8f", start, 76)
-    (offset,) = struct.unpack_from(order + "f", start, 108)
-    codes = struct.unpack_from(order + "2h", start, 252)
+    scale = struct.unpack_from(order + "3f", start, 108)
+    form_codes = struct.unpack_from(order + "2h", start, 252)
     forms = struct.unpack_from(order + "18f", start, 256)
-    return _header(path, dim, datatype, bits, int(offset), pixdim, codes, forms)
+    return _header(path, dim, _number_type(code, order, path), scale, pixdim, form_codes, forms)
 
 
-def _nifti2(start: bytes, order: str, path: Path) -> NiftiHeader:
-    datatype, bits = struct.unpack_from(order + "2h", start, 12)
+def _nifti2(start: bytes, order: str, path: Path) -> _Nifti:
+    (code,) = struct.unpack_from(order + "h", start, 12)
     dim = struct.unpack_from(order + "8q", start, 16)
     pixdim = struct.unpack_from(order + "8d", start, 104)
-    (offset,) = struct.unpack_from(order + "q", start, 168)
-    codes = struct.unpack_from(order + "2i", start, 344)
+    scale = struct.unpack_from(order + "q2d", start, 168)
+    form_codes = struct.unpack_from(order + "2i", start, 344)
     forms = struct.unpack_from(order + "18d", start, 352)
-    return _header(path, dim, datatype, bits, offset, pixdim, codes, forms)
+    return _header(path, dim, _number_type(code, order, path), scale, pixdim, form_codes, forms)
+
+
+def _number_type(code: int, order: str, path: Path) -> np.dtype:
+    if code in _NUMBER_TYPES:
+        return np.dtype(order + _NUMBER_TYPES[code])
+    kind = _OTHER_TYPES.get(code, f"an image of an unknown number type ({code})")
+    raise DinomixError(f"{path} is {kind}.", "Export it with a single integer or floating-point number per voxel.")
 
 
 def _header(
     path: Path,
     dim: tuple[int, ...],
-    datatype: int,
-    bits: int,
-    offset: int,
+    stored: np.dtype,
+    scale: tuple[float, ...],
     pixdim: tuple[float, ...],
-    codes: tuple[int, ...],
+    form_codes: tuple[int, ...],
     forms: tuple[float, ...],
-) -> NiftiHeader:
+) -> _Nifti:
     if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
         raise DinomixError(f"{path} has a damaged NIfTI header (dimensions {dim}).", DAMAGED)
-    shape = tuple(dim[1 : dim[0] + 1])
-    qform_code, sform_code = codes
-    return NiftiHeader(
-        shape=shape,
-        datatype=datatype,
-        end=offset + math.prod(shape) * bits // 8,
+    offset, slope, inter = scale
+    scaled = np.isfinite(slope) and np.isfinite(inter) and slope != 0
+    qform_code, sform_code = form_codes
+    return _Nifti(
+        shape=tuple(dim[1 : dim[0] + 1]),
+        stored=stored,
+        offset=int(offset),
+        slope=slope if scaled else 1.0,
+        inter=inter if scaled else 0.0,
         pixdim=(pixdim[1], pixdim[2], pixdim[3]),
         sform=np.vstack([np.array(forms[6:]).reshape(3, 4), [0, 0, 0, 1]]) if sform_code > 0 else None,
         qform=_affine_of_quaternion(forms[:6], pixdim) if qform_code > 0 else None,

@@ -1,6 +1,5 @@
 """SimpleITK called so that its failures become one sentence, and its warnings no text on the user's terminal."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
+from dinomix.images.header import DAMAGED
 
 
 @contextmanager
@@ -23,26 +23,15 @@ def itk_warnings_off() -> Iterator[None]:
 
 @contextmanager
 def itk_reading(path: Path) -> Iterator[None]:
-    """Run SimpleITK's readers on ``path``; a sheared NIfTI sform is let through, since nifti.py has judged it before.
-
-    Raises:
-        DinomixError: SimpleITK could not read the file.
-    """
-    before = os.environ.get("ITK_NIFTI_SFORM_PERMISSIVE")
-    os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = "1"
+    """Run SimpleITK's readers on ``path``. Raises DinomixError when they cannot read it."""
     try:
         with itk_warnings_off():
             yield
     except RuntimeError as error:
-        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Copy or export it again.") from error
-    finally:
-        if before is None:
-            del os.environ["ITK_NIFTI_SFORM_PERMISSIVE"]
-        else:
-            os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = before
+        raise DinomixError(f"{path} cannot be read ({_reason(error)}).", DAMAGED) from error
 
 
-def reason_of(error: RuntimeError) -> str:
+def _reason(error: RuntimeError) -> str:
     """The telling end of an ITK message, on one line: no source lines, addresses or stacks of NRRD calls."""
     if "Unable to determine ImageIO" in str(error):
         return "it is not in the format that its name says"

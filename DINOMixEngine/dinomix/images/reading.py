@@ -1,18 +1,15 @@
 """Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
-import math
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import is_dicom_file, read_series, series_geometry
-from dinomix.images.nifti import DAMAGED, check_whole, read_nifti_header
-from dinomix.images.quiet import itk_reading
+from dinomix.images.header import Header
+from dinomix.images.itk_files import read_itk_header, read_itk_voxels
+from dinomix.images.nifti import read_nifti_header, read_nifti_voxels
 from dinomix.images.segments import flattened, segments_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.volume import Geometry, Volume
@@ -20,9 +17,6 @@ from dinomix.images.volume import Geometry, Volume
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
 ONE_VOLUME = "Export the one volume that you mean as a file of its own."
-
-_NIFTI_COLORS = {128, 2304}
-_NIFTI_COMPLEX = {32, 1792, 2048}
 
 
 def is_image_path(path: Path) -> bool:
@@ -55,7 +49,7 @@ def read_image(path: Path, *, frame: int | None = None, resample_sheared: bool =
         array, affine = read_series(path)
     else:
         header = _read_header(path)
-        array = _one_volume(_read_voxels(path, header, sitk.sitkFloat32), header, frame, path)
+        array = _one_volume(_read_voxels(path, header), header, frame, path).astype(np.float32, copy=False)
         affine, notices = header.affine, header.notices
     _check_finite(array, path)
     size = (array.shape[2], array.shape[1], array.shape[0])
@@ -87,7 +81,7 @@ def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dic
             f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
         )
     header = _read_header(path)
-    voxels = _read_voxels(path, header, sitk.sitkUnknown)
+    voxels = _read_voxels(path, header)
     names, notices = None, header.notices
     if segments := segments_of(header.metadata, header.values):
         array, names, more = flattened(_whole_numbers(voxels, path), segments, path)
@@ -110,18 +104,6 @@ def read_geometry(path: Path) -> Geometry:
     return geometry_of_affine(header.affine, header.size, path)
 
 
-@dataclass(frozen=True)
-class _Header:
-    """``values`` is numbers per voxel, ``frames`` volumes one after another, ``affine`` index -> RAS mm."""
-
-    size: tuple[int, int, int]
-    frames: int
-    values: int
-    affine: NDArray[np.float64]
-    metadata: dict[str, str]
-    notices: tuple[str, ...] = ()
-
-
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
@@ -137,71 +119,19 @@ def _is_dicom(path: Path) -> bool:
     raise DinomixError(f"{path} is not an image file that is read here.", READABLE)
 
 
-def _read_header(path: Path) -> _Header:
-    return _read_nifti_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else _read_itk_header(path)
+def _read_header(path: Path) -> Header:
+    return read_nifti_header(path) if _is_nifti(path) else read_itk_header(path)
 
 
-def _read_nifti_header(path: Path) -> _Header:
-    header = read_nifti_header(path)
-    if header.datatype in _NIFTI_COLORS | _NIFTI_COMPLEX:
-        kind = "a color image" if header.datatype in _NIFTI_COLORS else "an image of complex numbers"
-        raise DinomixError(f"{path} is {kind}.", "Export one with a single number per voxel.")
-    shape = (*header.shape, 1, 1, 1, 1)
-    if len(header.shape) < 3:
-        raise _flat(path, header.shape)
-    affine, notices = header.affine()
-    values = math.prod(shape[4:])
-    return _Header((shape[0], shape[1], shape[2]), shape[3], values, affine, {}, notices)
+def _read_voxels(path: Path, header: Header) -> NDArray:
+    return read_nifti_voxels(path) if _is_nifti(path) else read_itk_voxels(path, header)
 
 
-def _read_itk_header(path: Path) -> _Header:
-    with open(path, "rb"):
-        pass  # A file that may not be opened is the system's error to report, not ITK's.
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with itk_reading(path):
-        reader.ReadImageInformation()
-    size, dimension = reader.GetSize(), reader.GetDimension()
-    if dimension < 3:
-        raise _flat(path, size)
-    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-        raise DinomixError(f"{path} is an image of complex numbers.", "Export one with a single number per voxel.")
-    affine = np.eye(4)
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
-    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
-    affine[:3, 3] = reader.GetOrigin()[:3]
-    return _Header(
-        size=(size[0], size[1], size[2]),
-        frames=math.prod(size[3:]),
-        values=reader.GetNumberOfComponents(),
-        affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine,
-        metadata={key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()},
-    )
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _flat(path: Path, size: tuple[int, ...]) -> DinomixError:
-    return DinomixError(f"{path} is not a volume but a 2D image of {size} pixels.", "Give a 3D image.")
-
-
-def _read_voxels(path: Path, header: _Header, pixel_type: int) -> NDArray[np.generic]:
-    """Axis order (frame, k, j, i, value); ``frame`` and ``value`` are there where there are several."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        check_whole(path, read_nifti_header(path))
-    elif path.name.lower().endswith((".mha", ".mhd")):
-        _check_whole_metaimage(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    if header.values == 1:
-        reader.SetOutputPixelType(pixel_type)
-    with itk_reading(path):
-        array: NDArray[np.generic] = sitk.GetArrayFromImage(reader.Execute())
-    several = (*((header.frames,) if header.frames > 1 else ()), *header.size[::-1])
-    if array.size != math.prod(several) * header.values:
-        raise DinomixError(f"{path} holds {array.size} numbers, but its header says {math.prod(several)}.", DAMAGED)
-    return array.reshape((*several, header.values) if header.values > 1 else several)
-
-
-def _one_volume(array: NDArray, header: _Header, frame: int | None, path: Path) -> NDArray:
+def _one_volume(array: NDArray, header: Header, frame: int | None, path: Path) -> NDArray:
     """(k, j, i) of the volume or value ``frame``; without ``frame``, the file must hold just one."""
     count = header.frames * header.values
     if count == 1:
@@ -209,8 +139,7 @@ def _one_volume(array: NDArray, header: _Header, frame: int | None, path: Path) 
     if frame is not None and 1 in (header.values, header.frames):
         if not 0 <= frame < count:
             raise DinomixError(f"{path} has no volume {frame}.", f"It has the volumes 0 to {count - 1}.")
-        one = array[frame] if header.values == 1 else array[..., frame]
-        return np.ascontiguousarray(one, dtype=np.float32)
+        return np.ascontiguousarray(array[frame] if header.values == 1 else array[..., frame])
     if header.values > 1:
         raise DinomixError(f"{path} holds {header.values} numbers per voxel (colors or vectors).", ONE_VOLUME)
     raise DinomixError(f"{path} is 4D: it holds {header.frames} volumes.", ONE_VOLUME)
@@ -265,30 +194,3 @@ def _placed(label: Volume, like: Geometry, path: Path) -> Volume:
             f"{path} has {lost} labeled voxels outside of its image.", "Check that the label map belongs to the image."
         )
     return Volume(array, like, (*label.notices, "The label map was cropped or padded and was put on its image's grid."))
-
-
-def _check_whole_metaimage(path: Path) -> None:
-    """ITK goes on with whatever memory held when the compressed voxels of a MetaImage are damaged."""
-    with open(path, "rb") as file:
-        start = file.read(1 << 16)
-    end = start.find(b"\n", start.find(b"ElementDataFile")) + 1
-    lines = [line.split("=", 1) for line in start[:end].decode("latin-1").splitlines() if "=" in line]
-    fields = {key.strip(): value.strip() for key, value in lines}
-    if fields.get("CompressedData", "").lower() != "true":
-        return
-    local = fields.get("ElementDataFile") == "LOCAL"
-    voxels = (
-        path if local else path.parent / start[start.find(b"ElementDataFile") : end].decode().split("=", 1)[1].strip()
-    )
-    if not voxels.is_file():
-        raise DinomixError(f"{path} refers to {voxels}, which is not there.", "Keep both files in one folder.")
-    unpacker = zlib.decompressobj()
-    try:
-        with open(voxels, "rb") as file:
-            file.seek(end if local else 0)
-            while not unpacker.eof and (block := file.read(1 << 20)):
-                unpacker.decompress(block)
-    except zlib.error as error:
-        raise DinomixError(f"{path} is damaged ({error}).", DAMAGED) from error
-    if not unpacker.eof:
-        raise DinomixError(f"{path} is cut off.", DAMAGED)

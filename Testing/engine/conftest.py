@@ -1,0 +1,45 @@
+"""Fixtures that several test files share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinomix.images.volume import Geometry
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real scans that the environment variable DINOMIX_TEST_DATA names."""
+    folder = os.environ.get("DINOMIX_TEST_DATA")
+    if not folder:
+        pytest.skip("DINOMIX_TEST_DATA is not set, so nothing is tested on real scans")
+    path = Path(folder).resolve()
+    assert path.is_dir(), f"DINOMIX_TEST_DATA names {path}, which is no folder"
+    return path
+
+
+@pytest.fixture
+def oblique() -> Geometry:
+    """A small left-handed grid in a general direction, with three different sizes and spacings."""
+    angle = 0.3
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    tilt = np.array([[1, 0, 0], [0, np.cos(0.2), -np.sin(0.2)], [0, np.sin(0.2), np.cos(0.2)]])
+    direction = turn @ tilt @ np.diag([1.0, 1.0, -1.0])
+    return Geometry(size=(9, 7, 5), spacing=(0.75, 1.25, 3.0), origin=(-20.5, 31.25, 7.0), direction=direction)
+
+
+@pytest.fixture
+def write_nifti(tmp_path: Path) -> Callable[..., Path]:
+    """``write_nifti(array (i, j, k), affine=RAS, name=...)`` writes a NIfTI file with nibabel and returns its path."""
+    import nibabel
+
+    def write(array: np.ndarray, affine: np.ndarray | None = None, name: str = "image.nii.gz") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+        return path
+
+    return write
