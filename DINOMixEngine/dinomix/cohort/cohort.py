@@ -55,12 +55,14 @@ class Cohort(BaseModel):
     def write(self, path: Path) -> None:
         """Write the cohort; paths below the cohort's folder are kept relative, so that the folder can move."""
         data = self.model_dump(mode="json")
+        folder = path.absolute().parent
         for case in data["cases"]:
             for key in ("image", "label"):
                 if case[key] is not None:
-                    absolute = Path(case[key]).resolve()
-                    inside = absolute.is_relative_to(path.resolve().parent)
-                    case[key] = str(absolute.relative_to(path.resolve().parent) if inside else absolute)
+                    # Not resolved: links may point to stores in which files have lost the ending that tells their format.
+                    absolute = Path(case[key]).absolute()
+                    inside = absolute.is_relative_to(folder)
+                    case[key] = str(absolute.relative_to(folder) if inside else absolute)
         write_json(path, data)
 
     @classmethod

@@ -1,0 +1,263 @@
+"""``dinomix check`` as a function: everything that would fail hours later is found now, and all of it at once."""
+
+import json
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.cohort.facts import CaseFacts, read_facts
+from dinomix.cohort.finding import Findings, find_cases
+from dinomix.cohort.modality import choose_modality
+from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids
+from dinomix.cohort.problems import raise_if_any
+from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
+from dinomix.cohort.table import warnings_about
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, Progress, silent
+from dinomix.labels import LabelSet
+
+# A large CT takes about this much while it is read: the voxels, the label and the copies that are compared.
+_BYTES_PER_READER = 3 << 30
+
+
+def check_cohort(
+    labeled: list[Path],
+    unlabeled: list[Path],
+    test: list[Path],
+    *,
+    validation: float = 0,
+    test_fraction: float = 0,
+    labeled_count: int | None = None,
+    seed: int = 0,
+    patient_pattern: str | None = None,
+    split_file: str | Path | None = None,
+    labels: Path | LabelSet | None = None,
+    modality: Literal["CT", "MR", "auto"] = "auto",
+    out: Path | None = None,
+    overwrite: bool = False,
+    emit: Emit = silent,
+) -> Cohort:
+    """Find, pair and check the cases of a study, and give each its part.
+
+    Args:
+        labeled: folders of images with labels; see ``finding`` for the layouts.
+        unlabeled: folders of images; no label there is ever opened.
+        test: folders of images with labels that are only evaluated on.
+        validation: that many of the labeled cases, or below 1 that fraction, drawn by patient.
+        test_fraction: the same for test cases, drawn before and besides ``test``.
+        labeled_count: keep only so many labeled cases and take the others as unlabeled; for experiments.
+        seed: of the draws.
+        patient_pattern: regular expression; its first group (or all it matches) in a case's name is the patient.
+        split_file: FILE or FILE:KEY with the names of the cases of each part; instead of the draws.
+        labels: the label set or its file; without it, names come from ``dataset.json`` or from segmentation files.
+        modality: "auto" goes by DICOM headers, ``dataset.json`` or intensities.
+        out: the cohort file to write; None writes none.
+        overwrite: replace another cohort at ``out``.
+        emit: gets progress and warnings.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        CohortError: with all problems found, each naming its file and the remedy; nothing is written.
+        DinomixError: an option cannot be used, or ``out`` holds something else.
+    """
+    if out is not None:
+        _check_writable(out, overwrite)
+    if split_file is not None and (validation or test_fraction or labeled_count is not None):
+        raise DinomixError(
+            "A split file was given, and numbers of cases to draw as well.",
+            "Give either --split, or --validation, --test-fraction and --labeled-count.",
+        )
+    for option, number in (("--validation", validation), ("--test-fraction", test_fraction)):
+        if number < 0 or (number > 1 and number != int(number)):
+            raise DinomixError(f"{option} {number} is not possible.", "Give a number of cases, or a fraction below 1.")
+    label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
+    found = find_cases(labeled, unlabeled, test)
+    problems = found.problems
+    if split_file is not None:
+        split = read_split(str(split_file))
+        cases = given_roles(found.cases, split, str(split_file), patient_pattern, problems, found.notices)
+    else:
+        draw = Draw(validation, test_fraction, labeled_count, seed)
+        cases = drawn_roles(found.cases, draw, patient_pattern, problems)
+    if not any(case.role == "labeled" for case in cases) and not problems:
+        problems.append(DinomixError("There is no labeled case.", "Give at least one folder after --labeled."))
+    facts = _read_all(cases, problems, emit)
+    cohort = _cohort(cases, facts, found, label_set, modality, seed, emit)
+    if out is not None:
+        _write(cohort, out, overwrite)
+    return cohort
+
+
+def _read_all(cases: list[CaseWithRole], problems: list[DinomixError], emit: Emit) -> dict[str, CaseFacts]:
+    """Case name -> facts, for the cases that can be read; what is wrong with the others goes to ``problems``."""
+    facts: dict[str, CaseFacts] = {}
+    failed: dict[str, DinomixError] = {}
+    progress = Progress(emit, "check", len(cases))
+    with ThreadPoolExecutor(_readers()) as pool:
+        jobs = {pool.submit(read_facts, c.case.image, c.case.label): c.case for c in cases}
+        try:
+            for number, job in enumerate(as_completed(jobs), 1):
+                case = jobs[job]
+                try:
+                    facts[case.name] = job.result()
+                except DinomixError as error:
+                    failed[case.name] = error
+                except OSError as error:
+                    where = error.filename or case.image
+                    failed[case.name] = DinomixError(f"{where} cannot be opened ({error.strerror}).", "Check the file.")
+                progress(number)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    problems.extend(failed[c.case.name] for c in cases if c.case.name in failed)
+    problems.extend(_duplicates(cases, facts))
+    return {c.case.name: facts[c.case.name] for c in cases if c.case.name in facts}
+
+
+def _readers() -> int:
+    """Threads that fit the processors and the memory at hand."""
+    return max(1, min(4, os.cpu_count() or 1, int(psutil.virtual_memory().available // _BYTES_PER_READER)))
+
+
+def _duplicates(cases: list[CaseWithRole], facts: dict[str, CaseFacts]) -> list[DinomixError]:
+    first: dict[str, CaseWithRole] = {}
+    problems = []
+    for c in cases:
+        if c.case.name not in facts:
+            continue
+        other = first.setdefault(facts[c.case.name].pixels_sha256, c)
+        if other is not c:
+            problems.append(DinomixError(
+                f"{c.case.image} ({c.role}) is the same image as {other.case.image} ({other.role}).",
+                "Take one of them out.",
+            ))  # fmt: skip
+    return problems
+
+
+def _cohort(
+    cases: list[CaseWithRole],
+    facts: dict[str, CaseFacts],
+    found: Findings,
+    given: LabelSet | None,
+    modality: Literal["CT", "MR", "auto"],
+    seed: int,
+    emit: Emit,
+) -> Cohort:
+    problems = found.problems
+    contents = {
+        c.case.name: LabelContent(
+            c.case.label, tuple(facts[c.case.name].counts), facts[c.case.name].names or {}, c.case.names
+        )
+        for c in cases
+        if c.case.label is not None and c.case.name in facts
+    }
+    labels = given or cohort_label_set(list(contents.values()), problems)
+    if labels is None:
+        raise_if_any(problems)
+        raise DinomixError("No structure was found in any label file.", "Check the labeled folders.")
+    source = "the given label set" if given else f"the label set of the cohort ({len(labels.ids)} structures)"
+    ids = {name: values_to_ids(content, labels, source, problems) for name, content in contents.items()}
+    raise_if_any(problems)
+    chosen, reason, different = choose_modality(
+        modality,
+        {name: f.intensity for name, f in facts.items()},
+        {name: f.dicom_modality for name, f in facts.items() if f.dicom_modality},
+        found.modality,
+    )
+    cohort = Cohort(
+        modality=chosen,
+        labels=labels,
+        seed=seed,
+        cases=tuple(_case(c, facts[c.case.name], ids.get(c.case.name, {}), labels) for c in cases),
+    )
+    unnamed = [name for name, content in contents.items() if not content.names]
+    if given is None and 0 < len(unnamed) < len(contents):
+        found.notices.append(
+            f"{len(unnamed)} label files carry no names; their values were taken as the cohort's numbers."
+        )
+    if modality == "auto":
+        found.notices.append(f"The modality was taken as {chosen}: {reason}. Give --modality to say otherwise.")
+    if different:
+        listed = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+        found.notices.append(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed}.")
+    for message in (*found.notices, *_reading_notices(facts), *warnings_about(cohort)):
+        emit("warning", message=message)
+    return cohort
+
+
+def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet) -> Case:
+    counted = {ids[value]: count for value, count in facts.counts.items()}
+    return Case(
+        name=c.case.name,
+        role=c.role,
+        image=c.case.image,
+        label=c.case.label,
+        patient=c.patient,
+        image_sha256=facts.image_sha256,
+        label_sha256=facts.label_sha256,
+        size=facts.geometry.size,
+        spacing=facts.geometry.spacing,
+        orientation=facts.orientation,
+        intensity=facts.intensity,
+        # The plan is made from these; the test cases must not have a say in it.
+        foreground_intensity=None if c.role == "test" else facts.foreground_intensity,
+        voxels={id: counted.get(id, 0) for id in labels.ids} if c.case.label is not None else {},
+        label_values=ids,
+    )
+
+
+def _reading_notices(facts: dict[str, CaseFacts]) -> list[str]:
+    """What was said while reading, each sentence once, with the cases that it was said of."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for name, f in facts.items():
+        for notice in f.notices:
+            cases[notice].append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more cases' if len(names) > 1 else ''}: {notice}"
+        for notice, names in cases.items()
+    ]
+
+
+def _check_writable(out: Path, overwrite: bool) -> None:
+    if out.is_dir():
+        raise DinomixError(f"{out} is a folder.", "Give the name of a file, such as cohort.json.")
+    if out.exists() and not overwrite and not _is_cohort(out):
+        raise DinomixError(f"{out} exists and is no cohort file.", "Choose another name, or add --overwrite.")
+
+
+def _is_cohort(path: Path) -> bool:
+    try:
+        Cohort.read(path)
+    except DinomixError:
+        return False
+    return True
+
+
+def _write(cohort: Cohort, out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        before, now = (_comparable(c, out) for c in (Cohort.read(out), cohort))
+        if before != now:
+            roles = [", ".join(f"{n} {role}" for role, n in sorted(Counter(c.role for c in x.cases).items()))
+                     for x in (Cohort.read(out), cohort)]  # fmt: skip
+            raise DinomixError(
+                f"{out} holds another cohort ({roles[0]}; this one has {roles[1]}).",
+                "Choose another name, or add --overwrite to replace it.",
+            )
+        return
+    cohort.write(out)
+
+
+def _comparable(cohort: Cohort, out: Path) -> str:
+    data = cohort.model_dump(mode="json")
+    for case in data["cases"]:
+        for key in ("image", "label"):
+            if case[key] is not None:
+                case[key] = os.path.realpath(out.parent / case[key])
+    return json.dumps(data, sort_keys=True)

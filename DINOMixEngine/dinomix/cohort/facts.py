@@ -1,0 +1,140 @@
+"""What one case's files say, read once; the voxels are let go again, so that memory does not grow with the cohort."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from dinomix.errors import DinomixError
+from dinomix.files import sha256
+from dinomix.images.dicom import is_dicom_file
+from dinomix.images.quiet import itk_reading
+from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Geometry, Volume
+
+_CODES = ("LR", "PA", "IS")
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """Statistics of an image and of its label, if it has one.
+
+    Attributes:
+        pixels_sha256: of the voxels in RAS axis order; equal for one image in two formats, names or axis orders.
+        intensity, foreground_intensity: percentiles 0.5, 50 and 99.5; foreground is every voxel that is not 0.
+        counts: voxels of each value in the label file but 0.
+        names: value -> name, where the label file itself carries names.
+        dicom_modality: the tag (0008,0060) of a DICOM series.
+    """
+
+    geometry: Geometry
+    orientation: str
+    pixels_sha256: str
+    image_sha256: str
+    intensity: tuple[float, float, float]
+    label_sha256: str | None = None
+    foreground_intensity: tuple[float, float, float] | None = None
+    counts: dict[int, int] = field(default_factory=dict)
+    names: dict[int, str] | None = None
+    dicom_modality: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+def read_facts(image: Path, label: Path | None) -> CaseFacts:
+    """Read a case's image and, where there is one, its label.
+
+    Raises:
+        DinomixError: a file cannot be used; the image holds one value only; the label lies on another grid than the
+            image or holds no structure.
+        OSError: a file cannot be opened.
+    """
+    volume = read_image(image)
+    if volume.array.min() == volume.array.max():
+        raise DinomixError(
+            f"{image} is empty: all its voxels are {volume.array.flat[0]:g}.", "Take it out, or export it again."
+        )
+    facts = CaseFacts(
+        geometry=volume.geometry,
+        orientation=orientation(volume.geometry),
+        pixels_sha256=_pixels_sha256(volume),
+        image_sha256=sha256(image),
+        intensity=_percentiles(volume.array),
+        dicom_modality=_dicom_modality(image),
+        notices=volume.notices,
+    )
+    return facts if label is None else _with_label(facts, volume, image, label)
+
+
+def orientation(geometry: Geometry) -> str:
+    """The axis code of (i, j, k) as nibabel writes it: "RAS" where i runs to the right, j forward and k up."""
+    axes, signs = _world_axes(geometry)
+    return "".join(_CODES[axis][int(sign > 0)] for axis, sign in zip(axes, signs, strict=True))
+
+
+def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path) -> CaseFacts:
+    labels, names = read_label(label, like=volume.geometry)
+    if difference := volume.geometry.difference(labels.geometry):
+        raise DinomixError(
+            f"{label} is not on the grid of its image {image}: {difference} (image against label).",
+            "Export it again with the image as reference, or resample it with nearest neighbor.",
+        )
+    values, counts = np.unique(labels.array, return_counts=True)
+    present = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != 0}
+    if not present:
+        raise DinomixError(
+            f"{label} is empty: it holds no structure.",
+            "Take the case out, or move its image to a folder that is given after --unlabeled.",
+        )
+    return CaseFacts(
+        geometry=facts.geometry,
+        orientation=facts.orientation,
+        pixels_sha256=facts.pixels_sha256,
+        image_sha256=facts.image_sha256,
+        intensity=facts.intensity,
+        label_sha256=sha256(label),
+        foreground_intensity=_percentiles(volume.array[labels.array != 0]),
+        counts=present,
+        names=names,
+        dicom_modality=facts.dicom_modality,
+        notices=tuple(dict.fromkeys((*facts.notices, *labels.notices))),
+    )
+
+
+def _world_axes(geometry: Geometry) -> tuple[list[int], list[int]]:
+    """For each of (i, j, k) the nearest axis of RAS (0, 1, 2), each taken once, and the sign along it."""
+    direction = np.diag([-1.0, -1.0, 1.0]) @ geometry.direction
+    left = np.abs(direction)
+    axes, signs = [0, 0, 0], [1, 1, 1]
+    for _ in range(3):
+        world, index = np.unravel_index(left.argmax(), left.shape)
+        axes[index], signs[index] = int(world), 1 if direction[world, index] > 0 else -1
+        left[world, :] = left[:, index] = -1
+    return axes, signs
+
+
+def _pixels_sha256(volume: Volume) -> str:
+    axes, signs = _world_axes(volume.geometry)
+    array = volume.array.transpose(2, 1, 0)[tuple(slice(None, None, sign) for sign in signs)]
+    array = np.ascontiguousarray(array.transpose(np.argsort(axes)))
+    digest = hashlib.sha256(str(array.shape).encode())
+    digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _percentiles(array: NDArray[Any]) -> tuple[float, float, float]:
+    low, middle, high = (float(value) for value in np.percentile(array, [0.5, 50, 99.5]))
+    return low, middle, high
+
+
+def _dicom_modality(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(next(p for p in sorted(path.iterdir()) if p.is_file() and is_dicom_file(p))))
+    with itk_reading(path):
+        reader.ReadImageInformation()
+    return reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else None

@@ -1,0 +1,124 @@
+"""A cohort at a glance: what is in it, as a dictionary for programs and as a table for people."""
+
+from collections import Counter
+from typing import Any, get_args
+
+import numpy as np
+
+from dinomix.cohort.cohort import Cohort, Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+# Voxels this many times larger in one case than in another make one network see two very different pictures.
+_UNLIKE_SPACING = 3.0
+
+
+def summary(cohort: Cohort) -> dict[str, Any]:
+    """Counts and ranges of a cohort.
+
+    Returns:
+        ``cases`` {role: count}; ``patients``; ``modality``; ``spacing`` mm along the files' (i, j, k) and ``size`` voxels,
+        each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels, fraction, cases}] over
+        all cases with a label, ``voxels_labeled`` over those to train on; ``imbalance``, the ratio of the largest to the
+        smallest class that occurs in those; ``warnings``.
+    """
+    labeled = [case for case in cohort.cases if case.label is not None]
+    training = cohort.with_role("labeled")
+    counts = {s.id: sum(case.voxels.get(s.id, 0) for case in training) for s in cohort.labels.structures}
+    present = [count for count in counts.values() if count]
+    return {
+        "cases": {role: len(cohort.with_role(role)) for role in ROLES},
+        "patients": len({case.patient for case in cohort.cases}),
+        "modality": cohort.modality,
+        "seed": cohort.seed,
+        "spacing": _range([case.spacing for case in cohort.cases], 4),
+        "size": _range([case.size for case in cohort.cases], 1),
+        "orientations": dict(Counter(case.orientation for case in cohort.cases).most_common()),
+        "classes": [
+            {
+                "id": s.id,
+                "name": s.name,
+                "voxels_labeled": counts[s.id],
+                "voxels": sum(case.voxels.get(s.id, 0) for case in labeled),
+                "fraction": counts[s.id] / max(sum(counts.values()), 1),
+                "cases": {
+                    role: sum(case.voxels.get(s.id, 0) > 0 for case in cohort.with_role(role))
+                    for role in ROLES if role != "unlabeled"
+                },
+            }
+            for s in cohort.labels.structures
+        ],
+        "imbalance": max(present) / min(present) if present else None,
+        "warnings": warnings_about(cohort),
+    }  # fmt: skip
+
+
+def warnings_about(cohort: Cohort) -> list[str]:
+    """Full sentences about what is allowed but may make training fail to learn or a result mean little."""
+    found = []
+    spacing = np.array([case.spacing for case in cohort.cases])
+    volume = spacing.prod(axis=1)
+    if volume.max() > _UNLIKE_SPACING * volume.min():
+        fine, coarse = (cohort.cases[int(i)] for i in (volume.argmin(), volume.argmax()))
+        found.append(
+            f"The spacings are very different: from {_mm(fine.spacing)} ({fine.name}) to {_mm(coarse.spacing)} "
+            f"({coarse.name}); all are resampled to one spacing."
+        )
+    training = cohort.with_role("labeled")
+    for s in cohort.labels.structures:
+        holders = sum(case.voxels.get(s.id, 0) > 0 for case in training)
+        if holders == 0:
+            found.append(f"{s.name} occurs in no labeled case, so it cannot be learned.")
+        elif holders < 2 <= len(training):
+            found.append(f"{s.name} occurs in one labeled case only.")
+    if not cohort.with_role("validation"):
+        found.append(
+            "There are no validation cases, so training keeps its last weights, not its best; see --validation."
+        )
+    return found
+
+
+def table(data: dict[str, Any]) -> str:
+    """``summary`` as text for a terminal."""
+    cases = ", ".join(f"{count} {role}" for role, count in data["cases"].items() if count)
+    total = sum(data["cases"].values())
+    lines = [
+        f"Cases         {cases} ({total} cases, {data['patients']} patients)",
+        f"Modality      {data['modality']}",
+        f"Spacing (mm)  {_words(data['spacing'])}",
+        f"Size          {_words(data['size'])}",
+        "Orientations  " + ", ".join(f"{code} ({count})" for code, count in data["orientations"].items()),
+        "",
+    ]
+    rows = [("id", "structure", "voxels to learn from", "share", "labeled", "validation", "test")]
+    rows += [
+        (str(c["id"]), c["name"], f"{c['voxels_labeled']:,}", f"{100 * c['fraction']:.2f}%",
+         *(str(c["cases"][role]) for role in ("labeled", "validation", "test")))
+        for c in data["classes"]
+    ]  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            text.ljust(w) if n == 1 else text.rjust(w) for n, (text, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    if data["imbalance"] is not None:
+        lines += ["", f"Imbalance     {data['imbalance']:.1f} to 1 (largest to smallest structure)"]
+    return "\n".join(lines)
+
+
+def _range(values: list[tuple[Any, ...]], digits: int) -> dict[str, list[float]]:
+    array = np.array(values, dtype=float)
+    described = {"min": array.min(axis=0), "median": np.median(array, axis=0), "max": array.max(axis=0)}
+    return {key: [round(float(v), digits) for v in value] for key, value in described.items()}
+
+
+def _words(values: dict[str, list[float]]) -> str:
+    shown = {key: " x ".join(f"{v:g}" for v in value) for key, value in values.items()}
+    if len(set(shown.values())) == 1:
+        return f"{shown['median']} in all cases"
+    return f"{shown['median']} (median; from {shown['min']} to {shown['max']})"
+
+
+def _mm(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{v:g}" for v in (round(v, 3) for v in spacing)) + " mm"

@@ -1,0 +1,101 @@
+"""``dinomix check``: find, pair and check cases; write the cohort file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dinomix.errors import DinomixError
+
+
+@click.command(
+    "check",
+    epilog="Example: dinomix check --labeled study/labeled --unlabeled study/unlabeled --test study/test --validation 0.2 "
+    "--out cohort.json",
+)
+@click.option(
+    "--labeled",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of images with labels: images/ and labels/ with equal names, imagesTr/ and labelsTr/ with dataset.json, "
+    "or pairs such as case.nii.gz and case.seg.nrrd. May be repeated.",
+)
+@click.option(
+    "--unlabeled",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of images or of DICOM folders; labels there are never opened. May be repeated.",
+)
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of images with labels, only to evaluate on. May be repeated.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The cohort file to write.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws below.")
+@click.option(
+    "--validation", type=float, default=0, metavar="N|FRACTION", help="Labeled cases to validate on.  [default: 0]"
+)
+@click.option(
+    "--test-fraction", type=float, default=0, metavar="N|FRACTION", help="Labeled cases to set apart as test cases."
+)
+@click.option("--labeled-count", type=int, metavar="N", help="Keep N labeled cases; take the others as unlabeled.")
+@click.option("--patient-pattern", metavar="REGEX", help="What in a case's name is the patient, e.g. '^(pat\\d+)'.")
+@click.option(
+    "--split", metavar="FILE[:KEY]", help="JSON with the names of labeled, unlabeled, validation, test cases."
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help='The label set: {"1": "liver"}, dataset.json or a model\'s labels.json.',
+)
+@click.option("--modality", type=click.Choice(["CT", "MR", "auto"]), default="auto", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace another cohort at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Events and the summary as JSON lines on stdout.")
+def command(
+    labeled: tuple[Path, ...],
+    unlabeled: tuple[Path, ...],
+    test: tuple[Path, ...],
+    out: Path,
+    split: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find, pair and check cases, and write the cohort file.
+
+    All that would fail later is refused now, in one list: label and image on different grids, unknown or non-integer
+    labels, empty cases, the same image twice, 4D or color images, NaN, damaged files. Then nothing is written.
+    """
+    from dinomix.cohort.checking import check_cohort
+    from dinomix.cohort.problems import CohortError
+    from dinomix.cohort.table import summary, table
+    from dinomix.events import JsonEvents, TerminalEvents
+
+    emit = JsonEvents() if as_json else TerminalEvents()
+    try:
+        cohort = check_cohort(
+            list(labeled), list(unlabeled), list(test), split_file=split, out=out, emit=emit, **options
+        )
+    except CohortError as error:
+        if len(error.problems) == 1:
+            raise
+        if isinstance(emit, TerminalEvents):
+            emit.close()
+        for number, problem in enumerate(error.problems, 1):
+            if as_json:
+                emit("error", message=problem.problem, remedy=problem.remedy)
+            else:
+                click.echo(f"{number:3d}. {problem}", err=True)
+        raise DinomixError(
+            f"{len(error.problems)} problems were found; {out} was not written.",
+            "Mend them and run the same command again.",
+        ) from error
+    finally:
+        if isinstance(emit, TerminalEvents):
+            emit.close()
+    data = summary(cohort)
+    click.echo(
+        json.dumps({"kind": "cohort", "path": str(out), **data}) if as_json else f"{table(data)}\n\nWritten: {out}"
+    )
