@@ -36,13 +36,11 @@ def write_series(
             "0020|0013": str(number + 1),
             "0020|0032": f"10\\20\\{depth}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0028|0030": "0.5\\0.75",
             "0028|1052": "-7",
             "0028|1053": "2",
         } | tags
+        image.SetSpacing((0.75, 0.5))
         for key, value in fields.items():
-            if value is None:
-                continue
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}-{number:03}.dcm"))
         writer.Execute(image)
@@ -127,6 +125,17 @@ def test_values_are_rescaled_and_slices_sorted_by_place(tmp_path: Path) -> None:
     assert volume.geometry.origin == pytest.approx((10, 20, 0))
 
 
+def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
+    """As in PET: the first slice's scale and number type say nothing about the others."""
+    write_series(tmp_path / "series", [0, 3, 6], values=[13, 33, 53])
+    last = tmp_path / "series" / "1.2.3-002.dcm"
+    slope = b"\x28\x00\x53\x10DS\x02\x00"
+    assert slope + b"2 " in last.read_bytes()
+    last.write_bytes(last.read_bytes().replace(slope + b"2 ", slope + b".5"))
+    stored = (53 + 7) / 2
+    np.testing.assert_array_equal(read_image(tmp_path / "series").array[:, 0, 0], [13, 33, stored * 0.5 - 7])
+
+
 @pytest.mark.parametrize(
     ("depths", "words"),
     [
@@ -146,7 +155,10 @@ def test_rounded_positions_are_even_enough(tmp_path: Path) -> None:
 
 
 def test_dicom_without_a_place_and_without_images(tmp_path: Path) -> None:
-    write_series(tmp_path / "lost", [0, 3, 6], **{"0020|0037": None, "0020|0032": None, "0008|0060": "OT"})
+    write_series(tmp_path / "lost", [0, 3, 6])
+    for file in (tmp_path / "lost").iterdir():
+        # Image Position (0020,0032) becomes an element that has no meaning any more.
+        file.write_bytes(file.read_bytes().replace(b"\x20\x00\x32\x00", b"\x20\x00\x31\x00"))
     assert "does not say where it lies" in refusal(tmp_path / "lost")
     (tmp_path / "empty").mkdir()
     assert "no DICOM" in refusal(tmp_path / "empty")

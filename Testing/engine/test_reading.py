@@ -154,6 +154,9 @@ def test_damaged_and_false_files(write_nifti, tmp_path: Path, oblique: Geometry)
         data = path.read_bytes()
         cases[f"half{ending}"] = data[: len(data) // 2]
         cases[f"flipped{ending}"] = data[:9000] + bytes([data[9000] ^ 255]) + data[9001:]
+    path = tmp_path / "plain.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((20, 20, 20), np.uint16)), path)
+    cases["cut.mha"] = path.read_bytes()[:-1]
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
         refused(tmp_path / name)
@@ -188,6 +191,31 @@ def test_a_file_with_several_volumes_is_refused_or_one_is_chosen(tmp_path: Path,
 def test_a_single_volume_stored_as_4d_is_read(write_nifti) -> None:
     array = np.arange(60, dtype=np.int16).reshape(3, 4, 5, 1)
     np.testing.assert_array_equal(read_image(write_nifti(array)).array.T, array[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["Nifti1Image", "Nifti2Image"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("stored", ["u1", "i2", "u2", "i4", "f4", "f8", "i1", "u4"])
+def test_all_number_types_are_read_as_nibabel_reads_them(tmp_path: Path, kind: str, order: str, stored: str) -> None:
+    header = getattr(nibabel, kind).header_class(endianness=order)
+    array = np.arange(60).reshape(3, 4, 5).astype(order + stored)
+    image = getattr(nibabel, kind)(array, np.diag([1.0, 2.0, 3.0, 1.0]), header)
+    image.header.set_slope_inter(0.37, -1024)
+    nibabel.save(image, tmp_path / "scaled.nii")
+    volume = read_image(tmp_path / "scaled.nii")
+    expected = nibabel.load(tmp_path / "scaled.nii").get_fdata().astype(np.float32)
+    np.testing.assert_array_equal(volume.array.T, expected)
+    assert volume.geometry.spacing == (1, 2, 3)
+    image.header.set_slope_inter(1, 0)
+    nibabel.save(image, tmp_path / "plain.nii")
+    np.testing.assert_array_equal(read_label(tmp_path / "plain.nii")[0].array.T, array)
+
+
+def test_nan_in_a_nrrd_file(tmp_path: Path) -> None:
+    array = np.zeros((4, 5, 6), np.float32)
+    array[1, 2, 3] = np.inf
+    sitk.WriteImage(sitk.GetImageFromArray(array), tmp_path / "image.nrrd")
+    refused(tmp_path / "image.nrrd", "1 voxels")
 
 
 def test_labels_are_whole_numbers_in_the_smallest_type(write_nifti) -> None:

@@ -3,48 +3,28 @@ import pytest
 from dinomix.images.terminology import color_for, terminology_entry, terminology_for
 from dinomix.labels import Structure
 
-SYNAPSE = [
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior vena cava",
-    "portal vein and splenic vein",
-    "pancreas",
-    "right adrenal gland",
-    "left adrenal gland",
-]
-AMOS = [
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gall bladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "arota",
-    "postcava",
-    "pancreas",
-    "right adrenal gland",
-    "left adrenal gland",
-    "duodenum",
-    "bladder",
-    "prostate/uterus",
-]
+SYNAPSE = """
+spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, inferior vena cava,
+portal vein and splenic vein, pancreas, right adrenal gland, left adrenal gland
+"""
+AMOS = """
+spleen, right kidney, left kidney, gall bladder, esophagus, liver, stomach, arota, postcava, pancreas,
+right adrenal gland, left adrenal gland, duodenum, bladder, prostate/uterus
+"""
 
 
-@pytest.mark.parametrize("name", sorted({*SYNAPSE, *AMOS}))
+def names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+@pytest.mark.parametrize("name", sorted({*names_in(SYNAPSE), *names_in(AMOS)}))
 def test_benchmark_organs_have_codes(name: str) -> None:
     terminology = terminology_for(name)
     assert terminology is not None
     assert {terminology.category.scheme, terminology.type.scheme} == {"SCT"}
 
 
-@pytest.mark.parametrize("names", [SYNAPSE, AMOS])
+@pytest.mark.parametrize("names", [names_in(SYNAPSE), names_in(AMOS)], ids=["synapse", "amos"])
 def test_no_two_organs_of_a_benchmark_share_a_code_or_color(names: list[str]) -> None:
     assert len({terminology_for(name) for name in names}) == len(names)
     assert len({color_for(name, 1) for name in names}) == len(names)

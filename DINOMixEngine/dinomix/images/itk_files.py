@@ -51,7 +51,7 @@ def read_itk_voxels(path: Path, header: Header) -> NDArray[np.generic]:
     Raises DinomixError when the voxels are cut off or damaged.
     """
     if path.name.lower().endswith((".mha", ".mhd")):
-        _check_whole_metaimage(path)
+        _check_whole_metaimage(path, header)
     with itk_reading(path):
         array: NDArray[np.generic] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     frames = (header.frames,) if header.frames > 1 else ()
@@ -59,25 +59,37 @@ def read_itk_voxels(path: Path, header: Header) -> NDArray[np.generic]:
     return array.reshape((*frames, *header.size[::-1], *values))
 
 
-def _check_whole_metaimage(path: Path) -> None:
+def _check_whole_metaimage(path: Path, header: Header) -> None:
     """ITK goes on with whatever memory held when the compressed voxels of a MetaImage are damaged."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
     end = start.find(b"\n", start.find(b"ElementDataFile")) + 1
-    lines = [line.split("=", 1) for line in start[:end].decode("latin-1").splitlines() if "=" in line]
+    lines = [line.split("=", 1) for line in start[:end].decode("utf-8", "replace").splitlines() if "=" in line]
     fields = {key.strip(): value.strip() for key, value in lines}
-    if fields.get("CompressedData", "").lower() != "true":
-        return
-    local = fields.get("ElementDataFile") == "LOCAL"
-    voxels = (
-        path if local else path.parent / start[start.find(b"ElementDataFile") : end].decode().split("=", 1)[1].strip()
-    )
+    place = fields.get("ElementDataFile", "LOCAL")
+    if place.startswith("LIST") or "%" in place:
+        return  # One file a slice, which ITK misses when one is not there.
+    voxels, end = (path, end) if place == "LOCAL" else (path.parent / place, 0)
     if not voxels.is_file():
-        raise DinomixError(f"{path} refers to {voxels}, which is not there.", "Keep both files in one folder.")
+        raise DinomixError(f"{path} refers to {voxels.name}, which is not there.", "Keep both files in one folder.")
+    if fields.get("CompressedData", "").lower() == "true":
+        _check_whole_zlib(voxels, end, path)
+        return
+    width = _METAIMAGE_BYTES.get(fields.get("ElementType", "").removeprefix("MET_").removeprefix("U"), 0)
+    expected = math.prod(header.size) * header.frames * header.values * width
+    there = voxels.stat().st_size - end
+    if there < expected:
+        raise DinomixError(f"{path} is cut off: {there} of {expected} bytes of voxels are there.", DAMAGED)
+
+
+_METAIMAGE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "FLOAT": 4, "DOUBLE": 8}
+
+
+def _check_whole_zlib(voxels: Path, start: int, path: Path) -> None:
     unpacker = zlib.decompressobj()
     try:
         with open(voxels, "rb") as file:
-            file.seek(end if local else 0)
+            file.seek(start)
             while not unpacker.eof and (block := file.read(1 << 20)):
                 unpacker.decompress(block)
     except zlib.error as error:
