@@ -129,7 +129,7 @@ def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
     """As in PET: the first slice's scale and number type say nothing about the others."""
     write_series(tmp_path / "series", [0, 3, 6], values=[13, 33, 53])
     last = tmp_path / "series" / "1.2.3-002.dcm"
-    slope = b"\x28\x00\x53\x10DS\x02\x00"
+    slope = b"\x28\x00\x53\x10\x02\x00\x00\x00"
     assert slope + b"2 " in last.read_bytes()
     last.write_bytes(last.read_bytes().replace(slope + b"2 ", slope + b".5"))
     stored = (53 + 7) / 2
