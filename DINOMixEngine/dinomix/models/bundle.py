@@ -111,6 +111,7 @@ def _postprocessing(labels: LabelSet) -> list[dict[str, Any]]:
         {
             "_target_": "SaveImaged", **pred, "output_dir": "@output_dir", "output_postfix": "seg",
             "output_ext": ".nii.gz", "output_dtype": f"$numpy.{id_type}", "resample": False, "separate_folder": False,
+            "squeeze_end_dims": False,
         },
     ]  # fmt: skip
 

@@ -81,8 +81,14 @@ def write_model(
         record: plain JSON data. The keys ``author``, ``copyright``, ``license``, ``data_source`` go into the card.
 
     Raises:
-        DinomixError: the weights do not fit the plan's network.
+        DinomixError: the weights do not fit the plan's network, or are not finite.
     """
+    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if bad:
+        raise DinomixError(
+            f"The weights are not finite ({bad[0]}), so the training has diverged; no model is written to {path}.",
+            "Train with a lower learning rate.",
+        )
     with folder_written_aside(path) as aside:
         write_json(aside / "configs/inference.json", inference_config(plan, labels))
         write_json(aside / "configs/metadata.json", metadata(plan, labels, record))

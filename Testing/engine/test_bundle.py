@@ -1,0 +1,78 @@
+"""The model folder as a MONAI bundle, run by MONAI in a process that cannot import dinomix."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from random_models import labels_with_ids, random_model, small_plan
+
+from dinomix.images.reading import read_image
+from dinomix.inference.segment import segment_volume
+from dinomix.models.folder import Model
+from dinomix.planning.plan import RangeWindow, SizeGrid, SpacingGrid
+
+
+def environment_without_dinomix(folder: Path) -> dict[str, str]:
+    (folder / "dinomix").mkdir(parents=True)
+    (folder / "dinomix/__init__.py").write_text("raise ImportError('not installed')")
+    environment = {**os.environ, "PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+    blocked = subprocess.run([sys.executable, "-c", "import dinomix"], env=environment, capture_output=True, text=True)
+    assert "not installed" in blocked.stderr
+    return environment
+
+
+def run_bundle(model: Model, folder: Path, *options: str) -> None:
+    command = [
+        *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--bundle_root", str(model.path)),
+        *("--config_file", str(model.path / "configs/inference.json")),
+        *("--meta_file", str(model.path / "configs/metadata.json"), "--output_dir", str(folder / "out"), *options),
+    ]
+    environment = environment_without_dinomix(folder / "blocked")
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def assert_same_labels(model: Model, image: Path, bundle_output: Path) -> None:
+    ours = segment_volume(read_image(image), model, device="cpu").array.transpose(2, 1, 0)
+    theirs = nibabel.load(bundle_output)
+    assert np.array_equal(np.asarray(theirs.dataobj), ours)
+    assert np.allclose(theirs.affine, nibabel.load(image).affine, atol=1e-4)
+    assert set(np.unique(ours)) == {0, *model.labels.ids}
+
+
+def test_mr_bundle_segments_a_folder_of_images_the_same(test_data: Path, tmp_path: Path) -> None:
+    images = tmp_path / "Bilder 画像"
+    images.mkdir()
+    hippocampus = min((test_data / "hippocampus/images").glob("*.nii.gz"))
+    for source in (
+        hippocampus,
+        test_data / "geometry/anisotropic_lefthanded_t2s.nii.gz",
+        test_data / "geometry/oblique_sag_5_15_30.nii.gz",
+    ):
+        shutil.copy(source, images)
+    plan = small_plan(SpacingGrid(spacing=(2.2, 1.9, 3.5)))
+    model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), hippocampus)
+    run_bundle(model, tmp_path, "--dataset_dir", str(images))
+    for image in images.iterdir():
+        assert_same_labels(model, image, tmp_path / "out" / image.name.replace(".nii.gz", "_seg.nii.gz"))
+
+
+def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(test_data: Path, tmp_path: Path) -> None:
+    image = test_data / "ct_spleen/ct.nii.gz"
+    window = RangeWindow(low=-150, high=250)
+    plan = small_plan(SpacingGrid(spacing=(1.5, 1.5, 3.0)), window, patch=(64, 64, 32))
+    model = random_model(tmp_path / "model", plan, labels_with_ids(2, 5, 300), image)
+    run_bundle(model, tmp_path, "--image", str(image))
+    assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
+
+
+def test_size_grid_bundle(test_data: Path, tmp_path: Path) -> None:
+    image = test_data / "ct_spleen/ct.nii.gz"
+    plan = small_plan(SizeGrid(size=(80, 90, 32)), RangeWindow(low=-150, high=250), patch=(64, 64, 32))
+    model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), image)
+    run_bundle(model, tmp_path, "--image", str(image))
+    assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")

@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from random_models import labels_with_ids, random_model, random_weights, small_plan
+
+from dinomix.errors import DinomixError
+from dinomix.models.folder import FILES, MANIFEST, load_model, write_model
+from dinomix.models.network import build_network
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "Modell für 臓器"
+    random_model(path, small_plan(), labels_with_ids(3, 7))
+    return path
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def problem_of(path: Path) -> str:
+    with pytest.raises(DinomixError) as caught:
+        load_model(path)
+    assert caught.value.remedy and "\n" not in str(caught.value)
+    return caught.value.problem
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    plan, labels = small_plan(), labels_with_ids(3, 7)
+    weights = random_weights(plan, labels)
+    record = {"seed": 5, "steps": 100, "license": "CC-BY-4.0", "validation": {"mean": 0.5}}
+    write_model(tmp_path / "model", plan=plan, labels=labels, weights=weights, record=record)
+    model = load_model(tmp_path / "model")
+    assert (model.plan, model.labels, model.record) == (plan, labels, record)
+    assert model.weights.keys() == weights.keys()
+    assert all(torch.equal(model.weights[name], weights[name]) for name in weights)
+    network = model.network()
+    assert not network.training
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_equal_models_have_equal_fingerprints(tmp_path: Path) -> None:
+    plan, labels = small_plan(), labels_with_ids(3, 7)
+    one, same = (random_model(tmp_path / name, plan, labels, seed=1) for name in ("one", "same"))
+    other = random_model(tmp_path / "other", plan, labels, seed=2)
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_card_names_structures_and_asks_for_what_is_not_stated(whole: Path) -> None:
+    card = (whole / "README.md").read_text(encoding="utf-8")
+    assert "| 3 | structure 3 |" in card and "| 7 | structure 7 |" in card
+    assert "License of the weights: _Not stated yet." in card
+
+
+def test_metadata_counts_channels_not_ids(whole: Path) -> None:
+    outputs = json.loads((whole / "configs/metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    assert outputs["num_channels"] == 3
+    assert outputs["channel_def"] == {"0": "background", "1": "structure 3", "2": "structure 7"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert f"{name} is missing" in problem_of(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_changed_file_is_named(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    assert name in problem_of(copy)
+
+
+def test_truncated_weights_are_named(copy: Path) -> None:
+    weights = copy / "models/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "model.safetensors" in problem_of(copy)
+
+
+def test_a_foreign_folder_is_told_apart(tmp_path: Path, copy: Path) -> None:
+    assert "There is no model folder" in problem_of(tmp_path / "nowhere")
+    assert "is not a model folder" in problem_of(tmp_path)
+    for content in ("no json", "[]", '{"files": 3}', '{"format": "dinomix-model", "version": 1, "files": null}'):
+        (copy / MANIFEST).write_text(content)
+        assert "is damaged" in problem_of(copy)
+    (copy / MANIFEST).write_text('{"format": "dinomix-model", "version": 2, "files": {}}')
+    assert "later DINOMix" in problem_of(copy)
+
+
+def test_a_manifest_that_fits_a_foreign_plan_executes_nothing(copy: Path) -> None:
+    from dinomix.files import sha256
+
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["network"] = {"_target_": "os.makedirs", "name": str(copy / "made")}
+    (copy / "plan.json").write_text(json.dumps(plan))
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"]["plan.json"] = sha256(copy / "plan.json")
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DinomixError, match=r"os\.makedirs"):
+        load_model(copy).network()
+    assert not (copy / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"_target_": 3},
+        {"_target_": "monai.networks.nets.HoVerNet", "pretrained_url": "file:///weights.pt"},
+        {"_target_": "monai.networks.nets.DynUNet.__init__"},
+        {"_target_": "monai.networks.nets.UNet", "channels": "$__import__('os').getcwd()", "strides": [2]},
+        {"_target_": "monai.networks.nets.UNet", "channels": {"_target_": "os.getcwd"}, "strides": [2]},
+        {"_target_": "monai.networks.nets.UNet", "channels": [4, 8], "strides": [2], "no_such_argument": 1},
+    ],
+)
+def test_only_plain_monai_networks_are_built(network: dict) -> None:
+    plan = small_plan().model_copy(update={"network": network})
+    with pytest.raises(DinomixError) as caught:
+        build_network(plan, 3)
+    assert caught.value.remedy
+
+
+def test_weights_that_do_not_fit_leave_the_old_model(copy: Path) -> None:
+    before = load_model(copy).fingerprint
+    with pytest.raises(DinomixError, match="do not fit"):
+        write_model(copy, plan=small_plan(), labels=labels_with_ids(1), weights=load_model(copy).weights, record={})
+    assert load_model(copy).fingerprint == before
+    assert [path.name for path in copy.parent.iterdir()] == ["model"]
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    plan, labels = small_plan(), labels_with_ids(1)
+    weights = random_weights(plan, labels)
+    next(iter(weights.values())).fill_(torch.nan)
+    with pytest.raises(DinomixError, match="not finite"):
+        write_model(tmp_path / "model", plan=plan, labels=labels, weights=weights, record={})
