@@ -46,19 +46,38 @@ def evaluate_folders(
     Raises:
         DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
     """
-    pairs = pair_cases(prediction, reference, emit)
+    return evaluate_pairs(
+        pair_cases(prediction, reference, emit), labels, protocol=protocol, out=out, tolerance=tolerance, emit=emit
+    )
+
+
+def evaluate_pairs(
+    pairs: Mapping[str, tuple[Path, Path]],
+    labels: LabelSet,
+    *,
+    protocol: Protocol = "strict",
+    out: Path | None = None,
+    tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
+    compat_size: tuple[int, int, int] = dhc_compat.SIZE,
+    emit: Emit = silent,
+) -> dict[str, Any]:
+    """As ``evaluate_folders``, for case name -> (prediction, reference).
+
+    Args:
+        compat_size: the resized grid of `dhc-compat`, voxels along (i, j, k); a prediction may lie on it already.
+    """
     tolerances = _tolerances(tolerance, labels)
-    progress = Progress(emit, "evaluate", len(pairs))
+    progress = Progress(emit, f"evaluate {protocol}", len(pairs))
     cases: dict[str, Any] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
         expected = read_ids(reference_path, labels)
         predicted = read_ids(predicted_path, labels)
-        if protocol == "strict" or predicted.geometry.size != dhc_compat.SIZE:
+        if protocol == "strict" or predicted.geometry.size != compat_size:
             _refuse_other_grid(predicted, predicted_path, expected, reference_path)
         if protocol == "strict":
             cases[name] = strict.case_metrics(predicted, expected, labels, tolerances)
         else:
-            cases[name] = dhc_compat.case_metrics(predicted, expected, labels)
+            cases[name] = dhc_compat.case_metrics(predicted, expected, labels, compat_size)
         progress(done)
     metrics = summarized(cases, labels, protocol, tolerances)
     if out is not None:

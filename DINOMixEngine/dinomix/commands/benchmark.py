@@ -1,0 +1,119 @@
+"""``dinomix benchmark``: a published protocol on the user's copy of its data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dinomix.errors import DinomixError
+
+
+@click.command(
+    "benchmark",
+    epilog="Example: dinomix benchmark synapse ~/data/Abdomen --method dino-mix --teacher ~/dinov3_vitb16.safetensors "
+    "--seeds 0 1 2 --out benchmark-synapse. The same command continues what was interrupted.",
+)
+@click.argument("dataset", type=click.Choice(["synapse", "amos"]))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("more_seeds", nargs=-1, metavar="")
+@click.option("--split", "split_name", metavar="NAME", help="A published split; --list names them.")
+@click.option("--list", "list_splits", is_flag=True, help="Name the published splits of this data set and leave.")
+@click.option("--check", is_flag=True, help="Only check the data, and write cohort.json and plan.json.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for all results.  [default: benchmark-SPLIT]")
+@click.option("--seeds", metavar="N N ...", help="One training run for each.  [default: 0 1 2]")
+@click.option(
+    "--method", type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]), default="dino-mix", show_default=True
+)
+@click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model.")
+@click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix.")
+@click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]")
+@click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them.")
+@click.option("--steps", type=int, help="[default: the published number: synapse 12000, amos 154500]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="Any training setting; plan.KEY=VALUE changes the protocol, so that no published number compares.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
+def command(**options: Any) -> None:
+    """Run a published protocol on your copy of its data and set the numbers beside the published ones."""
+    from dinomix.evaluation.splits import find_split, read_splits
+    from dinomix.events import JsonEvents, TerminalEvents
+
+    if options["list_splits"]:
+        for name, split in read_splits().items():
+            if split.dataset == options["dataset"]:
+                sizes = f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled, {len(split.val)} validation"
+                print(f"{name}: {sizes}, {len(split.test)} test. {split.source}. Used by {split.used_by}.")
+        return
+    split_name, split = find_split(options["dataset"], options["split_name"])
+    seeds = _seeds(options["seeds"], options["more_seeds"])
+    emit = JsonEvents() if options["as_json"] else TerminalEvents()
+    try:
+        text, result = _run(options, split_name, split, seeds, emit)
+    finally:
+        if isinstance(emit, TerminalEvents):
+            emit.close()
+    print(json.dumps(result) if options["as_json"] else text)
+
+
+def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int], emit: Any) -> tuple[str, Any]:
+    from dinomix.commands.train import _parse
+    from dinomix.evaluation import benchmark
+    from dinomix.evaluation.comparison import as_text, compare
+    from dinomix.files import write_json, write_text
+    from dinomix.inference.devices import choose_device
+    from dinomix.training.config import TrainConfig, make_config
+
+    out: Path = options["out"] or Path(f"benchmark-{split_name}")
+    dataset = options["dataset"]
+    settings = _parse(options["settings"])
+    overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
+    device, _ = choose_device(options["device"])
+    settings["steps"] = options["steps"] or benchmark.PUBLISHED_STEPS[dataset]
+    settings["device"] = "cpu" if device.type == "cpu" else options["device"]
+    if options["teacher"] is not None:
+        settings["fkd.teacher"] = options["teacher"]
+    if options["download_teacher"]:
+        settings["fkd.download"] = True
+    pic = {"on": True, "off": False, None: None}[options["pic"]]
+
+    def config_for(seed: int) -> TrainConfig:
+        return make_config(options["method"], pic, options["fkd"], **settings, seed=seed)
+
+    config = config_for(seeds[0])
+    prepared = benchmark.prepare(dataset, options["folder"], split, out, overrides, emit)
+    if options["check"]:
+        roles = {role: len(prepared.cohort.with_role(role)) for role in ("labeled", "unlabeled", "validation", "test")}
+        counts = ", ".join(f"{count} {role}" for role, count in roles.items())
+        text = f"The data of {split_name} are complete: {counts}. Written: {out / 'cohort.json'}, {out / 'plan.json'}"
+        return text, {"kind": "checked", "split": split_name, **roles}
+    results = benchmark.run_benchmark(prepared, seeds, config_for, device=options["device"], emit=emit)
+    named: dict[str, Any] = {
+        "method": config.method,
+        "pic": config.pic.enabled,
+        "fkd": config.fkd.mode,
+        "steps": config.steps,
+    }
+    if config.fkd.mode != "off":
+        named["teacher"] = config.fkd.teacher
+    comparison = compare(dataset, split_name, split, results, named, prepared.deviations)
+    text = as_text(comparison)
+    write_json(out / "benchmark.json", comparison)
+    write_text(out / "benchmark.txt", text)
+    return f"{text}\nWritten: {out / 'benchmark.json'}, {out / 'benchmark.txt'}", {"kind": "benchmark", **comparison}
+
+
+def _seeds(option: str | None, more: tuple[str, ...]) -> list[int]:
+    """``--seeds 0 1 2``, "0 1 2" or 0,1,2; click leaves the words after the first one to the arguments."""
+    if option is None:
+        if more:
+            raise DinomixError(f"There is no use for {' '.join(more)}.", "Write --seeds before the seeds.")
+        return [0, 1, 2]
+    words = [*option.replace(",", " ").split(), *more]
+    if not words or not all(word.isdecimal() for word in words) or len(set(words)) != len(words):
+        raise DinomixError(
+            f"{' '.join(words)} are not seeds.", "Write different whole numbers after DIR: --seeds 0 1 2."
+        )
+    return [int(word) for word in words]

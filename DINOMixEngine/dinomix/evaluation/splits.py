@@ -1,0 +1,52 @@
+"""The published splits of Synapse (BTCV) and AMOS22, as their authors' repositories hold them."""
+
+import json
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from dinomix.cohort.cohort import Role
+from dinomix.errors import DinomixError
+
+DatasetName = Literal["synapse", "amos"]
+DEFAULT_SPLIT: dict[DatasetName, str] = {"synapse": "synapse-20p-skcdf", "amos": "amos-5p"}
+
+
+class Split(BaseModel):
+    """Case numbers ("0001" for img0001.nii.gz) or names ("amos_0001") by role; ``source`` says where it is published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dataset: DatasetName
+    source: str
+    used_by: str
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Case -> the part it plays, in the order labeled, unlabeled, validation, test."""
+        parts: list[tuple[Role, tuple[str, ...]]] = [
+            ("labeled", self.labeled),
+            ("unlabeled", self.unlabeled),
+            ("validation", self.val),
+            ("test", self.test),
+        ]
+        return {case: role for role, cases in parts for case in cases}
+
+
+def read_splits() -> dict[str, Split]:
+    """All shipped splits by name."""
+    text = files("dinomix.evaluation").joinpath("splits.json").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, Split]).validate_json(json.dumps(json.loads(text)))
+
+
+def find_split(dataset: DatasetName, name: str | None = None) -> tuple[str, Split]:
+    """A split of ``dataset`` by name, or the default one, with its name. Raises DinomixError when there is none."""
+    splits = {key: split for key, split in read_splits().items() if split.dataset == dataset}
+    chosen = name or DEFAULT_SPLIT[dataset]
+    if chosen not in splits:
+        raise DinomixError(f"There is no split {chosen} of {dataset}.", f"Choose {' or '.join(splits)}.")
+    return chosen, splits[chosen]
