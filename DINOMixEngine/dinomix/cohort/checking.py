@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -180,7 +181,8 @@ def _cohort(
     unnamed = [name for name, content in contents.items() if not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
         found.notices.append(
-            f"{len(unnamed)} label files carry no names; their values were taken as the cohort's numbers."
+            f"Some label files carry no names ({len(unnamed)} of {len(contents)}, such as {contents[unnamed[0]].path}); "
+            "their values were taken as the numbers of the cohort's label set."
         )
     if modality == "auto":
         found.notices.append(f"The modality was taken as {chosen}: {reason}. Give --modality to say otherwise.")
@@ -230,6 +232,14 @@ def _check_writable(out: Path, overwrite: bool) -> None:
         raise DinomixError(f"{out} is a folder.", "Give the name of a file, such as cohort.json.")
     if out.exists() and not overwrite and not _is_cohort(out):
         raise DinomixError(f"{out} exists and is no cohort file.", "Choose another name, or add --overwrite.")
+    folder = next(path for path in out.absolute().parents if path.exists())
+    try:
+        # Found out before everything is read, which may take long.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DinomixError(
+            f"{out} cannot be written ({error.strerror}).", "Choose a folder with free space that you may write to."
+        ) from error
 
 
 def _is_cohort(path: Path) -> bool:

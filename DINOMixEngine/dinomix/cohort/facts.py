@@ -76,7 +76,9 @@ def orientation(geometry: Geometry) -> str:
 
 
 def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path) -> CaseFacts:
-    labels, names = read_label(label, like=volume.geometry)
+    # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake.
+    cropped = label.name.lower().endswith(".seg.nrrd")
+    labels, names = read_label(label, like=volume.geometry if cropped else None)
     if difference := volume.geometry.difference(labels.geometry):
         raise DinomixError(
             f"{label} is not on the grid of its image {image}: {difference} (image against label).",

@@ -86,10 +86,9 @@ def find_cases(labeled: list[Path], unlabeled: list[Path], test: list[Path]) -> 
                 what = "is not a folder" if folder.exists() else "does not exist"
                 found.problems.append(DinomixError(f"{folder} {what}.", f"Give a folder after {option}."))
                 continue
-            if folder.resolve() in seen and (pool, seen[folder.resolve()]) != ("unlabeled", "--labeled"):
-                found.problems.append(DinomixError(
-                    f"{folder} was given after {seen[folder.resolve()]} and {option}.", "Give each folder once."
-                ))  # fmt: skip
+            if (first := seen.get(folder.resolve())) and (first, option) != ("--labeled", "--unlabeled"):
+                twice = f"twice after {option}" if first == option else f"after {first} and after {option}"
+                found.problems.append(DinomixError(f"{folder} was given {twice}.", "Give each folder once."))
                 continue
             both = seen.setdefault(folder.resolve(), option) != option
             before = len(found.problems)
@@ -127,7 +126,7 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             ))  # fmt: skip
             return []
     images, labels = _told_apart(_images_in(folder))
-    if not labels and images:
+    if not labels:
         subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
         cases = [case for path in subfolders for case in _case_folder(path, pool, names)]
         if cases:
@@ -138,7 +137,8 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
 def _case_folder(folder: Path, pool: Pool, names: dict[int, str]) -> list[FoundCase]:
     """The case of a subfolder with one image and one label, else nothing."""
     files = [_Image(_stem(path), path) for path in _files_in(folder)]
-    dicom = [_Image(path.name, path) for path in sorted(folder.iterdir()) if path.is_dir() and is_image_path(path)]
+    folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
+    dicom = [_Image(path.name, path) for path in folders if is_image_path(path)]
     images, labels = _told_apart([*files, *dicom])
     if len(images) != 1 or len(labels) != 1:
         return []
@@ -152,7 +152,7 @@ def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[F
     inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
     if also_labeled and inner is None:
         found.problems.append(DinomixError(
-            f"{folder} was given after --labeled and --unlabeled.",
+            f"{folder} was given after --labeled and after --unlabeled.",
             "Give it after --labeled only; --labeled-count N then takes all but N of its cases as unlabeled.",
         ))  # fmt: skip
         return []
@@ -164,7 +164,9 @@ def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[F
         images, labels = _told_apart(_images_in(folder))
         images = _without_channel(images, [])
         if labels:
-            found.notices.append(f"{len(labels)} labels in {folder} were passed over, since it is an unlabeled folder.")
+            found.notices.append(
+                f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}."
+            )
     return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]
 
 

@@ -48,15 +48,18 @@ def cohort_label_set(contents: list[LabelContent], problems: list[DinomixError])
             if value in by_id:
                 value, next_free = next_free, next_free + 1
             by_id[value] = name
-    if not by_id:
-        for content in contents:
-            if len(content.values) > MOST_UNNAMED:
-                problems.append(DinomixError(
-                    f"{content.path} holds {len(content.values)} different values, more like an image than a label map.",
-                    "Put a label map in its place, or name all structures with --labels.",
-                ))  # fmt: skip
-        by_id = {value: f"class_{value}" for content in contents for value in content.values}
-    return LabelSet.from_names(by_id) if by_id and not problems else None
+    if by_id:
+        return LabelSet.from_names(by_id)
+    values = {value for content in contents for value in content.values}
+    images = [content for content in contents if len(content.values) > MOST_UNNAMED]
+    problems.extend(
+        DinomixError(
+            f"{content.path} holds {len(content.values)} different values, more like an image than a label map.",
+            "Put a label map in its place, or name all structures with --labels.",
+        )
+        for content in images
+    )
+    return LabelSet.from_names({value: f"class_{value}" for value in values}) if values and not images else None
 
 
 def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems: list[DinomixError]) -> dict[int, int]:

@@ -92,7 +92,7 @@ def given_roles(
                 ))  # fmt: skip
     chosen = [case for case in cases if case.name in roles]
     if len(chosen) < len(cases):
-        notices.append(f"{len(cases) - len(chosen)} cases that {source} does not name are left out.")
+        notices.append(f"Cases that {source} does not name are left out: {len(cases) - len(chosen)} of {len(cases)}.")
     return _checked(chosen, roles, _patients(chosen, patient_pattern, problems), problems)
 
 
@@ -195,14 +195,14 @@ def _draw(
     if chosen is None:
         available = sum(given == "labeled" and patient_of[name] not in elsewhere for name, given in roles.items())
         problems.append(DinomixError(
-            f"{count} {role} cases cannot be drawn by whole patients from {available} labeled cases.",
+            f"The {role} cases ({count}) cannot be drawn by whole patients from the labeled cases that are free ({available}).",
             f"Ask for fewer {role} cases, or check --patient-pattern.",
         ))  # fmt: skip
         return
     roles.update(dict.fromkeys(chosen, role))
     if "labeled" not in roles.values() and not problems:
         problems.append(DinomixError(
-            f"No labeled case is left to train on after {count} {role} cases were drawn.", f"Ask for fewer {role} cases."
+            f"No labeled case is left to train on after the {role} cases ({count}) were drawn.", f"Ask for fewer {role} cases."
         ))  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def _keep_labeled(
     if kept is None:
         available = sum(role == "labeled" for role in roles.values())
         problems.append(DinomixError(
-            f"--labeled-count {count} cannot be met by whole patients out of {available} labeled cases.",
+            f"--labeled-count {count} cannot be met by whole patients from the labeled cases ({available}).",
             "Ask for another number, or check --patient-pattern.",
         ))  # fmt: skip
         return

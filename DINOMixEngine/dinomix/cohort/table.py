@@ -65,12 +65,13 @@ def warnings_about(cohort: Cohort) -> list[str]:
             f"({coarse.name}); all are resampled to one spacing."
         )
     training = cohort.with_role("labeled")
-    for s in cohort.labels.structures:
-        holders = sum(case.voxels.get(s.id, 0) > 0 for case in training)
-        if holders == 0:
-            found.append(f"{s.name} occurs in no labeled case, so it cannot be learned.")
-        elif holders < 2 <= len(training):
-            found.append(f"{s.name} occurs in one labeled case only.")
+    holders = {s.name: sum(case.voxels.get(s.id, 0) > 0 for case in training) for s in cohort.labels.structures}
+    if nowhere := [name for name, count in holders.items() if count == 0]:
+        found.append(
+            f"No labeled case to train on shows these structures, so they cannot be learned: {', '.join(nowhere)}."
+        )
+    if len(training) > 1 and (once := [name for name, count in holders.items() if count == 1]):
+        found.append(f"Only one labeled case shows these structures: {', '.join(once)}.")
     if not cohort.with_role("validation"):
         found.append(
             "There are no validation cases, so training keeps its last weights, not its best; see --validation."
