@@ -114,6 +114,14 @@ def test_several_series_in_one_folder(test_data: Path, tmp_path: Path) -> None:
     assert read_image(tmp_path / "mixed" / "IM-0001-0112-0001.dcm").geometry.size == (256, 256, 4)
 
 
+def test_descriptions_in_an_older_character_set(tmp_path: Path) -> None:
+    write_series(tmp_path / "mixed", [0, 3, 6], uid="1.2.3", **{"0008|103e": "Gr##e"})
+    write_series(tmp_path / "mixed", [0, 3, 6], uid="1.2.4")
+    for file in (tmp_path / "mixed").iterdir():
+        file.write_bytes(file.read_bytes().replace(b"Gr##e", "Größe".encode("latin-1")))
+    assert 'CT "Größe"' in refusal(tmp_path / "mixed")
+
+
 def test_values_are_rescaled_and_slices_sorted_by_place(tmp_path: Path) -> None:
     folder = tmp_path / "Größe 画像"
     write_series(folder, [6, 0, 3, 9], values=[53, 13, 33, 73])

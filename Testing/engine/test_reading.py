@@ -264,6 +264,27 @@ def test_segmentations_with_layers(tmp_path: Path) -> None:
     refused(segmentation(tmp_path / "over.seg.nrrd", layers, segments), "Leber", "肝", "1 voxel", read=read_label)
 
 
+def test_segmentations_that_are_no_label_maps(tmp_path: Path) -> None:
+    zeros = np.zeros((4, 5, 6), np.uint8)
+    names = [{"ID": "a", "Name": "tumor", "LabelValue": "1"}, {"ID": "b", "Name": "tumor", "LabelValue": "2"}]
+    refused(segmentation(tmp_path / "names.seg.nrrd", zeros, names), "several segments named tumor", read=read_label)
+    for kind, array, words in (
+        ("Binary labelmap", zeros[:1, :1, :1], "empty"),
+        ("Fractional labelmap", zeros, "Fractional labelmap"),
+    ):
+        image = sitk.GetImageFromArray(array)
+        image.SetMetaData("Segmentation_MasterRepresentation", kind)
+        sitk.WriteImage(image, tmp_path / "other.seg.nrrd")
+        refused(tmp_path / "other.seg.nrrd", words, read=read_label)
+
+
+def test_names_in_an_older_character_set(tmp_path: Path) -> None:
+    array = np.ones((4, 5, 6), np.uint8)
+    path = segmentation(tmp_path / "case.seg.nrrd", array, [{"ID": "a", "Name": "Gr##e", "LabelValue": "1"}])
+    path.write_bytes(path.read_bytes().replace(b"Gr##e", "Größe".encode("latin-1")))
+    assert read_label(path)[1] == {1: "Größe"}
+
+
 def test_a_cropped_segmentation_is_put_back_on_its_image(tmp_path: Path, oblique: Geometry) -> None:
     array = np.zeros(oblique.size[::-1], np.uint8)
     array[1:4, 2:5, 3:8] = 1

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.quiet import itk_reading
+from dinomix.images.quiet import itk_reading, readable
 from dinomix.images.shear import TO_LPS, geometry_of_affine
 from dinomix.images.volume import Geometry
 
@@ -136,18 +136,10 @@ def _tags(file: Path) -> dict[str, str]:
     reader.SetFileName(str(file))
     with itk_reading(file):
         reader.ReadImageInformation()
-    # Text is in the series' own character set; what is not UTF-8 is only for people's eyes here.
     keys = ("0008|0008", "0008|0060", "0008|103e", "0020|0032", "0020|0037", "0028|0002", "0028|0008", "0028|0030")
-    tags = {key: _text(reader, key) for key in keys if reader.HasMetaDataKey(key)}
+    tags = {key: readable(reader.GetMetaData(key)).strip() for key in keys if reader.HasMetaDataKey(key)}
     tags["size"] = "\\".join(str(n) for n in reader.GetSize()[:2])
     return tags
-
-
-def _text(reader: sitk.ImageFileReader, key: str) -> str:
-    try:
-        return str(reader.GetMetaData(key)).strip()
-    except UnicodeDecodeError:
-        return "?"
 
 
 def _read_slice(file: Path, folder: Path) -> _Slice:

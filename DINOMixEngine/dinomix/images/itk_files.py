@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.header import DAMAGED, Header, flat_image
-from dinomix.images.quiet import itk_reading
+from dinomix.images.quiet import itk_reading, readable
 from dinomix.images.shear import TO_LPS
 
 
@@ -41,7 +41,7 @@ def read_itk_header(path: Path) -> Header:
         frames=math.prod(size[3:]),
         values=reader.GetNumberOfComponents(),
         affine=TO_LPS @ affine,
-        metadata={key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()},
+        metadata={key: readable(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()},
     )
 
 

@@ -83,7 +83,7 @@ def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dic
     header = _read_header(path)
     voxels = _read_voxels(path, header)
     names, notices = None, header.notices
-    if segments := segments_of(header.metadata, header.values):
+    if segments := segments_of(header, path):
         array, names, more = flattened(_whole_numbers(voxels, path), segments, path)
         notices += more
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+from dinomix.images.header import Header
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,32 @@ class Segment:
     layer: int
 
 
-def segments_of(metadata: dict[str, str], layers: int) -> tuple[Segment, ...]:
+def segments_of(header: Header, path: Path) -> tuple[Segment, ...]:
     """The segments that a NRRD file's keys describe; none when it is not a segmentation of Slicer's.
 
     Files older than Slicer 4.11 say neither value nor layer: there, each segment is a layer of its own, of ones.
+
+    Raises:
+        DinomixError: an empty segmentation, one without voxels of its own, or two segments of one name.
     """
+    metadata, layers = header.metadata, header.values
+    kind = metadata.get("Segmentation_SourceRepresentation", metadata.get("Segmentation_MasterRepresentation"))
+    if kind is not None and header.size == (1, 1, 1):
+        raise DinomixError(f"{path} is an empty segmentation.", "Segment something in it first.")
+    if kind not in (None, "Binary labelmap"):
+        raise DinomixError(
+            f'{path} holds a segmentation as "{kind}".',
+            'In 3D Slicer, make "Binary labelmap" the source representation.',
+        )
     found: list[Segment] = []
     while f"Segment{len(found)}_ID" in metadata:
         prefix = f"Segment{len(found)}_"
         name = metadata.get(prefix + "Name") or metadata[prefix + "ID"]
         layer = int(metadata.get(prefix + "Layer", len(found) if layers > 1 else 0))
         found.append(Segment(name=name, value=int(metadata.get(prefix + "LabelValue", 1)), layer=layer))
+    names = [segment.name for segment in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DinomixError(f"{path} has several segments named {', '.join(twice)}.", "Give each its own name.")
     return tuple(found)
 
 
