@@ -20,6 +20,7 @@ from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_role
 from dinomix.cohort.table import warnings_about
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
+from dinomix.images.quiet import itk_warnings_off
 from dinomix.labels import LabelSet
 
 # A large CT takes about this much while it is read: the voxels, the label and the copies that are compared.
@@ -101,7 +102,8 @@ def _read_all(cases: list[CaseWithRole], problems: list[DinomixError], emit: Emi
     facts: dict[str, CaseFacts] = {}
     failed: dict[str, DinomixError] = {}
     progress = Progress(emit, "check", len(cases))
-    with ThreadPoolExecutor(_readers()) as pool:
+    # Off around all threads: each would switch the display back on under the others.
+    with itk_warnings_off(), ThreadPoolExecutor(_readers()) as pool:
         jobs = {pool.submit(read_facts, c.case.image, c.case.label): c.case for c in cases}
         try:
             for number, job in enumerate(as_completed(jobs), 1):

@@ -314,7 +314,7 @@ def _with_unique_names(cases: list[FoundCase], found: Findings) -> list[FoundCas
     )  # fmt: skip
     if shared:
         found.notices.append(
-            f"{len(shared)} names ({', '.join(shared[:3])}{'...' if len(shared) > 3 else ''}) occur among the labeled and "
-            "the test cases; they are taken for different patients. If they are not, say so with --patient-pattern."
+            f"Labeled and test cases share names ({', '.join(shared[:3])}{' and others' if len(shared) > 3 else ''}); "
+            "they are taken for different patients. If they are not, say so with --patient-pattern."
         )
     return unique
