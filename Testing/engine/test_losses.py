@@ -1,0 +1,69 @@
+"""The losses by hand, and the weight of pseudo-labels over time."""
+
+import math
+
+import pytest
+import torch
+from dinomix.training.ema import make_teacher, update_teacher
+from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
+
+
+def test_a_perfect_prediction_costs_nothing():
+    target = torch.randint(0, 3, (2, 4, 4, 4))
+    logits = 50 * torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
+    assert segmentation_loss(logits, target).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_by_hand():
+    # Two voxels, two channels, both predicted with probability 1/2; the first is foreground.
+    target = torch.tensor([1, 0]).view(1, 2, 1, 1)
+    loss = segmentation_loss(torch.zeros(1, 2, 2, 1, 1), target)
+    # Cross-entropy log 2; Dice 2 * 0.5 / (1 + 1).
+    assert loss.item() == pytest.approx(math.log(2) + 1 - 0.5)
+
+
+def test_voxels_without_weight_do_not_count():
+    target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    target[0, :2] = 1
+    logits = torch.randn(1, 3, 4, 4, 4)
+    weight = torch.ones(1, 4, 4, 4)
+    weight[0, 2:] = 0
+    changed = logits.clone()
+    changed[:, :, 2:] += 100 * torch.randn(1, 3, 2, 4, 4)
+    assert torch.equal(segmentation_loss(logits, target, weight), segmentation_loss(changed, target, weight))
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_its_samples():
+    logits, target = torch.randn(4, 3, 4, 4, 4), torch.randint(0, 3, (4, 4, 4, 4))
+    target[0] = 0
+    each = [segmentation_loss(logits[i : i + 1], target[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(segmentation_loss(logits, target), torch.stack(each).mean())
+
+
+def test_the_weight_of_pseudo_labels_grows_to_its_maximum():
+    assert pseudo_label_weight(9, 100, 10, 1.0) == 0
+    assert pseudo_label_weight(10, 100, 10, 1.0) == pytest.approx(math.exp(-5 * 0.81))
+    assert pseudo_label_weight(100, 100, 10, 2.0) == 2.0
+
+
+def test_the_term_that_is_not_finite_is_named():
+    terms = {"supervised": torch.tensor(1.0), "fkd": torch.tensor(float("nan"))}
+    assert require_finite(terms) == "fkd"
+    assert require_finite({"supervised": torch.tensor(1.0)}) is None
+
+
+def test_the_teacher_follows_the_student():
+    student = torch.nn.BatchNorm1d(3)
+    teacher = make_teacher(student)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    with torch.no_grad():
+        student.weight.fill_(5.0)
+        student.running_mean.fill_(2.0)
+    update_teacher(teacher, student, 0, 0.99)
+    assert torch.equal(teacher.weight, student.weight) and torch.equal(teacher.running_mean, student.running_mean)
+    with torch.no_grad():
+        student.weight.fill_(6.0)
+    update_teacher(teacher, student, 1, 0.99)
+    assert teacher.weight.tolist() == [5.5] * 3
+    update_teacher(teacher, student, 10_000, 0.99)
+    assert teacher.weight[0].item() == pytest.approx(0.99 * 5.5 + 0.01 * 6)

@@ -1,0 +1,138 @@
+"""PIC: the curriculum, the boxes, the donors, and how a batch is mixed."""
+
+import numpy as np
+import pytest
+import torch
+
+from dinomix.training import pic
+from dinomix.training.batches import Batch
+from dinomix.training.config import PicConfig, make_config
+from dinomix.training.mixing import PseudoLabeled, mix_unlabeled
+
+
+def test_curriculum_begins_with_the_rare_and_ends_uniform():
+    counts = np.array([1000.0, 100.0, 10.0])
+    begin = pic.class_probabilities(counts, 0.0, 1.0)
+    # w = log(1000/n) / log(100) = 0, 1/2, 1; divided by their sum 3/2.
+    np.testing.assert_allclose(begin, [0, 1 / 3, 2 / 3])
+    np.testing.assert_allclose(pic.class_probabilities(counts, 1.0, 1.0), [1 / 3] * 3)
+    np.testing.assert_allclose(pic.class_probabilities(counts, 0.5, 1.0), (begin + 1 / 3) / 2)
+    np.testing.assert_allclose(pic.class_probabilities(counts, 0.5, 2.0), 0.75 * begin + 0.25 / 3)
+
+
+@pytest.mark.parametrize("counts", [[0.0, 0.0], [5.0, 5.0], [7.0]])
+def test_without_imbalance_all_classes_are_alike(counts):
+    probabilities = pic.class_probabilities(np.array(counts), 0.0, 1.0)
+    np.testing.assert_allclose(probabilities, 1 / len(counts))
+
+
+def test_a_class_never_seen_is_the_rarest():
+    probabilities = pic.class_probabilities(np.array([500.0, 20.0, 0.0]), 0.0, 1.0)
+    assert probabilities[2] == probabilities.max()
+    assert np.isfinite(probabilities).all()
+
+
+def test_boxes_keep_their_size_and_contain_their_center():
+    rng = np.random.default_rng(0)
+    patch = (32, 48, 16)
+    for _ in range(300):
+        center = [int(rng.integers(side)) for side in patch]
+        box = pic.random_box(patch, (0.25, 0.67), rng, center)
+        for axis, (side, part) in enumerate(zip(patch, box, strict=True)):
+            assert 0 <= part.start <= center[axis] < part.stop <= side
+            assert round(0.25 * side) <= part.stop - part.start <= round(0.67 * side)
+
+
+def test_donors_contain_the_class_drawn():
+    rng = np.random.default_rng(0)
+    channels = {0: {1}, 1: {1, 2}, 2: {3}}
+    draws = [pic.draw_donor(channels, np.array([0.0, 0.5, 0.5]), 5, rng) for _ in range(200)]
+    assert all(channel in channels[donor] for channel, donor in draws)
+    assert {channel for channel, _ in draws} == {2, 3}
+
+
+def test_without_a_donor_a_random_box_is_taken():
+    rng = np.random.default_rng(0)
+    channel, donor = pic.draw_donor({4: {1}}, np.array([0.0, 1.0]), 3, rng)
+    assert channel is None and donor == 4
+    drawn, box = pic.draw_box(torch.zeros(8, 8, 8, dtype=torch.long), 2, (0.5, 0.5), rng)
+    assert drawn is None and all(part.stop - part.start == 4 for part in box)
+
+
+def test_feature_mask_is_the_covered_share_of_each_cell():
+    box = (slice(0, 8), slice(0, 16), slice(4, 16))
+    mask = pic.feature_mask(box, (16, 16, 16), (2, 2, 2))
+    assert mask[0, 0].tolist() == [0.5, 1.0]
+    assert mask[1].abs().sum() == 0
+
+
+def batch_of(labels: torch.Tensor) -> Batch:
+    images = torch.rand(len(labels), 1, *labels.shape[1:])
+    return Batch(labeled=images, labels=labels, unlabeled=images, labeled_clean=images)
+
+
+def pseudo_labels() -> PseudoLabeled:
+    torch.manual_seed(0)
+    labels = torch.zeros(4, 16, 16, 16, dtype=torch.long)
+    labels[0, 2:5, 2:5, 2:5] = 1
+    labels[1, 9:12, 9:12, 9:12] = 2
+    labels[3, :, :, :2] = 1
+    return PseudoLabeled(torch.rand(4, 1, 16, 16, 16), labels, torch.ones(4, 16, 16, 16), torch.rand(4, 6, 2, 2, 2))
+
+
+def test_image_and_pseudo_label_are_pasted_at_the_same_place():
+    before = pseudo_labels()
+    config = make_config("dino-mix", **{"pic.probability": 1.0})
+    mixed, draws = mix_unlabeled(before, batch_of(before.labels), np.array([0.5, 0.5]), config, 3, 0)
+    assert [draw.receiver for draw in draws] == [0, 1, 2, 3]
+    for draw in draws:
+        assert draw.donor // 2 == draw.receiver // 2 and draw.donor != draw.receiver
+        inside = (draw.receiver, 0, *draw.box)
+        assert torch.equal(mixed.images[inside], before.images[(draw.donor, 0, *draw.box)])
+        assert torch.equal(mixed.labels[(draw.receiver, *draw.box)], before.labels[(draw.donor, *draw.box)])
+        if draw.channel is not None:
+            assert (mixed.labels[(draw.receiver, *draw.box)] == draw.channel).any()
+        outside = torch.ones(16, 16, 16, dtype=torch.bool)
+        outside[draw.box] = False
+        assert torch.equal(mixed.images[draw.receiver, 0][outside], before.images[draw.receiver, 0][outside])
+
+
+def test_sharing_the_batch_out_changes_nothing():
+    before = pseudo_labels()
+    config = make_config("dino-mix", **{"batch_unlabeled": 4})
+    together, draws = mix_unlabeled(before, batch_of(before.labels), np.array([0.5, 0.5]), config, 7, 0)
+    assert draws
+    halves = []
+    for first in (0, 2):
+        part = slice(first, first + 2)
+        half = PseudoLabeled(before.images[part], before.labels[part], before.weight[part], before.features[part])
+        halves.append(mix_unlabeled(half, batch_of(half.labels), np.array([0.5, 0.5]), config, 7, first)[0])
+    assert torch.equal(together.images, torch.cat([half.images for half in halves]))
+    assert torch.equal(together.features, torch.cat([half.features for half in halves]))
+
+
+def test_across_pastes_ground_truth_and_halves_the_rest():
+    before = pseudo_labels()
+    config = make_config("dino-mix", **{"pic.across": True, "pic.probability": 1.0})
+    truth = torch.zeros(2, 16, 16, 16, dtype=torch.long)
+    truth[0, 4:8, 4:8, 4:8] = 2
+    mixed, draws = mix_unlabeled(before, batch_of(truth), np.array([0.0, 1.0]), config, 1, 0)
+    for draw in draws:
+        assert draw.channel == 2 and draw.donor == 0
+        assert (mixed.weight[(draw.receiver, *draw.box)] == 1).all()
+        assert mixed.weight[draw.receiver].min() == 0.5
+
+
+def test_pseudo_label_counts_run_on():
+    counts = pic.PseudoLabelCounts(2, decay=0.9)
+    counts.update(np.array([100.0, 10.0]))
+    counts.update(np.array([0.0, 110.0]))
+    np.testing.assert_allclose(counts.counts, [90.0, 20.0])
+
+
+def test_groups_must_fit_the_batch():
+    from dinomix.errors import DinomixError
+
+    with pytest.raises(DinomixError, match="multiple of pic.group"):
+        make_config("dino-mix", **{"batch_unlabeled": 3})
+    assert PicConfig().group == 2
