@@ -104,6 +104,7 @@ def test_published_numbers_name_source_and_split() -> None:
     assert all(number.source for number in PUBLISHED)
     ours = {n.method: comparability(n, "synapse-20p-skcdf") for n in published_numbers("synapse")}
     assert ours["SKCDF"].startswith("same split and protocol")
+    assert ours["DINO-Mix"].startswith("most likely the same")
     assert (
         "not comparable" in ours["A&D (GenericSSL)"]
         and "not comparable" in ours["DHC"]
@@ -272,7 +273,7 @@ def test_mean_and_deviation_over_seeds() -> None:
     name, split = find_split("synapse")
 
     def metrics(dice: float) -> dict:
-        values = {"dice": dice, "nsd": None, "hd95": None, "asd": 2.0, "n": 6}
+        values = {"dice": dice, "nsd": None, "hd95": None, "asd": 2.0, "n": 6, "missed": 1, "false_positive": 0}
         return {"mean": values, "classes": {"spleen": values}}
 
     results = {seed: {"dhc-compat": metrics(d), "strict": metrics(d / 100)} for seed, d in ((0, 60.0), (1, 64.0))}
@@ -280,4 +281,4 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert comparison["summary"]["dhc-compat"]["mean"]["dice"] == {"mean": 62.0, "sd": 2.0, "seeds": 2}
     assert comparison["summary"]["strict"]["classes"]["spleen"]["nsd"] == {"mean": None, "sd": None, "seeds": 0}
     text = as_text(comparison)
-    assert "62.00 +- 2.00" in text and "compare with nothing published" not in text
+    assert "62.00 +- 2.00" in text and "2 of 12" in text and "compare with nothing published" not in text

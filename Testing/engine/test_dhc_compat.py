@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from dinomix.evaluation.benchmark import protocol_plan
 from dinomix.evaluation.dhc_compat import SIZE, case_metrics, resized, summary
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet, Structure
+from dinomix.planning.preprocessing import labels_to_plan_grid
 
 LABELS = LabelSet(
     structures=(Structure(id=1, name="liver", color=(1, 2, 3)), Structure(id=2, name="spleen", color=(3, 2, 1)))
@@ -82,6 +84,13 @@ def test_labels_are_resized_by_the_floor_of_the_index() -> None:
     assert resized(labels, (8, 1, 1)).ravel().tolist() == [1, 1, 2, 2, 3, 4, 4, 5]
     # 5 -> 3: floor(index * 5 / 3).
     assert resized(labels, (3, 1, 1)).ravel().tolist() == [1, 2, 4]
+
+
+def test_training_and_evaluation_resize_labels_alike() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (7, 45, 50)).astype(np.uint8)
+    plan = protocol_plan({"grid.size": (32, 32, 16), "patch": (16, 16, 16)})
+    trained_on = labels_to_plan_grid(volume(labels), plan)[0].numpy().transpose(2, 1, 0)
+    assert np.array_equal(trained_on, resized(labels, (32, 32, 16)))
 
 
 def test_native_labels_are_resized_and_resized_ones_left_alone() -> None:

@@ -21,7 +21,7 @@ from dinomix.errors import DinomixError
 @click.option("--list", "list_splits", is_flag=True, help="Name the published splits of this data set and leave.")
 @click.option("--check", is_flag=True, help="Only check the data, and write cohort.json and plan.json.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for all results.  [default: benchmark-SPLIT]")
-@click.option("--seeds", metavar="N N ...", help="One training run for each.  [default: 0 1 2]")
+@click.option("--seeds", metavar="N N ...", help="After DIR: one training run for each.  [default: 0 1 2]")
 @click.option(
     "--method", type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]), default="dino-mix", show_default=True
 )

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from dinomix.cohort.cohort import Cohort
@@ -119,6 +120,12 @@ def run_benchmark(
     Raises:
         DinomixError: as ``train``; or the folder holds a run of a seed with other settings.
     """
+    if PartialState().num_processes > 1:
+        raise DinomixError(
+            "A benchmark runs in one process.",
+            f"Train on several with `accelerate launch -m dinomix train --cohort {prepared.out / 'cohort.json'} "
+            f"--plan {prepared.out / 'plan.json'}` into {prepared.out / 'seed-N' / 'run'}, then repeat this command.",
+        )
     results = {}
     for seed in seeds:
         folder = prepared.out / f"seed-{seed}"

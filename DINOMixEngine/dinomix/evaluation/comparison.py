@@ -72,14 +72,16 @@ def as_text(comparison: Mapping[str, Any]) -> str:
 
 def _summary(protocol: Protocol, results: Results) -> dict[str, Any]:
     runs = [by_protocol[protocol] for by_protocol in results.values()]
-    names = runs[0]["classes"]
     return {
-        "mean": {metric: _spread([run["mean"][metric] for run in runs]) for metric in COLUMNS[protocol]},
-        "classes": {
-            name: {metric: _spread([run["classes"][name][metric] for run in runs]) for metric in COLUMNS[protocol]}
-            for name in names
-        },
+        "mean": _over_seeds(protocol, [run["mean"] for run in runs]),
+        "classes": {name: _over_seeds(protocol, [run["classes"][name] for run in runs]) for name in runs[0]["classes"]},
     }
+
+
+def _over_seeds(protocol: Protocol, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Spread of the metrics over the seeds, and the counts of all seeds together."""
+    counts = {count: sum(v[count] for v in values) for count in ("n", "missed", "false_positive")}
+    return {**{metric: _spread([v[metric] for v in values]) for metric in COLUMNS[protocol]}, **counts}
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
@@ -93,19 +95,24 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
 
 
 def _own_table(protocol: Protocol, columns: Mapping[str, str], comparison: Mapping[str, Any]) -> str:
-    rows = [[f"Protocol {protocol}", *columns.values()]]
+    rows = [[f"Protocol {protocol}", *columns.values(), "missed"]]
     for seed, by_protocol in comparison["seeds"].items():
-        rows.append([f"seed {seed}", *(_number(by_protocol[protocol][metric]) for metric in columns)])
+        mean = by_protocol[protocol]
+        rows.append(
+            [f"seed {seed}", *(_number(mean[m], protocol, m) for m in columns), f"{mean['missed']} of {mean['n']}"]
+        )
     summary = comparison["summary"][protocol]
-    rows.append(["all seeds", *(_with_sd(summary["mean"][metric]) for metric in columns)])
-    rows += [[f"  {name}", *(_with_sd(values[m]) for m in columns)] for name, values in summary["classes"].items()]
+    for name, values in [("all seeds", summary["mean"]), *((f"  {n}", v) for n, v in summary["classes"].items())]:
+        missed = f"{values['missed']} of {values['n']}"
+        rows.append([name, *(_with_sd(values[metric], protocol, metric) for metric in columns), missed])
     return aligned(rows)
 
 
 def _published_table(comparison: Mapping[str, Any]) -> str:
-    ours = comparison["summary"]["dhc-compat"]["mean"]["dice"]
-    lines = ["Beside published numbers (mean Dice %, +- standard deviation over runs where given)"]
-    lines.append(f"  {_with_sd(ours):>14}  this run, dhc-compat, {comparison['split']['name']}")
+    ours = _with_sd(comparison["summary"]["dhc-compat"]["mean"]["dice"], "dhc-compat", "dice")
+    changed = ", with a changed plan: not comparable" if comparison["deviations"] else ""
+    lines = ["Beside published numbers: mean Dice %, +- standard deviation over runs where given"]
+    lines.append(f"  {ours:>14}  these runs, dhc-compat, {comparison['split']['name']}{changed}")
     for number in comparison["published"]:
         value = f"{number['dice']:.2f}" + (f" +- {number['sd']:.2f}" if number["sd"] is not None else "")
         lines.append(f"  {value:>14}  {number['method']} ({number['source']})")
@@ -114,11 +121,12 @@ def _published_table(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
-
-
-def _with_sd(spread: Mapping[str, Any]) -> str:
-    if spread["mean"] is None:
+def _number(value: float | None, protocol: Protocol, metric: str) -> str:
+    if value is None:
         return "-"
-    return _number(spread["mean"]) + (f" +- {_number(spread['sd'])}" if spread["seeds"] > 1 else "")
+    return f"{value:.3f}" if protocol == "strict" and metric in ("dice", "nsd") else f"{value:.2f}"
+
+
+def _with_sd(spread: Mapping[str, Any], protocol: Protocol, metric: str) -> str:
+    text = _number(spread["mean"], protocol, metric)
+    return f"{text} +- {_number(spread['sd'], protocol, metric)}" if spread["seeds"] > 1 else text

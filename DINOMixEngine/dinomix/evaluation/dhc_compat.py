@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dinomix.evaluation.metrics import boxes, common_box, dice, surface_distances
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
-from dinomix.planning.preprocessing import resized_by_floor
+from dinomix.planning.size_grid import resized_by_floor
 
 SIZE = (160, 160, 80)
 """Voxels along (i, j, k)."""

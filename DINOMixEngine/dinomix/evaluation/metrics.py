@@ -72,7 +72,7 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
 
 def boxes(labels: NDArray[Any]) -> dict[int, Box]:
     """The bounding box of each label but 0, found in one pass."""
-    found = scipy.ndimage.find_objects(labels.astype(np.int32, copy=False))
+    found = scipy.ndimage.find_objects(labels)
     return {value: box for value, box in enumerate(found, start=1) if box is not None}
 
 

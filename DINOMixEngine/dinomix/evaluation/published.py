@@ -1,6 +1,7 @@
 """Published numbers, each with its source, its split and what it can be compared with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dinomix.evaluation.splits import DatasetName
 
@@ -13,7 +14,7 @@ class Published:
         sd: over the authors' own runs, where they give one.
         split: name of a shipped split; None where it is not published or not shipped.
         comparable: whether split, resized grid, window, patch and rule for empty classes are those of `dhc-compat` with
-            ``split``, as far as is known.
+            ``split``: "yes" where the authors' code shows it, "likely" where it does not contradict it.
         source: where the method is published, and where it matters who reports the number.
     """
 
@@ -22,7 +23,7 @@ class Published:
     dice: float
     sd: float | None
     split: str | None
-    comparable: bool
+    comparable: Literal["yes", "likely", "no"]
     source: str
     note: str
 
@@ -30,34 +31,34 @@ class Published:
 _OTHER = "another split, window, patch and rule for empty classes: not comparable"
 
 PUBLISHED = (
-    Published("synapse", "DHC", 48.61, None, None, False,
+    Published("synapse", "DHC", 48.61, None, None, "no",
               "Wang & Li, MICCAI 2023, arXiv 2307.11960, github.com/xmed-lab/DHC",
               "the repository's split was replaced after the paper"),
-    Published("synapse", "A&D (GenericSSL)", 60.88, None, "synapse-20p-genericssl", True,
+    Published("synapse", "A&D (GenericSSL)", 60.88, None, "synapse-20p-genericssl", "yes",
               "Wang & Li, NeurIPS 2023, arXiv 2310.11320, github.com/xmed-lab/GenericSSL",
               "test cases as in synapse-20p-skcdf, other labeled cases"),
-    Published("synapse", "SKCDF", 64.27, 1.36, "synapse-20p-skcdf", True,
+    Published("synapse", "SKCDF", 64.27, 1.36, "synapse-20p-skcdf", "yes",
               "Zhang et al., CVPR 2025, github.com/yinguanchun/SKCDF",
               "3 seeds, equal to the log released there; a user of that code reports 55.84 (its issue 4)"),
-    Published("synapse", "DINO-Mix", 66.45, None, "synapse-20p-skcdf", True,
+    Published("synapse", "DINO-Mix", 66.45, None, "synapse-20p-skcdf", "likely",
               "Liu & Sun, arXiv 2602.07819",
-              "split not stated, most likely this one; no code is public"),
-    Published("synapse", "GA", 68.43, None, "synapse-20p-dhc-2023-10", False,
+              "no code is public"),
+    Published("synapse", "GA", 68.43, None, "synapse-20p-dhc-2023-10", "no",
               "GA loss, ECCV 2024, github.com/cicailalala/GALoss", _OTHER),
-    Published("synapse", "TAK", 72.66, None, None, False,
+    Published("synapse", "TAK", 72.66, None, None, "no",
               "arXiv 2501.13470, github.com/Lunn88/TAK-Semi", _OTHER),
-    Published("amos", "DHC", 49.53, None, "amos-5p", True,
+    Published("amos", "DHC", 49.53, None, "amos-5p", "likely",
               "Wang & Li, MICCAI 2023, arXiv 2307.11960, github.com/xmed-lab/DHC", ""),
-    Published("amos", "MagicNet", 54.09, None, "amos-5p", True,
+    Published("amos", "MagicNet", 54.09, None, "amos-5p", "likely",
               "Chen et al., CVPR 2023, github.com/DeepMed-Lab-ECNU/MagicNet",
-              "as later papers report it for this split"),
-    Published("amos", "DINO-Mix", 62.73, None, "amos-5p", True,
+              "as later papers report it; its own paper has no AMOS"),
+    Published("amos", "DINO-Mix", 62.73, None, "amos-5p", "likely",
               "Liu & Sun, arXiv 2602.07819", "no code is public"),
-    Published("amos", "GA", 63.50, None, "amos-5p", False,
+    Published("amos", "GA", 63.50, None, "amos-5p", "no",
               "GA loss, ECCV 2024, github.com/cicailalala/GALoss",
               "another window, patch and rule for empty classes: not comparable; a user of that code reports 55.16 "
               "(its issue 1)"),
-    Published("amos", "TAK", 70.20, None, "amos-5p", False,
+    Published("amos", "TAK", 70.20, None, "amos-5p", "no",
               "arXiv 2501.13470, github.com/Lunn88/TAK-Semi",
               "another window, patch and rule for empty classes: not comparable"),
 )  # fmt: skip
@@ -78,10 +79,10 @@ def published_numbers(dataset: DatasetName) -> list[Published]:
 
 def comparability(number: Published, split: str) -> str:
     """Whether a published number can stand beside ours on ``split``, and what is to be known about it."""
-    if not number.comparable:
+    if number.comparable == "no":
         verdict = "not comparable" if "not comparable" not in number.note else ""
-    elif number.split == split:
-        verdict = "same split and protocol"
-    else:
+    elif number.split != split:
         verdict = f"other split ({number.split}): not comparable"
+    else:
+        verdict = "same split and protocol" if number.comparable == "yes" else "most likely the same split and protocol"
     return "; ".join(part for part in (verdict, number.note) if part)
