@@ -276,13 +276,13 @@ def test_imbalance_and_warnings(tmp_path: Path) -> None:
     label[5, 7, 9] = 3
     write(folder / "labels/b.nii.gz", label)
     coarse = sitk.GetImageFromArray(image_array(7))
-    coarse.SetSpacing((3, 3, 3))
+    coarse.SetSpacing((5, 1, 1))
     (tmp_path / "more").mkdir()
     sitk.WriteImage(coarse, str(tmp_path / "more/c.nrrd"))
     data = summary(check_cohort([folder], [tmp_path / "more"], []))
     assert data["imbalance"] == 2 * (label_array() == 1).sum()
     told = " ".join(data["warnings"])
-    assert "from 1 x 1 x 2 mm (a) to 3 x 3 x 3 mm (c)" in told
+    assert "from 1 x 1 x 2 mm (a) to 5 x 1 x 1 mm (c)" in told
     assert "Only one labeled case shows these structures: class_3." in told
 
 

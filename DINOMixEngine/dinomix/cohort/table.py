@@ -9,8 +9,8 @@ from dinomix.cohort.cohort import Cohort, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# Voxels this many times larger in one case than in another make one network see two very different pictures.
-_UNLIKE_SPACING = 3.0
+# A spacing this many times larger in one case than in another makes one network see two very different pictures.
+_UNLIKE_SPACING = 2.0
 
 
 def summary(cohort: Cohort) -> dict[str, Any]:
@@ -56,10 +56,12 @@ def summary(cohort: Cohort) -> dict[str, Any]:
 def warnings_about(cohort: Cohort) -> list[str]:
     """Full sentences about what is allowed but may make training fail to learn or a result mean little."""
     found = []
-    spacing = np.array([case.spacing for case in cohort.cases])
-    volume = spacing.prod(axis=1)
-    if volume.max() > _UNLIKE_SPACING * volume.min():
-        fine, coarse = (cohort.cases[int(i)] for i in (volume.argmin(), volume.argmax()))
+    # Sorted, so that the axis order of the files plays no part.
+    spacing = np.sort([case.spacing for case in cohort.cases], axis=1)
+    ratio = spacing.max(axis=0) / spacing.min(axis=0)
+    if ratio.max() > _UNLIKE_SPACING:
+        values = spacing[:, int(ratio.argmax())]
+        fine, coarse = cohort.cases[int(values.argmin())], cohort.cases[int(values.argmax())]
         found.append(
             f"The spacings are very different: from {_mm(fine.spacing)} ({fine.name}) to {_mm(coarse.spacing)} "
             f"({coarse.name}); all are resampled to one spacing."
