@@ -11,11 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
-from dinomix.inference.native_grid import SLAB_BYTES
 from dinomix.models.folder import Model
 from dinomix.models.network import build_network
-from dinomix.planning.plan import Plan, SpacingGrid
-from dinomix.planning.preprocessing import reorientation_for
+from dinomix.planning.preprocessing import grid_size
+from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
 
 SMALLEST_SLAB = 2**24
 WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
@@ -28,7 +27,7 @@ class MemoryUse:
 
     Attributes:
         half_buffers: windows are put together in float16.
-        slab_bytes: for the way back to the native grid.
+        slab_bytes: for the ways to the network's grid and back.
         estimate: bytes that the process is expected to take at its peak.
     """
 
@@ -71,24 +70,15 @@ def window_bytes(model: Model) -> int:
 
 def _estimate(geometry: Geometry, model: Model, window: int, half: bool, slab: int) -> int:
     native = prod(geometry.size)
-    grid = prod(_grid_size(geometry, model.plan))
-    padded = prod(max(a, b) for a, b in zip(_grid_size(geometry, model.plan), model.plan.patch, strict=True))
+    grid_sides = grid_size(geometry, model.plan)
+    grid = prod(grid_sides)
+    padded = prod(max(side, patch) for side, patch in zip(grid_sides, model.plan.patch, strict=True))
     value = 2 if half else 4
-    # float32 twice and float64 once on the native grid; coordinates and values in float64 on the network's.
-    preprocessing = native * 16 + grid * 68
+    # Scaling intensities takes up to four float32 on the native grid; resampling one there and one on the network's.
+    preprocessing = max(native * 16, native * 4 + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
     predicting = grid * 4 + padded * value * (model.labels.channels + 2) + window
-    going_back = grid * value * model.labels.channels + native * 4 + slab
+    going_back = grid * value * model.labels.channels + native * 2 + min(slab, native * BYTES_PER_VOXEL)
     return psutil.Process().memory_info().rss + max(preprocessing, predicting, going_back)
-
-
-def _grid_size(geometry: Geometry, plan: Plan) -> tuple[int, ...]:
-    axes = reorientation_for(geometry, plan).axes
-    if not isinstance(plan.grid, SpacingGrid):
-        return plan.grid.size
-    return tuple(
-        round((geometry.size[axis] - 1) * geometry.spacing[axis] / spacing) + 1
-        for axis, spacing in zip(axes, plan.grid.spacing, strict=True)
-    )
 
 
 class _LiveBytes(TorchDispatchMode):

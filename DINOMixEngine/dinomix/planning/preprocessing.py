@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Resize, ScaleIntensityRange, ScaleIntensityRangePercentiles, Spacing
+from monai.transforms import ScaleIntensityRange, ScaleIntensityRangePercentiles
 from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry, Volume
 from dinomix.planning.plan import Plan, RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.resampling import SLAB_BYTES, Line, resample
+from dinomix.planning.size_grid import resized_by_floor
 
 SPACING_STEPS = 2**20
 """Spacings are rounded to 1/SPACING_STEPS mm, so that rounding in a header never decides the size of a grid."""
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -60,33 +63,44 @@ class Preprocessed:
     affine: NDArray[np.float64]
     reorientation: Reorientation
     native_size: tuple[int, int, int]
-    scale: tuple[float, float, float]
-    shift: tuple[float, float, float]
+    scale: Triple
+    shift: Triple
 
 
-def preprocess(volume: Volume, plan: Plan) -> Preprocessed:
+@dataclass(frozen=True)
+class _Way:
+    """From the native grid, in (x, y, z), to the network's."""
+
+    reorientation: Reorientation
+    native_size: tuple[int, int, int]
+    grid_size: tuple[int, int, int]
+    scale: Triple
+    shift: Triple
+
+    def positions(self, axis: int) -> torch.Tensor:
+        """Native index, float64, of each voxel of the network's grid along an axis."""
+        return (torch.arange(self.grid_size[axis], dtype=torch.float64) - self.shift[axis]) / self.scale[axis]
+
+
+def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> Preprocessed:
     """Bring an image (k, j, i) onto the plan's grid, with intensities in [0, 1].
 
     Reorienting is exact and resampling is done on indices, so that the position and the rotation of the patient, and
-    the order in which the file stores the axes, leave no trace in the result. Resampling computes in float64.
+    the order in which the file stores the axes, leave no trace in the result. Resampling computes in float64,
+    with ``slab_bytes`` at a time.
     """
-    reorientation = reorientation_for(volume.geometry, plan)
-    native = reorientation.forward(volume.array.transpose(2, 1, 0))
-    spacing = _native_spacing(volume.geometry, reorientation)
-    image = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(native, dtype=np.float32))[None],
-        affine=torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64)),
-    )
-    image = _to_grid(_window(plan)(image), plan)
-    native_size = tuple(int(n) for n in native.shape)
-    scale, shift = _index_map(plan, spacing, native_size, image)
+    way = _way(volume.geometry, plan)
+    native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
+    # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
+    image = _window(plan)(torch.from_numpy(np.array(native, dtype=np.float32, order="C")))
+    lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
     return Preprocessed(
-        tensor=image.as_tensor().contiguous(),
-        affine=_grid_affine(volume.geometry, reorientation, native_size, scale, shift),
-        reorientation=reorientation,
-        native_size=native_size,  # type: ignore[arg-type]
-        scale=scale,
-        shift=shift,
+        tensor=resample(image.as_tensor(), lines, slab_bytes)[None].contiguous(),
+        affine=_grid_affine(volume.geometry, way),
+        reorientation=way.reorientation,
+        native_size=way.native_size,
+        scale=way.scale,
+        shift=way.shift,
     )
 
 
@@ -99,38 +113,20 @@ def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> torch.Tensor:
     Returns:
         (1, x, y, z), the structure ids as int32.
     """
-    geometry = label_volume.geometry
-    reorientation = reorientation_for(geometry, plan)
-    native = reorientation.forward(label_volume.array.transpose(2, 1, 0))
+    way = _way(label_volume.geometry, plan)
+    native = way.reorientation.forward(label_volume.array.transpose(2, 1, 0))
     if isinstance(plan.grid, SizeGrid):
         return resized_by_floor(native, plan.grid.size)[None]
-    size = tuple(int(n) for n in native.shape)
-    spacing = _native_spacing(geometry, reorientation)
-    # The image's own way onto the grid, walked by an empty image, decides the grid's size.
-    empty = MetaTensor(
-        torch.zeros(1, 1, 1, 1).expand(1, *size),
-        affine=torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64)),
-    )
-    grid = _to_grid(empty, plan)
-    scale, shift = _index_map(plan, spacing, size, grid)
     nearest = [
-        np.clip(np.floor((np.arange(grid.shape[axis + 1]) - shift[axis]) / scale[axis] + 0.5 + 1e-6), 0, size[axis] - 1)
+        np.clip(np.floor(way.positions(axis).numpy() + 0.5 + 1e-6), 0, way.native_size[axis] - 1).astype(np.int64)
         for axis in range(3)
     ]
-    picked = native[np.ix_(*(index.astype(np.int64) for index in nearest))]
-    return torch.from_numpy(picked.astype(np.int32))[None]
+    return torch.from_numpy(native[np.ix_(*nearest)].astype(np.int32))[None]
 
 
-def resized_by_floor(labels: NDArray[Any], size: tuple[int, int, int]) -> torch.Tensor:
-    """Labels on a grid of another size along the same axes, by PyTorch's "nearest": voxel floor(index * old / new).
-
-    Half a voxel off what nearest to the voxel's center would be, so that only references resized alike compare with it.
-
-    Returns:
-        int32, of shape ``size``.
-    """
-    batch = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float32))[None, None]
-    return torch.nn.functional.interpolate(batch, size=size, mode="nearest")[0, 0].int()
+def grid_size(geometry: Geometry, plan: Plan) -> tuple[int, int, int]:
+    """Voxels of the network's grid along (x, y, z) for an image on ``geometry``."""
+    return _way(geometry, plan).grid_size
 
 
 def reorientation_for(geometry: Geometry, plan: Plan) -> Reorientation:
@@ -153,9 +149,24 @@ def nearest_to_ras(geometry: Geometry) -> Reorientation:
     return Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
 
 
-def _native_spacing(geometry: Geometry, reorientation: Reorientation) -> tuple[float, float, float]:
-    x, y, z = (round(geometry.spacing[axis] * SPACING_STEPS) / SPACING_STEPS for axis in reorientation.axes)
-    return x, y, z
+def _way(geometry: Geometry, plan: Plan) -> _Way:
+    reorientation = reorientation_for(geometry, plan)
+    i, j, k = reorientation.axes
+    native_size = geometry.size[i], geometry.size[j], geometry.size[k]
+    if not isinstance(plan.grid, SpacingGrid):
+        x, y, z = (grid / native for grid, native in zip(plan.grid.size, native_size, strict=True))
+        return _Way(
+            reorientation, native_size, plan.grid.size, (x, y, z), (0.5 * x - 0.5, 0.5 * y - 0.5, 0.5 * z - 0.5)
+        )
+    native = np.array([round(geometry.spacing[axis] * SPACING_STEPS) / SPACING_STEPS for axis in (i, j, k)])
+    grid = np.array(plan.grid.spacing)
+    x, y, z = np.round((np.array(native_size) - 1) * native / grid + 1).astype(int).tolist()
+    # As MONAI has it, spacings that differ by less than this are the same.
+    alike = np.allclose(native, grid, rtol=1e-5, atol=1e-3) or np.allclose(grid / native, 1, rtol=1e-5, atol=1e-3)
+    if alike and (x, y, z) == native_size:
+        return _Way(reorientation, native_size, native_size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    sx, sy, sz = (native / grid).tolist()
+    return _Way(reorientation, native_size, (x, y, z), (sx, sy, sz), (0.0, 0.0, 0.0))
 
 
 def _window(plan: Plan) -> Any:
@@ -164,39 +175,13 @@ def _window(plan: Plan) -> Any:
     return ScaleIntensityRangePercentiles(plan.window.lower, plan.window.upper, 0.0, 1.0, clip=True, relative=False)
 
 
-def _to_grid(image: MetaTensor, plan: Plan) -> MetaTensor:
-    if isinstance(plan.grid, SpacingGrid):
-        # Not scale_extent: for a grid whose corner lies at a negative position its offset has the wrong sign.
-        to_grid: Any = Spacing(plan.grid.spacing, mode="bilinear", padding_mode="border", align_corners=False)
-    else:
-        to_grid = Resize(plan.grid.size, mode="trilinear", align_corners=False, dtype=torch.float64)
-    resampled: MetaTensor = to_grid(image)
-    return resampled
-
-
-Triple = tuple[float, float, float]
-
-
-def _index_map(plan: Plan, spacing: Triple, size: tuple[int, ...], image: MetaTensor) -> tuple[Triple, Triple]:
-    """Scale and shift from native indices to indices of the resampled ``image``, along (x, y, z)."""
-    if isinstance(plan.grid, SpacingGrid):
-        # Read off the image, not the plan: spacings that differ by less than MONAI's tolerance are not resampled.
-        grid_spacing = [float(image.affine[axis, axis]) for axis in range(3)]
-        x, y, z = (native / grid for native, grid in zip(spacing, grid_spacing, strict=True))
-        return (x, y, z), (0.0, 0.0, 0.0)
-    x, y, z = (image.shape[axis + 1] / size[axis] for axis in range(3))
-    return (x, y, z), (0.5 * x - 0.5, 0.5 * y - 0.5, 0.5 * z - 0.5)
-
-
-def _grid_affine(
-    geometry: Geometry, reorientation: Reorientation, size: tuple[int, ...], scale: Triple, shift: Triple
-) -> NDArray[np.float64]:
+def _grid_affine(geometry: Geometry, way: _Way) -> NDArray[np.float64]:
     native_to_file = np.zeros((4, 4))
     native_to_file[3, 3] = 1.0
-    for axis, (file_axis, flip) in enumerate(zip(reorientation.axes, reorientation.flips, strict=True)):
+    for axis, (file_axis, flip) in enumerate(zip(way.reorientation.axes, way.reorientation.flips, strict=True)):
         native_to_file[file_axis, axis] = -1.0 if flip else 1.0
-        native_to_file[file_axis, 3] = size[axis] - 1.0 if flip else 0.0
-    native_to_grid = np.diag([*scale, 1.0])
-    native_to_grid[:3, 3] = shift
+        native_to_file[file_axis, 3] = way.native_size[axis] - 1.0 if flip else 0.0
+    native_to_grid = np.diag([*way.scale, 1.0])
+    native_to_grid[:3, 3] = way.shift
     affine: NDArray[np.float64] = geometry.affine_ras @ native_to_file @ np.linalg.inv(native_to_grid)
     return affine
