@@ -76,7 +76,8 @@ def command(
     if as_json:
         print(json.dumps({"kind": "metrics", "path": str(out), **metrics}))
         return
-    print(f"Protocol {protocol}, {len(metrics['cases'])} cases\n\n{table(metrics)}\n")
+    count = len(metrics["cases"])
+    print(f"Protocol {protocol}, {count} case{'s' * (count != 1)}\n\n{table(metrics)}\n")
     print(f"Written: {out}, {out.with_suffix('.csv')}")
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
-import torch
-from monai.metrics.utils import get_edge_surface_distance
+from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
@@ -51,7 +50,7 @@ class SurfaceDistances:
 def dice(prediction: Mask, reference: Mask) -> float:
     """2 |A and B| / (|A| + |B|), of two masks of equal shape of which at least one is not empty."""
     together = np.count_nonzero(prediction & reference)
-    return 2.0 * together / (np.count_nonzero(prediction) + np.count_nonzero(reference))
+    return float(2.0 * together / (np.count_nonzero(prediction) + np.count_nonzero(reference)))
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> SurfaceDistances:
@@ -60,14 +59,12 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
     Args:
         spacing: along the masks' axes, in their order: mm along (k, j, i) for a volume's array.
     """
-    _, distances, _ = get_edge_surface_distance(
-        torch.from_numpy(np.ascontiguousarray(prediction)),
-        torch.from_numpy(np.ascontiguousarray(reference)),
-        spacing=tuple(float(step) for step in spacing),
-        symmetric=True,
+    steps = tuple(float(step) for step in spacing)
+    here, there = get_mask_edges(prediction, reference)
+    return SurfaceDistances(
+        np.asarray(get_surface_distance(here, there, spacing=steps), dtype=np.float64),
+        np.asarray(get_surface_distance(there, here, spacing=steps), dtype=np.float64),
     )
-    there, back = (np.asarray(d, dtype=np.float64) for d in distances)
-    return SurfaceDistances(there, back)
 
 
 def boxes(labels: NDArray[Any]) -> dict[int, Box]:
