@@ -19,11 +19,18 @@ def smooth_field(shape: Sequence[int], spacing: Sequence[float], distance: float
     """
     knots = [max(int(np.ceil(n * mm / distance)), 1) + 4 for n, mm in zip(shape, spacing, strict=True)]
     lattice = rng.standard_normal(knots).astype(np.float32)
-    at = np.meshgrid(
-        *(1.5 + np.arange(n, dtype=np.float32) * mm / distance for n, mm in zip(shape, spacing, strict=True)),
-        indexing="ij", copy=False,
-    )  # fmt: skip
-    return ndimage.map_coordinates(lattice, np.broadcast_arrays(*at), order=3, mode="nearest").astype(np.float32)
+    along_k, along_j, along_i = (
+        _interpolation(knot_count, 1.5 + np.arange(n) * mm / distance)
+        for knot_count, n, mm in zip(knots, shape, spacing, strict=True)
+    )
+    return np.einsum("ck,bj,ai,kji->cba", along_k, along_j, along_i, lattice, optimize=True).astype(np.float32)
+
+
+def _interpolation(knots: int, positions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(positions, knots): what each knot contributes to the cubic spline at each position."""
+    return np.stack([
+        ndimage.map_coordinates(unit, positions[None], order=3, mode="nearest") for unit in np.eye(knots)
+    ], axis=1)  # fmt: skip
 
 
 def smooth_displacement(
