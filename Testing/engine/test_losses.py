@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from dinomix.training.ema import make_teacher, update_teacher
 from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
 

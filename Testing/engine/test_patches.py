@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from dinomix.training.patches import augmented_intensities, random_placement, sample
 
 

@@ -44,11 +44,20 @@ def make_cohort(folder: Path, labeled: int = 2, unlabeled: int = 3, validation: 
         image, label, voxels = write_volume(folder, name, number, with_label=role != "unlabeled")
         cases.append(
             Case(
-                name=name, role=role, image=image, label=label, patient=name, image_sha256=sha256(image),
-                label_sha256=sha256(label) if label else None, size=(SIZE,) * 3, spacing=(1.0, 1.0, 1.0),
-                orientation="LPS", intensity=(-140.0, -100.0, 220.0),
+                name=name,
+                role=role,
+                image=image,
+                label=label,
+                patient=name,
+                image_sha256=sha256(image),
+                label_sha256=sha256(label) if label else None,
+                size=(SIZE,) * 3,
+                spacing=(1.0, 1.0, 1.0),
+                orientation="LPS",
+                intensity=(-140.0, -100.0, 220.0),
                 foreground_intensity=(20.0, 60.0, 220.0) if label else None,
-                voxels=voxels if label else {}, label_values={1: 1, 2: 2} if label else {},
+                voxels=voxels if label else {},
+                label_values={1: 1, 2: 2} if label else {},
             )  # fmt: skip
         )
     return Cohort(modality="CT", labels=LABELS, seed=0, cases=tuple(cases))

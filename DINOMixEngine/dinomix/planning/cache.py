@@ -117,11 +117,12 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
 
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:
     with folder_written_aside(folder) as aside:
-        image = preprocess(read_image(case.image), plan).tensor[0].numpy()
+        source = read_image(case.image)
+        image = preprocess(source, plan).tensor[0].numpy()
         np.save(aside / "image.npy", image.astype(np.float16))
         if case.label is None:
             return
-        volume, _ = read_label(case.label)
+        volume, _ = read_label(case.label, like=source.geometry)
         label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
         np.save(aside / "label.npy", label)
         rng = np.random.default_rng(0)

@@ -129,10 +129,10 @@ def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
 def _patch(cases: list[Case], spacing: tuple[float, float, float], limit: int) -> tuple[tuple[int, int, int], str]:
     sizes = np.array([np.array(size_in_ras(case)) * spacing_in_ras(case) / np.array(spacing) for case in cases])
     median = np.median(sizes, axis=0)
-    patch = np.maximum(16 * np.ceil(median / 16), 16)
-    while patch.prod() > limit and patch.max() > 16:
+    patch = np.maximum(16 * np.ceil(median / 16), 32)
+    while patch.prod() > limit and patch.max() > 32:
         # Shrink the side that is longest in millimeters: a patch should be as near to a cube of tissue as it can.
-        length = np.where(patch > 16, patch * spacing, 0)
+        length = np.where(patch > 32, patch * spacing, 0)
         patch[length.argmax()] -= 16
     x, y, z = (int(side) for side in patch)
     reason = f"median size {tuple(int(v) for v in median.round())} voxels, at most {limit:,} voxels in a patch"

@@ -61,7 +61,7 @@ class TrainConfig(_Strict):
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov [relatives]")
     weight_decay: float = Field(3e-5, ge=0, description="[relatives]")
     poly: float = Field(0.9, ge=0, description="learning rate times (1 - t/T)^poly [relatives]")
-    clip: float = Field(1.0, gt=0, description="gradient norm [ours]")
+    clip: float = Field(12.0, gt=0, description="gradient norm, as nnU-Net has it [ours]")
 
     ema_decay: float = Field(0.99, ge=0, lt=1, description="[relatives]")
     lambda_max: float = Field(1.0, ge=0, description="weight of the pseudo-label loss at the end [ours]")

@@ -35,12 +35,12 @@ class State:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """Device and precision of the run: CUDA, MPS or CPU; by default bf16 on a GPU that computes in it, else float32."""
-    if PartialState().num_processes == 1:
+    on_cpu = config.device == "cpu"
+    if PartialState(cpu=on_cpu).num_processes == 1:
         # Accelerate keeps one state per process; a second run in the same process may want another device.
         AcceleratorState._reset_state(reset_partial_state=True)
     if config.device.startswith("cuda:"):
         torch.cuda.set_device(config.device)
-    on_cpu = config.device == "cpu"
     if config.precision == "auto":
         # Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of
         # magnitude, and differ from run to run (seen with 2.15 on AVX512-BF16).

@@ -57,9 +57,10 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             f"The cohort has no unlabeled case, and {config.method} needs some.",
             "Give them with `dinomix check --unlabeled`, or train with --method labeled-only.",
         )
-    if PartialState().is_main_process:
+    processes = PartialState(cpu=config.device == "cpu")
+    if processes.is_main_process:
         RunDirectory.create(run, config, cohort, plan, cache, start)
-    PartialState().wait_for_everyone()
+    processes.wait_for_everyone()
     return resume(run, emit=emit)
 
 

@@ -1,0 +1,59 @@
+"""Several processes train what one process with the whole batch trains."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_cohort import make_cohort, make_plan, small_config
+
+from dinomix.events import read_events
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.train import resume
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
+        "--main_process_port", str(free_port()), "-m", "dinomix", *arguments,
+    ]  # fmt: skip
+    # --multi_gpu is how accelerate says several processes; on the CPU it needs this variable beside it.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
+    cohort, plan = make_cohort(tmp_path / "cases", labeled=3, unlabeled=4, validation=2), make_plan()
+    settings = {"steps": 10, "record_every": 1, "validate_every": 5, "fkd": "on-the-fly"}
+    whole = small_config("dino-mix", batch_labeled=4, batch_unlabeled=4, **settings)
+    half = small_config("dino-mix", batch_labeled=2, batch_unlabeled=2, **settings)
+    RunDirectory.create(tmp_path / "one", whole, cohort, plan, tmp_path / "cache", None)
+    RunDirectory.create(tmp_path / "two", half, cohort, plan, tmp_path / "cache", None)
+    resume(tmp_path / "one")
+    done = launch("train", "--resume", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def curve(run: str, kind: str) -> list[dict]:
+        return [event for event in read_events(tmp_path / run / "events.jsonl") if event["kind"] == kind]
+
+    one, two = curve("one", "loss"), curve("two", "loss")
+    assert len(one) == len(two) == 10
+    for left, right in zip(one, two, strict=True):
+        for term in ("total", "supervised", "fkd", "gradient_norm"):
+            assert right[term] == pytest.approx(left[term], rel=2e-3, abs=1e-5), (left["step"], term)
+    for left, right in zip(curve("one", "pic"), curve("two", "pic"), strict=True):
+        assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-3)
+        assert left["draws"] == right["draws"]
+    assert json.loads((tmp_path / "two/model/record.json").read_text())["steps"] == 10
+    assert curve("two", "validation")[-1]["mean"] == pytest.approx(curve("one", "validation")[-1]["mean"], abs=0.02)

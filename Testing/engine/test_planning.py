@@ -1,0 +1,107 @@
+"""The plan and the cache of cases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_cohort import make_cohort
+from tiny_cohort import make_plan as tiny_plan
+
+from dinomix.errors import DinomixError
+from dinomix.events import silent
+from dinomix.planning.cache import cache_cases
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
+from dinomix.planning.planning import make_plan, size_in_ras, spacing_in_ras
+
+GIB = 2**30
+
+
+@pytest.fixture
+def cohort(tmp_path: Path):
+    return make_cohort(tmp_path / "cases")
+
+
+def changed(cohort, **fields):
+    return cohort.model_copy(update={"cases": tuple(case.model_copy(update=fields) for case in cohort.cases)})
+
+
+def test_spacing_is_told_in_ras_whatever_the_file_has(cohort):
+    case = cohort.cases[0].model_copy(update={"orientation": "SPL", "spacing": (5.0, 0.7, 0.8), "size": (20, 512, 480)})
+    assert spacing_in_ras(case) == (0.8, 0.7, 5.0)
+    assert size_in_ras(case) == (480, 512, 20)
+
+
+def test_ct_takes_its_window_from_the_structures(cohort):
+    plan = make_plan(cohort, device_kind="cpu", memory_bytes=8 * GIB, batch=4)
+    assert isinstance(plan.window, RangeWindow)
+    assert plan.window.low <= -100 and plan.window.high >= 220
+    assert plan.grid == SpacingGrid(spacing=(1.0, 1.0, 1.0))
+    assert set(plan.reasons) == {"spacing", "window", "patch", "network"}
+
+
+def test_mr_takes_each_volumes_own_percentiles(cohort):
+    mr = cohort.model_copy(update={"modality": "MR"})
+    assert isinstance(make_plan(mr, device_kind="gpu", memory_bytes=40 * GIB, batch=4).window, PercentileWindow)
+
+
+def test_the_patch_keeps_to_memory_and_follows_anisotropy(cohort):
+    large = changed(cohort, size=(512, 512, 100), spacing=(0.8, 0.8, 5.0), orientation="LPS")
+    roomy = make_plan(large, device_kind="gpu", memory_bytes=80 * GIB, batch=4)
+    tight = make_plan(large, device_kind="gpu", memory_bytes=4 * GIB, batch=4)
+    for plan in (roomy, tight):
+        assert all(side % 16 == 0 for side in plan.patch)
+        assert plan.patch[2] < plan.patch[0]
+    assert np.prod(tight.patch) < np.prod(roomy.patch) <= 128 * 128 * 64
+
+
+def test_the_coarse_axis_of_an_anisotropic_cohort_keeps_detail(cohort):
+    spacings = [(1.0, 1.0, 2.5), *[(1.0, 1.0, 6.0)] * 5]
+    cases = tuple(c.model_copy(update={"spacing": s}) for c, s in zip(cohort.cases, spacings, strict=True))
+    plan = make_plan(cohort.model_copy(update={"cases": cases}), device_kind="cpu", memory_bytes=GIB, batch=4)
+    assert 2.5 <= plan.grid.spacing[2] < 6.0
+
+
+def test_what_the_user_fixes_is_obeyed_and_written_down(cohort, tmp_path: Path):
+    overrides = {"patch": [48, 32, 32], "grid.spacing": [2, 2, 2]}
+    plan = make_plan(cohort, device_kind="cpu", memory_bytes=GIB, batch=4, overrides=overrides)
+    plan.write(tmp_path / "plan.json")
+    again = Plan.read(tmp_path / "plan.json")
+    assert again == plan and again.patch == (48, 32, 32) and again.grid.spacing == (2, 2, 2)
+    assert again.reasons["patch"] == "given by the user"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"), [({"patch": [50, 32, 32]}, "multiple of 16"), ({"colour": 1}, "no field colour")]
+)
+def test_what_cannot_be_is_refused(cohort, overrides, words):
+    with pytest.raises(DinomixError, match=words):
+        make_plan(cohort, device_kind="cpu", memory_bytes=GIB, batch=4, overrides=overrides)
+
+
+def test_cached_cases_are_memory_mapped_and_kept(cohort, tmp_path: Path):
+    cached = cache_cases(cohort, tiny_plan(), tmp_path / "cache", silent)
+    labeled = cached["case0"]
+    assert isinstance(labeled.image, np.memmap) and labeled.image.dtype == np.float16
+    assert labeled.image.min() >= 0 and labeled.image.max() <= 1
+    counts = cohort.cases[0].voxels
+    assert {c: len(v) for c, v in labeled.locations().items()} == {c: min(n, 2000) for c, n in counts.items()}
+    for channel, voxels in labeled.locations().items():
+        assert (labeled.label[tuple(voxels.T)] == channel).all()
+    unlabeled = cached[cohort.with_role("unlabeled")[0].name]
+    assert not (unlabeled.folder / "label.npy").exists()
+
+    before = labeled.folder.stat().st_mtime_ns
+    events = []
+    cache_cases(cohort, tiny_plan(), tmp_path / "cache", lambda kind, **fields: events.append(kind))
+    assert labeled.folder.stat().st_mtime_ns == before and not events
+
+
+def test_structures_with_gaps_in_their_ids_become_channels(cohort, tmp_path: Path):
+    from dinomix.labels import LabelSet
+
+    labels = LabelSet.from_names({5: "gallbladder", 9: "liver"})
+    cases = tuple(c.model_copy(update={"label_values": {1: 9, 2: 5}}) if c.label else c for c in cohort.cases)
+    renamed = cohort.model_copy(update={"labels": labels, "cases": cases})
+    label = cache_cases(renamed, tiny_plan(), tmp_path / "cache", silent)["case0"].label
+    counts = cohort.cases[0].voxels
+    assert {int(v): int((label == v).sum()) for v in (1, 2)} == {1: counts[2], 2: counts[1]}
