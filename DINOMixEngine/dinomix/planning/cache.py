@@ -10,12 +10,13 @@ An entry is a folder named after what it was made from (contents of the files, g
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case, Cohort
@@ -70,9 +71,18 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads
     """
     wanted = [case for case in cohort.cases if case.role != "test"]
     cached = {case.name: CachedCase(case.name, folder / _key(case, cohort, plan)) for case in wanted}
-    missing = [case for case in wanted if not cached[case.name].folder.exists()]
-    if not missing:
-        return cached
+    folder.mkdir(parents=True, exist_ok=True)
+    # Runs that share a cache wait here for each other, and find written what they would have written.
+    with FileLock(folder / ".lock"):
+        missing = [case for case in wanted if not cached[case.name].folder.exists()]
+        if missing:
+            _write_entries(missing, cohort, plan, cached, emit, threads)
+    return cached
+
+
+def _write_entries(
+    missing: list[Case], cohort: Cohort, plan: Plan, cached: dict[str, CachedCase], emit: Emit, threads: int
+) -> None:
     progress = Progress(emit, "preprocess", len(missing))
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(_write_entry, case, cohort, plan, cached[case.name].folder) for case in missing]
@@ -83,23 +93,24 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return cached
 
 
-def cache_features(cases: Iterable[CachedCase], key: str, features_of: Callable[[NDArray[np.float16]], NDArray[np.float16]],
-                   emit: Emit) -> None:  # fmt: skip
+def cache_features(
+    cases: list[CachedCase], key: str, features_of: Callable[[NDArray[np.float16]], NDArray[np.float16]], emit: Emit
+) -> None:
     """Keep the teacher's features of each case beside its image; ``key`` names teacher, stride and scale."""
-    missing = [case for case in cases if not (case.folder / f"features-{key}.npy").exists()]
-    if not missing:
-        return
-    progress = Progress(emit, "teacher features", len(missing))
-    for number, case in enumerate(missing, 1):
-        with written_aside(case.folder / f"features-{key}.npy") as aside:
-            np.save(aside, features_of(case.image))
-        if number == 1:
-            size = (case.folder / f"features-{key}.npy").stat().st_size
-            emit("warning", message=f"Teacher features will take about {size * len(missing) / 1e6:.0f} MB of disk.")
-        progress(number)
+    with FileLock(cases[0].folder.parent / ".lock"):
+        missing = [case for case in cases if not (case.folder / f"features-{key}.npy").exists()]
+        progress = Progress(emit, "teacher features", len(missing)) if missing else None
+        for number, case in enumerate(missing, 1):
+            path = case.folder / f"features-{key}.npy"
+            with written_aside(path) as aside:
+                np.save(aside, features_of(case.image))
+            if number == 1:
+                total = path.stat().st_size * len(missing) / 1e6
+                emit("warning", message=f"Teacher features will take about {total:.0f} MB of disk.")
+            if progress:
+                progress(number)
 
 
 def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
