@@ -58,19 +58,22 @@ def command(
             # Above a progress bar, if there is one.
             tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
 
-    written = segment_files(
-        load_model(model),
-        list(images),
-        out,
-        format=format,
-        device=device,
-        max_memory=limit,
-        keep=keep,
-        overwrite=overwrite,
-        emit=emit,
-    )
-    if isinstance(shown, TerminalEvents):
-        shown.close()
+    try:
+        written = segment_files(
+            load_model(model),
+            list(images),
+            out,
+            format=format,
+            device=device,
+            max_memory=limit,
+            keep=keep,
+            overwrite=overwrite,
+            emit=emit,
+        )
+    finally:
+        if isinstance(shown, TerminalEvents):
+            shown.close()
+    if not as_json:
         for path in written:
             print(path)
 

@@ -19,7 +19,8 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
     """``configs/inference.json``: the steps of ``dinomix segment`` in MONAI's configuration language.
 
     Its inputs are ``dataset_dir`` (all NIfTI files in it) or ``image`` (one file); each gives
-    ``output_dir``/NAME_seg.nii.gz with structure ids on the image's own grid.
+    ``output_dir``/NAME_seg.nii.gz with structure ids on the image's own grid. MONAI writes an image
+    of one slice as a 2D file.
     """
     network = {"_target_": plan.network["_target_"]} | network_arguments(plan.network, labels.channels)
     return {
@@ -111,7 +112,6 @@ def _postprocessing(labels: LabelSet) -> list[dict[str, Any]]:
         {
             "_target_": "SaveImaged", **pred, "output_dir": "@output_dir", "output_postfix": "seg",
             "output_ext": ".nii.gz", "output_dtype": f"$numpy.{id_type}", "resample": False, "separate_folder": False,
-            "squeeze_end_dims": False,
         },
     ]  # fmt: skip
 

@@ -1,0 +1,280 @@
+"""``dinomix segment``: files, folders and batches, by the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_models import labels_with_ids, random_model, small_plan
+
+from dinomix.cli import main
+from dinomix.commands.segment import parse_size
+from dinomix.errors import DinomixError
+from dinomix.images.reading import read_geometry, read_label
+from dinomix.images.volume import Geometry, Volume
+from dinomix.images.writing import write_image
+from dinomix.models.folder import Model
+
+LABELS = labels_with_ids(2, 5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("Modelle 模型")
+    write_random_image(folder / "image.nrrd")
+    return random_model(folder / "model", small_plan(), LABELS, folder / "image.nrrd")
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return random_model(tmp_path_factory.mktemp("models") / "other", small_plan(), LABELS, seed=8)
+
+
+def write_random_image(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    geometry = Geometry((20, 30, 10), (1.5, 1.0, 3.0), (5.0, 6.0, -7.0), np.diag([-1.0, 1.0, 1.0]))
+    coarse = np.random.default_rng(seed).random((5, 6, 5)).repeat(2, 0).repeat(5, 1).repeat(4, 2)
+    write_image(Volume(coarse.astype(np.float32), geometry), path)
+    return path
+
+
+def segment(model: Model, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(["segment", "--device", "cpu", "--model", str(model.path), *map(str, arguments)])
+    return int(leaving.value.code or 0)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("format", ["nii.gz", "nrrd", "seg.nrrd"])
+def test_a_file_in_each_format_on_the_image_grid(model: Model, tmp_path: Path, format: str) -> None:
+    image = write_random_image(tmp_path / "Aufnahme Müller 肝臓.nrrd")
+    assert segment(model, image, "--out", tmp_path / f"Ergebnis ü.{format}") == 0
+    labels, names = read_label(tmp_path / f"Ergebnis ü.{format}", like=read_geometry(image))
+    assert not labels.geometry.difference(read_geometry(image))
+    assert set(np.unique(labels.array)) == {0, 2, 5}
+    assert names == ({2: "structure 2", 5: "structure 5"} if format == "seg.nrrd" else None)
+    assert files_in(tmp_path) == sorted([image.name, f"Ergebnis ü.{format}"])
+    assert not (tmp_path / ".dinomix-batch").exists()
+
+
+def test_keep_writes_only_what_was_asked_for(model: Model, tmp_path: Path) -> None:
+    image = write_random_image(tmp_path / "image.mha")
+    assert segment(model, image, "--out", tmp_path / "all.seg.nrrd") == 0
+    assert segment(model, image, "--out", tmp_path / "one.seg.nrrd", "--keep", "Structure_5") == 0
+    geometry = read_geometry(image)
+    everything, kept = (read_label(tmp_path / f"{name}.seg.nrrd", like=geometry) for name in ("all", "one"))
+    assert kept[1] == {5: "structure 5"}
+    assert np.array_equal(kept[0].array == 5, everything[0].array == 5) and set(np.unique(kept[0].array)) == {0, 5}
+
+
+def test_unknown_structure_is_refused(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = write_random_image(tmp_path / "image.nrrd")
+    assert segment(model, image, "--out", tmp_path / "out.nrrd", "--keep", "spleen") == 2
+    assert "no structure spleen" in capsys.readouterr().err
+
+
+def test_same_names_in_different_folders_stay_apart(model: Model, tmp_path: Path) -> None:
+    for number, folder in enumerate(("a/x", "b/x", "c")):
+        write_random_image(tmp_path / folder / "scan.nrrd", number)
+    write_random_image(tmp_path / "c/other.nrrd", 5)
+    assert segment(model, tmp_path / "a/x", tmp_path / "b/x", tmp_path / "c", "--out", tmp_path / "out") == 0
+    assert files_in(tmp_path / "out") == ["a_x_scan.nii.gz", "b_x_scan.nii.gz", "c_scan.nii.gz", "other.nii.gz"]
+
+
+def test_a_failing_image_does_not_stop_the_others(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        write_random_image(tmp_path / f"in/{number}.nrrd", number)
+    (tmp_path / "in/broken.nii.gz").write_bytes(b"no image")
+    assert segment(model, tmp_path / "in", "--out", tmp_path / "out") == 2
+    assert files_in(tmp_path / "out") == ["0.nii.gz", "1.nii.gz"]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    assert len(errors) == 2 and "broken.nii.gz" in errors[0] and "1 of 3" in errors[1]
+
+
+def test_an_interrupted_batch_goes_on(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        write_random_image(tmp_path / f"in/{number}.nrrd", number)
+    assert segment(model, tmp_path / "in/0.nrrd", tmp_path / "in/1.nrrd", "--out", tmp_path / "out") == 0
+    # As if the process had been killed between the record and the file.
+    (tmp_path / "out/1.nii.gz").unlink()
+    written = (tmp_path / "out/0.nii.gz").stat().st_mtime_ns
+    capsys.readouterr()
+    assert segment(model, tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert files_in(tmp_path / "out") == ["0.nii.gz", "1.nii.gz", "2.nii.gz"]
+    assert (tmp_path / "out/0.nii.gz").stat().st_mtime_ns == written
+    assert capsys.readouterr().err.count("it is kept") == 1
+
+
+def test_what_another_model_or_image_made_is_not_taken_for_done(
+    model: Model, other_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = write_random_image(tmp_path / "in/scan.nrrd"), tmp_path / "out"
+    out.mkdir()
+    (out / "scan.nii.gz").write_text("labels drawn by hand")
+
+    def refusal(*arguments: object) -> str:
+        before = (out / "scan.nii.gz").read_bytes()
+        assert segment(*arguments, image, "--out", out) == 2
+        assert (out / "scan.nii.gz").read_bytes() == before
+        return capsys.readouterr().err
+
+    assert "was not made by this command" in refusal(model)
+    assert segment(model, image, "--out", out, "--overwrite") == 0
+    assert "not made with the same model." in refusal(other_model)
+    assert "not made with the same structures." in refusal(model, "--keep", "structure 2")
+    write_random_image(image, seed=9)
+    assert "made from another image" in refusal(model)
+    assert segment(model, image, "--out", out, "--overwrite") == 0
+    with open(out / "scan.nii.gz", "ab") as file:
+        file.write(b"\0")
+    assert "was changed since it was made" in refusal(model)
+
+
+def test_a_named_file_is_not_overwritten_unasked(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_random_image(tmp_path / "image.nrrd")
+    (tmp_path / "out.nrrd").write_text("mine")
+    assert segment(model, image, "--out", tmp_path / "out.nrrd") == 2
+    assert (tmp_path / "out.nrrd").read_text() == "mine"
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_images_are_never_overwritten(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = write_random_image(tmp_path / "image.nii.gz")
+    before = image.read_bytes()
+    for out in (image, tmp_path):
+        assert segment(model, image, "--out", out, "--overwrite") == 2
+        assert "would overwrite the image" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "problem"),
+    [
+        ("two.nrrd", (), "names one file, but there are 2 images"),
+        ("one.nrrd", ("--format", "nii.gz"), "does not end in .nii.gz"),
+        ("one.mha", (), "Labels cannot be written to"),
+    ],
+)
+def test_contradictory_outputs_are_refused(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, options: tuple[str, ...], problem: str
+) -> None:
+    images = [write_random_image(tmp_path / "1.nrrd"), write_random_image(tmp_path / "2.nrrd")]
+    assert segment(model, *images[: 2 if out == "two.nrrd" else 1], "--out", tmp_path / out, *options) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_what_is_not_an_image_is_refused(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("none")
+    for path in ("nowhere.nii.gz", "empty", "notes.txt"):
+        assert segment(model, tmp_path / path, "--out", tmp_path / "out") == 2
+        error = capsys.readouterr().err
+        assert path in error and "Traceback" not in error
+
+
+def test_events_as_json_lines(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = write_random_image(tmp_path / "image.nrrd")
+    assert segment(model, image, "--out", tmp_path / "out.nrrd", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["kind"] == "warning" and "CPU" in events[0]["message"]
+    progress = [event for event in events if event["kind"] == "progress"]
+    assert progress[-1]["step"] == progress[-1]["total"] > 0 and "image (1 of 1)" in progress[-1]["stage"]
+    assert events[-1]["kind"] == "finished" and events[-1]["path"] == str(tmp_path / "out.nrrd")
+
+
+def test_too_little_memory_is_refused(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = write_random_image(tmp_path / "image.nrrd")
+    assert segment(model, image, "--out", tmp_path / "out.nrrd", "--max-memory", "10M") == 2
+    assert "--max-memory" in capsys.readouterr().err
+    assert not (tmp_path / "out.nrrd").exists()
+
+
+def test_amounts_of_memory() -> None:
+    assert [parse_size(text) for text in ("8G", "500m", "1.5 GB", "1024", "2GiB")] == [
+        8 * 2**30, 500 * 2**20, 3 * 2**29, 1024, 2**31,
+    ]  # fmt: skip
+    for text in ("", "much", "-1G", "0", "G", "nan"):
+        with pytest.raises(DinomixError):
+            parse_size(text)
+
+
+def test_processes_share_a_batch_and_wait_for_one_another(model: Model, tmp_path: Path) -> None:
+    for number in range(5):
+        write_random_image(tmp_path / f"in/{number}.nrrd", number)
+    # The first process fails at once; its launcher must not take the other one down with it.
+    (tmp_path / "in/0.nrrd").write_text("no image")
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "dinomix",
+        "segment",
+        "--model",
+        str(model.path),
+        "--device",
+        "cpu",
+    ]
+    command += [str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ends = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [2, 0], ends
+    assert files_in(tmp_path / "out") == ["1.nii.gz", "2.nii.gz", "3.nii.gz", "4.nii.gz"]
+    finished = [
+        [Path(event["path"]).name for event in map(json.loads, out.splitlines()) if event["kind"] == "finished"]
+        for out, _ in ends
+    ]
+    assert finished == [["2.nii.gz", "4.nii.gz"], ["1.nii.gz", "3.nii.gz"]]
+
+
+def free_port() -> str:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_dicom_folder_and_folder_of_images(model: Model, test_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_data / "dicom/ge_anatomical/001", tmp_path / "in/Studie Ä")
+    write_random_image(tmp_path / "in/scan.nrrd")
+    assert segment(model, tmp_path / "in", "--out", tmp_path / "out", "--format", "seg.nrrd") == 0
+    assert files_in(tmp_path / "out") == ["Studie Ä.seg.nrrd", "scan.seg.nrrd"]
+
+
+def test_sheared_grid_is_announced(
+    model: Model, test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = random_model(tmp_path / "coarse", small_plan().model_copy(update={"grid": coarse_grid()}), LABELS)
+    image = test_data / "geometry/gantry_tilt_sheared_affine.nii.gz"
+    assert segment(coarse, image, "--out", tmp_path / "out.nii.gz") == 0
+    assert "sheared" in capsys.readouterr().err
+    labels, _ = read_label(tmp_path / "out.nii.gz")
+    assert np.allclose(labels.geometry.direction.T @ labels.geometry.direction, np.eye(3))
+
+
+def coarse_grid() -> object:
+    from dinomix.planning.plan import SpacingGrid
+
+    return SpacingGrid(spacing=(12.0, 12.0, 12.0))
