@@ -234,3 +234,26 @@ def test_seg_nrrd_is_matched_by_name(tmp_path: Path) -> None:
     write_labels(source.array, source.geometry, LabelSet.from_names({1: "Spleen", 2: "Liver"}), path)  # type: ignore[arg-type]
     ids = read_ids(path, LabelSet.from_names(NAMES)).array
     assert ids[1, 1, 1] == 2 and ids[5, 5, 5] == 1
+
+
+def test_a_reference_that_slicer_cropped_is_put_back_in_its_place(tmp_path: Path):
+    import SimpleITK as sitk
+    from dinomix.images.writing import write_labels
+
+    labels = LabelSet.from_names(NAMES)
+    whole = read_ids(write(tmp_path / "prediction" / "a.nii.gz", {1: cube(1, 1, 1), 2: cube(5, 5, 5)}), labels)
+    (tmp_path / "reference").mkdir()
+    path = tmp_path / "reference" / "a.seg.nrrd"
+    write_labels(whole.array, whole.geometry, labels, path)
+    image = sitk.ReadImage(str(path))
+    size = [side - 1 for side in image.GetSize()]
+    cropped = sitk.RegionOfInterest(image, size, [1, 1, 1])
+    for key in image.GetMetaDataKeys():
+        if key.startswith(("Segment0_", "Segment1_", "Segmentation_")) and "Extent" not in key:
+            cropped.SetMetaData(key, image.GetMetaData(key))
+    sitk.WriteImage(cropped, str(path))
+    assert read_ids(path, labels).geometry.size != whole.geometry.size
+    pairs = pair_cases(tmp_path / "prediction", tmp_path / "reference")
+    assert pairs
+    metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", labels, protocol="strict")
+    assert metrics["mean"]["dice"] == 1.0

@@ -59,7 +59,7 @@ def command(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int], emit: Any) -> tuple[str, Any]:
-    from dinomix.commands.train import _parse
+    from dinomix.commands.settings import parse_settings
     from dinomix.evaluation import benchmark
     from dinomix.evaluation.comparison import as_text, compare
     from dinomix.files import write_json, write_text
@@ -68,7 +68,7 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
 
     out: Path = options["out"] or Path(f"benchmark-{split_name}")
     dataset = options["dataset"]
-    settings = _parse(options["settings"])
+    settings = parse_settings(options["settings"])
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
     device, _ = choose_device(options["device"])
     settings["steps"] = options["steps"] or benchmark.PUBLISHED_STEPS[dataset]

@@ -60,6 +60,7 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
            options: dict[str, Any]) -> Path:  # fmt: skip
     from dinomix.cohort.cohort import Cohort
+    from dinomix.commands.settings import parse_settings
     from dinomix.inference.devices import choose_device
     from dinomix.models.folder import load_model
     from dinomix.planning.plan import Plan
@@ -69,7 +70,7 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
     from dinomix.training.finish import matched_weights
     from dinomix.training.memory import training_memory
 
-    settings = _parse(options["settings"])
+    settings = parse_settings(options["settings"])
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
     for key, option in (("fkd.teacher", "teacher"), ("steps", "steps")):
         if options[option] is not None:
@@ -95,20 +96,3 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
         )
     weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None
     return training.train(cohort, out, config, plan, cache=cache, start=weights, emit=emit)
-
-
-def _parse(settings: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE with a JSON value, a list "96,96,64", or a plain word."""
-    parsed: dict[str, Any] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise click.UsageError(f"--set {setting} is not KEY=VALUE.")
-        try:
-            parsed[key] = json.loads(text)
-        except ValueError:
-            try:
-                parsed[key] = json.loads(f"[{text}]") if "," in text else text
-            except ValueError:
-                parsed[key] = text
-    return parsed

@@ -13,7 +13,7 @@ from dinomix.evaluation import dhc_compat, strict
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.reading import is_image_path, read_label
-from dinomix.images.volume import Volume
+from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet, normalized_name
 
 Protocol = Literal["strict", "dhc-compat"]
@@ -70,8 +70,10 @@ def evaluate_pairs(
     progress = Progress(emit, f"evaluate {protocol}", len(pairs))
     cases: dict[str, Any] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
-        expected = read_ids(reference_path, labels)
         predicted = read_ids(predicted_path, labels)
+        expected = read_ids(reference_path, labels, like=predicted.geometry)
+        if predicted.geometry.size != expected.geometry.size:
+            predicted = read_ids(predicted_path, labels, like=expected.geometry)
         if protocol == "strict" or predicted.geometry.size != compat_size:
             _refuse_other_grid(predicted, predicted_path, expected, reference_path)
         if protocol == "strict":
@@ -124,12 +126,14 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
     return {name: (predictions[name], references[name]) for name in references}
 
 
-def read_ids(path: Path, labels: LabelSet) -> Volume:
+def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None) -> Volume:
     """A label volume whose values are the ids of ``labels``; matched by name where the file carries names.
+
+    A ``.seg.nrrd``, which Slicer crops when it saves, is put back on the voxels of ``like``; other files are never moved.
 
     Raises DinomixError when a value or a name is not in ``labels``.
     """
-    volume, names = read_label(path)
+    volume, names = read_label(path, like=like if path.name.lower().endswith(".seg.nrrd") else None)
     values = [int(value) for value in np.unique(volume.array) if value != 0]
     ids = {normalized_name(s.name): s.id for s in labels.structures}
     if names is None:

@@ -141,7 +141,7 @@ def _describe(name: str, role: Role, image_path: Path, label_path: Path | None, 
     inside: tuple[float, float, float] | None = None
     voxels: dict[int, int] = {}
     if label_path is not None:
-        label, _ = read_label(label_path)
+        label, _ = read_label(label_path, like=image.geometry)
         _check_label(image, image_path, label, label_path, labels, emit)
         counts = np.bincount(label.array.ravel(), minlength=1)
         voxels = {id: int(counts[id]) for id in labels.ids if id < len(counts) and counts[id]}
