@@ -17,6 +17,8 @@ from dinomix.planning.preprocessing import grid_size
 from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
 
 SMALLEST_SLAB = 2**24
+ALLOCATOR_SLACK = 2**26
+"""What the allocators keep beside what is asked of them."""
 WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
 """Convolutions take workspace beside their inputs and outputs; measured on DynUNet, SegResNet, UNet and VNet."""
 
@@ -78,7 +80,7 @@ def _estimate(geometry: Geometry, model: Model, window: int, half: bool, slab: i
     preprocessing = max(native * 16, native * 4 + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
     predicting = grid * 4 + padded * value * (model.labels.channels + 2) + window
     going_back = grid * value * model.labels.channels + native * 2 + min(slab, native * BYTES_PER_VOXEL)
-    return psutil.Process().memory_info().rss + max(preprocessing, predicting, going_back)
+    return psutil.Process().memory_info().rss + max(preprocessing, predicting, going_back) + ALLOCATOR_SLACK
 
 
 class _LiveBytes(TorchDispatchMode):
