@@ -1,5 +1,6 @@
 """Files that are never half written: everything is written aside, then renamed over its place."""
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,10 @@ def written_aside(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
+    except Exception as error:
+        if full := _full_disk(aside, error):
+            raise full from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -46,6 +51,10 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         if path.exists():
             os.replace(path, old)
         os.replace(aside, path)
+    except Exception as error:
+        if full := _full_disk(aside, error):
+            raise full from error
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -70,6 +79,14 @@ def sha256(path: Path) -> str:
         digest.update(str(file_path.relative_to(path)).encode())
         digest.update(sha256(file_path).encode())
     return digest.hexdigest()
+
+
+def _full_disk(aside: Path, error: Exception) -> OSError | None:
+    """The system's own error where a writer failed on a full disk; torch, safetensors and numpy each say it otherwise."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    told = "no space left" in str(error).lower() or shutil.disk_usage(aside.parent).free < 2**16
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside.parent)) if told else None
 
 
 def _umask() -> int:

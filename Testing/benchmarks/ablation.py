@@ -1,6 +1,7 @@
 """Trains every method on the same splits and seeds and tabulates Dice on the test cases: the source of docs/results.md.
 
     python Testing/benchmarks/ablation.py hippocampus --data DATA/hippocampus --out runs/hippocampus --labeled 2 --steps 400
+    python Testing/benchmarks/ablation.py deformed-ct --data DATA/ct_multiorgan --out runs/ct --labeled 4 --steps 400
     python Testing/benchmarks/ablation.py table --out runs/hippocampus
 
 ``--jobs`` trains that many runs side by side, each on one thread. A run that is there already is not repeated, one that was
@@ -67,6 +68,22 @@ def prepare(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
     return cohort
 
 
+def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
+    """Strongly deformed cases of one trunk CT with 12 organs; the cases of each seed are drawn anew."""
+    cohort = out / f"labeled{labeled}-seed{seed}" / "cohort.json"
+    if cohort.exists():
+        return cohort
+    base = cohort.parent / "cases"
+    names = data / "labels_synapse13.json"
+    command = [sys.executable, "-m", "dinomix.demo.deformed", "--image", data / "ct.nii.gz", "--labels",
+               data / "labels_synapse13.nii.gz", "--names", names, "--out", base, "--labeled", labeled, "--unlabeled", 12,
+               "--test", test, "--seed", seed]  # fmt: skip
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    dinomix("check", "--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test",
+            "--modality", "CT", "--seed", seed, "--out", cohort)  # fmt: skip
+    return cohort
+
+
 def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str], cache: Path) -> Path:
     """Train, segment the test cases and evaluate them; returns the metrics file."""
     run = cohort.parent / f"{method}-{steps}"
@@ -122,7 +139,7 @@ def seconds(out: Path, split: str, method: str, seeds: list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hippocampus", "table"])
+    parser.add_argument("what", choices=["hippocampus", "deformed-ct", "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labeled", type=int, nargs="+", default=[2, 4])
@@ -133,11 +150,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
     arguments = parser.parse_args()
-    if arguments.what == "hippocampus":
+    if arguments.what != "table":
+        prepare_cohort = prepare if arguments.what == "hippocampus" else prepare_deformed
         tasks = []
         for seed in arguments.seeds:
             for labeled in arguments.labeled:
-                cohort = prepare(arguments.data, arguments.out, labeled, arguments.test, seed)
+                cohort = prepare_cohort(arguments.data, arguments.out, labeled, arguments.test, seed)
                 tasks += [(cohort, method, arguments.steps, seed) for method in arguments.methods]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             jobs = [pool.submit(run_one, *task, arguments.settings, arguments.out / "cache") for task in tasks]

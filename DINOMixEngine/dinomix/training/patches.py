@@ -74,14 +74,17 @@ def sample(volume: Array, coordinates: NDArray[np.float32], mode: Literal["bilin
 
     Args:
         volume: (X, Y, Z) or with channels (C, X, Y, Z).
-        coordinates: (px, py, pz, 3), voxels.
+        coordinates: (px, py, pz, 3), voxels; affine in the index, so that the corners span them.
 
     Returns:
         (C, px, py, pz) float32; C is 1 for a volume without channels.
     """
     spatial = np.array(volume.shape[-3:])
-    low = np.clip(np.floor(coordinates.min((0, 1, 2))).astype(int), 0, spatial - 1)
-    high = np.clip(np.ceil(coordinates.max((0, 1, 2))).astype(int) + 1, low + 1, spatial)
+    corners = coordinates[
+        :: len(coordinates) - 1 or 1, :: coordinates.shape[1] - 1 or 1, :: coordinates.shape[2] - 1 or 1
+    ]
+    low = np.clip(np.floor(corners.min((0, 1, 2))).astype(int), 0, spatial - 1)
+    high = np.clip(np.ceil(corners.max((0, 1, 2))).astype(int) + 1, low + 1, spatial)
     region = volume[..., low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     values = torch.from_numpy(np.ascontiguousarray(region, dtype=np.float32))
     values = values.reshape(1, -1, *values.shape[-3:])

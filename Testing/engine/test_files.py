@@ -1,0 +1,57 @@
+"""Files written aside: whole or not there."""
+
+import errno
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from dinomix.files import folder_written_aside, sha256, write_json, written_aside
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "plan.json"
+    write_json(path, {"a": 1})
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), written_aside(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["plan.json"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "kept").write_text("kept")
+    with pytest.raises(RuntimeError), folder_written_aside(folder) as aside:
+        (aside / "new").write_text("half")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(folder) == ["kept"]
+    with folder_written_aside(folder) as aside:
+        (aside / "new").write_text("whole")
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(folder) == ["new"]
+
+
+def test_writers_that_hide_a_full_disk_are_understood(tmp_path: Path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
+    with pytest.raises(OSError) as caught, written_aside(tmp_path / "last.pt"):
+        raise RuntimeError("unexpected pos 576 vs 534")
+    assert caught.value.errno == errno.ENOSPC and not os.listdir(tmp_path)
+
+
+def test_the_hash_of_a_folder_follows_names_and_contents(tmp_path: Path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    first = sha256(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "c")
+    renamed = sha256(tmp_path)
+    (tmp_path / "c").write_text("3")
+    assert len({first, renamed, sha256(tmp_path)}) == 3
+
+
+def test_names_in_any_script_can_be_written(tmp_path: Path):
+    path = tmp_path / "Bäuche & Köpfe 腹部" / "Fall Ü.json"
+    write_json(path, {"name": "腹部"})
+    assert "腹部" in path.read_text(encoding="utf-8")
