@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_cohort import make_cohort, make_plan, small_config
 
 from dinomix.events import read_events
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume
+from tiny_cohort import make_cohort, make_plan, small_config
 
 
 def free_port() -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from random_models import labels_with_ids, random_model, small_plan
 
 from dinomix.images.reading import read_image
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
 from dinomix.planning.plan import RangeWindow, SizeGrid, SpacingGrid
+from random_models import labels_with_ids, random_model, small_plan
 
 
 def environment_without_dinomix(folder: Path) -> dict[str, str]:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cohort_folders import labeled_folder
 
+from cohort_folders import labeled_folder
 from dinomix.cli import main
 from dinomix.cohort.cohort import Cohort
 

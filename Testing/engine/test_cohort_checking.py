@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cohort_folders import image_array, label_array, labeled_folder, write
 
+from cohort_folders import image_array, label_array, labeled_folder, write
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
 from dinomix.cohort.facts import orientation

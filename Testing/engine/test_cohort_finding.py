@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cohort_folders import image_array, label_array, labeled_folder, write
 
+from cohort_folders import image_array, label_array, labeled_folder, write
 from dinomix.cohort.finding import Findings, find_cases
 
 

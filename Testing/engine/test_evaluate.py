@@ -238,6 +238,7 @@ def test_seg_nrrd_is_matched_by_name(tmp_path: Path) -> None:
 
 def test_a_reference_that_slicer_cropped_is_put_back_in_its_place(tmp_path: Path):
     import SimpleITK as sitk
+
     from dinomix.images.writing import write_labels
 
     labels = LabelSet.from_names(NAMES)

@@ -7,6 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+
 from dinomix.files import folder_written_aside, sha256, write_json, written_aside
 
 

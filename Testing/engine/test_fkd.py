@@ -103,9 +103,8 @@ def test_every_slice_stride_sees_at_least_one_slice():
 
 
 def test_a_wrong_stage_is_named():
-    from tiny_cohort import make_plan
-
     from dinomix.models.network import build_network
+    from tiny_cohort import make_plan
 
     with pytest.raises(DinomixError, match="no stage down_9"):
         fkd.StudentWithProjector(build_network(make_plan(), 3), "down_9", (32, 32, 32), 384)

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_models import labels_with_ids, random_model, random_weights, small_plan
 
 from dinomix.errors import DinomixError
 from dinomix.models.folder import FILES, MANIFEST, load_model, write_model
 from dinomix.models.network import build_network
+from random_models import labels_with_ids, random_model, random_weights, small_plan
 
 
 @pytest.fixture(scope="module")

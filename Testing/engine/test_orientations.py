@@ -7,13 +7,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from random_models import labels_with_ids, random_model, small_plan
 
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.segment import segment_volume
 from dinomix.planning.plan import SpacingGrid
 from dinomix.planning.preprocessing import labels_to_plan_grid, nearest_to_ras, preprocess
+from random_models import labels_with_ids, random_model, small_plan
 
 PLAN = small_plan(SpacingGrid(spacing=(5.1, 4.3, 6.7)))
 

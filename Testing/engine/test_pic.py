@@ -133,6 +133,6 @@ def test_pseudo_label_counts_run_on():
 def test_groups_must_fit_the_batch():
     from dinomix.errors import DinomixError
 
-    with pytest.raises(DinomixError, match="multiple of pic.group"):
+    with pytest.raises(DinomixError, match=r"multiple of pic\.group"):
         make_config("dino-mix", **{"batch_unlabeled": 3})
     assert PicConfig().group == 2

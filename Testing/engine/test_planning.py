@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_cohort import make_cohort
-from tiny_cohort import make_plan as tiny_plan
 
 from dinomix.errors import DinomixError
 from dinomix.events import silent
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
 from dinomix.planning.planning import make_plan, size_in_ras, spacing_in_ras
+from tiny_cohort import make_cohort
+from tiny_cohort import make_plan as tiny_plan
 
 GIB = 2**30
 

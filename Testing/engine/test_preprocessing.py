@@ -5,11 +5,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Resize, ScaleIntensityRange, ScaleIntensityRangePercentiles, Spacing
-from random_models import small_plan
 
 from dinomix.images.volume import Geometry, Volume
 from dinomix.planning.plan import PercentileWindow, RangeWindow, SizeGrid, SpacingGrid
 from dinomix.planning.preprocessing import grid_size, labels_to_plan_grid, preprocess
+from random_models import small_plan
 
 SPACING = (1.40625, 1.125, 2.0)
 GEOMETRY = Geometry((31, 26, 19), SPACING, (10.0, -20.0, 30.0), np.diag([-1.0, -1.0, 1.0]))  # RAS axes

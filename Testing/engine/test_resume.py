@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_cohort import make_cohort, make_plan, small_config
 
 from dinomix.events import read_events
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
+from tiny_cohort import make_cohort, make_plan, small_config
 
 KILLS = 20
 

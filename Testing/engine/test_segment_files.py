@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import labels_with_ids, random_model, small_plan
 
 from dinomix.cli import main
 from dinomix.commands.segment import parse_size
@@ -18,6 +17,7 @@ from dinomix.images.reading import read_geometry, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
 from dinomix.models.folder import Model
+from random_models import labels_with_ids, random_model, small_plan
 
 LABELS = labels_with_ids(2, 5)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_models import labels_with_ids, random_model, small_plan
 from scipy.ndimage import map_coordinates
 
 from dinomix.errors import DinomixError
@@ -16,6 +15,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
 from dinomix.planning.plan import RangeWindow, SizeGrid, SpacingGrid
 from dinomix.planning.preprocessing import preprocess
+from random_models import labels_with_ids, random_model, small_plan
 
 GRIDS = [
     SpacingGrid(spacing=(1.3, 2.1, 0.9)),

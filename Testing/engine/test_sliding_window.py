@@ -1,11 +1,11 @@
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
-from random_models import labels_with_ids, random_weights, small_plan
 
 from dinomix.errors import DinomixError
 from dinomix.inference.sliding_window import CPU, Way, count_windows, predict_logits, ways_to_compute
 from dinomix.models.network import build_network
+from random_models import labels_with_ids, random_weights, small_plan
 
 PLAN = small_plan().model_copy(update={"overlap": (0.5, 0.25, 0.6)})
 SIZES = [(20, 20, 20), (32, 33, 64), (70, 32, 47), (33, 90, 65)]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_cohort import make_plan
 
 from dinomix.errors import DinomixError
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model, write_model
 from dinomix.models.network import build_network
 from dinomix.training.finish import matched_weights
+from tiny_cohort import make_plan
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.models.folder import load_model
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
+from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def make_cohort(folder: Path, labeled: int = 2, unlabeled: int = 3, validation: 
                 foreground_intensity=(20.0, 60.0, 220.0) if label else None,
                 voxels=voxels if label else {},
                 label_values={1: 1, 2: 2} if label else {},
-            )  # fmt: skip
+            )
         )
     return Cohort(modality="CT", labels=LABELS, seed=0, cases=tuple(cases))
 
