@@ -1,0 +1,213 @@
+"""Reference and prediction drawn on the image in three planes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from dinomix.errors import DinomixError
+from dinomix.evaluation.evaluate import case_name, read_ids
+from dinomix.files import written_aside
+from dinomix.images.reading import is_image_path, read_image, read_label
+from dinomix.images.volume import Volume
+from dinomix.labels import LabelSet
+from dinomix.planning.preprocessing import nearest_to_ras
+from dinomix.report.figures import colors_of, new_figure, readable, small_png
+from dinomix.report.run_files import RunFiles
+
+PLANES = ("axial", "coronal", "sagittal")
+SOFT_TISSUE = (-160.0, 240.0)
+"""HU that are shown from black to white."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A held-out case: its image, reference and prediction in RAS axes.
+
+    Attributes:
+        image: (x, y, z) in [0, 1], as it is shown.
+        reference, prediction: (x, y, z) ids, or None.
+        spacing: mm along (x, y, z).
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    reference: NDArray[Any] | None
+    prediction: NDArray[Any] | None
+    spacing: tuple[float, ...]
+
+
+def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most: int = 3) -> list[Overlay]:
+    """The cases of a run's cohort that have a segmentation in ``prediction``, test cases first.
+
+    Args:
+        prediction: folder of segmentations named like the cases' images.
+        reference: folder of labels of the same names; None for the cohort's own labels.
+
+    Raises:
+        DinomixError: no cohort, no folder, no segmentation of one of its cases, or a file that cannot be read.
+    """
+    cohort = run.cohort
+    if cohort is None:
+        raise DinomixError(f"{run.path} has no cohort that can be read.", "Leave out --prediction.")
+    predictions, references = _by_case(prediction), _by_case(reference) if reference else {}
+    overlays: list[Overlay] = []
+    for case in (*cohort.with_role("test"), *cohort.with_role("validation"), *cohort.with_role("unlabeled")):
+        name = case_name(case.image)
+        if name not in predictions or len(overlays) == most:
+            continue
+        image = read_image(case.image)
+        expected = read_ids(references[name], cohort.labels, image.geometry) if name in references else None
+        if expected is None and reference is None and case.label is not None:
+            expected = _with_ids(read_label(case.label, like=image.geometry)[0], case.label_values)
+        predicted = read_ids(predictions[name], cohort.labels, image.geometry)
+        overlays.append(make_overlay(name, image, expected, predicted, cohort.modality))
+    if not overlays:
+        raise DinomixError(
+            f"{prediction} holds no segmentation of a test, validation or unlabeled case of {run.path}.",
+            "Segment the images that its cohort.json names; the segmentations keep their names.",
+        )
+    return overlays
+
+
+def make_overlay(
+    name: str, image: Volume, reference: Volume | None, prediction: Volume | None, modality: str
+) -> Overlay:
+    """Bring a case into RAS axes and its intensities into [0, 1]: soft tissue of CT, percentiles of MR."""
+    to_ras = nearest_to_ras(image.geometry)
+    shown = image.array.astype(np.float32)
+    low, high = SOFT_TISSUE if modality == "CT" else np.percentile(shown, (0.5, 99.5))
+    spacing = tuple(image.geometry.spacing[axis] for axis in to_ras.axes)
+
+    def forward(volume: Volume | None) -> NDArray[Any] | None:
+        return None if volume is None else to_ras.forward(volume.array.transpose(2, 1, 0))
+
+    scaled = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).transpose(2, 1, 0)
+    return Overlay(name, to_ras.forward(scaled), forward(reference), forward(prediction), spacing)
+
+
+def overlay_figure(
+    overlay: Overlay, labels: LabelSet, dice: Mapping[str, float | None] | None = None, title: str = ""
+) -> Figure:
+    """Rows reference and prediction (those there are), columns axial, coronal, sagittal, and a legend.
+
+    The planes go through the place where the most structures meet. The patient's right is on the left.
+
+    Args:
+        dice: name -> Dice of this case, shown in the legend.
+    """
+    rows = [
+        (name, ids)
+        for name, ids in (("Reference", overlay.reference), ("Prediction", overlay.prediction))
+        if ids is not None
+    ]
+    extents = [size * mm for size, mm in zip(overlay.image.shape, overlay.spacing, strict=True)]
+    widths = [extents[0], extents[0], extents[1]]
+    height = max(extents[1], extents[2])
+    scale = 3.0 / height
+    figure = new_figure(scale * sum(widths) + 2.6, len(rows) * 3.0 + 0.35)
+    figure.set_facecolor("#101418")
+    grid = figure.add_gridspec(len(rows), 4, width_ratios=[*widths, 2.6 / scale])
+    at = _planes(rows[0][1]) if rows else [size // 2 for size in overlay.image.shape]
+    for row, (row_name, ids) in enumerate(rows):
+        for column, plane in enumerate(PLANES):
+            axes = figure.add_subplot(grid[row, column])
+            _draw_plane(axes, overlay, ids, labels, plane, at)
+            if row == 0:
+                axes.set_title(plane, color="#c9d1d9", fontsize=10)
+            if column == 0:
+                axes.set_ylabel(row_name, color="white", fontsize=12)
+    legend_axes = figure.add_subplot(grid[:, 3])
+    legend_axes.axis("off")
+    _draw_legend(legend_axes, rows, labels, dice)
+    if title:
+        figure.suptitle(title, color="white", fontsize=12)
+    return figure
+
+
+def write_overlay_picture(
+    overlay: Overlay, labels: LabelSet, out: Path, dice: Mapping[str, float | None] | None = None, title: str = ""
+) -> None:
+    """Write one overlay as a PNG, such as the picture of the README."""
+    with written_aside(out) as aside:
+        aside.write_bytes(small_png(overlay_figure(overlay, labels, dice, title)))
+
+
+def _draw_plane(axes: Axes, overlay: Overlay, ids: NDArray[Any], labels: LabelSet, plane: str, at: list[int]) -> None:
+    axis = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+    across, up = [a for a in (0, 1, 2) if a != axis]
+    picture = np.take(overlay.image, at[axis], axis=axis).T
+    structures = np.take(ids, at[axis], axis=axis).T
+    width, height = picture.shape[1] * overlay.spacing[across], picture.shape[0] * overlay.spacing[up]
+    # Rows go up: to the front, or to the head. Columns go to the patient's left, or from front to back.
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, origin="lower", extent=(0, width, 0, height),
+                interpolation="bilinear")  # fmt: skip
+    colors = colors_of(labels)
+    tint = np.zeros((*structures.shape, 4))
+    for structure in labels.structures:
+        tint[structures == structure.id] = (*colors[structure.name], 0.32)
+    axes.imshow(tint, origin="lower", extent=(0, width, 0, height), interpolation="nearest")
+    x = (np.arange(structures.shape[1] + 2) - 0.5) * overlay.spacing[across]
+    y = (np.arange(structures.shape[0] + 2) - 0.5) * overlay.spacing[up]
+    for structure in labels.structures:
+        mask = np.pad(structures == structure.id, 1).astype(float)
+        if mask.any():
+            axes.contour(x, y, mask, levels=[0.5], colors=[colors[structure.name]], linewidths=1.3)
+    axes.set_xlim(width, 0)
+    axes.set_ylim(0, height)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_legend(axes: Axes, rows: list[tuple[str, NDArray[Any]]], labels: LabelSet,
+                 dice: Mapping[str, float | None] | None) -> None:  # fmt: skip
+    present = {int(i) for _, ids in rows for i in np.unique(ids)}
+    handles, texts = [], []
+    for structure in labels.structures:
+        if structure.id not in present:
+            continue
+        value = dice.get(structure.name) if dice else None
+        color = colors_of(labels)[structure.name]
+        handles.append(Line2D([], [], marker="s", linestyle="", markersize=9, color=color))
+        texts.append(readable(structure.name) + (f"  {value:.2f}" if value is not None else ""))
+    axes.legend(handles, texts, loc="center left", frameon=False, fontsize=9, labelcolor="#e6edf3", borderaxespad=0,
+                title="structure and Dice of this case" if dice else None,
+                title_fontproperties={"size": 8}, handletextpad=0.3).get_title().set_color("#9aa4af")  # fmt: skip
+
+
+def _planes(ids: NDArray[Any]) -> list[int]:
+    """Per axis the index where the most structures are cut; of those, where the smaller ones are cut widest."""
+    counts = np.bincount(ids.ravel())
+    present = [i for i in range(1, len(counts)) if counts[i]]
+    if not present:
+        return [size // 2 for size in ids.shape]
+    best = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        profiles = np.stack([(ids == i).sum(axis=others) / counts[i] for i in present])
+        score = (profiles > 0).sum(axis=0) + np.minimum(profiles, 0.2).sum(axis=0) / len(present)
+        best.append(int(score.argmax()))
+    return best
+
+
+def _by_case(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DinomixError(f"{folder} is not a folder.", "Give a folder of segmentations named like the images.")
+    return {case_name(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image_path(path)}
+
+
+def _with_ids(label: Volume, label_values: dict[int, int]) -> Volume:
+    table = np.zeros(int(label.array.max()) + 1, np.uint16)
+    for value, id in label_values.items():
+        if value < len(table):
+            table[value] = id
+    return Volume(table[label.array], label.geometry) if label_values else label

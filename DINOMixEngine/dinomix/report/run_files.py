@@ -1,0 +1,140 @@
+"""What a run directory holds, read as far as it is there: a run may be unfinished, or lack whole parts."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
+from dinomix.events import Event
+from dinomix.labels import LabelSet
+from dinomix.planning.plan import Plan
+
+
+@dataclass
+class RunFiles:
+    """A run as its files tell it.
+
+    Attributes:
+        config: the ``train`` part of config.json; empty where it cannot be read.
+        events: kind -> events in the order of the file.
+        metrics: metrics.json of an evaluation, if it is there.
+        missing: full sentences about what is not there or cannot be read.
+    """
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    cohort: Cohort | None = None
+    plan: Plan | None = None
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    metrics: dict[str, Any] | None = None
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> LabelSet:
+        """The cohort's label set; without a cohort, the names that the events speak of."""
+        if self.cohort is not None:
+            return self.cohort.labels
+        names: dict[str, None] = {}
+        for kind, key in (("validation", "dice"), ("pic", "probabilities"), ("pseudo_label", "voxels")):
+            for event in self.events.get(kind, []):
+                names.update(dict.fromkeys(event[key]))
+        return LabelSet.from_names(dict(enumerate(names or {"foreground": None}, start=1)))
+
+    @property
+    def steps(self) -> int:
+        """Steps that the run was planned to take; without config.json, those that its events speak of."""
+        return int(self.config.get("steps") or self.done or 1)
+
+    @property
+    def done(self) -> int:
+        """The last step that an event speaks of."""
+        return max(
+            (int(event.get("step", 0)) for kind in ("loss", "checkpoint") for event in self.events.get(kind, [])),
+            default=0,
+        )
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "model").is_dir()
+
+
+def read_run(path: Path) -> RunFiles:
+    """Read a run directory.
+
+    Raises:
+        DinomixError: ``path`` holds nothing of a run.
+    """
+    if not any((path / name).exists() for name in ("config.json", "events.jsonl", "cohort.json")):
+        raise DinomixError(f"{path} holds no run.", "Name the folder that `dinomix train --out` wrote.")
+    run = RunFiles(path)
+    config = _read_json(run, "config.json", "The configuration is not shown.")
+    run.config = (config or {}).get("train", {})
+    run.cohort = _read(run, "cohort.json", Cohort, "The cohort is not shown.")
+    run.plan = _read(run, "plan.json", Plan, "The plan is not shown.")
+    run.events = _read_events(run)
+    if (path / "metrics.json").exists():
+        try:
+            run.metrics = read_metrics(path / "metrics.json")
+        except DinomixError as error:
+            run.missing.append(f"{error.problem} The evaluation is not shown.")
+    return run
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The content of a ``metrics.json``. Raises DinomixError when it is none."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if not (metrics["classes"] and metrics["mean"] and metrics["protocol"]):
+            raise ValueError("it holds no class")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DinomixError(
+            f"{path} holds no metrics ({error}).", "Write them with `dinomix evaluate --out`."
+        ) from error
+    return dict(metrics)
+
+
+def _read_json(run: RunFiles, name: str, consequence: str) -> dict[str, Any] | None:
+    try:
+        data = json.loads((run.path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        run.missing.append(f"There is no {name}. {consequence}")
+    except (OSError, ValueError) as error:
+        run.missing.append(f"{name} cannot be read ({error}). {consequence}")
+    else:
+        if isinstance(data, dict):
+            return data
+        run.missing.append(f"{name} is not what a run writes. {consequence}")
+    return None
+
+
+def _read(run: RunFiles, name: str, kind: Any, consequence: str) -> Any:
+    if not (run.path / name).exists():
+        run.missing.append(f"There is no {name}. {consequence}")
+        return None
+    try:
+        return kind.read(run.path / name)
+    except DinomixError as error:
+        run.missing.append(f"{error.problem} {consequence}")
+        return None
+
+
+def _read_events(run: RunFiles) -> dict[str, list[Event]]:
+    """The events by kind; lines that are no events, as a crash of the machine leaves them, are counted and passed over."""
+    by_kind: dict[str, list[Event]] = defaultdict(list)
+    path, damaged = run.path / "events.jsonl", 0
+    if not path.exists():
+        run.missing.append("There is no events.jsonl. No curve can be drawn.")
+        return {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+                by_kind[event["kind"]].append(event)
+            except (ValueError, KeyError, TypeError):
+                damaged += line.endswith("\n")
+    if damaged:
+        run.missing.append(f"{damaged} lines of events.jsonl are damaged and were passed over.")
+    return dict(by_kind)
