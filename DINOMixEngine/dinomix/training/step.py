@@ -86,8 +86,8 @@ def _pseudo_labeled(state: State, batch: Batch, cohort: Cohort, config: TrainCon
         unlabeled, certainty = pseudo_label(state.teacher, batch, config.confidence)
     counts = accelerator.reduce(voxel_counts(unlabeled.labels, len(state.counts.counts)), "sum")
     state.counts.update(counts.cpu().numpy())
-    if step % config.record_every == 0:
-        emit("pseudo_label", step=step, voxels=by_name(cohort, counts), confidence=by_name(cohort, certainty))
+    if (step + 1) % config.record_every == 0:
+        emit("pseudo_label", step=step + 1, voxels=by_name(cohort, counts), confidence=by_name(cohort, certainty))
     if not config.pic.enabled:
         return unlabeled
     probabilities = pic.class_probabilities(state.counts.counts, step / config.steps, config.pic.kappa)
