@@ -17,6 +17,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TEST", 1)
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_nothing_to_a_report(small: None, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     with pytest.raises(KeyboardInterrupt):
