@@ -34,6 +34,14 @@ def test_voxels_without_weight_do_not_count():
     assert torch.equal(segmentation_loss(logits, target, weight), segmentation_loss(changed, target, weight))
 
 
+def test_a_perfect_prediction_costs_nothing_where_voxels_weigh_less():
+    target = torch.randint(0, 3, (2, 4, 4, 4))
+    logits = 50 * torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
+    weight = torch.full((2, 4, 4, 4), 0.5)
+    weight[:, :2] = 1
+    assert segmentation_loss(logits, target, weight).item() == pytest.approx(0, abs=1e-5)
+
+
 def test_the_loss_of_a_batch_is_the_mean_over_its_samples():
     logits, target = torch.randn(4, 3, 4, 4, 4), torch.randint(0, 3, (4, 4, 4, 4))
     target[0] = 0

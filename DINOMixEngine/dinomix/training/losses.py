@@ -22,12 +22,14 @@ def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor | None = No
     entropy = F.cross_entropy(logits, target, reduction="none")
     one_hot = F.one_hot(target, logits.shape[1]).movedim(-1, 1).float()
     probabilities = logits.softmax(1)
+    weighted = probabilities
     if weight is not None:
         entropy = entropy * weight
-        one_hot, probabilities = one_hot * weight[:, None], probabilities * weight[:, None]
+        one_hot, weighted = one_hot * weight[:, None], probabilities * weight[:, None]
     axes = (2, 3, 4)
+    # The weight stands once in each sum, so that a perfect prediction costs nothing whatever the weights.
     overlap = (probabilities * one_hot).sum(axes)[:, 1:]
-    sizes = (probabilities.sum(axes) + one_hot.sum(axes))[:, 1:]
+    sizes = (weighted.sum(axes) + one_hot.sum(axes))[:, 1:]
     present = (one_hot.sum(axes)[:, 1:] > 0).float()
     dice = (1 - 2 * overlap / sizes.clamp(min=1e-5)) * present
     dice_per_sample = dice.sum(1) / present.sum(1).clamp(min=1)
