@@ -37,6 +37,14 @@ def test_image_and_label_are_bent_alike():
     assert agreement > 0.995 and set(bent.unique().tolist()) == {0.0, 1.0}
 
 
+def test_rotation_keeps_distances_in_millimeters():
+    spacing = np.array([0.7, 0.7, 5.0])
+    for seed in range(20):
+        placement = random_placement((300, 300, 40), (224, 224, 32), np.random.default_rng(seed), True, None, spacing)
+        lengths = np.linalg.norm(spacing[:, None] * placement.matrix / spacing, axis=0)
+        assert ((lengths > 0.84) & (lengths < 1.19)).all()
+
+
 def test_the_voxel_asked_for_is_in_the_patch():
     size, patch = (50, 60, 40), (32, 32, 32)
     for seed in range(200):

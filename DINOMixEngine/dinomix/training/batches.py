@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.planning.cache import CachedCase
-from dinomix.planning.plan import Plan
+from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.training import pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.patches import Placement, augmented_intensities, random_placement, sample, sample_features
@@ -72,6 +72,7 @@ class Batches(Dataset[Batch]):
             for number, case in enumerate(cohort.with_role("labeled"))
         }
         self.counts = labeled_counts(cohort)
+        self.spacing = plan.grid.spacing if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
 
     def __len__(self) -> int:
         return self.config.steps - self.first_step
@@ -153,7 +154,9 @@ class Batches(Dataset[Batch]):
     def _cut(self, case: CachedCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
              with_label: bool) -> dict[str, Any]:  # fmt: skip
         image = case.image
-        placement: Placement = random_placement(image.shape, self.plan.patch, rng, self.config.augment, around)
+        placement: Placement = random_placement(
+            image.shape, self.plan.patch, rng, self.config.augment, around, self.spacing
+        )
         coordinates = placement.coordinates(self.plan.patch, self.plan.patch)
         patch: dict[str, Any] = {"image": sample(image, coordinates, "bilinear")}
         if with_label:

@@ -41,7 +41,8 @@ class Placement:
 
 
 def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, augment: bool,
-                     around: NDArray[np.int64] | None = None) -> Placement:  # fmt: skip
+                     around: NDArray[np.int64] | None = None,
+                     spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> Placement:  # fmt: skip
     """A patch that lies inside the volume, per axis; where the volume is smaller than the patch, around all of it.
 
     With ``augment``, 7 of 10 patches are rotated by up to 15 degrees about each axis and scaled by about 0.85 to 1.18.
@@ -51,6 +52,7 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
     Args:
         size, patch: voxels along (x, y, z).
         around: a voxel that lies in the patch (off its center by up to a quarter of the patch), or None.
+        spacing: mm along (x, y, z); the patient is rotated in millimeters, so that thick slices are not sheared.
     """
     center = np.empty(3)
     for axis, (extent, side) in enumerate(zip(size, patch, strict=True)):
@@ -62,7 +64,8 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
     if augment and rng.random() < 0.7:
         rotation = Rotation.from_euler("xyz", rng.uniform(-15, 15, 3), degrees=True).as_matrix()
         scales = np.exp(rng.uniform(-0.1, 0.1) + rng.uniform(-0.06, 0.06, 3))
-        return Placement(center, rotation * scales)
+        millimeters = np.asarray(spacing, dtype=np.float64)
+        return Placement(center, rotation * (millimeters[None, :] / millimeters[:, None]) * scales)
     half = (np.array(patch) - 1) / 2
     return Placement(np.round(center - half) + half, np.eye(3))
 
