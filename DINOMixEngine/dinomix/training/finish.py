@@ -78,7 +78,7 @@ def write_result(directory: RunDirectory, weights: dict[str, Tensor], teacher: s
 def _record(directory: RunDirectory, teacher: str | None) -> dict[str, Any]:
     cohort, config = directory.cohort, directory.config
     validations = [event for event in read_events(directory.events) if event["kind"] == "validation"]
-    best = max(validations, key=lambda event: event["mean"], default=None)
+    best = max(reversed(validations), key=lambda event: event["mean"], default=None)
     return {
         "dinomix": __version__,
         "torch": torch.__version__,

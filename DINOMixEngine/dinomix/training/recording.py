@@ -54,7 +54,8 @@ def record_validation(state: State, cases: list[CachedCase], directory: RunDirec
     stuck = [name for name, value in zip(names, dice, strict=True) if value == 0]
     if stuck:
         emit("stuck", step=state.step, classes=stuck)
-    if mean > state.best:
+    # On a tie, as long as nothing is right yet, the later one: it has learned more.
+    if mean >= state.best:
         state.best = mean
         if accelerator.is_main_process:
             directory.save_best(state.teacher.state_dict())
