@@ -42,8 +42,8 @@ def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float) -> tuple[P
 
 
 def voxel_counts(labels: Tensor, classes: int) -> Tensor:
-    """(C,) voxels of each structure, foreground only, in labels (B, x, y, z)."""
-    return torch.bincount(labels.flatten(), minlength=classes + 1)[1:].double()
+    """(C,) voxels of each structure, int64, foreground only, in labels (B, x, y, z)."""
+    return torch.bincount(labels.flatten(), minlength=classes + 1)[1:]
 
 
 def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, config: TrainConfig, step: int,

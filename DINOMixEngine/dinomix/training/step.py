@@ -1,5 +1,6 @@
 """One optimization step, the same for labeled-only, mean-teacher and DINO-Mix."""
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -85,7 +86,7 @@ def _pseudo_labeled(state: State, batch: Batch, cohort: Cohort, config: TrainCon
     with accelerator.autocast():
         unlabeled, certainty = pseudo_label(state.teacher, batch, config.confidence)
     counts = accelerator.reduce(voxel_counts(unlabeled.labels, len(state.counts.counts)), "sum")
-    state.counts.update(counts.cpu().numpy())
+    state.counts.update(counts.cpu().numpy().astype(np.float64))
     if (step + 1) % config.record_every == 0:
         emit("pseudo_label", step=step + 1, voxels=by_name(cohort, counts), confidence=by_name(cohort, certainty))
     if not config.pic.enabled:

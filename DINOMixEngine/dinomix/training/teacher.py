@@ -54,7 +54,10 @@ class FrozenTeacher(nn.Module):
 
     def fingerprint(self) -> str:
         """What tells these weights from others; the first values of each tensor suffice."""
-        sums = [f"{tensor.flatten()[:16].double().sum().item():.12g}" for tensor in self.backbone.state_dict().values()]
+        sums = [
+            f"{tensor.flatten()[:16].cpu().double().sum().item():.12g}"
+            for tensor in self.backbone.state_dict().values()
+        ]
         return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
     @torch.no_grad()
