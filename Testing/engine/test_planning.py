@@ -39,6 +39,30 @@ def test_ct_takes_its_window_from_the_structures(cohort):
     assert set(plan.reasons) == {"spacing", "window", "patch", "network"}
 
 
+def test_labels_of_validation_and_test_cases_have_no_say_in_the_window(cohort):
+    plain = make_plan(cohort, device_kind="cpu", memory_bytes=8 * GIB, batch=4)
+    held_out = [c.model_copy(update={"foreground_intensity": (-900.0, 0.0, 1900.0)}) for c in cohort.cases]
+    for role in ("validation", "test"):
+        others = [c.model_copy(update={"role": role}) for c in held_out]
+        more = cohort.model_copy(update={"cases": (*cohort.cases, *others)})
+        assert make_plan(more, device_kind="cpu", memory_bytes=8 * GIB, batch=4).window == plain.window
+
+
+def test_a_cohort_without_labels_is_refused(cohort):
+    with pytest.raises(DinomixError, match="no labeled case"):
+        make_plan(
+            cohort.model_copy(update={"cases": cohort.with_role("unlabeled")}),
+            device_kind="cpu",
+            memory_bytes=GIB,
+            batch=4,
+        )
+
+
+def test_arguments_of_the_network_can_be_added(cohort):
+    plan = make_plan(cohort, device_kind="cpu", memory_bytes=GIB, batch=4, overrides={"network.dropout": 0.1})
+    assert plan.network["dropout"] == 0.1
+
+
 def test_mr_takes_each_volumes_own_percentiles(cohort):
     mr = cohort.model_copy(update={"modality": "MR"})
     assert isinstance(make_plan(mr, device_kind="gpu", memory_bytes=40 * GIB, batch=4).window, PercentileWindow)
@@ -71,7 +95,16 @@ def test_what_the_user_fixes_is_obeyed_and_written_down(cohort, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"), [({"patch": [50, 32, 32]}, "multiple of 16"), ({"colour": 1}, "no field colour")]
+    ("overrides", "words"),
+    [
+        ({"patch": [50, 32, 32]}, "multiple of 16"),
+        ({"colour": 1}, "no field colour"),
+        ({"grids.spacing": [1, 1, 1]}, "no field grids.spacing"),
+        ({"modality.patch": 1}, "no field modality.patch"),
+        ({"grid.spacing": [0, 1, 1]}, "greater than 0"),
+        ({"overlap": [1, 0.5, 0.5]}, "less than 1"),
+        ({"window.low": 500, "window.high": 400}, "not below"),
+    ],
 )
 def test_what_cannot_be_is_refused(cohort, overrides, words):
     with pytest.raises(DinomixError, match=words):

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Overlap = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RangeWindow(BaseModel):
@@ -18,14 +21,26 @@ class RangeWindow(BaseModel):
     low: float
     high: float
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "RangeWindow":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        return self
+
 
 class PercentileWindow(BaseModel):
     """MR: clip to two percentiles (0..100) of the volume itself, scale to [0, 1]; blind to the scale of the scanner."""
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["percentiles"] = "percentiles"
-    lower: float = 0.5
-    upper: float = 99.5
+    lower: float = Field(0.5, ge=0, le=100)
+    upper: float = Field(99.5, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PercentileWindow":
+        if not self.lower < self.upper:
+            raise ValueError(f"lower {self.lower} is not below upper {self.upper}")
+        return self
 
 
 class SpacingGrid(BaseModel):
@@ -33,7 +48,7 @@ class SpacingGrid(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["spacing"] = "spacing"
-    spacing: tuple[float, float, float]
+    spacing: tuple[Positive, Positive, Positive]
 
 
 class SizeGrid(BaseModel):
@@ -41,7 +56,7 @@ class SizeGrid(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["size"] = "size"
-    size: tuple[int, int, int]
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class Plan(BaseModel):
@@ -64,7 +79,7 @@ class Plan(BaseModel):
     grid: Annotated[SpacingGrid | SizeGrid, Field(discriminator="kind")]
     window: Annotated[RangeWindow | PercentileWindow, Field(discriminator="kind")]
     patch: tuple[int, int, int]
-    overlap: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    overlap: tuple[Overlap, Overlap, Overlap] = (0.5, 0.5, 0.5)
     blend: Literal["gaussian", "constant"] = "gaussian"
     network: dict[str, Any]
     fkd_stage: str

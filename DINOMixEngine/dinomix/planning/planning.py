@@ -30,8 +30,10 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         overrides: fields of ``Plan`` (or of its grid and window, dotted) that the user fixes.
 
     Raises:
-        DinomixError: an override is unknown or impossible.
+        DinomixError: the cohort has no labeled case; an override is unknown or impossible.
     """
+    if not cohort.with_role("labeled"):
+        raise DinomixError("The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.")
     cases = [case for case in cohort.cases if case.role in ("labeled", "unlabeled")]
     spacing, why_spacing = _spacing(cases)
     window, why_window = _window(cohort)
@@ -63,15 +65,18 @@ def default_network(channels: int) -> dict[str, Any]:
 
 def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
     """A plan from its fields and the user's changes. Raises DinomixError for what is unknown or impossible."""
+    reasons = data["reasons"]
     for key, value in overrides.items():
         *parents, leaf = key.split(".")
-        target = data
+        target: Any = data
         for parent in parents:
-            target = target.get(parent, {})
-        if leaf not in target and leaf not in Plan.model_fields and leaf not in ("_target_",):
+            target = target.get(parent) if isinstance(target, dict) else None
+        known = isinstance(target, dict) and (leaf in target or not parents or parents == ["network"])
+        if not known or (not parents and leaf not in Plan.model_fields):
             raise DinomixError(f"A plan has no field {key}.", f"It has {', '.join(Plan.model_fields)}.")
         target[leaf] = value
-        data["reasons"][key.split(".")[0]] = "given by the user"
+        if key != "reasons":
+            reasons[key.split(".")[0]] = "given by the user"
     try:
         return Plan.model_validate(json.loads(json.dumps(data)))
     except ValidationError as error:
@@ -116,8 +121,10 @@ def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
 def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
     if cohort.modality == "MR":
         return PercentileWindow(), "MR has no unit; each volume's own percentiles"
-    inside = np.array([case.foreground_intensity for case in cohort.cases if case.foreground_intensity is not None])
-    low, _, high = np.median(inside, axis=0)
+    # Of labeled cases only: the labels of validation and test cases must not have a say in the plan.
+    labeled = [case.foreground_intensity for case in cohort.with_role("labeled")]
+    inside = [intensity for intensity in labeled if intensity is not None]
+    low, _, high = np.median(inside, axis=0) if inside else (-100.0, 0.0, 200.0)
     # Wide enough to tell the structures from what surrounds them: fat on the dark side, contrast and bone on the other.
     low = max(5 * np.floor((min(low, -100) - 50) / 5), -1000)
     high = min(5 * np.ceil((max(high, 200) + 50) / 5), 2000)
