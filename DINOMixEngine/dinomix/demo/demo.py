@@ -26,7 +26,7 @@ from dinomix.training.memory import training_memory
 
 LABELED, UNLABELED, VALIDATION, TEST = 4, 8, 1, 2
 TEACHER = "random:vit_small_patch16_dinov3"
-DEFAULT_STEPS = 400
+DEFAULT_STEPS = 320
 PLAN = {"grid.spacing": [6.0, 6.0, 6.0], "patch": [48, 48, 32], "window.low": -160, "window.high": 240}
 """Patches that hold half of the body make large organs appear within the first minute; soft tissue fills the window."""
 
@@ -51,7 +51,7 @@ def run_demo(
 
     Args:
         out: the folder for all of it: data/, cohort.json, run/, segmented/, report.html.
-        steps: of training; 400 take about three minutes on two CPU cores.
+        steps: of training; 320 take about three minutes on two CPU cores.
         device: as `dinomix train --device` takes it.
 
     Raises:
