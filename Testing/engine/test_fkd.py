@@ -107,7 +107,7 @@ def test_a_wrong_stage_is_named():
     from tiny_cohort import make_plan
 
     with pytest.raises(DinomixError, match="no stage down_9"):
-        fkd.StudentWithProjector(build_network(make_plan(), 3), "down_9", (32, 32, 32), 384)
+        fkd.StudentWithProjector(build_network(make_plan(), 3), "down_9", (32, 32, 32), 3, 384)
 
 
 def test_weights_from_timms_and_from_the_original_file(tmp_path: Path, teacher):

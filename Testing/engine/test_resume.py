@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from dinomix.events import read_events
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
@@ -75,3 +76,23 @@ def test_an_interrupt_saves_and_leaves(tmp_path: Path):
     assert process.exitcode not in (0, None)
     state = RunDirectory.open(tmp_path / "run").load_checkpoint()
     assert state is not None and 0 < state["step"] < 400
+
+
+def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch):
+    cohort, plan = make_cohort(tmp_path / "cases", validation=0), make_plan()
+    plan = plan.model_copy(update={"network": {**plan.network, "dropout": 0.3}})
+    config = small_config("mean-teacher", steps=4, checkpoint_every=2)
+    train(cohort, tmp_path / "whole", config, plan, cache=tmp_path / "cache")
+
+    def stopped(state, *arguments):
+        if state.step == 3:
+            raise KeyboardInterrupt
+        return training_step(state, *arguments)
+
+    monkeypatch.setattr("dinomix.training.train.training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort, tmp_path / "stopped", config, plan, cache=tmp_path / "cache")
+    monkeypatch.undo()
+    resume(tmp_path / "stopped")
+    whole, again = (load_file(tmp_path / run / "model/models/model.safetensors") for run in ("whole", "stopped"))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())

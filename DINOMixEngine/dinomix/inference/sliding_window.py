@@ -130,16 +130,17 @@ def _home(network: torch.nn.Module) -> torch.device:
 
 def _can_step_down(error: Exception, way: Way) -> bool:
     # MPS lacks operations that the CPU has, and says so in several ways.
-    return way.device.type == "mps" or _is_out_of_memory(error)
+    return way.device.type == "mps" or is_out_of_memory(error)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch ran out of memory, on the GPU or beside it."""
     text = str(error).lower()
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _step_down(failed: Way, next_way: Way, error: Exception) -> str:
-    why = "does not have enough free memory" if _is_out_of_memory(error) else f"cannot run this network ({error})"
+    why = "does not have enough free memory" if is_out_of_memory(error) else f"cannot run this network ({error})"
     where = describe(failed.device)
     if next_way.device != failed.device:
         return f"{where[0].upper()}{where[1:]} {why}; the CPU computes instead, which takes longer."

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dinomix.errors import DinomixError
 from dinomix.training.teacher import FrozenTeacher
+from dinomix.training.trial import try_network
 
 
 class StudentWithProjector(nn.Module):
@@ -29,7 +29,8 @@ class StudentWithProjector(nn.Module):
     exists for training only: ``network`` alone is what is saved in a model folder.
     """
 
-    def __init__(self, network: nn.Module, stage: str, patch: Sequence[int], teacher_width: int | None) -> None:
+    def __init__(self, network: nn.Module, stage: str, patch: Sequence[int], channels: int,
+                 teacher_width: int | None) -> None:  # fmt: skip
         """``teacher_width`` None: no distillation, no projector. Raises DinomixError when ``stage`` is not in the network."""
         super().__init__()
         self.network = network
@@ -38,19 +39,10 @@ class StudentWithProjector(nn.Module):
         self._tapped: Tensor | None = None
         if teacher_width is None:
             return
-        try:
-            module = network.get_submodule(stage)
-        except AttributeError as error:
-            stages = ", ".join(name for name, _ in network.named_children())
-            raise DinomixError(
-                f"The network has no stage {stage}.", f"Set fkd_stage in the plan to one of {stages}."
-            ) from error
-        module.register_forward_hook(self._keep)
-        with torch.no_grad():
-            network(torch.zeros(1, 1, *patch))
-        tapped = self._take()
-        self.grid = (tapped.shape[2], tapped.shape[3], tapped.shape[4])
-        self.projector = nn.Conv3d(tapped.shape[1], teacher_width, 1)
+        _, width, *(x, y, z) = try_network(network, patch, channels, stage)
+        network.get_submodule(stage).register_forward_hook(self._keep)
+        self.grid = (x, y, z)
+        self.projector = nn.Conv3d(width, teacher_width, 1)
 
     def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._tapped = output

@@ -25,7 +25,9 @@ def record(state: State, terms: dict[str, Any], batches: Batches, cohort: Cohort
     losses = {name: float(accelerator.reduce(torch.as_tensor(value, device=accelerator.device).float(), "mean"))
               for name, value in terms.items()}  # fmt: skip
     absent = {name: None for name in ("unsupervised", "fkd") if name not in losses}
-    emit("loss", step=state.step, **losses, **absent)
+    # The gradient's norm is infinite where half precision overflowed and the step was left out; JSON has no such number.
+    finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
+    emit("loss", step=state.step, **finite, **absent)
     if not config.pic.enabled:
         return
     progress = (state.step - 1) / config.steps

@@ -1,6 +1,7 @@
 """The state of a run: what a step changes, how it begins, and how it comes back from a checkpoint."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,17 @@ from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 from torch import nn
 
+from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.inference.devices import choose_device
 from dinomix.training import fkd, pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.teacher import FrozenTeacher
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for each other: while one preprocesses a large cohort, the others have nothing to do."""
 
 
 @dataclass
@@ -34,19 +40,31 @@ class State:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device and precision of the run: CUDA, MPS or CPU; by default bf16 on a GPU that computes in it, else float32."""
+    """Device and precision of the run: CUDA, MPS or CPU; by default bf16 on a GPU that computes in it, else float32.
+
+    Raises:
+        DinomixError: the device is not there, or does not compute in the precision wanted.
+    """
     on_cpu = config.device == "cpu"
-    if PartialState(cpu=on_cpu).num_processes == 1:
+    alone = PartialState(cpu=on_cpu, timeout=PATIENCE).num_processes == 1
+    if alone:
         # Accelerate keeps one state per process; a second run in the same process may want another device.
         AcceleratorState._reset_state(reset_partial_state=True)
-    if config.device.startswith("cuda:"):
+    if config.device not in ("auto", "cpu"):
+        choose_device(config.device)
+    if alone and config.device.startswith("cuda:"):
         torch.cuda.set_device(config.device)
     if config.precision == "auto":
         # Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of
         # magnitude, and differ from run to run (seen with 2.15 on AVX512-BF16).
         on_gpu = torch.cuda.is_available() and not on_cpu and torch.cuda.is_bf16_supported()
         return Accelerator(cpu=on_cpu, mixed_precision="bf16" if on_gpu else "no")
-    return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
+    try:
+        return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
+    except ValueError as error:
+        raise DinomixError(
+            f"precision={config.precision} cannot be had on this device ({error}).", "Train with --set precision=fp32."
+        ) from error
 
 
 def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTeacher | None,
@@ -55,9 +73,12 @@ def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTea
     config, plan = directory.config, directory.plan
     if directory.start.exists():
         network.load_state_dict(load_file(directory.start))
-    student = fkd.StudentWithProjector(network, plan.fkd_stage, plan.patch, frozen.width if frozen else None)
-    student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    # Before the student taps the network: the teacher's copy needs no tap.
     teacher = make_teacher(network)
+    channels = directory.cohort.labels.channels
+    student = fkd.StudentWithProjector(network, plan.fkd_stage, plan.patch, channels, frozen.width if frozen else None)
+    student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     counts = pic.PseudoLabelCounts(len(directory.cohort.labels.structures), config.pic.count_decay)
     if config.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -74,6 +95,8 @@ def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTea
     prepared, optimizer = accelerator.prepare(student, optimizer)
     if saved is not None:
         optimizer.load_state_dict(saved["optimizer"])
+        if accelerator.scaler is not None and saved.get("scaler"):
+            accelerator.scaler.load_state_dict(saved["scaler"])
     state = State(prepared, student.network, teacher, optimizer, counts)
     if saved is not None:
         state.step, state.best = saved["step"], saved["best"]
@@ -88,5 +111,6 @@ def save_state(state: State, directory: RunDirectory, accelerator: Accelerator, 
         "step": state.step, "best": state.best, "counts": torch.from_numpy(np.array(state.counts.counts)),
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},
     })  # fmt: skip
     emit("checkpoint", step=state.step, path="checkpoints/last.pt", best=False)

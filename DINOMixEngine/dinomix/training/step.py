@@ -19,15 +19,19 @@ from dinomix.training.recording import by_name
 from dinomix.training.state import State
 from dinomix.training.teacher import FrozenTeacher
 
+_AGAIN = "The last checkpoint is kept. Begin again with a lower --set learning_rate, or with --set precision=fp32."
+
 
 def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batches: Batches, cohort: Cohort, config: TrainConfig,
           accelerator: Accelerator, emit: Emit) -> dict[str, float]:  # fmt: skip
     """One optimization step: L = L_sup + lambda_u(t) L_u + lambda_f L_FKD.
 
     Raises:
-        DinomixError: a term is not finite; the step is not taken.
+        DinomixError: a term or the gradient is not finite; the step is not taken.
     """
     step = state.step
+    # For networks with dropout: what is drawn depends on the step alone, so that a resumed run draws the same.
+    torch.manual_seed(integer_seed(config.seed, "network", step, accelerator.process_index))
     rate = config.learning_rate * (1 - step / config.steps) ** config.poly
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -63,14 +67,16 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
         terms["fkd"] = fkd.distillation_loss(projected, target_features, config.fkd.uniqueness)
     weights = {"supervised": 1.0, "unsupervised": lambda_u, "fkd": config.fkd.weight}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    if not bool(torch.isfinite(total)):
-        raise DinomixError(
-            f"The loss is not finite any more at step {step + 1} (term: {require_finite(terms) or 'total'}).",
-            "The last checkpoint is kept. Begin again with a lower --set learning_rate, or with --set precision=fp32.",
-        )
+    # The same on all processes, so that none goes on alone.
+    means = accelerator.reduce(torch.stack([value.detach() for value in terms.values()]), "mean")
+    if wrong := require_finite(dict(zip(terms, means, strict=True))):
+        raise DinomixError(f"The loss is not finite any more at step {step + 1} (term: {wrong}).", _AGAIN)
     state.optimizer.zero_grad()
     accelerator.backward(total)
     norm = accelerator.clip_grad_norm_(state.student.parameters(), config.clip)
+    # In half precision the scaler leaves out such a step by itself.
+    if accelerator.scaler is None and not bool(torch.isfinite(norm)):
+        raise DinomixError(f"The gradient is not finite any more at step {step + 1}.", _AGAIN)
     state.optimizer.step()
     update_teacher(state.teacher, state.network, step, config.ema_decay)
     return {

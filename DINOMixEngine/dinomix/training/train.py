@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import PartialState
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, Progress, silent
+from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.models.network import build_network
 from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.planning.plan import Plan
@@ -32,6 +32,7 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import State, initial_state, make_accelerator, save_state
 from dinomix.training.step import training_step
 from dinomix.training.teacher import FrozenTeacher, load_teacher
+from dinomix.training.trial import try_network
 
 
 def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
@@ -47,7 +48,8 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         The model folder.
 
     Raises:
-        DinomixError: no labeled case, a run is there already, the teacher's weights are missing, or as ``resume``.
+        DinomixError: no labeled case, a plan for another modality or that its network does not fit, a run is there
+            already, the teacher's weights are missing, or as ``resume``. Nothing is written then.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
     if not cohort.with_role("labeled"):
@@ -57,11 +59,19 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             f"The cohort has no unlabeled case, and {config.method} needs some.",
             "Give them with `dinomix check --unlabeled`, or train with --method labeled-only.",
         )
-    processes = PartialState(cpu=config.device == "cpu")
-    if processes.is_main_process:
+    if plan.modality != cohort.modality:
+        raise DinomixError(
+            f"The plan is for {plan.modality}, the cohort is {cohort.modality}.",
+            "Give a plan or a start model of the same modality.",
+        )
+    accelerator = make_accelerator(config)
+    frozen = load_teacher(config.fkd) if config.fkd.mode != "off" else None
+    if accelerator.is_main_process:
+        channels = cohort.labels.channels
+        try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
         RunDirectory.create(run, config, cohort, plan, cache, start)
-    processes.wait_for_everyone()
-    return resume(run, emit=emit)
+    accelerator.wait_for_everyone()
+    return _run(run, emit, frozen)
 
 
 def resume(run: Path, *, emit: Emit = silent) -> Path:
@@ -74,28 +84,44 @@ def resume(run: Path, *, emit: Emit = silent) -> Path:
         DinomixError: no run there, another process writes it, the loss is not finite any more, or memory ran out.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
+    return _run(run, emit, None)
+
+
+def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None) -> Path:
     directory = RunDirectory.open(run)
     accelerator = make_accelerator(directory.config)
     if not accelerator.is_main_process:
-        return _train(directory, accelerator, silent)
+        with _memory_told():
+            return _train(directory, accelerator, silent, frozen)
     with directory.locked():
         try:
-            return _train(directory, accelerator, EventFile(directory.events, emit))
-        except torch.OutOfMemoryError as error:
-            raise DinomixError(
-                "The GPU has too little memory for a step of this run.",
-                "Begin a run with a smaller patch (--set plan.patch=96,96,48) or batch (--set batch_unlabeled=...).",
-            ) from error
+            with _memory_told():
+                return _train(directory, accelerator, EventFile(directory.events, emit), frozen)
         except DinomixError as error:
             EventFile(directory.events)("error", message=error.problem, remedy=error.remedy)
             raise
 
 
-def _train(directory: RunDirectory, accelerator: Accelerator, emit: Emit) -> Path:
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Memory that ran out, on the GPU or beside it, as one clear line."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not is_out_of_memory(error):
+            raise
+        raise DinomixError(
+            "There is too little memory for a step of this run.",
+            "Begin a run with a smaller patch (--set plan.patch=96,96,48) or batch (--set batch_unlabeled=...).",
+        ) from error
+
+
+def _train(directory: RunDirectory, accelerator: Accelerator, emit: Emit, frozen: FrozenTeacher | None) -> Path:
     config, cohort, plan = directory.config, directory.cohort, directory.plan
     began = time.monotonic()
     torch.backends.cudnn.deterministic = True
-    frozen = load_teacher(config.fkd).to(accelerator.device) if config.fkd.mode != "off" else None
+    if config.fkd.mode != "off":
+        frozen = (frozen or load_teacher(config.fkd)).to(accelerator.device)
     with accelerator.main_process_first():
         cached = cache_cases(cohort, plan, directory.cache, emit)
     validation_cases = [cached[case.name] for case in cohort.with_role("validation")]
@@ -143,11 +169,12 @@ def _train(directory: RunDirectory, accelerator: Accelerator, emit: Emit) -> Pat
 
 def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached: dict[str, CachedCase],
                      config: TrainConfig, accelerator: Accelerator, emit: Emit) -> FeatureSource:  # fmt: skip
-    """Compute what is missing of the cached teacher features of all labeled and unlabeled cases."""
+    """Compute what is missing of the cached teacher features of all cases that this run draws from."""
     grid = accelerator.unwrap_model(state.student).grid
     made_from = f"{frozen.name} {frozen.fingerprint()} {config.fkd.slice_stride} {config.fkd.scale}"
     key = hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    cases = [cached[case.name] for case in cohort.cases if case.role in ("labeled", "unlabeled")]
+    roles = ("labeled", "unlabeled") if config.uses_unlabeled else ("labeled",)
+    cases = [cached[case.name] for case in cohort.cases if case.role in roles]
 
     def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:
         volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(accelerator.device)
@@ -170,15 +197,24 @@ def _agreed(stop: threading.Event, ask: bool, accelerator: Accelerator) -> bool:
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM ask the loop to save and leave at the end of the step; a second one leaves at once."""
+    """SIGINT and SIGTERM ask the loop to save and leave at the end of the step; a second one leaves at once.
+
+    One that follows within a second is the first again: a launcher passes on the Ctrl-C that the terminal has sent already.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    asked = 0.0
+
     def request(number: int, frame: object) -> None:
+        nonlocal asked
         if stop.is_set():
-            raise KeyboardInterrupt
+            if time.monotonic() - asked > 1:
+                raise KeyboardInterrupt
+            return
+        asked = time.monotonic()
         stop.set()
         print("Stopping after this step; a second interrupt stops at once.", file=sys.stderr)
 
@@ -191,5 +227,6 @@ def _stop_requests() -> Iterator[threading.Event]:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Workers get the terminal's Ctrl-C too; only the main process decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Workers get the terminal's Ctrl-C and a job's end too; only the process that trains decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
