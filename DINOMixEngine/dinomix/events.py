@@ -47,13 +47,17 @@ class EventFile:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events of a file; a last line that is still being written is left out."""
+    """The events of a file; a last line that is still being written, or that a full disk cut off, is left out."""
     if not path.exists():
         return
     with open(path, encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):
-                yield json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                yield event
 
 
 class TerminalEvents:
@@ -68,7 +72,9 @@ class TerminalEvents:
         if kind == "progress":
             if self.bar is None or self.bar.desc != fields["stage"]:
                 self.close()
-                self.bar = tqdm(total=fields["total"], desc=fields["stage"], file=sys.stderr, leave=True, mininterval=0.5)
+                self.bar = tqdm(
+                    total=fields["total"], desc=fields["stage"], file=sys.stderr, leave=True, mininterval=0.5
+                )
                 self.bar.desc = fields["stage"]
             self.bar.update(fields["step"] - self.bar.n)
         elif kind == "loss" and self.bar is not None:

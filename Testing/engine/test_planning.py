@@ -138,3 +138,16 @@ def test_structures_with_gaps_in_their_ids_become_channels(cohort, tmp_path: Pat
     label = cache_cases(renamed, tiny_plan(), tmp_path / "cache", silent)["case0"].label
     counts = cohort.cases[0].voxels
     assert {int(v): int((label == v).sum()) for v in (1, 2)} == {1: counts[2], 2: counts[1]}
+
+
+def test_a_file_that_changed_since_it_was_checked_is_refused(cohort, tmp_path: Path):
+    label = cohort.with_role("labeled")[0].label
+    label.write_bytes(cohort.with_role("labeled")[1].label.read_bytes())
+    with pytest.raises(DinomixError, match=f"{label.name} has changed"):
+        cache_cases(cohort, tiny_plan(), tmp_path / "cache", silent)
+
+
+def test_what_a_killed_run_left_in_the_cache_is_removed(cohort, tmp_path: Path):
+    (tmp_path / "cache/.partial-abc-entry").mkdir(parents=True)
+    cache_cases(cohort, tiny_plan(), tmp_path / "cache", silent)
+    assert not list((tmp_path / "cache").glob(".partial-*"))

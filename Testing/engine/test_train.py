@@ -152,3 +152,60 @@ def test_the_run_directory_is_plain_data(dino_mix: Path):
     assert json.loads((dino_mix / "config.json").read_text())["train"]["method"] == "dino-mix"
     state = torch.load(dino_mix / "checkpoints/last.pt", weights_only=True)
     assert state["step"] == 12
+
+
+def test_what_cannot_run_leaves_no_run_behind(cohort, tmp_path: Path):
+    run, plan = tmp_path / "run", make_plan()
+    with pytest.raises(DinomixError, match="no teacher file"):
+        train(cohort, run, small_config(**{"fkd.teacher": "absent.pth"}), plan)
+    with pytest.raises(DinomixError, match="no stage down_9"):
+        train(cohort, run, small_config(), plan.model_copy(update={"fkd_stage": "down_9"}))
+    with pytest.raises(DinomixError, match="patches of 16x16x16"):
+        train(cohort, run, small_config("labeled-only"), plan.model_copy(update={"patch": (16, 16, 16)}))
+    with pytest.raises(DinomixError, match="The plan is for MR"):
+        train(cohort, run, small_config("labeled-only"), plan.model_copy(update={"modality": "MR"}))
+    assert not run.exists()
+
+
+def test_memory_that_runs_out_is_an_error_event(cohort, cache, tmp_path: Path, monkeypatch):
+    def exhausted(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr("dinomix.training.train.training_step", exhausted)
+    with pytest.raises(DinomixError, match="too little memory"):
+        train(cohort, tmp_path / "run", small_config("labeled-only"), make_plan(), cache=cache)
+    assert list(read_events(tmp_path / "run/events.jsonl"))[-1]["kind"] == "error"
+
+
+def test_a_gradient_that_is_not_finite_is_never_applied(cohort, cache, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("dinomix.training.step.segmentation_loss", lambda logits, target: (0 * logits).sum().sqrt())
+    config = small_config("labeled-only", checkpoint_every=1)
+    with pytest.raises(DinomixError, match="gradient is not finite any more at step 1"):
+        train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
+    assert RunDirectory.open(tmp_path / "run").load_checkpoint() is None
+
+
+def test_of_equal_validations_the_later_one_is_released(cohort, cache, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("dinomix.training.recording.validate", lambda *arguments: [0.0, 0.0])
+    config = small_config("labeled-only", steps=4, validate_every=2)
+    train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
+    state = RunDirectory.open(tmp_path / "run").load_checkpoint()
+    assert state is not None
+    assert all(torch.equal(tensor, state["teacher"][name]) for name, tensor in weights_of(tmp_path / "run").items())
+    assert load_model(tmp_path / "run/model").record["validation"]["step"] == 4
+
+
+def test_a_run_takes_its_cache_along_when_it_moves(cohort, cache, tmp_path: Path):
+    config = small_config("labeled-only")
+    RunDirectory.create(tmp_path / "run", config, cohort, make_plan(), None, None)
+    RunDirectory.create(tmp_path / "sharing", config, cohort, make_plan(), cache, None)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert RunDirectory.open(tmp_path / "moved").cache == tmp_path / "moved/cache"
+    assert RunDirectory.open(tmp_path / "sharing").cache == cache
+
+
+def test_a_line_that_was_cut_off_does_not_hide_the_other_events(tmp_path: Path):
+    (tmp_path / "events.jsonl").write_text(
+        '{"kind": "loss"}\n{"kind": "lo{"kind": "error"}\n{"kind": "finished"}\n{"ki'
+    )
+    assert [event["kind"] for event in read_events(tmp_path / "events.jsonl")] == ["loss", "finished"]

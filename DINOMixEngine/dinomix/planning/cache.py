@@ -10,6 +10,7 @@ An entry is a folder named after what it was made from (contents of the files, g
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case, Cohort
+from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
-from dinomix.files import folder_written_aside, written_aside
+from dinomix.files import folder_written_aside, sha256, written_aside
 from dinomix.images.reading import read_image, read_label
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
@@ -74,6 +76,8 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads
     folder.mkdir(parents=True, exist_ok=True)
     # Runs that share a cache wait here for each other, and find written what they would have written.
     with FileLock(folder / ".lock"):
+        for leftover in folder.glob(".partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         missing = [case for case in wanted if not cached[case.name].folder.exists()]
         if missing:
             _write_entries(missing, cohort, plan, cached, emit, threads)
@@ -127,13 +131,17 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
 
 
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:
+    label_file = case.label if case.role != "unlabeled" else None
+    for path, expected in ((case.image, case.image_sha256), (label_file, case.label_sha256)):
+        if path is not None and path.exists() and sha256(path) != expected:
+            raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.")
     with folder_written_aside(folder) as aside:
         source = read_image(case.image)
         image = preprocess(source, plan).tensor[0].numpy()
         np.save(aside / "image.npy", image.astype(np.float16))
-        if case.label is None:
+        if label_file is None:
             return
-        volume, _ = read_label(case.label, like=source.geometry)
+        volume, _ = read_label(label_file, like=source.geometry)
         label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
         np.save(aside / "label.npy", label)
         rng = np.random.default_rng(0)

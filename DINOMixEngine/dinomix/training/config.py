@@ -46,7 +46,7 @@ class TrainConfig(_Strict):
 
     method: Method = "dino-mix"
     steps: int = Field(2000, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: int = Field(0, ge=0, description="processes that prepare batches beside the step")
@@ -74,6 +74,13 @@ class TrainConfig(_Strict):
     validate_every: int = Field(200, ge=1)
     checkpoint_every: int = Field(100, ge=1)
     record_every: int = Field(10, ge=1, description="steps between loss and PIC events")
+
+    @model_validator(mode="after")
+    def _box_is_a_range(self) -> "TrainConfig":
+        low, high = self.pic.box
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"pic.box {self.pic.box} is not a range of fractions between 0 and 1")
+        return self
 
     @model_validator(mode="after")
     def _groups_fit(self) -> "TrainConfig":

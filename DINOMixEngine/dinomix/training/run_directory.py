@@ -5,6 +5,7 @@ events.jsonl  checkpoints/last.pt  checkpoints/best.safetensors  model/  report.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ class RunDirectory:
         if start is not None:
             with written_aside(path / "start.safetensors") as aside:
                 save_file(start, aside)
-        data = {"train": config.model_dump(mode="json"), "cache": str((cache or path / "cache").resolve())}
+        # A cache inside the run moves with it.
+        data = {"train": config.model_dump(mode="json"), "cache": str(cache.resolve()) if cache else None}
         write_json(path / "config.json", data)
 
     @classmethod
@@ -75,7 +77,7 @@ class RunDirectory:
         try:
             data = json.loads((path / "config.json").read_text(encoding="utf-8"))
             config = TrainConfig.model_validate(data["train"])
-            cache = Path(data["cache"])
+            cache = Path(data["cache"]) if data["cache"] else path / "cache"
         except (OSError, ValueError, KeyError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise DinomixError(
@@ -99,8 +101,10 @@ class RunDirectory:
             ) from error
         try:
             for leftover in (*self.path.glob(".partial-*"), *(self.path / "checkpoints").glob(".partial-*")):
-                if leftover.is_file():
-                    leftover.unlink()
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
