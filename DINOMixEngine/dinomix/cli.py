@@ -72,6 +72,8 @@ _REMEDIES = {
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",
     errno.EROFS: "Choose a folder that you may write to.",
+    errno.EEXIST: "Choose another name for the output: a file has this one.",
+    errno.ENOTDIR: "Choose another name for the output: a file stands where a folder should.",
 }
 
 

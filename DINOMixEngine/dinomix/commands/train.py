@@ -75,8 +75,12 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
     for key, option in (("fkd.teacher", "teacher"), ("steps", "steps")):
         if options[option] is not None:
             settings[key] = options[option]
-    device, _ = choose_device(options["device"])
-    settings |= {"seed": options["seed"], "device": "cpu" if device.type == "cpu" else options["device"]}
+    wanted = str(settings.pop("device", options["device"]))
+    device, _ = choose_device(wanted)
+    settings = {"seed": options["seed"], **settings, "device": "cpu" if device.type == "cpu" else wanted}
+    if options["teacher"] is not None and Path(options["teacher"]).is_file():
+        # The run may be resumed from another folder.
+        settings["fkd.teacher"] = str(Path(options["teacher"]).absolute())
     if options["download_teacher"]:
         settings["fkd.download"] = True
     pic = {"on": True, "off": False, None: None}[options["pic"]]
