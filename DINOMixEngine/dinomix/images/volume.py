@@ -66,7 +66,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.shape[::-1] != self.geometry.size:
-            raise DinomixError(f"An array of {self.array.shape[::-1]} voxels does not fit a grid of {self.geometry.size}.")
+            raise DinomixError(
+                f"An array of {self.array.shape[::-1]} voxels does not fit a grid of {self.geometry.size}."
+            )
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
