@@ -76,3 +76,12 @@ def test_the_teacher_follows_the_student():
     assert teacher.weight.tolist() == [5.5] * 3
     update_teacher(teacher, student, 10_000, 0.99)
     assert teacher.weight[0].item() == pytest.approx(0.99 * 5.5 + 0.01 * 6)
+
+
+def test_the_teachers_memory_is_short_beside_the_run():
+    from dinomix.training.config import make_config
+
+    assert make_config(steps=300).teacher_decay == pytest.approx(1 - 1 / 15)
+    assert make_config(steps=2000).teacher_decay == make_config(steps=100_000).teacher_decay == 0.99
+    assert make_config(steps=300, ema_window=1.0).teacher_decay == 0.99
+    assert make_config(steps=5).teacher_decay == 0.0

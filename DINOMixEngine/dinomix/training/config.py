@@ -63,7 +63,8 @@ class TrainConfig(_Strict):
     poly: float = Field(0.9, ge=0, description="learning rate times (1 - t/T)^poly [relatives]")
     clip: float = Field(12.0, gt=0, description="gradient norm, as nnU-Net has it [ours]")
 
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="[relatives]")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the EMA teacher [relatives]")
+    ema_window: float = Field(0.05, gt=0, le=1, description="longest memory of the EMA, as a share of the steps [ours]")
     lambda_max: float = Field(1.0, ge=0, description="weight of the pseudo-label loss at the end [ours]")
     pseudo_label_start: float = Field(0.3, ge=0, lt=1, description="fraction of the steps before pseudo-labels [ours]")
     confidence: float = Field(0.0, ge=0, lt=1, description="pseudo-labels below this probability are ignored; 0 off")
@@ -91,6 +92,15 @@ class TrainConfig(_Strict):
     @property
     def uses_unlabeled(self) -> bool:
         return self.method != "labeled-only" and self.batch_unlabeled > 0
+
+    @property
+    def teacher_decay(self) -> float:
+        """Decay of the EMA teacher; a memory of 1/(1 - decay) steps must be short beside the run.
+
+        A teacher that averages over a third of a short run lags behind its student, and its pseudo-labels hold the
+        student back: see docs/results.md.
+        """
+        return min(self.ema_decay, 1 - min(1.0, 1 / (self.ema_window * self.steps)))
 
     @property
     def first_pseudo_label_step(self) -> int:

@@ -78,7 +78,7 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
     if accelerator.scaler is None and not bool(torch.isfinite(norm)):
         raise DinomixError(f"The gradient is not finite any more at step {step + 1}.", _AGAIN)
     state.optimizer.step()
-    update_teacher(state.teacher, state.network, step, config.ema_decay)
+    update_teacher(state.teacher, state.network, step, config.teacher_decay)
     return {
         "total": total.detach(), **{name: value.detach() for name, value in terms.items()}, "lambda_u": lambda_u,
         "learning_rate": rate, "gradient_norm": norm,
