@@ -67,7 +67,7 @@ def test_what_is_finished_stays_finished(cohort_file: Path, capsys):
         ([], "Give --cohort and --out"),
         (["--resume", "nowhere"], "nowhere holds no run"),
         (["--cohort", "nowhere.json", "--out", "run"], "is not a cohort file"),
-        (["--resume", "run", "--out", "run"], "leave out --cohort"),
+        (["--resume", "run", "--out", "run", "--steps", "50"], "leave out --out, --steps"),
     ],
 )
 def test_what_is_missing_is_said(arguments, words, capsys, tmp_path: Path, monkeypatch):

@@ -44,8 +44,7 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
     emit = JsonEvents() if as_json else TerminalEvents()
     try:
         if resume is not None:
-            if cohort or out:
-                raise click.UsageError("--resume takes cohort and settings from the run; leave out --cohort and --out.")
+            _refuse_besides_resume(click.get_current_context())
             model = training.resume(resume, emit=emit)
         elif cohort is None or out is None:
             raise click.UsageError("Give --cohort and --out, or --resume RUN.")
@@ -55,6 +54,18 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
         if isinstance(emit, TerminalEvents):
             emit.close()
     click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
+
+
+def _refuse_besides_resume(context: click.Context) -> None:
+    """A run keeps its own cohort and settings: an option that would be ignored is refused."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "as_json")
+        and context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--resume takes cohort and settings from the run; leave out {', '.join(given)}.")
 
 
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
