@@ -58,7 +58,7 @@ def run_demo(
 
     Args:
         out: the folder for all of it: data/, cohort.json, run/, segmented/, report.html.
-        steps: of training; 320 take about three minutes on two CPU cores.
+        steps: of training; the default takes about four minutes on two CPU cores.
         device: as `dinomix train --device` takes it.
 
     Raises:

@@ -89,20 +89,20 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
 
 def spacing_in_ras(case: Case) -> tuple[float, float, float]:
     """The case's spacing (mm) along the axes nearest to R, A and S, from its orientation code."""
-    world = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
-    spacing = [0.0, 0.0, 0.0]
-    for code, value in zip(case.orientation, case.spacing, strict=True):
-        spacing[world[code]] = value
-    return spacing[0], spacing[1], spacing[2]
+    x, y, z = (case.spacing[axis] for axis in _axes_in_ras(case))
+    return x, y, z
 
 
 def size_in_ras(case: Case) -> tuple[int, int, int]:
     """The case's size (voxels) along the axes nearest to R, A and S."""
-    world = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
-    size = [0, 0, 0]
-    for code, value in zip(case.orientation, case.size, strict=True):
-        size[world[code]] = value
-    return size[0], size[1], size[2]
+    x, y, z = (case.size[axis] for axis in _axes_in_ras(case))
+    return x, y, z
+
+
+def _axes_in_ras(case: Case) -> list[int]:
+    """The file's axes that run along R or L, A or P, S or I, in this order."""
+    codes = list(case.orientation)
+    return [next(axis for axis, code in enumerate(codes) if code in pair) for pair in ("RL", "AP", "SI")]
 
 
 def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
