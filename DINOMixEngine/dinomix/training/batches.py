@@ -63,7 +63,6 @@ class Batches(Dataset[Batch]):
     def __init__(self, cohort: Cohort, cached: dict[str, CachedCase], plan: Plan, config: TrainConfig, *, rank: int,
                  first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
         self.plan, self.config, self.rank, self.first_step, self.features = plan, config, rank, first_step, features
-        self.classes = len(cohort.labels.structures)
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
         channel_of = {structure_id: number for number, structure_id in enumerate(cohort.labels.ids, 1)}
