@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test check clean
+.PHONY: demo test check lists clean
 
 demo: $(VENV)/installed
 	$(BIN)/dinomix demo --out $(DEMO)
@@ -22,6 +22,9 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
+
+lists:
+	$(PYTHON) Testing/packaging/list_files.py
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache

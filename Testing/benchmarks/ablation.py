@@ -23,6 +23,7 @@ METHODS = {
     "mean-teacher+pic": ["--method", "mean-teacher", "--pic", "on"],
     "mean-teacher+fkd": ["--method", "mean-teacher", "--fkd", "cached"],
     "dino-mix": ["--method", "dino-mix", "--fkd", "cached"],
+    "dino-mix-on-the-fly": ["--method", "dino-mix", "--fkd", "on-the-fly"],
     "labeled-only+pic": ["--method", "labeled-only", "--pic", "on"],
 }
 

@@ -57,7 +57,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     if config.precision == "auto":
         # Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of
         # magnitude, and differ from run to run (seen with 2.15 on AVX512-BF16).
-        on_gpu = torch.cuda.is_available() and not on_cpu and torch.cuda.is_bf16_supported()
+        # GPUs older than compute capability 8 only emulate bf16, slower than float32.
+        on_gpu = torch.cuda.is_available() and not on_cpu and torch.cuda.get_device_capability() >= (8, 0)
         return Accelerator(cpu=on_cpu, mixed_precision="bf16" if on_gpu else "no")
     try:
         return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))

@@ -1,0 +1,1 @@
+# Slicer's own file prepares the package here.

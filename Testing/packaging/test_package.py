@@ -1,0 +1,130 @@
+"""The extension as a package: what CMake installs is all that the modules import."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import list_files
+import pytest
+
+ROOT = list_files.ROOT
+SCHEMA_URL = (
+    "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#"
+)
+SCHEMA_KEYS = {
+    "$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list,
+    "dicom_support_rule": str, "build_subdirectory": str, "enabled": bool, "tier": int,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of scripted modules of an installed extension, made by the project's own CMake files."""
+    import cmake
+
+    program = Path(cmake.CMAKE_BIN_DIR) / "cmake"
+    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
+    stand_in = ROOT / "Testing" / "packaging" / "slicer"
+    configure = [program, "-S", ROOT, "-B", build, f"-DSlicer_DIR={stand_in}", f"-DCMAKE_INSTALL_PREFIX={prefix}"]
+    for command in ([*configure, "-DBUILD_TESTING=ON"], [program, "--install", build]):
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return prefix / "lib" / "Slicer-5.12" / "qt-scripted-modules"
+
+
+def test_lists_name_every_file() -> None:
+    assert list_files.out_of_date() == [], "run `make lists`"
+
+
+def test_every_file_of_the_packages_is_installed(installed: Path) -> None:
+    for folder in list_files.FOLDERS:
+        for name in list_files.known_files(ROOT / folder):
+            if Path(name).name not in list_files.NOT_INSTALLED:
+                assert (installed / name).read_bytes() == (ROOT / folder / name).read_bytes()
+
+
+def test_a_missing_file_fails_the_build(tmp_path: Path) -> None:
+    import cmake
+
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16.3)\nproject(X NONE)\nfind_package(Slicer REQUIRED)\ninclude(${Slicer_USE_FILE})\n"
+        "slicerMacroBuildScriptedModule(NAME X SCRIPTS X.py RESOURCES)\n"
+    )
+    stand_in = ROOT / "Testing" / "packaging" / "slicer"
+    command = [
+        Path(cmake.CMAKE_BIN_DIR) / "cmake",
+        "-S",
+        tmp_path,
+        "-B",
+        tmp_path / "build",
+        f"-DSlicer_DIR={stand_in}",
+    ]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "there is no file X.py" in done.stderr
+
+
+def test_everything_that_the_installed_files_import_of_ours_is_installed(installed: Path) -> None:
+    ours = ("dinomix", "dinomix_slicer", "DINOMixSegment", "DINOMixSegmentLib")
+    missing = [
+        f"{file.relative_to(installed)} imports {module}"
+        for file in installed.rglob("*.py")
+        for module in _imports(file, installed)
+        if module.split(".")[0] in ours and not _is_there(installed, module)
+    ]
+    assert not missing
+
+
+def test_the_installed_engine_runs_without_the_source_tree(installed: Path) -> None:
+    code = "import dinomix.cli, dinomix.inference.segment as s; print(s.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=installed, env={"PYTHONPATH": str(installed), "PATH": ""}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()).is_relative_to(installed), done.stderr
+
+
+def test_no_folder_called_testing_is_installed(installed: Path) -> None:
+    assert not [path for path in installed.rglob("*") if path.name.casefold() == "testing"]
+
+
+def test_the_index_entry_follows_the_schema() -> None:
+    entry = json.loads((ROOT / "DINOMix.json").read_text("utf-8"))
+    assert entry["$schema"] == SCHEMA_URL
+    assert {"$schema", "category", "scm_url"} <= set(entry) <= set(SCHEMA_KEYS)
+    assert all(isinstance(value, SCHEMA_KEYS[key]) for key, value in entry.items())
+    assert 1 <= entry["tier"] <= 5
+    assert entry["build_dependencies"] == ["PyTorch"]
+
+
+def test_the_older_description_says_the_same() -> None:
+    lines = (ROOT / "DINOMix.s4ext").read_text("utf-8").splitlines()
+    old = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    entry = json.loads((ROOT / "DINOMix.json").read_text("utf-8"))
+    assert old["scmurl"] == entry["scm_url"]
+    assert old["scmrevision"] == entry["scm_revision"]
+    assert old["category"] == entry["category"]
+    assert old["depends"].split() == entry["build_dependencies"]
+    text = (ROOT / "CMakeLists.txt").read_text("utf-8")
+    for key in ("homepage", "contributors", "description", "iconurl", "screenshoturls"):
+        assert f'set(EXTENSION_{key.upper()} "{old[key]}")' in text
+
+
+def _imports(file: Path, root: Path) -> list[str]:
+    """Absolute names of the modules that a file imports, relative ones resolved, those inside functions too."""
+    package = file.relative_to(root).with_suffix("").parts[:-1]
+    found = []
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package[: len(package) - node.level + 1] if node.level else ()
+            found.append(".".join((*parts, *(node.module or "").split("."))).strip("."))
+    return found
+
+
+def _is_there(root: Path, module: str) -> bool:
+    path = root.joinpath(*module.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
