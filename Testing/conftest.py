@@ -1,0 +1,64 @@
+"""Starts the test host for the tests of the Slicer side; those of the engine run without it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests")]
+
+
+def is_hosted(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in HOSTED_FOLDERS)
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Start the host before a test file is imported that imports ``slicer`` in its first lines."""
+    if is_hosted(module_path):
+        import host
+
+        host.start()
+
+
+@pytest.fixture(autouse=True)
+def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An empty scene and default settings before each test of the Slicer side, and no process left behind it."""
+    if not is_hosted(request.path):
+        yield
+        return
+    import host
+
+    host.reset()
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = processes_left(before)
+    descriptions = [describe(process) for process in left]
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=5)
+    host.processEvents()
+    assert not left, f"the test left these processes running: {descriptions}"
+
+
+def processes_left(before: set[psutil.Process], seconds: float = 5) -> list[psutil.Process]:
+    """Child processes started since ``before`` that do not end by themselves within that time."""
+    import host
+
+    def running() -> list[psutil.Process]:
+        started = set(psutil.Process().children(recursive=True)) - before
+        return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    try:
+        host.waitUntil(lambda: not running(), seconds)
+    except AssertionError:
+        return running()
+    return []
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return f"process {process.pid}"

@@ -1,0 +1,152 @@
+"""Runs Slicer's modules without the Slicer application: ``import host; host.start()``.
+
+Real, from the slicer-core package: the MRML scene and all nodes, the C++ logics of Slicer's own modules, the segmentation
+library, storage nodes, displayable managers, ``slicer.util``, and VTK.
+
+Stood in for, each in the file named, and each stricter than Slicer where the two could differ:
+
+- ``slicer.app`` (application.py): no main window, no Python console, testing mode on; settings and temporary files in a
+  folder that is removed at the end; ``restart()`` is counted, not done. ``slicer.app.moduleManager()`` (module_manager.py),
+  ``slicer.app.coreIOManager()`` (file_types.py: volumes, segmentations, sequences, transforms and scenes only; an unknown type
+  or property is an error), ``slicer.app.layoutManager()`` (rendering.py: views that VTK draws off-screen).
+- ``slicer.modules`` (modules.py): Slicer's own modules with their logics and without their windows. Slicer's terminology and
+  color files are not in the package; they are loaded only from a source checkout.
+- Putting nodes into the subject hierarchy (subject_hierarchy.py), which Slicer does in Qt classes.
+- Loading, entering, leaving and reloading a scripted module, ``slicer.qSlicerScriptedLoadableModule`` and its widget
+  (module_loader.py).
+- ``slicer.ScriptedLoadableModule`` (scripted_module.py), ``slicer.parameterNodeWrapper`` (parameter_node.py), ``slicer.i18n``
+  (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed, and only records what it
+  is asked to install), ``slicer.testing`` (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of
+  Slicer's source, Slicer's own files take the place of these five (slicer_source.py).
+- ``qt`` (qt.py), ``ctk`` (ctk.py), the ``qMRML*`` widgets (qmrml.py), and reading ``.ui`` files (ui_loader.py), over PySide6
+  drawn off-screen.
+"""
+
+import atexit
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_started = False
+_kept: list[object] = []  # what Qt and VTK refer to without owning it
+
+
+def start() -> None:
+    """Make ``slicer``, ``qt``, ``ctk`` and their parts importable and start the application. Later calls do nothing."""
+    global _started
+    if _started:
+        return
+    _started = True
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    home = Path(tempfile.mkdtemp(prefix="slicer-host-")).resolve()
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    _startQt(home)
+    _startSlicer(home)
+
+
+def processEvents(milliseconds: float = 0) -> None:
+    """Let Qt's event loop run for that long, at least once around."""
+    import slicer
+
+    end = time.monotonic() + milliseconds / 1000
+    slicer.app.processEvents()
+    while time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.001)
+
+
+def waitUntil(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Let Qt's event loop run until ``condition()`` is true; AssertionError after that many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not so within {seconds} s: {getattr(condition, '__qualname__', condition)}")
+        processEvents(5)
+
+
+def emptyScene() -> None:
+    """Remove every node but the singletons, as closing the scene does."""
+    import slicer
+
+    slicer.mrmlScene.Clear(False)
+    processEvents()
+
+
+def reset() -> None:
+    """An empty scene, no settings, testing mode, nothing remembered from an earlier test."""
+    import qt
+    import slicer
+
+    emptyScene()
+    for settings in (qt.QSettings(), slicer.app.userSettings(), slicer.app.revisionUserSettings()):
+        settings.clear()
+        settings.sync()
+    slicer.app.commandOptions().testingEnabled = True
+    slicer.app.restartRequests = 0
+
+
+def _startQt(home: Path) -> None:
+    """Start Qt with settings of its own in ``home``, and make ``qt`` and ``ctk`` importable."""
+    from PySide6 import QtCore, QtWidgets
+
+    QtCore.QCoreApplication.setOrganizationName("NA-MIC")
+    QtCore.QCoreApplication.setApplicationName("Slicer")
+    ini = QtCore.QSettings.Format.IniFormat
+    QtCore.QSettings.setDefaultFormat(ini)
+    QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.UserScope, str(home))
+    QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.SystemScope, str(home / "system"))
+    if QtWidgets.QApplication.instance() is None:
+        _kept.append(QtWidgets.QApplication(["slicer-host"]))
+    for name in ("qt", "ctk"):
+        try:
+            sys.modules[name] = importlib.import_module(f"host.{name}")
+        except ModuleNotFoundError:
+            sys.modules[name] = _plainQt(name)
+
+
+def _plainQt(name: str) -> types.ModuleType:
+    """PySide6's names in one module, until the host has its own."""
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    module = types.ModuleType(name)
+    for part in (QtCore, QtGui, QtWidgets):
+        module.__dict__.update({key: getattr(part, key) for key in dir(part) if key.startswith("Q")})
+    return module
+
+
+def _startSlicer(home: Path) -> None:
+    """Make the scene, the application and Slicer's own modules."""
+    import slicer
+
+    _removeShortcuts(slicer)
+    slicer.modules = sys.modules["slicer.modules"] = types.ModuleType("slicer.modules")
+    slicer.moduleNames = sys.modules["slicer.moduleNames"] = types.ModuleType("slicer.moduleNames")
+    slicer.selfTests = {}
+
+    from host import application, modules, subject_hierarchy
+
+    scene = slicer.vtkMRMLScene()
+    applicationLogic = slicer.vtkSlicerApplicationLogic()
+    applicationLogic.SetTemporaryPath(str(home))
+    applicationLogic.SetMRMLScene(scene)
+    _kept.extend(application.startDataManagers(applicationLogic, home))
+    slicer.mrmlScene = scene
+    slicer.app = application.Application(scene, applicationLogic, home)
+    for module in modules.startCoreModules(applicationLogic):
+        slicer.app.moduleManager().add(module)
+    _kept.append(subject_hierarchy.SubjectHierarchyKeeper(scene))
+
+
+def _removeShortcuts(slicer: types.ModuleType) -> None:
+    """Undo that the package offers ``slicer.util``'s functions as ``slicer.loadVolume``, which Slicer does not know."""
+    for name, value in list(vars(slicer).items()):
+        if getattr(slicer.util, name, None) is value and getattr(value, "__module__", "") == "slicer.util":
+            delattr(slicer, name)

@@ -1,0 +1,204 @@
+"""``slicer.app``: the part of Slicer's application object that scripts use, without a main window."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import qt
+import slicer
+
+from host.emitter import Emitter
+from host.file_types import FileTypes
+from host.module_manager import ModuleManager
+
+MAJOR_VERSION = 5
+MINOR_VERSION = 12
+REVISION = "34000"
+
+
+class CommandOptions:
+    """The switches of the command line; tests may set them."""
+
+    def __init__(self) -> None:
+        self.testingEnabled = True
+        self.noMainWindow = True
+        self.noSplash = True
+        self.disableSettings = True
+        self.ignoreSlicerRC = True
+
+
+class Application(Emitter):
+    """What ``slicer.app`` answers. Attributes that are properties in Slicer are attributes here, the others methods."""
+
+    signals = (
+        "startupCompleted()",
+        "aboutToQuit()",
+        "lastWindowClosed()",
+        "mrmlSceneChanged(vtkMRMLScene*)",
+        "focusObjectChanged(QObject*)",
+        "paletteChanged(QPalette)",
+    )
+
+    def __init__(self, scene: "slicer.vtkMRMLScene", applicationLogic: "slicer.vtkSlicerApplicationLogic", home: Path):
+        super().__init__()
+        self._scene = scene
+        self._applicationLogic = applicationLogic
+        self._moduleManager = ModuleManager()
+        self._fileTypes = FileTypes(applicationLogic)
+        self._layoutManager = None
+        self._commandOptions = CommandOptions()
+        self._renderPauses = 0
+        self.restartRequests = 0
+
+        self.applicationName = "Slicer"
+        self.mainApplicationName = "Slicer"
+        self.mainApplicationDisplayName = "3D Slicer"
+        self.majorVersion = self.mainApplicationMajorVersion = MAJOR_VERSION
+        self.minorVersion = self.mainApplicationMinorVersion = MINOR_VERSION
+        self.revision = self.mainApplicationRevision = self.repositoryRevision = REVISION
+        self.applicationVersion = f"{MAJOR_VERSION}.{MINOR_VERSION}.0"
+        self.releaseType = "Stable"
+        self.isInstalled = True
+        self.os = {"linux": "linux", "darwin": "macosx", "win32": "win"}[sys.platform]
+        self.arch = "amd64" if platform.machine().lower() in ("x86_64", "amd64") else platform.machine().lower()
+        self.platform = f"{self.os}-{self.arch}"
+        self.applicationLocaleName = "en_US"
+
+        self.slicerHome = str(home)
+        self.slicerSharePath = f"share/Slicer-{MAJOR_VERSION}.{MINOR_VERSION}"
+        self.temporaryPath = str(existingFolder(home / "temporary"))
+        self.cachePath = str(existingFolder(home / "cache"))
+        self.defaultScenePath = str(existingFolder(home / "scenes"))
+        self.extensionsInstallPath = str(existingFolder(home / f"Extensions-{REVISION}"))
+        self.startupWorkingPath = str(Path.cwd())
+        self.launcherExecutableFilePath = ""
+        self.launcherSettingsFilePath = ""
+        self.slicerUserSettingsFilePath = str(home / "NA-MIC" / "Slicer.ini")
+        self.slicerRevisionUserSettingsFilePath = str(home / "NA-MIC" / f"Slicer-{REVISION}.ini")
+
+    # The scene and the logics
+
+    def mrmlScene(self) -> "slicer.vtkMRMLScene":
+        return self._scene
+
+    def applicationLogic(self) -> "slicer.vtkSlicerApplicationLogic":
+        return self._applicationLogic
+
+    def moduleLogic(self, moduleName: str) -> "slicer.vtkMRMLAbstractLogic":
+        return self._applicationLogic.GetModuleLogic(moduleName)
+
+    def moduleManager(self) -> ModuleManager:
+        return self._moduleManager
+
+    def coreIOManager(self) -> FileTypes:
+        return self._fileTypes
+
+    ioManager = coreIOManager
+
+    # The event loop and the windows
+
+    def processEvents(self, *arguments: object) -> None:
+        qt.QApplication.processEvents(*arguments)
+
+    def topLevelWidgets(self) -> list:
+        return qt.QApplication.topLevelWidgets()
+
+    def activeWindow(self):
+        return qt.QApplication.activeWindow()
+
+    def activeModalWidget(self):
+        return qt.QApplication.activeModalWidget()
+
+    def mainWindow(self) -> None:
+        """There is no main window."""
+
+    def layoutManager(self):
+        """The views, which in the host are rendered off-screen; see ``host.rendering``."""
+        if self._layoutManager is None:
+            from host.rendering import LayoutManager
+
+            self._layoutManager = LayoutManager(self._scene, self._applicationLogic)
+        return self._layoutManager
+
+    def palette(self):
+        return qt.QApplication.palette()
+
+    def style(self):
+        return qt.QApplication.style()
+
+    def clipboard(self):
+        return qt.QApplication.clipboard()
+
+    def setOverrideCursor(self, cursor) -> None:
+        qt.QApplication.setOverrideCursor(qt.QCursor(cursor))
+
+    def restoreOverrideCursor(self) -> None:
+        qt.QApplication.restoreOverrideCursor()
+
+    def pauseRender(self) -> None:
+        self._renderPauses += 1
+        self._applicationLogic.PauseRender()
+
+    def resumeRender(self) -> None:
+        if self._renderPauses == 0:
+            raise RuntimeError("resumeRender() without pauseRender()")
+        self._renderPauses -= 1
+        self._applicationLogic.ResumeRender()
+
+    # Settings and how it was started
+
+    def userSettings(self):
+        return qt.QSettings(self.slicerUserSettingsFilePath, qt.QSettings.IniFormat)
+
+    settings = userSettings
+
+    def revisionUserSettings(self):
+        return qt.QSettings(self.slicerRevisionUserSettingsFilePath, qt.QSettings.IniFormat)
+
+    def commandOptions(self) -> CommandOptions:
+        return self._commandOptions
+
+    def testingEnabled(self) -> bool:
+        return self._commandOptions.testingEnabled
+
+    def startupEnvironment(self):
+        return qt.QProcessEnvironment.systemEnvironment()
+
+    environment = startupEnvironment
+
+    def pythonConsole(self) -> None:
+        """There is no Python console."""
+
+    def applicationPid(self) -> int:
+        return os.getpid()
+
+    def translate(self, context: str, text: str) -> str:
+        if not isinstance(context, str) or not isinstance(text, str):
+            raise TypeError(f"translate() takes two texts, not {context!r} and {text!r}")
+        return text
+
+    def restart(self) -> None:
+        """Counts the request instead of restarting."""
+        self.restartRequests += 1
+
+
+def startDataManagers(applicationLogic: "slicer.vtkSlicerApplicationLogic", home: Path) -> list:
+    """Give the scene what it needs to open an ``.mrb`` file. The logics returned must be kept."""
+    scene = applicationLogic.GetMRMLScene()
+    remote = slicer.vtkMRMLRemoteIOLogic()
+    remote.SetMRMLApplicationLogic(applicationLogic)
+    remote.GetCacheManager().SetRemoteCacheDirectory(str(existingFolder(home / "cache")))
+    remote.SetMRMLScene(scene)
+    data = slicer.vtkDataIOManagerLogic()
+    data.SetMRMLApplicationLogic(applicationLogic)
+    data.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    data.SetMRMLScene(scene)
+    scene.SetDataIOManager(remote.GetDataIOManager())
+    scene.SetCacheManager(remote.GetCacheManager())
+    return [remote, data]
+
+
+def existingFolder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
