@@ -1,0 +1,49 @@
+"""How long a segmentation will take, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slicer.i18n import tr as _
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the worker expects.
+
+    Attributes:
+        seconds: expected time.
+        memory: bytes of main memory that it will take; None where it is not known.
+        device: "cpu", "mps", "cuda" or "cuda:N".
+        reason: a sentence that says why this device.
+        text: sentences for the user, the reason and the expected time.
+        isWarning: whether it will be slow, as on the CPU.
+    """
+
+    seconds: float
+    memory: int | None
+    device: str
+    reason: str
+
+    @property
+    def isWarning(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def text(self) -> str:
+        expected = _("This will take about {duration}.").format(duration=duration(self.seconds))
+        if not self.isWarning:
+            return f"{self.reason} {expected}"
+        advice = _("A graphics card is many times as fast.")
+        return f"{self.reason} {expected} {advice}"
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "20 seconds", "3 minutes", "1.5 hours"."""
+    if seconds < 1:
+        return _("a second")
+    if seconds < 90:
+        return _("{n} seconds").format(n=max(2, round(seconds)))
+    if seconds < 90 * 60:
+        return _("{n} minutes").format(n=max(2, round(seconds / 60)))
+    return _("{n:.1f} hours").format(n=seconds / 3600)

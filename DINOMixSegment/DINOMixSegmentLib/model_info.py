@@ -1,0 +1,94 @@
+"""What the window shows of a model: picture, organs, licence, training record."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from slicer.i18n import tr as _
+
+
+@dataclass(frozen=True)
+class Organ:
+    """A structure that a model finds: its name and its color, red, green, blue of 0 to 255."""
+
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What to show of a model.
+
+    Attributes:
+        picture: a PNG file's bytes; None where the model has none.
+        rows: (label, text), such as the licence and how it was trained, for a table.
+        problem: a sentence when the model cannot be used, else None.
+        card: its model card, in Markdown.
+    """
+
+    path: str
+    title: str
+    picture: bytes | None
+    organs: tuple[Organ, ...]
+    rows: tuple[tuple[str, str], ...]
+    problem: str | None
+    card: str
+
+
+def modelInfo(model: dict[str, Any]) -> ModelInfo:
+    """``model`` is what the worker says of a model."""
+    return ModelInfo(
+        path=model["path"],
+        title=model["title"],
+        picture=_picture(model.get("preview")),
+        organs=tuple(Organ(s["name"], tuple(s["color"])) for s in model.get("structures", ())),
+        rows=tuple((label, text) for label, text in _rows(model) if text),
+        problem=model.get("problem"),
+        card=model.get("card") or "",
+    )
+
+
+def _picture(preview: str | None) -> bytes | None:
+    try:
+        return base64.b64decode(preview, validate=True) if preview else None
+    except binascii.Error:
+        return None
+
+
+def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
+    record = model.get("record") or {}
+    size = model.get("bytes")
+    return [
+        (_("Images"), model.get("modality") or ""),
+        (_("License"), model.get("license") or _("not stated")),
+        (_("Author"), model.get("author") or ""),
+        (_("Trained on"), model.get("data_source") or ""),
+        (_("Method"), str(record.get("method") or "")),
+        (_("Cases"), _cases(record)),
+        (_("Training steps"), str(record.get("steps") or "")),
+        (_("Validation"), _validation(record)),
+        (_("Size"), _("{megabytes:.1f} MB").format(megabytes=size / 1e6) if size else ""),
+        (_("Folder"), model["path"]),
+    ]
+
+
+def _cases(record: dict[str, Any]) -> str:
+    if "labeled_cases" not in record:
+        return ""
+    return _("{labeled} labeled, {unlabeled} unlabeled").format(
+        labeled=record["labeled_cases"], unlabeled=record.get("unlabeled_cases", 0)
+    )
+
+
+def _validation(record: dict[str, Any]) -> str:
+    """The mean Dice, and each organ's, the worst first."""
+    validation = record.get("validation")
+    if not isinstance(validation, dict) or not isinstance(validation.get("mean"), float | int):
+        return ""
+    dice = {name: value for name, value in (validation.get("dice") or {}).items() if value is not None}
+    each = ", ".join(f"{name} {value:.2f}" for name, value in sorted(dice.items(), key=lambda pair: pair[1]))
+    mean = _("Dice {mean:.3f}").format(mean=validation["mean"])
+    return f"{mean} ({each})" if each else mean

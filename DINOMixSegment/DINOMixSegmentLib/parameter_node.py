@@ -1,0 +1,37 @@
+"""What the user has chosen; it is saved with the scene."""
+
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+
+@parameterNodeWrapper
+class DINOMixSegmentParameterNode:
+    """The choices of the module's window.
+
+    inputVolume - the volume to segment.
+    modelPath - folder of the model; where the worker runs on another machine, a folder there.
+    outputSegmentation - where the result goes; None for a new segmentation.
+    keep - names of the organs to keep; empty for all.
+    device - "auto", "cpu", "cuda", "cuda:N" or "mps".
+    maxMemoryGb - main memory in GiB that the worker may take; 0 for no limit.
+    replaceOthers - whether a result may erase other segments of outputSegmentation that it overlaps.
+    show3D - whether surfaces are made and shown after segmenting.
+    allFrames - whether all frames are segmented when the volume shows one frame of a sequence.
+    batchSource - what the batch segments: "scene", "hierarchy" or "disk".
+    batchInputFolder, batchOutputFolder - for "disk"; without an output folder, results are written beside the images.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    modelPath: str
+    outputSegmentation: vtkMRMLSegmentationNode
+    keep: list[str]
+    device: str = "auto"
+    maxMemoryGb: Annotated[float, WithinRange(0, 4096)] = 0
+    replaceOthers: bool = False
+    show3D: bool = True
+    allFrames: bool = False
+    batchSource: str = "scene"
+    batchInputFolder: str
+    batchOutputFolder: str

@@ -1,0 +1,58 @@
+"""What one segmentation is to do, held apart from the parameter node, which the user may change meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+    from .parameter_node import DINOMixSegmentParameterNode
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """One volume, one model, and where the result goes.
+
+    Attributes:
+        volume: the volume; None in a request that is a batch's template.
+        model: the model's folder, as the worker sees it.
+        output: the segmentation to write into; None for a new one.
+        keep: names of the organs to keep; empty for all.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        maxMemory: bytes of main memory that the worker may take; None for no limit.
+        replaceOthers: whether overlapped segments of ``output`` may be erased.
+        show3D: whether surfaces are made afterwards.
+        allFrames: whether all frames of the volume's sequence are segmented.
+    """
+
+    volume: vtkMRMLScalarVolumeNode | None
+    model: str
+    output: vtkMRMLSegmentationNode | None = None
+    keep: tuple[str, ...] = ()
+    device: str = "auto"
+    maxMemory: int | None = None
+    replaceOthers: bool = False
+    show3D: bool = True
+    allFrames: bool = False
+
+    @classmethod
+    def fromParameterNode(cls, node: DINOMixSegmentParameterNode) -> SegmentRequest:
+        return cls(
+            volume=node.inputVolume,
+            model=node.modelPath,
+            output=node.outputSegmentation,
+            keep=tuple(node.keep),
+            device=node.device,
+            maxMemory=int(node.maxMemoryGb * GIB) or None,
+            replaceOthers=node.replaceOthers,
+            show3D=node.show3D,
+            allFrames=node.allFrames,
+        )
+
+    def forVolume(self, volume: vtkMRMLScalarVolumeNode) -> SegmentRequest:
+        """The same for another volume, into a new segmentation."""
+        return replace(self, volume=volume, output=None)
