@@ -20,6 +20,8 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         import host
 
         host.start()
+        if module_path.is_relative_to(HERE / "modules"):
+            host.loadModules()
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,10 @@ Stood in for, each in the file named, and each stricter than Slicer where the tw
 - Loading, entering, leaving and reloading a scripted module, ``slicer.qSlicerScriptedLoadableModule`` and its widget
   (module_loader.py).
 - ``slicer.ScriptedLoadableModule`` (scripted_module.py), ``slicer.parameterNodeWrapper`` (parameter_node.py), ``slicer.i18n``
-  (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed, and only records what it
-  is asked to install), ``slicer.testing`` (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of
+  (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed),
+  ``slicer.testing`` (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of
   Slicer's source, Slicer's own files take the place of these five (slicer_source.py).
+- Running pip, which is only written down (pip_record.py), and ``PythonSlicer``, a launcher of the Python that runs the tests.
 - ``qt`` (qt.py), ``ctk`` (ctk.py), the ``qMRML*`` widgets (qmrml.py), and reading ``.ui`` files (ui_loader.py), over PySide6
   drawn off-screen.
 """
@@ -48,6 +49,7 @@ def start() -> None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     home = Path(tempfile.mkdtemp(prefix="slicer-host-")).resolve()
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    _addPythonSlicer(home)
     _startQt(home)
     _startSlicer(home)
 
@@ -72,6 +74,27 @@ def waitUntil(condition: Callable[[], bool], seconds: float = 10) -> None:
         processEvents(5)
 
 
+def loadModule(name: str):
+    """Load ``NAME/NAME.py`` of this repository as Slicer does at its start; returns ``slicer.modules.<name>``."""
+    import slicer
+
+    loaded = slicer.app.moduleManager().module(name)
+    if loaded is not None:
+        return loaded
+    from host import module_loader
+
+    module = module_loader.loadScriptedModule(REPOSITORY / name / f"{name}.py")
+    slicer.app.completeStartup()
+    return module
+
+
+def loadModules() -> None:
+    """Load every scripted module of this repository."""
+    for path in sorted(REPOSITORY.glob("*/*.py")):
+        if path.stem == path.parent.name:
+            loadModule(path.stem)
+
+
 def emptyScene() -> None:
     """Remove every node but the singletons, as closing the scene does."""
     import slicer
@@ -85,16 +108,23 @@ def reset() -> None:
     import qt
     import slicer
 
+    from host import pip_record
+
     emptyScene()
+    pip_record.reset()
     for settings in (qt.QSettings(), slicer.app.userSettings(), slicer.app.revisionUserSettings()):
         settings.clear()
         settings.sync()
-    slicer.app.commandOptions().testingEnabled = True
+    slicer.app.commandOptions().__init__()
     slicer.app.restartRequests = 0
 
 
 def _startQt(home: Path) -> None:
     """Start Qt with settings of its own in ``home``, and make ``qt`` and ``ctk`` importable."""
+    try:
+        sys.modules["qt"] = importlib.import_module("host.qt")
+    except ModuleNotFoundError:
+        sys.modules["qt"] = _plainQt("qt")
     from PySide6 import QtCore, QtWidgets
 
     QtCore.QCoreApplication.setOrganizationName("NA-MIC")
@@ -105,11 +135,10 @@ def _startQt(home: Path) -> None:
     QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.SystemScope, str(home / "system"))
     if QtWidgets.QApplication.instance() is None:
         _kept.append(QtWidgets.QApplication(["slicer-host"]))
-    for name in ("qt", "ctk"):
-        try:
-            sys.modules[name] = importlib.import_module(f"host.{name}")
-        except ModuleNotFoundError:
-            sys.modules[name] = _plainQt(name)
+    try:
+        sys.modules["ctk"] = importlib.import_module("host.ctk")
+    except ModuleNotFoundError:
+        sys.modules["ctk"] = _plainQt("ctk")
 
 
 def _plainQt(name: str) -> types.ModuleType:
@@ -131,7 +160,7 @@ def _startSlicer(home: Path) -> None:
     slicer.moduleNames = sys.modules["slicer.moduleNames"] = types.ModuleType("slicer.moduleNames")
     slicer.selfTests = {}
 
-    from host import application, modules, subject_hierarchy
+    from host import application, modules, pip_record, slicer_source, subject_hierarchy
 
     scene = slicer.vtkMRMLScene()
     applicationLogic = slicer.vtkSlicerApplicationLogic()
@@ -143,6 +172,39 @@ def _startSlicer(home: Path) -> None:
     for module in modules.startCoreModules(applicationLogic):
         slicer.app.moduleManager().add(module)
     _kept.append(subject_hierarchy.SubjectHierarchyKeeper(scene))
+    if slicer_source.terminologyFolder():
+        modules.loadTerminologies(slicer.modules.terminologies.logic(), slicer_source.terminologyFolder())
+    pip_record.install()
+    _addWidgetClasses(slicer)
+    slicer_source.install()
+
+
+def _addWidgetClasses(slicer: types.ModuleType) -> None:
+    """Offer the widgets of ``host.qmrml`` and the scripted module's two classes as ``slicer.<class>``."""
+    try:
+        qmrml = importlib.import_module("host.qmrml")
+    except ModuleNotFoundError:
+        qmrml = types.ModuleType("host.qmrml")
+        qmrml.qMRMLWidget = sys.modules["qt"].QWidget
+    for name in dir(qmrml):
+        if name.startswith(("qMRML", "qSlicer")):
+            setattr(slicer, name, getattr(qmrml, name))
+
+    from host import module_loader
+
+    slicer.qSlicerScriptedLoadableModule = module_loader.qSlicerScriptedLoadableModule
+    slicer.qSlicerScriptedLoadableModuleWidget = module_loader.qSlicerScriptedLoadableModuleWidget
+
+
+def _addPythonSlicer(home: Path) -> None:
+    """Put ``PythonSlicer`` on the path: like Slicer's it is a launcher, and ending it does not end the Python that it started."""
+    if os.name == "nt":
+        return
+    launcher = home / "bin" / "PythonSlicer"
+    launcher.parent.mkdir()
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    launcher.chmod(0o755)
+    os.environ["PATH"] = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def _removeShortcuts(slicer: types.ModuleType) -> None:

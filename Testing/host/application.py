@@ -11,6 +11,7 @@ import slicer
 from host.emitter import Emitter
 from host.file_types import FileTypes
 from host.module_manager import ModuleManager
+from host.rendering import LayoutManager
 
 MAJOR_VERSION = 5
 MINOR_VERSION = 12
@@ -22,7 +23,7 @@ class CommandOptions:
 
     def __init__(self) -> None:
         self.testingEnabled = True
-        self.noMainWindow = True
+        self.noMainWindow = False
         self.noSplash = True
         self.disableSettings = True
         self.ignoreSlicerRC = True
@@ -46,7 +47,7 @@ class Application(Emitter):
         self._applicationLogic = applicationLogic
         self._moduleManager = ModuleManager()
         self._fileTypes = FileTypes(applicationLogic)
-        self._layoutManager = None
+        self._layoutManager = LayoutManager(scene, applicationLogic)
         self._commandOptions = CommandOptions()
         self._renderPauses = 0
         self.restartRequests = 0
@@ -98,6 +99,10 @@ class Application(Emitter):
 
     # The event loop and the windows
 
+    def thread(self):
+        """The main thread."""
+        return qt.QApplication.instance().thread()
+
     def processEvents(self, *arguments: object) -> None:
         qt.QApplication.processEvents(*arguments)
 
@@ -113,13 +118,9 @@ class Application(Emitter):
     def mainWindow(self) -> None:
         """There is no main window."""
 
-    def layoutManager(self):
-        """The views, which in the host are rendered off-screen; see ``host.rendering``."""
-        if self._layoutManager is None:
-            from host.rendering import LayoutManager
-
-            self._layoutManager = LayoutManager(self._scene, self._applicationLogic)
-        return self._layoutManager
+    def layoutManager(self) -> LayoutManager | None:
+        """The views, drawn off-screen; None when Slicer was started without a main window, as in Slicer."""
+        return None if self._commandOptions.noMainWindow else self._layoutManager
 
     def palette(self):
         return qt.QApplication.palette()
@@ -177,6 +178,13 @@ class Application(Emitter):
         if not isinstance(context, str) or not isinstance(text, str):
             raise TypeError(f"translate() takes two texts, not {context!r} and {text!r}")
         return text
+
+    def completeStartup(self) -> None:
+        """The host's own: say once to each who waits for it that the application is up."""
+        waiting = list(self._slots["startupCompleted()"])
+        self._slots["startupCompleted()"].clear()
+        for slot in waiting:
+            slot()
 
     def restart(self) -> None:
         """Counts the request instead of restarting."""

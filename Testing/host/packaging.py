@@ -1,0 +1,169 @@
+"""``slicer.packaging``: finds out what is installed as Slicer does, and asks ``slicer.util.executePythonModule`` to run pip.
+
+The host lets no pip run (see ``host.pip_record``), so what a test installs is what it asked pip for.
+"""
+
+import logging
+import shlex
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import slicer
+from packaging.requirements import InvalidRequirement, Requirement
+
+__all__ = [
+    "isPipInstallInProgress",
+    "load_pyproject_dependencies",
+    "load_requirements",
+    "pip_check",
+    "pip_ensure",
+    "pip_install",
+    "pip_uninstall",
+]
+
+Requirements = str | Requirement | list[str | Requirement]
+
+_installing = False
+
+
+def load_requirements(path: str | Path) -> list[Requirement]:
+    """The requirements in a requirements.txt; comments and pip's options are passed over."""
+    lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+def load_pyproject_dependencies(path: str | Path) -> list[Requirement]:
+    """The list ``dependencies`` of the table ``project``; KeyError without that table."""
+    project = tomllib.loads(Path(path).read_text())["project"]
+    return [Requirement(line) for line in project.get("dependencies", [])]
+
+
+def pip_check(req: Requirements) -> bool:
+    """True if every requirement that applies here is installed in a fitting version, with its extras."""
+    return all(isSatisfied(requirement, set()) for requirement in listOf(req))
+
+
+def pip_ensure(
+    requirements: Requirements,
+    constraints: str | Path | None = None,
+    skip_packages: list[str] | None = None,
+    prompt_install: bool = True,
+    prompt_restart: bool = True,
+    requester: str | None = None,
+    skip_in_testing: bool = True,
+    show_progress: bool = True,
+) -> list[str] | None:
+    """Install what is missing after asking; RuntimeError if the user says no. Nothing is done in testing mode."""
+    missing = [requirement for requirement in listOf(requirements) if not pip_check(requirement)]
+    if not missing:
+        return None
+    if skip_in_testing and slicer.app.testingEnabled():
+        logging.info(f"testing mode: {', '.join(map(str, missing))} not installed")
+        return None
+    names = "\n".join(map(str, missing))
+    if prompt_install and not slicer.util.confirmOkCancelDisplay(f"Install these packages?\n{names}", requester):
+        raise RuntimeError("User declined package installation")
+    return pip_install(
+        [str(requirement) for requirement in missing],
+        constraints=constraints,
+        skip_packages=skip_packages,
+        show_progress=show_progress,
+        requester=requester,
+    )
+
+
+def pip_install(
+    requirements: str | list[str],
+    constraints: str | Path | None = None,
+    no_deps_requirements: str | list[str] | None = None,
+    skip_packages: list[str] | None = None,
+    blocking: bool = True,
+    show_progress: bool = True,
+    requester: str | None = None,
+    logCallback: Callable[[str], None] | None = None,
+    completedCallback: Callable[[int], None] | None = None,
+) -> list[str] | None:
+    """Run ``pip install``; with ``blocking=False`` the callbacks hear of its lines and of its end."""
+    global _installing
+    if skip_packages is not None and (no_deps_requirements is not None or not blocking):
+        raise ValueError("skip_packages goes with neither no_deps_requirements nor blocking=False")
+    if not blocking and _installing:
+        raise RuntimeError("another pip_install is in progress")
+    if no_deps_requirements is not None:
+        slicer.util.executePythonModule("pip", ["install", *argumentsOf(no_deps_requirements), "--no-deps"])
+    arguments = ["install", *argumentsOf(requirements)]
+    if constraints is not None:
+        arguments += ["-c", str(constraints)]
+    if blocking:
+        slicer.util.executePythonModule("pip", arguments, blocking=True, logCallback=logCallback)
+        return [] if skip_packages is not None else None
+    _installing = True
+
+    def completed(returnCode: int) -> None:
+        global _installing
+        _installing = False
+        if completedCallback is not None:
+            completedCallback(returnCode)
+
+    slicer.util.executePythonModule("pip", arguments, False, logCallback, completed)
+    return None
+
+
+def pip_uninstall(
+    requirements: str | list[str],
+    blocking: bool = True,
+    logCallback: Callable[[str], None] | None = None,
+    completedCallback: Callable[[int], None] | None = None,
+) -> None:
+    """Run ``pip uninstall --yes``."""
+    arguments = ["uninstall", *argumentsOf(requirements), "--yes"]
+    slicer.util.executePythonModule("pip", arguments, blocking, logCallback, completedCallback)
+
+
+def isPipInstallInProgress() -> bool:
+    """True while a ``pip_install(blocking=False)`` runs."""
+    return _installing
+
+
+def listOf(requirements: Requirements) -> list[Requirement]:
+    """The requirements given as one text (one with a marker, or several between blanks), one object, or a list."""
+    if isinstance(requirements, Requirement):
+        return [requirements]
+    if isinstance(requirements, str):
+        try:
+            return [Requirement(requirements)]
+        except InvalidRequirement:
+            return [Requirement(part) for part in requirements.split()]
+    if isinstance(requirements, list):
+        return [Requirement(item) if isinstance(item, str) else item for item in requirements]
+    raise TypeError(f"requirements are a text, a Requirement or a list, not {requirements!r}")
+
+
+def argumentsOf(requirements: str | list[str]) -> list[str]:
+    if isinstance(requirements, str):
+        return shlex.split(requirements)
+    if isinstance(requirements, list) and all(isinstance(item, str) for item in requirements):
+        return list(requirements)
+    raise ValueError(f"pip takes a text or a list of texts, not {requirements!r}")
+
+
+def isSatisfied(requirement: Requirement, seen: set) -> bool:
+    key = (requirement.name.lower(), frozenset(requirement.extras))
+    if key in seen or (requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})):
+        return True
+    seen.add(key)
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return False
+    if version not in requirement.specifier:
+        return False
+    wanted = [Requirement(line) for line in metadata.requires(requirement.name) or []] if requirement.extras else []
+    for needed in wanted:
+        if needed.marker is not None and any(needed.marker.evaluate({"extra": extra}) for extra in requirement.extras):
+            needed.marker = None
+            if not isSatisfied(needed, seen):
+                return False
+    return True

@@ -1,0 +1,63 @@
+"""Puts either Slicer's own Python files or the host's stand-ins into ``slicer``.
+
+With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source (of it, only ``Base/Python/slicer`` is
+needed, and ``Modules/Loadable/Terminologies/Resources`` for its terminologies), the files are taken from there as they are.
+"""
+
+import importlib
+import os
+import re
+import sys
+from pathlib import Path
+
+import slicer
+
+# Name in Slicer -> module of the host that stands in for it.
+STAND_INS = {
+    "i18n": "host.i18n",
+    "ScriptedLoadableModule": "host.scripted_module",
+    "parameterNodeWrapper": "host.parameter_node",
+    "packaging": "host.packaging",
+    "testing": "host.testing",
+}
+
+
+def checkout() -> Path | None:
+    """The checkout of Slicer's source to be used, or None. FileNotFoundError if it does not hold what is needed."""
+    folder = os.environ.get("SLICER_SOURCE")
+    if not folder:
+        return None
+    path = Path(folder).resolve()
+    if not (path / "Base/Python/slicer/ScriptedLoadableModule.py").is_file():
+        raise FileNotFoundError(
+            f"SLICER_SOURCE names {path}, which has no Base/Python/slicer/ScriptedLoadableModule.py"
+        )
+    return path
+
+
+def terminologyFolder() -> Path | None:
+    """Where the checkout has Slicer's terminologies, or None."""
+    path = checkout()
+    folder = path / "Modules/Loadable/Terminologies/Resources" if path else None
+    return folder if folder and folder.is_dir() else None
+
+
+def addNamedClasses(folder: Path) -> None:
+    """Give ``ctk`` and ``slicer`` an empty class for each widget that Slicer's files name and the host does not have."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py") if "tests" not in path.parts)
+    for module, pattern in ((sys.modules["ctk"], r"\bctk\.(ctk\w+)"), (slicer, r"\bslicer\.(qMRML\w+)")):
+        for name in sorted(set(re.findall(pattern, text))):
+            if not hasattr(module, name):
+                setattr(module, name, type(name, (), {"__doc__": "Named by Slicer's files, not in the test host."}))
+
+
+def install() -> None:
+    """Make the five modules importable as ``slicer.<name>``."""
+    path = checkout()
+    if path is not None:
+        slicer.__path__ = [*slicer.__path__, str(path / "Base/Python/slicer")]
+        addNamedClasses(path / "Base/Python/slicer")
+    for name, standIn in STAND_INS.items():
+        if path is None:
+            sys.modules[f"slicer.{name}"] = importlib.import_module(standIn)
+        setattr(slicer, name, importlib.import_module(f"slicer.{name}"))
