@@ -204,14 +204,17 @@ class FileTypes:
         if node is None:
             return None
         if properties.get("name"):
-            node.SetName(properties["name"])
-        browser = self._logic("Sequences").GetFirstBrowserNodeForSequenceNode(node)
-        proxy = browser.GetProxyNode(node) if browser is not None else None
+            node.SetName(slicer.mrmlScene.GetUniqueNameByString(properties["name"]))
+        if not properties.get("show", True):
+            return [node]
+        browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{node.GetName()} browser")
+        browser.SetAndObserveMasterSequenceNodeID(node.GetID())
+        self._logic("Sequences").UpdateProxyNodesFromSequences(browser)
+        proxy = browser.GetProxyNode(node)
         if proxy is not None and proxy.IsA("vtkMRMLVolumeNode"):
             setColor(proxy, properties)
-            if properties.get("show", True):
-                self._showVolume(proxy)
-        return [node]
+            self._showVolume(proxy)
+        return [node, browser]
 
     def _readTransform(self, path: str, properties: dict, messages) -> "list | None":
         node = self._logic("Transforms").AddTransform(path, slicer.mrmlScene, messages)

@@ -92,6 +92,28 @@ class SceneTest(unittest.TestCase):
         slicer.util.saveNode(node, str(path))
         np.testing.assert_allclose(slicer.util.arrayFromTransformMatrix(slicer.util.loadTransform(str(path))), matrix)
 
+    def test_sequence_and_browser(self):
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Frames")
+        for frame in range(3):
+            volume = addVolume(f"Frame {frame}")
+            slicer.util.arrayFromVolume(volume)[:] = frame
+            sequence.SetDataNodeAtValue(volume, str(frame))
+            slicer.mrmlScene.RemoveNode(volume)
+        browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
+        browser.AddSynchronizedSequenceNode(sequence)
+        logic = slicer.modules.sequences.logic()
+        for frame in (2, 1):
+            browser.SetSelectedItemNumber(frame)
+            proxy = browser.GetProxyNode(sequence)
+            self.assertEqual(slicer.util.arrayFromVolume(proxy).max(), frame)
+            self.assertIs(logic.GetFirstBrowserNodeForProxyNode(proxy), browser)
+        path = self.folder / "frames.seq.nrrd"
+        self.assertTrue(slicer.util.saveNode(sequence, str(path)))
+        slicer.mrmlScene.Clear(False)
+        loaded = slicer.util.loadSequence(str(path))
+        self.assertEqual(loaded.GetNumberOfDataNodes(), 3)
+        self.assertIsNotNone(logic.GetFirstBrowserNodeForSequenceNode(loaded))
+
     def test_hierarchy_follows_the_nodes(self):
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         volume = addVolume()
