@@ -1,0 +1,38 @@
+"""Changes PySide6's classes so that they behave as PythonQt's."""
+
+import types
+from collections.abc import Iterable
+
+from PySide6 import QtCore
+
+from host.qt import signals
+from host.qt.properties import adoptClass, className
+
+
+def adopt(modules: Iterable[types.ModuleType]) -> dict[str, object]:
+    """Change all classes of these modules. Returns them by name, with those that Slicer does not have left out."""
+    names = {name: getattr(module, name) for module in modules for name in dir(module) if name.startswith("Q")}
+    classes = [value for value in names.values() if isinstance(value, type) and hasattr(value, "__mro__")]
+    for cls in sorted(classes, key=lambda cls: len(cls.__mro__)):
+        if cls.__module__.startswith("PySide6") and type(cls).__module__ == "Shiboken":
+            adoptClass(cls)
+            signals.adoptSignals(cls)
+            if hasattr(cls, "exec") and not hasattr(cls, "exec_"):
+                cls.exec_ = cls.exec
+            if issubclass(cls, QtCore.QObject):
+                _adoptConnecting(cls)
+    QtCore.QObject.className = className
+    return names
+
+
+def _adoptConnecting(cls: type) -> None:
+    """Take ``connect`` and ``disconnect`` over. On instances PySide6 answers for them before it looks at the class."""
+    plainAttribute = cls.__getattribute__
+    both = {"connect": signals.connect, "disconnect": signals.disconnect}
+
+    def attribute(self: QtCore.QObject, name: str) -> object:
+        return types.MethodType(both[name], self) if name in both else plainAttribute(self, name)
+
+    cls.__getattribute__ = attribute
+    for name, function in both.items():
+        setattr(cls, name, staticmethod(function))

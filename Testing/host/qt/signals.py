@@ -1,0 +1,180 @@
+"""Signals with PythonQt's habits: ``button.connect("clicked(bool)", f)``, ``button.clicked.connect(f)``, strong references."""
+
+import inspect
+from collections.abc import Callable
+
+import shiboken6
+from PySide6 import QtCore
+
+from host.qt.properties import className
+
+_connectByText = QtCore.QObject.connect
+_disconnectConnection = QtCore.QObject.disconnect
+
+
+class Connection:
+    """One Python callable connected to one signal of one object."""
+
+    def __init__(self, signature: str, slot: Callable, handle: QtCore.QMetaObject.Connection) -> None:
+        self.signature = signature
+        self.slot = slot
+        self.handle = handle
+
+
+_connections: dict[int, list[Connection]] = {}  # by the sender's address
+
+
+class BoundSignal:
+    """``object.signalName``: to connect, disconnect, emit, or call, which emits."""
+
+    def __init__(self, sender: QtCore.QObject, signal: QtCore.Signal, name: str) -> None:
+        self._sender = sender
+        self._signal = signal
+        self._name = name
+
+    def connect(self, slot: Callable) -> bool:
+        return connect(self._sender, self._signature(), slot)
+
+    def disconnect(self, slot: Callable | None = None) -> bool:
+        return disconnect(self._sender, self._signature(), slot)
+
+    def emit(self, *arguments: object) -> None:
+        self._signal.__get__(self._sender, type(self._sender)).emit(*arguments)
+
+    __call__ = emit
+
+    def _signature(self) -> str:
+        """The first overload, which is the one with all arguments."""
+        return next(text for text in signatures(self._sender) if text.startswith(f"{self._name}("))
+
+    def __repr__(self) -> str:
+        return f"<qt signal {self._signature()} of {className(self._sender)}>"
+
+
+class SignalAttribute:
+    """Takes the place of a PySide6 signal in its class."""
+
+    def __init__(self, name: str, signal: QtCore.Signal) -> None:
+        self.name = name
+        self.signal = signal
+
+    def __get__(self, instance: QtCore.QObject | None, owner: type | None = None) -> object:
+        return self if instance is None else BoundSignal(instance, self.signal, self.name)
+
+
+def adoptSignals(cls: type) -> None:
+    """Replace the signals that ``cls`` itself declares."""
+    for name, value in list(vars(cls).items()):
+        if type(value) is QtCore.Signal:  # isinstance() with this class corrupts reference counts in PySide6
+            setattr(cls, name, SignalAttribute(name, value))
+
+
+def signatures(sender: QtCore.QObject) -> list[str]:
+    """The signatures of all signals of an object, those of a host's widget as the C++ class declares them."""
+    metaObject = sender.metaObject()
+    methods = [metaObject.method(index) for index in range(metaObject.methodCount())]
+    signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
+    declared = cppSignals(type(sender))
+    stoodFor = set(declared.values())
+    texts = [bytes(m.methodSignature()).decode() for m in signals]
+    return [*declared, *(text for text in texts if text not in stoodFor and text not in declared)]
+
+
+def cppSignals(cls: type) -> dict[str, str]:
+    """Signature in C++ -> signature in PySide6, for the signals of a host's widget where the two differ."""
+    return {cpp: own for base in cls.__mro__ for cpp, own in vars(base).get("cppSignals", {}).items()}
+
+
+def connect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
+    """``connect(sender, "clicked(bool)", f)`` or ``connect(sender, "clicked()", receiver, "accept()")``.
+
+    Also ``connect(receiver, sender, "clicked()", "accept()")``, and as PySide6 itself does for ``QTimer.singleShot``.
+    """
+    if isinstance(signal, QtCore.QObject):
+        receiver, sender, (signal, slot) = sender, signal, target
+        target = (slot,) if callable(slot) else (receiver, slot)
+    signature = knownSignature(sender, signal)
+    slot = slotOf(*target)
+    takes = numberOfArguments(slot)
+
+    def call(*arguments: object) -> None:
+        slot(*(arguments if takes is None else arguments[:takes]))
+
+    handle = _connectByText(sender, QtCore.SIGNAL(qtSignature(sender, signature)), call)
+    address = shiboken6.getCppPointer(sender)[0]
+    if address not in _connections:
+        _connections[address] = []
+        _connectByText(sender, QtCore.SIGNAL("destroyed()"), lambda: _connections.pop(address, None))
+    _connections[address].append(Connection(signature, slot, handle))
+    return True
+
+
+def disconnect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
+    """Undo one ``connect`` to that callable, or all to that signal if none is named. False if there was none."""
+    signature = knownSignature(sender, signal)
+    every = not target or target == (None,)
+    slot = None if every else slotOf(*target)
+    connections = _connections.get(shiboken6.getCppPointer(sender)[0], [])
+    found = [c for c in connections if c.signature == signature and (every or c.slot == slot)]
+    for connection in found if every else found[:1]:
+        _disconnectConnection(connection.handle)
+        connections.remove(connection)
+    return bool(found)
+
+
+def knownSignature(sender: QtCore.QObject, signal: str) -> str:
+    """The signature as the object declares it; ValueError if it has no such signal."""
+    if not isinstance(signal, str):
+        raise TypeError(f"a signal is named by a text such as 'clicked(bool)', not by {signal!r}")
+    known = signatures(sender)
+    text = signal.removeprefix("2").replace(" ", "")
+    normalized = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()
+    for candidate in (text, normalized):
+        if candidate in known:
+            return candidate
+    raise ValueError(f"{className(sender)} has no signal '{signal}'; it has: {', '.join(sorted(known))}")
+
+
+def qtSignature(sender: QtCore.QObject, signature: str) -> str:
+    """What Qt calls a signal that a host's widget declares with C++ types."""
+    return cppSignals(type(sender)).get(signature, signature)
+
+
+def slotOf(*target: object) -> Callable:
+    """The callable of ``(callable,)`` or ``(receiver, "slot()")``."""
+    if len(target) == 1 and callable(target[0]):
+        return target[0]
+    if len(target) >= 2 and isinstance(target[0], QtCore.QObject) and isinstance(target[1], str):
+        return ReceiverSlot(target[0], target[1])
+    raise TypeError(f"connect() takes a callable, or a receiver and the signature of its slot, not {target!r}")
+
+
+class ReceiverSlot:
+    """A slot named by text: takes as many arguments as its signature says."""
+
+    def __init__(self, receiver: QtCore.QObject, slot: str) -> None:
+        text = slot.removeprefix("1").replace(" ", "")
+        name, _, arguments = text.partition("(")
+        self.receiver = receiver
+        self.text = text
+        self.count = 0 if arguments in ("", ")") else arguments.count(",") + 1
+        self.function = getattr(receiver, name, None)
+        if not callable(self.function):
+            raise ValueError(f"{className(receiver)} has no slot '{slot}'")
+
+    def __call__(self, *arguments: object) -> None:
+        self.function(*arguments[: self.count])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReceiverSlot) and (self.receiver, self.text) == (other.receiver, other.text)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def numberOfArguments(slot: Callable) -> int | None:
+    """How many arguments PythonQt passes to a Python function or method at most; None: all."""
+    function = slot.__func__ if inspect.ismethod(slot) else slot
+    if not inspect.isfunction(function) or function.__code__.co_flags & inspect.CO_VARARGS:
+        return None
+    return function.__code__.co_argcount - (1 if inspect.ismethod(slot) else 0)
