@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "Compare segmentations with references.",
     "benchmark": "Run a published protocol on your copy of its data.",
     "report": "Write report.html for a run.",
+    "worker": "Keep a model warm and segment what another program sends.",
 }
 
 

@@ -6,12 +6,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dinomix.events import Emit, Progress, silent
 from dinomix.planning.preprocessing import Preprocessed
 from dinomix.planning.resampling import SLAB_BYTES, Line, interpolate_slab, slabs
 
 
 def labels_on_native_grid(
-    logits: torch.Tensor, preprocessed: Preprocessed, ids: tuple[int, ...], *, slab_bytes: int = SLAB_BYTES
+    logits: torch.Tensor,
+    preprocessed: Preprocessed,
+    ids: tuple[int, ...],
+    *,
+    slab_bytes: int = SLAB_BYTES,
+    emit: Emit = silent,
 ) -> NDArray[Any]:
     """Interpolate logits linearly at every voxel of the native grid and take the structure with the highest one.
 
@@ -23,6 +29,7 @@ def labels_on_native_grid(
         logits: (channels, x, y, z) on the network's grid; channel 0 is the background.
         ids: structure id of channels 1, 2, ...
         slab_bytes: how much memory a slab may take.
+        emit: gets ``progress`` per channel and slab.
 
     Returns:
         (i, j, k), the file's own axes; uint8, or uint16 when an id needs it. Equal logits go to the lower channel.
@@ -31,7 +38,9 @@ def labels_on_native_grid(
     lines = [_native_line(preprocessed, axis, logits.shape[axis + 1]) for axis in range(3)]
     values = torch.tensor([0, *ids])
     labels = np.empty(size, np.uint8 if max(ids) < 256 else np.uint16)
-    for slab in slabs(lines, slab_bytes):
+    parts = list(slabs(lines, slab_bytes))
+    progress, done = Progress(emit, "labeling voxels", len(parts) * len(logits)), 0
+    for slab in parts:
         best = torch.full((slab.stop - slab.start, size[1], size[2]), -torch.inf)
         winner = torch.zeros(best.shape, dtype=torch.int32)
         for channel, channel_logits in enumerate(logits):
@@ -40,6 +49,8 @@ def labels_on_native_grid(
             # Not by indexing with a mask, which takes 24 bytes per voxel.
             best = torch.where(better, here, best)
             winner.masked_fill_(better, channel)
+            done += 1
+            progress(done)
         labels[slab] = values[winner.long()].numpy()
     return preprocessed.reorientation.backward(labels)
 

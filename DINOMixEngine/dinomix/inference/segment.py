@@ -57,7 +57,7 @@ def segment_volume(
         emit("warning", message="To stay below the memory limit, windows are put together with half precision.")
     preprocessed = preprocess(volume, model.plan, slab_bytes=use.slab_bytes)
     logits = predict_logits(network, preprocessed.tensor, model.plan, chosen, emit, half_buffers=use.half_buffers)
-    labels = labels_on_native_grid(logits, preprocessed, model.labels.ids, slab_bytes=use.slab_bytes)
+    labels = labels_on_native_grid(logits, preprocessed, model.labels.ids, slab_bytes=use.slab_bytes, emit=emit)
     return Volume(np.ascontiguousarray(labels.transpose(2, 1, 0)), volume.geometry)
 
 

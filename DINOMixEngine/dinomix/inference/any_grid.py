@@ -1,0 +1,83 @@
+"""Segmenting an array that lies on any affine grid, a sheared one too: its labels lie on its own voxels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, silent
+from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
+from dinomix.images.volume import Volume
+from dinomix.inference.segment import segment_volume
+from dinomix.models.folder import Model
+
+THE_VOLUME = Path("The volume")
+"""Stands in messages where a file's path would."""
+
+
+def segment_array(
+    array: NDArray[np.generic],
+    affine_ras: NDArray[np.float64],
+    model: Model,
+    *,
+    device: str = "auto",
+    max_memory: int | None = None,
+    emit: Emit = silent,
+    network: torch.nn.Module | None = None,
+) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+    """Segment an array of image values; a sheared grid is resampled for the network, and its labels are brought back.
+
+    Args:
+        array: (k, j, i), any real number type; HU for CT.
+        affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
+        device, max_memory, emit, network: as ``segment_volume`` takes them.
+
+    Returns:
+        Structure ids, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
+
+    Raises:
+        DinomixError: the array holds NaN or infinity, the affine is unusable, or as ``segment_volume``.
+    """
+    values = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(values).all():
+        raise DinomixError("The volume holds NaN or infinite voxels.", "Export it again, or replace these voxels.")
+    size = (values.shape[2], values.shape[1], values.shape[0])
+    check_usable(affine_ras, THE_VOLUME)
+    affine = affine_ras
+    notices: tuple[str, ...] = ()
+    if sheared := is_sheared(affine_ras, size):
+        values, affine = resampled(values, affine_ras)
+        notices = (
+            "The volume lies on a sheared grid; it was resampled for the network, and its labels were brought back.",
+        )
+    geometry = geometry_of_affine(affine, (values.shape[2], values.shape[1], values.shape[0]), THE_VOLUME)
+    labels = segment_volume(
+        Volume(values, geometry), model, device=device, max_memory=max_memory, emit=emit, network=network
+    ).array
+    return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
+
+
+def labels_at(
+    labels: NDArray[np.generic],
+    affine_ras: NDArray[np.float64],
+    wanted_ras: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> NDArray[np.generic]:
+    """The nearest label at each voxel of another grid; 0 outside.
+
+    Args:
+        labels: (k, j, i).
+        affine_ras: 4x4, index (i, j, k, 1) of ``labels`` -> RAS mm.
+        wanted_ras: the same of the wanted grid.
+        shape: (k, j, i) of the wanted grid.
+    """
+    from scipy.ndimage import affine_transform
+
+    to_labels = np.linalg.inv(affine_ras) @ wanted_ras
+    # affine_transform maps output to input indices in array order, which is (k, j, i).
+    result: NDArray[np.generic] = affine_transform(
+        labels, to_labels[:3, :3][::-1, ::-1], to_labels[:3, 3][::-1], output_shape=shape, order=0, mode="constant"
+    )
+    return result

@@ -1,0 +1,82 @@
+"""The model folders on this computer, and what a window shows of each. Neither torch nor weights are loaded for this."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dinomix.errors import DinomixError
+from dinomix.files import sha256
+from dinomix.images.terminology import terminology_entry
+from dinomix.labels import LabelSet, Structure
+from dinomix.planning.plan import Plan
+
+MANIFEST, PREVIEW = "manifest.json", "preview.png"
+LARGEST_PREVIEW = 2**20
+
+
+def model_folders() -> list[Path]:
+    """Where models are looked for unless told otherwise: the folders of DINOMIX_MODELS, else ~/.dinomix/models."""
+    named = os.environ.get("DINOMIX_MODELS")
+    if named:
+        return [Path(folder).expanduser() for folder in named.split(os.pathsep) if folder]
+    return [Path.home() / ".dinomix" / "models"]
+
+
+def find_models(folders: list[Path]) -> list[Path]:
+    """Model folders: ``folders`` themselves and what lies up to two levels below them, so that a folder of runs serves too."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
+            for manifest in sorted(folder.glob(pattern)):
+                if not any(part.startswith(".") for part in manifest.relative_to(folder).parts):
+                    found[manifest.parent.resolve()] = None
+    return list(found)
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """What there is to know of a model folder before it is used, as plain JSON data; see docs/worker.md, MODEL.
+
+    A folder that is damaged is described as far as it goes; ``problem`` is then a sentence, else None. The weights' hash is
+    compared only when the model is loaded, since weights are large.
+    """
+    model: dict[str, Any] = {
+        "path": str(path), "title": _folder_title(path), "modality": "", "structures": [], "license": "", "author": "",
+        "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None, "problem": None, "bytes": 0,
+    }  # fmt: skip
+    try:
+        model["bytes"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        model["fingerprint"] = sha256(path / MANIFEST)
+        model["card"] = (path / "README.md").read_text(encoding="utf-8")
+        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+        model["record"] = record
+        model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
+        model["title"] = str(record.get("title") or model["title"])
+        model["structures"] = structures_as_data(LabelSet.read(path / "labels.json"))
+        model["modality"] = Plan.read(path / "plan.json").modality
+        model["preview"] = _preview(path)
+    except (OSError, ValueError, AttributeError, DinomixError) as error:
+        model["problem"] = f"This model folder is damaged ({error}). Copy it again from where it came from."
+    return model
+
+
+def structures_as_data(labels: LabelSet) -> list[dict[str, Any]]:
+    """Each structure as plain JSON data, with Slicer's text for its terminology."""
+    return [_structure_as_data(structure) for structure in labels.structures]
+
+
+def _structure_as_data(structure: Structure) -> dict[str, Any]:
+    return {**structure.model_dump(mode="json"), "terminology_entry": terminology_entry(structure)}
+
+
+def _folder_title(path: Path) -> str:
+    """A run's model lies in RUN/model; the run's name says more."""
+    return path.parent.name if path.name == "model" else path.name
+
+
+def _preview(path: Path) -> str | None:
+    picture = path / PREVIEW
+    if not picture.is_file() or picture.stat().st_size > LARGEST_PREVIEW:
+        return None
+    return base64.b64encode(picture.read_bytes()).decode("ascii")

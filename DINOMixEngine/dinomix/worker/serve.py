@@ -1,0 +1,155 @@
+"""The worker: answers requests one after the other and keeps the models it used warm. The protocol is in docs/worker.md."""
+
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dinomix import __version__
+from dinomix.errors import DinomixError
+from dinomix.worker.inbox import Inbox, Request
+from dinomix.worker.pipe import Output, end_everything, send_signs_of_life, take_standard_streams
+from dinomix.worker.stream import PROTOCOL
+
+
+class Cancelled(Exception):
+    """The client gave the job up."""
+
+
+def serve(model_folders: list[Path]) -> None:
+    """Answer requests from stdin on stdout until stdin ends. Libraries' prints go to stderr."""
+    source, output = take_standard_streams()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: end_everything(130))
+    send_signs_of_life(output)
+    worker = Worker(Inbox(source, output), output, model_folders)
+    while True:
+        worker.answer(worker.inbox.requests.get())
+
+
+class Worker:
+    """Answers one request at a time, in the main thread."""
+
+    def __init__(self, inbox: Inbox, output: Output, model_folders: list[Path]) -> None:
+        self.inbox, self.output, self.model_folders = inbox, output, model_folders
+        self._jobs: Any = None
+        self._answers: dict[str, Callable[[Request], None]] = {
+            "hello": self._hello, "models": self._models, "load": self._compute, "estimate": self._compute,
+            "segment": self._compute, "segment_file": self._compute,
+        }  # fmt: skip
+
+    def answer(self, request: Request) -> None:
+        """Answer a request; whatever goes wrong with it is sent as an ``error``, and the worker goes on."""
+        kind, job = str(request.fields["type"]), request.job
+        try:
+            if job is not None and job in self.inbox.cancelled:
+                raise Cancelled
+            if kind not in self._answers:
+                raise DinomixError(f"The worker does not know the request {kind!r}.", "Update dinomix on its side.")
+            self._answers[kind](request)
+        except Cancelled:
+            self.output.send("cancelled", job=job)
+        except DinomixError as error:
+            self.output.send("error", job=job, message=error.problem, remedy=error.remedy)
+        except MemoryError:
+            self._fail(job, "The main memory does not suffice.", "Close other programs, or set a memory limit.")
+        except OSError as error:
+            where = f" at {error.filename}" if error.filename else ""
+            self._fail(job, f"{error.strerror or error}{where}.", "Free some disk space or choose another folder.")
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()  # to stderr, which the client keeps as the log
+            self._fail(job, f"The worker failed ({type(error).__name__}: {error}).", "See its log for more.")
+        finally:
+            self.inbox.cancelled.discard(str(job))
+            request.discard()
+
+    def _fail(self, job: str | None, message: str, remedy: str) -> None:
+        self.output.send("error", job=job, message=message, remedy=remedy)
+
+    def _hello(self, request: Request) -> None:
+        import monai
+        import psutil
+        import torch
+
+        from dinomix.inference.devices import choose_device
+
+        asked = request.fields.get("protocol")
+        if asked != PROTOCOL:
+            raise DinomixError(
+                f"The client speaks protocol {asked} and this worker {PROTOCOL}.",
+                f"Use the same version of dinomix on both sides; the worker's is {__version__}.",
+            )
+        device, reason = choose_device("auto")
+        memory = psutil.virtual_memory()
+        self.output.send(
+            "hello",
+            protocol=PROTOCOL,
+            dinomix=__version__,
+            python=platform.python_version(),
+            torch=torch.__version__,
+            monai=monai.__version__,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            system=sys.platform,
+            devices=_devices(memory.total),
+            automatic={"device": str(device), "reason": reason},
+            memory={"total": memory.total, "available": memory.available},
+            shares_files=_shares_files(request.fields.get("probe")),
+        )
+
+    def _models(self, request: Request) -> None:
+        from dinomix.models.installed import describe_model, find_models
+
+        named = [Path(folder) for folder in request.fields.get("folders") or []]
+        self.output.send("models", models=[describe_model(path) for path in find_models([*self.model_folders, *named])])
+
+    def _compute(self, request: Request) -> None:
+        from dinomix.worker.jobs import Jobs
+
+        self._jobs = self._jobs or Jobs(self.output)
+        self._jobs.run(request, self._emit_for(str(request.job)))
+
+    def _emit_for(self, job: str) -> Callable[..., None]:
+        """Announces a job's events at most ten times a second each stage, and ends the job where it is cancelled."""
+        last: dict[str, float] = {}
+
+        def emit(kind: str, **fields: Any) -> None:
+            if job in self.inbox.cancelled:
+                raise Cancelled
+            if kind == "progress":
+                now, stage = time.monotonic(), fields["stage"]
+                if fields["step"] not in (0, fields["total"]) and now - last.get(stage, 0) < 0.1:
+                    return
+                last[stage] = now
+            self.output.send("event", job=job, event={"time": time.time(), "kind": kind, **fields})
+
+        return emit
+
+
+def _devices(main_memory: int) -> list[dict[str, Any]]:
+    import torch
+
+    found = [
+        {"name": f"cuda:{n}", "title": torch.cuda.get_device_name(n), "memory": torch.cuda.mem_get_info(n)[1]}
+        for n in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "title": "Apple GPU", "memory": main_memory})
+    return [*found, {"name": "cpu", "title": f"CPU ({os.cpu_count()} cores)", "memory": main_memory}]
+
+
+def _shares_files(probe: dict[str, str] | None) -> bool:
+    """Whether the worker reads in a file what the client has just written there."""
+    try:
+        return probe is not None and Path(probe["file"]).read_text(encoding="utf-8") == probe["nonce"]
+    except (OSError, ValueError):
+        return False

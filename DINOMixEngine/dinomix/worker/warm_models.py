@@ -1,0 +1,64 @@
+"""Models that stay in memory between requests, so that a second one has nothing to load."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dinomix.errors import DinomixError
+from dinomix.models.folder import FILES, MANIFEST, Model, load_model
+
+KEPT = 2
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass
+class WarmModel:
+    """A loaded model, its network, and how fast it was found to be.
+
+    Attributes:
+        stamp: names, sizes and times of the folder's files when it was read.
+        window_seconds: device's name -> seconds of one window.
+    """
+
+    model: Model
+    network: torch.nn.Module
+    stamp: Stamp
+    window_seconds: dict[str, float] = field(default_factory=dict)
+
+
+class WarmModels:
+    """The models used last, by folder. A folder that changed is read anew; one that is gone is an error."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, WarmModel] = OrderedDict()
+
+    def get(self, path: str) -> WarmModel:
+        """The model in a folder, read and verified unless that was done already.
+
+        Raises:
+            DinomixError: there is no such folder, or it is damaged.
+        """
+        stamp = _stamp(Path(path))
+        warm = self._models.get(path)
+        if warm is None or warm.stamp != stamp:
+            self._models.pop(path, None)
+            model = load_model(Path(path))
+            warm = WarmModel(model, model.network(), stamp)
+        self._models[path] = warm
+        self._models.move_to_end(path)
+        while len(self._models) > KEPT:
+            self._models.popitem(last=False)
+        return warm
+
+
+def _stamp(folder: Path) -> Stamp:
+    try:
+        states = [(name, (folder / name).stat()) for name in (MANIFEST, *FILES)]
+    except OSError as error:
+        raise DinomixError(
+            f"The model folder {folder} is not there any more, or is not whole.",
+            "Choose another model, or put the folder back.",
+        ) from error
+    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
