@@ -1,0 +1,61 @@
+"""What conftest.py does around each test, seen in a pytest of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+TESTING = Path(__file__).resolve().parents[1]
+
+LEAVES_A_PROCESS = """
+import subprocess, sys
+
+def test_leaves_a_process():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    print("started", process.pid)
+
+def test_ends_its_process():
+    subprocess.run([sys.executable, "-c", ""])
+"""
+
+NEEDS_NO_HOST = """
+import sys
+
+def test_engine():
+    assert "slicer" not in sys.modules and "PySide6" not in sys.modules
+"""
+
+
+@pytest.fixture
+def run_pytest(tmp_path: Path):
+    """``run_pytest(folder, source)`` runs a test file there beside a copy of conftest.py and returns what was printed."""
+
+    def run(folder: str, source: str) -> str:
+        shutil.copy(TESTING / "conftest.py", tmp_path)
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test_inner.py").write_text(source)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(TESTING), str(TESTING.parent / "DINOMixEngine")])
+        }
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s", str(tmp_path)]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=120
+        ).stdout
+
+    return run
+
+
+def test_process_left_behind_fails_the_test_and_is_ended(run_pytest):
+    output = run_pytest("host_tests", LEAVES_A_PROCESS)
+    assert "left these processes running" in output
+    assert "2 passed, 1 error" in output
+    pid = int(output.split("started ")[1].split()[0])
+    assert not psutil.pid_exists(pid)
+
+
+def test_engine_tests_run_without_the_host(run_pytest):
+    assert "1 passed" in run_pytest("engine", NEEDS_NO_HOST)
