@@ -1,5 +1,6 @@
 """Signals with PythonQt's habits: ``button.connect("clicked(bool)", f)``, ``button.clicked.connect(f)``, strong references."""
 
+import gc
 import inspect
 from collections.abc import Callable
 
@@ -71,13 +72,30 @@ def adoptSignals(cls: type) -> None:
 
 def signatures(sender: QtCore.QObject) -> list[str]:
     """The signatures of all signals of an object, those of a host's widget as the C++ class declares them."""
-    metaObject = sender.metaObject()
-    methods = [metaObject.method(index) for index in range(metaObject.methodCount())]
-    signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
-    declared = cppSignals(type(sender))
-    stoodFor = set(declared.values())
-    texts = [bytes(m.methodSignature()).decode() for m in signals]
-    return [*declared, *(text for text in texts if text not in stoodFor and text not in declared)]
+    cls = type(sender)
+    if cls not in _signatures:
+        stoodFor = cppSignals(cls)
+        texts = [text for text in metaSignatures(sender) if text not in stoodFor.values() and text not in stoodFor]
+        _signatures[cls] = [*stoodFor, *texts]
+    return _signatures[cls]
+
+
+_signatures: dict[type, list[str]] = {}
+
+
+def metaSignatures(sender: QtCore.QObject) -> list[str]:
+    """The signatures of all signals that Qt itself knows of an object."""
+    # PySide6 lets a meta-object die with the object that was first asked for it, so nothing may be collected meanwhile.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        metaObject = sender.metaObject()
+        methods = [metaObject.method(index) for index in range(metaObject.methodCount())]
+        signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
+        return [bytes(m.methodSignature()).decode() for m in signals]
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def cppSignals(cls: type) -> dict[str, str]:
