@@ -26,11 +26,15 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
-    """An empty scene and default settings before each test of the Slicer side, and no process left behind it."""
+    """Before each test of the Slicer side an empty scene and default settings; after it no process left and no error of VTK.
+
+    A test class that provokes errors of VTK says so by the attribute ``expectsVtkErrors = True``.
+    """
     if not is_hosted(request.path):
         yield
         return
     import host
+    from host import vtk_errors
 
     host.reset()
     before = set(psutil.Process().children(recursive=True))
@@ -41,7 +45,11 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
         process.kill()
     psutil.wait_procs(left, timeout=5)
     host.processEvents()
+    errors = (
+        list(vtk_errors.messages) if not getattr(request.cls or request.function, "expectsVtkErrors", False) else []
+    )
     assert not left, f"the test left these processes running: {descriptions}"
+    assert not errors, f"VTK reported errors: {errors}"
 
 
 def processes_left(before: set[psutil.Process], seconds: float = 5) -> list[psutil.Process]:

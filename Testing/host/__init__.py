@@ -108,10 +108,13 @@ def reset() -> None:
     import qt
     import slicer
 
-    from host import pip_record
+    from host import pip_record, vtk_errors
 
     emptyScene()
+    # Windows that were given up; Qt itself would keep them until its event loop ends.
+    qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
     pip_record.reset()
+    vtk_errors.messages.clear()
     for settings in (qt.QSettings(), slicer.app.userSettings(), slicer.app.revisionUserSettings()):
         settings.clear()
         settings.sync()
@@ -160,7 +163,7 @@ def _startSlicer(home: Path) -> None:
     slicer.moduleNames = sys.modules["slicer.moduleNames"] = types.ModuleType("slicer.moduleNames")
     slicer.selfTests = {}
 
-    from host import application, modules, pip_record, slicer_source, subject_hierarchy
+    from host import application, modules, pip_record, slicer_source, subject_hierarchy, vtk_errors
 
     scene = slicer.vtkMRMLScene()
     applicationLogic = slicer.vtkSlicerApplicationLogic()
@@ -175,6 +178,7 @@ def _startSlicer(home: Path) -> None:
     if slicer_source.terminologyFolder():
         modules.loadTerminologies(slicer.modules.terminologies.logic(), slicer_source.terminologyFolder())
     pip_record.install()
+    vtk_errors.watch()
     _addWidgetClasses(slicer)
     slicer_source.install()
 

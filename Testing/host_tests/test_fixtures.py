@@ -22,6 +22,24 @@ def test_ends_its_process():
     subprocess.run([sys.executable, "-c", ""])
 """
 
+PROVOKES_VTK = """
+import unittest
+import slicer
+
+def provoke():
+    slicer.mrmlScene.GetSubjectHierarchyNode().GetItemName(12345)
+
+class Forgetful(unittest.TestCase):
+    def test_forgetful(self):
+        provoke()
+
+class Outspoken(unittest.TestCase):
+    expectsVtkErrors = True
+
+    def test_outspoken(self):
+        provoke()
+"""
+
 NEEDS_NO_HOST = """
 import sys
 
@@ -55,6 +73,12 @@ def test_process_left_behind_fails_the_test_and_is_ended(run_pytest):
     assert "2 passed, 1 error" in output
     pid = int(output.split("started ")[1].split()[0])
     assert not psutil.pid_exists(pid)
+
+
+def test_error_of_vtk_fails_the_test(run_pytest):
+    output = run_pytest("host_tests", PROVOKES_VTK)
+    assert "Failed to find subject hierarchy item by ID 12345" in output
+    assert "2 passed, 1 error" in output
 
 
 def test_engine_tests_run_without_the_host(run_pytest):

@@ -140,10 +140,16 @@ class SceneTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "cannot be written"):
             slicer.util.saveNode(addVolume(), str(self.folder / "scan.doc"))
 
+
+class DamagedFileTest(unittest.TestCase):
+    expectsVtkErrors = True
+
     def test_damaged_file(self):
-        (self.folder / "bad.nrrd").write_bytes(b"NRRD0004\nnonsense")
-        with self.assertRaisesRegex(RuntimeError, "bad.nrrd"):
-            slicer.util.loadVolume(str(self.folder / "bad.nrrd"))
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "bad.nrrd"
+            path.write_bytes(b"NRRD0004\nnonsense")
+            with self.assertRaisesRegex(RuntimeError, "bad.nrrd"):
+                slicer.util.loadVolume(str(path))
 
 
 def allItems(hierarchy):
