@@ -64,3 +64,12 @@ def checkedValue(typeName: str, value: object) -> object:
     if typeName == "QStringList" or not acceptsPlain(typeName, value):
         raise ValueError(f"a property of type '{typeName}' does not accept {value!r}")
     return value
+
+
+def delegated(inner: str, name: str, typeName: str) -> QtCore.Property:
+    """A property that a widget inside has: ``self.<inner>.<name>``."""
+    return qtProperty(
+        typeName,
+        lambda self: getattr(getattr(self, inner), name),
+        lambda self, value: setattr(getattr(self, inner), name, value),
+    )

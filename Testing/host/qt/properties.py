@@ -118,13 +118,15 @@ def _setAttribute(self: object, name: str, value: object) -> None:
         if name in base.__dict__:
             attribute = base.__dict__[name]
             break
+    if type(value) is QtCore.SignalInstance:
+        return  # PySide6 wants to keep it in the object, where it would hide ours
     if isinstance(attribute, QtProperty):
         attribute.__set__(self, value)
     elif isinstance(self, QtCore.QObject) and attribute is _missing and _isKnownToObject(self, name):
         self.setProperty("objectName" if name == "name" else name, value)
     elif isinstance(attribute, QtCore.Property):
         _setDeclared(self, name, attribute, value)
-    elif isinstance(attribute, property) or not _refuses(cls, name):
+    elif hasattr(type(attribute), "__set__") or not _refuses(cls, name):
         _storeAttribute(self, name, value)
     elif attribute is _missing:
         raise AttributeError(f"{className(self)} has no attribute named '{name}'")

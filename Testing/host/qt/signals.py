@@ -29,27 +29,27 @@ class BoundSignal:
     """``object.signalName``: to connect, disconnect, emit, or call, which emits."""
 
     def __init__(self, sender: QtCore.QObject, signal: QtCore.Signal, name: str) -> None:
-        self._sender = sender
+        self.__self__ = sender
         self._signal = signal
         self._name = name
 
     def connect(self, slot: Callable) -> bool:
-        return connect(self._sender, self._signature(), slot)
+        return connect(self.__self__, self._signature(), slot)
 
     def disconnect(self, slot: Callable | None = None) -> bool:
-        return disconnect(self._sender, self._signature(), slot)
+        return disconnect(self.__self__, self._signature(), slot)
 
     def emit(self, *arguments: object) -> None:
-        self._signal.__get__(self._sender, type(self._sender)).emit(*arguments)
+        self._signal.__get__(self.__self__, type(self.__self__)).emit(*arguments)
 
     __call__ = emit
 
     def _signature(self) -> str:
         """The first overload, which is the one with all arguments."""
-        return next(text for text in signatures(self._sender) if text.startswith(f"{self._name}("))
+        return next(text for text in signatures(self.__self__) if text.startswith(f"{self._name}("))
 
     def __repr__(self) -> str:
-        return f"<qt signal {self._signature()} of {className(self._sender)}>"
+        return f"<qt signal {self._signature()} of {className(self.__self__)}>"
 
 
 class SignalAttribute:
@@ -116,6 +116,9 @@ def connect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
     takes = numberOfArguments(slot)
 
     def call(*arguments: object) -> None:
+        receiver = getattr(slot, "__self__", None)
+        if isinstance(receiver, QtCore.QObject) and not shiboken6.isValid(receiver):
+            return  # Qt, too, calls no method of an object that is gone
         slot(*(arguments if takes is None else arguments[:takes]))
 
     handle = _connectByText(sender, QtCore.SIGNAL(qtSignature(sender, signature)), call)
