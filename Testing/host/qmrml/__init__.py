@@ -1,5 +1,15 @@
 """The ``qMRML*`` widgets of Slicer that this project uses, over the real scene. The host offers them as ``slicer.qMRML*``."""
 
+from host.qmrml.node_combo_box import qMRMLCheckableNodeComboBox, qMRMLNodeComboBox
+from host.qmrml.numbers import qMRMLRangeWidget, qMRMLSliderWidget, qMRMLSpinBox
 from host.qmrml.widget import qMRMLWidget, qSlicerWidget
 
-__all__ = ["qMRMLWidget", "qSlicerWidget"]
+__all__ = [
+    "qMRMLCheckableNodeComboBox",
+    "qMRMLNodeComboBox",
+    "qMRMLRangeWidget",
+    "qMRMLSliderWidget",
+    "qMRMLSpinBox",
+    "qMRMLWidget",
+    "qSlicerWidget",
+]
