@@ -28,6 +28,8 @@ def serve(model_folders: list[Path]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: end_everything(130))
+    # At once, so that a client can end this very process before torch is imported; a launcher may stand between.
+    output.send("started", pid=os.getpid(), host=socket.gethostname())
     send_signs_of_life(output)
     worker = Worker(Inbox(source, output), output, model_folders)
     while True:

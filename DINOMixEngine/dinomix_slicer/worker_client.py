@@ -1,0 +1,429 @@
+"""The client of one worker: starts it, hands it jobs one after the other, and hears of its end.
+
+Everything happens on the main thread, driven by Qt's events; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix.worker.stream import PROTOCOL, Decoder, Message, encode
+
+from . import transfer
+from .signal import Signal
+from .worker_command import WorkerCommand
+from .worker_job import Job
+from .worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from .volumes import NodeImage
+
+CANCEL_SECONDS = 0.7
+SILENCE_SECONDS = 15.0
+TORCH_MISSING = ("No module named dinomix", "No module named 'dinomix'", "No module named 'torch'")
+
+
+class WorkerClient:
+    """Speaks with one worker process.
+
+    Attributes:
+        state: "stopped", "starting", "ready", "busy" or "failed".
+        hello: what the worker said of itself (docs/worker.md); None before it has.
+        log: the last of what the worker printed on its error stream.
+
+    Signals:
+        stateChanged(state)
+        failed(problem, remedy): the worker could not be started, or is gone. Its jobs have failed with the same words.
+    """
+
+    def __init__(self, command: WorkerCommand) -> None:
+        self.stateChanged, self.failed = Signal(), Signal()
+        self.state = "stopped"
+        self.hello: dict[str, Any] | None = None
+        self._command = command
+        self._process: WorkerProcess | None = None
+        self._decoder = Decoder()
+        self._folder: Any = None
+        self._lastLog = ""
+        self._processNumber: int | None = None
+        self._lastHeard = 0.0
+        self._numbers = itertools.count(1)
+        self._waiting: list[Job] = []
+        self._current: Job | None = None
+        self._steps: transfer.Steps | None = None
+        self._arrays: dict[str, Any] = {}
+        self._outPaths: dict[str, Path] = {}
+        self._modelCallbacks: list[Callable[[list[dict[str, Any]]], None]] = []
+        self._watchdog = qt.QTimer()
+        self._watchdog.setInterval(1000)
+        self._watchdog.connect("timeout()", self._checkSilence)
+
+    @property
+    def log(self) -> str:
+        return self._process.log if self._process else self._lastLog
+
+    # -- Life
+
+    def start(self) -> None:
+        """Start the worker unless it is there; ``stateChanged`` and perhaps ``failed`` follow."""
+        if self._process is not None:
+            return
+        self._folder = transfer.privateFolder()
+        probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
+        Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
+        self.hello, self._processNumber, self._decoder = None, None, Decoder()
+        self._process = WorkerProcess(self._command)
+        self._process.received.connect(self._onReceived)
+        self._process.ended.connect(self._onEnded)
+        self._lastHeard = time.monotonic()
+        self._setState("starting")
+        self._process.start()
+        self._send({"type": "hello", "protocol": PROTOCOL, "probe": probe})
+        self._watchdog.start()
+
+    def stop(self) -> None:
+        """End the worker and all that it has started; its jobs are cancelled."""
+        jobs = self._takeJobs()
+        self._endProcess()
+        self._setState("stopped")
+        for job in jobs:
+            job.confirmCancel()
+
+    # -- Requests
+
+    def requestModels(self, callback: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Ask for the models (MODEL dicts; docs/worker.md); the worker is started if need be."""
+        self._modelCallbacks.append(callback)
+        self.start()
+        if self.hello is not None:
+            self._askForModels()
+
+    def load(self, model: str) -> Job:
+        """Let the worker load a model, so that the first segmentation need not."""
+        return self._add({"type": "load", "model": model})
+
+    def estimate(self, image: NodeImage, model: str, device: str = "auto", maxMemory: int | None = None) -> Job:
+        """Ask how long segmenting takes; the result's ``fields`` hold seconds, windows, memory, device and reason."""
+        request = {"type": "estimate", "model": model, "device": device, "max_memory": maxMemory}
+        return self._add({**request, "shape": list(image.array.shape), "affine_ras": _rows(image.affineRas)})
+
+    def segment(
+        self,
+        image: NodeImage,
+        model: str,
+        device: str = "auto",
+        maxMemory: int | None = None,
+        keep: tuple[str, ...] = (),
+    ) -> Job:
+        """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i)."""
+        described = {
+            "shape": list(image.array.shape),
+            "dtype": image.array.dtype.name,
+            "affine_ras": _rows(image.affineRas),
+        }
+        options = {"device": device, "max_memory": maxMemory, "keep": list(keep)}
+        return self._add({"type": "segment", "model": model, "image": described, **options}, array=image.array)
+
+    def segmentFile(
+        self,
+        imagePath: str,
+        outPath: str,
+        model: str,
+        device: str = "auto",
+        maxMemory: int | None = None,
+        keep: tuple[str, ...] = (),
+    ) -> Job:
+        """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own."""
+        request = {
+            "type": "segment_file", "model": model, "image": {"path": imagePath}, "out": {"path": outPath},
+            "device": device, "max_memory": maxMemory, "keep": list(keep),
+        }  # fmt: skip
+        return self._add(request, outPath=Path(outPath))
+
+    # -- One job after the other
+
+    def _add(self, request: dict[str, Any], array: Any = None, outPath: Path | None = None) -> Job:
+        job = Job(f"job{next(self._numbers)}", request, self._cancel)
+        if array is not None:
+            self._arrays[job.name] = array
+        if outPath is not None:
+            self._outPaths[job.name] = outPath
+        self._waiting.append(job)
+        self.start()
+        # Later, so that the asker can connect to the job's signals first.
+        qt.QTimer.singleShot(0, self._next)
+        return job
+
+    def _next(self) -> None:
+        if self._current is not None or self.hello is None or not self._waiting:
+            return
+        job = self._current = self._waiting.pop(0)
+        self._setState("busy")
+        try:
+            self._begin(job)
+        except DinomixError as error:
+            self._release(job)
+            job.fail(error.problem, error.remedy)
+
+    def _begin(self, job: Job) -> None:
+        assert self.hello is not None and self._folder is not None
+        steps: Iterator[Any] = iter(())
+        afterSteps = job.request
+        if job.request["type"] == "segment":
+            steps, afterSteps = self._stepsOfImage(job)
+        elif job.request["type"] == "segment_file" and not self.hello["shares_files"]:
+            steps, afterSteps = self._stepsOfFiles(job)
+        job.state = "sending"
+
+        def onSent() -> None:
+            job.state = "computing"
+            if afterSteps is not None:
+                self._send(afterSteps)
+
+        def onFailed(problem: str, remedy: str) -> None:
+            self._release(job)
+            job.fail(problem, remedy)
+
+        self._steps = transfer.Steps(steps, onSent, onFailed)
+
+    def _stepsOfImage(self, job: Job) -> tuple[Iterator[Any], dict[str, Any] | None]:
+        """Copy the voxels where the worker finds them, then ask; or ask, and send the voxels behind."""
+        assert self.hello is not None
+        array, request = self._arrays.pop(job.name), job.request
+        report = _reporter(job, _("handing over the volume"))
+        if self.hello["shares_files"]:
+            folder = Path(self._folder.name)
+            source, result = folder / f"{job.name}-image.npy", folder / f"{job.name}-labels.npy"
+            asked = {**request, "image": {**request["image"], "file": str(source)}, "result": {"file": str(result)}}
+            return transfer.stepsToFile(array, source, report), asked
+        asked = {**request, "image": {**request["image"], "frames": True}, "result": {"frames": True}}
+        self._send(asked)
+        frames = transfer.framesOfImage(array, job.name)
+        return self._stepsToPipe(frames, array.nbytes, report), None
+
+    def _stepsOfFiles(self, job: Job) -> tuple[Iterator[Any], dict[str, Any] | None]:
+        image, out = Path(job.request["image"]["path"]), self._outPaths[job.name]
+        format = next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if out.name.lower().endswith("." + f)), "seg.nrrd")
+        frames, total = transfer.framesOfPath(image, job.name)
+        self._send(
+            {**job.request, "image": {"frames": True, "name": image.name}, "out": {"frames": True, "format": format}}
+        )
+        return self._stepsToPipe(frames, total, _reporter(job, _("sending the image"))), None
+
+    def _stepsToPipe(self, frames: Iterator[bytes], total: int, report: Callable[[int, int], None]) -> Iterator[Any]:
+        assert self._process is not None
+        return transfer.stepsToPipe(frames, total, self._process.send, self._process.bytesToSend, report)
+
+    def _cancel(self, job: Job) -> None:
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._forget(job)
+            job.confirmCancel()
+            return
+        if self._steps is not None:
+            self._steps.stop()
+        if job.state == "sending":
+            self._send({"type": "cancel", "job": job.name})
+            self._release(job)
+            job.confirmCancel()
+            return
+        self._send({"type": "cancel", "job": job.name})
+        qt.QTimer.singleShot(int(CANCEL_SECONDS * 1000), lambda: self._insist(job))
+
+    def _insist(self, job: Job) -> None:
+        """The worker is too deep in its work to hear: end it, and start another for what waits."""
+        if job.isOver or job is not self._current:
+            return
+        self._endProcess()
+        self._release(job)
+        self._setState("stopped")
+        if self._waiting:
+            self.start()
+        job.confirmCancel()
+
+    def _release(self, job: Job) -> None:
+        """A job is done, one way or another: go on with the next. Its asker is told afterwards."""
+        self._forget(job)
+        if job is self._current:
+            self._current = None
+            if self.state == "busy":
+                self._setState("ready")
+        qt.QTimer.singleShot(0, self._next)
+
+    def _forget(self, job: Job) -> None:
+        """Remove what a job has left on the disk. Labels stay mapped without a name; Windows keeps theirs with the folder."""
+        self._arrays.pop(job.name, None)
+        self._outPaths.pop(job.name, None)
+        if self._folder is not None:
+            for kind in ("image", "labels"):
+                with contextlib.suppress(PermissionError):
+                    (Path(self._folder.name) / f"{job.name}-{kind}.npy").unlink(missing_ok=True)
+
+    # -- What the worker says
+
+    def _onReceived(self, data: bytes) -> None:
+        self._lastHeard = time.monotonic()
+        try:
+            for message in self._decoder.feed(data):
+                self._take(message)
+        except DinomixError as error:
+            self._onBroken(error.problem, error.remedy)
+
+    def _take(self, message: Message) -> None:
+        fields, kind = message.fields, message.type
+        job = self._current if self._current and fields.get("job") == self._current.name else None
+        if kind == "started" and fields.get("host") == socket.gethostname():
+            self._processNumber = int(fields["pid"])
+        elif kind == "hello":
+            self._onHello(fields)
+        elif kind == "models":
+            callbacks, self._modelCallbacks = self._modelCallbacks, []
+            for callback in callbacks:
+                callback(fields["models"])
+        elif kind == "error" and fields.get("job") is None:
+            self._onBroken(fields["message"], fields["remedy"])
+        elif job is not None:
+            self._takeForJob(job, message)
+
+    def _takeForJob(self, job: Job, message: Message) -> None:
+        fields, kind = message.fields, message.type
+        if kind == "event":
+            job.takeEvent(fields["event"])
+        elif kind == "error":
+            self._release(job)
+            job.fail(fields["message"], fields["remedy"])
+        elif kind == "cancelled":
+            self._release(job)
+            job.confirmCancel()
+        elif kind in ("result", "loaded", "estimate", "frame"):
+            self._takeResult(job, message)
+
+    def _takeResult(self, job: Job, message: Message) -> None:
+        try:
+            if message.type == "frame":
+                job.takeFrame(message)
+            else:
+                job.takeAnswer(message.fields, self._outPaths.get(job.name))
+        except DinomixError as error:
+            job.fail(error.problem, error.remedy)
+        except OSError as error:
+            problem = _("The result cannot be written ({reason}).").format(reason=error.strerror or error)
+            job.fail(problem, _("Free some disk space or choose another folder, then try again."))
+        if job.isOver:
+            self._release(job)
+
+    def _onHello(self, fields: dict[str, Any]) -> None:
+        self.hello = fields
+        self._setState("ready")
+        if self._modelCallbacks:
+            self._askForModels()
+        self._next()
+
+    def _askForModels(self) -> None:
+        value = qt.QSettings().value("DINOMix/ModelFolders")
+        folders = [value] if isinstance(value, str) and value else list(value or ())
+        self._send({"type": "models", "folders": folders})
+
+    # -- The end of it
+
+    def _onEnded(self, reason: str) -> None:
+        log = self.log
+        lines = [line for line in log.strip().splitlines() if line.strip()][-3:]
+        told = " " + _("Its last words: {words}").format(words=" / ".join(lines)) if lines else ""
+        problem = _("The worker stopped: {reason}.").format(reason=reason) + told
+        if any(text in log for text in TORCH_MISSING):
+            remedy = _("Install DINOMix's packages in the environment that the worker command names, then try again.")
+        elif self.hello is None:
+            remedy = _("Check the worker command in the module's settings with Test connection.")
+        else:
+            remedy = _("Try again; the worker is started anew. If it stops again, choose the CPU or a memory limit.")
+        self._onBroken(problem, remedy)
+
+    def _onBroken(self, problem: str, remedy: str) -> None:
+        jobs = self._takeJobs()
+        self._modelCallbacks = []
+        self._endProcess()
+        self._setState("failed")
+        for job in jobs:
+            job.fail(problem, remedy)
+        self.failed.emit(problem, remedy)
+
+    def _checkSilence(self) -> None:
+        if self._process is not None and time.monotonic() - self._lastHeard > SILENCE_SECONDS:
+            self._onBroken(
+                _("Nothing was heard of the worker for {seconds} seconds.").format(seconds=round(SILENCE_SECONDS)),
+                _("Check the connection to its computer, then try again; the worker is started anew."),
+            )
+
+    def _takeJobs(self) -> list[Job]:
+        """All jobs, which are the client's no longer."""
+        if self._steps is not None:
+            self._steps.stop()
+            self._steps = None
+        jobs = [*([self._current] if self._current else []), *self._waiting]
+        self._current, self._waiting = None, []
+        self._arrays.clear()
+        self._outPaths.clear()
+        return jobs
+
+    def _endProcess(self) -> None:
+        self._watchdog.stop()
+        process, self._process = self._process, None
+        if process is not None:
+            self._lastLog = process.log
+            process.end(alsoEnd=self._processNumber)
+        self.hello, self._processNumber = None, None
+        if self._folder is not None:
+            # Labels that are in use stay mapped; where the system keeps such files, the folder goes with Slicer.
+            self._folder.cleanup()
+            self._folder = None
+
+    def _send(self, fields: dict[str, Any]) -> None:
+        if self._process is not None:
+            self._process.send(encode(fields))
+
+    def _setState(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            self.stateChanged.emit(state)
+
+
+def testConnection(
+    command: WorkerCommand, onDone: Callable[[dict[str, Any]], None], onFailed: Callable[[str, str], None]
+) -> WorkerClient:
+    """Start a worker, ask what is there, and end it.
+
+    ``onDone(report)`` gets the worker's hello with ``models`` and ``seconds`` added, else ``onFailed(problem, remedy)``.
+    The returned client must be kept until then; its ``stop`` gives the test up.
+    """
+    client = WorkerClient(command)
+    began = time.monotonic()
+
+    def onModels(models: list[dict[str, Any]]) -> None:
+        report = {**(client.hello or {}), "models": models, "seconds": time.monotonic() - began}
+        client.stop()
+        onDone(report)
+
+    client.failed.connect(onFailed)
+    client.requestModels(onModels)
+    return client
+
+
+def _reporter(job: Job, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: job.progress.emit(stage, done, total, None)
+
+
+def _rows(matrix: Any) -> list[list[float]]:
+    """A 4x4 matrix as JSON has it."""
+    return [[float(value) for value in row] for row in matrix]

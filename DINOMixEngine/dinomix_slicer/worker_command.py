@@ -1,0 +1,81 @@
+"""How the worker is started: Slicer's own Python, or whatever command the user has set."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+SETTING = "DINOMix/WorkerCommand"
+PACKAGES = Path(__file__).resolve().parents[1]
+"""The folder that holds the packages dinomix and dinomix_slicer."""
+
+
+@dataclass(frozen=True)
+class WorkerCommand:
+    """A program with its arguments, and the whole environment that it gets.
+
+    ``isOwnPython`` says that it is Slicer's own Python, whose packages the module may install.
+    """
+
+    arguments: list[str]
+    environment: dict[str, str]
+    isOwnPython: bool = False
+
+
+def workerCommand(text: str | None = None) -> WorkerCommand:
+    """The command to start the worker with.
+
+    Args:
+        text: a command line as the user writes it, such as "ssh gpu-box dinomix worker"; None for the setting
+            DINOMix/WorkerCommand. Empty: Slicer's own Python.
+
+    Raises:
+        DinomixError: a quotation mark is not closed.
+    """
+    if text is None:
+        text = str(qt.QSettings().value(SETTING) or "")
+    if not text.strip():
+        return _ownPython()
+    # Another environment must not find Slicer's libraries and packages before its own.
+    return WorkerCommand(splitCommand(text), slicer.util.startupEnvironment())
+
+
+def splitCommand(text: str, isWindows: bool = os.name == "nt") -> list[str]:
+    """The words of a command line; quotation marks keep words with spaces together, and on Windows \\ is a plain letter.
+
+    Raises:
+        DinomixError: a quotation mark is not closed.
+    """
+    try:
+        words = shlex.split(text, posix=not isWindows)
+    except ValueError as error:
+        raise DinomixError(
+            _("The worker command has a quotation mark that is not closed: {command}").format(command=text),
+            _("Correct it in the module's settings, or clear it to use Slicer's own Python."),
+        ) from error
+    if not isWindows:
+        return words
+    return [word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word for word in words]
+
+
+def ownPython() -> str:
+    """The Python of this Slicer, as a program of its own."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def _ownPython() -> WorkerCommand:
+    environment = dict(os.environ)
+    paths = [str(PACKAGES), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    environment["PYTHONUTF8"] = "1"
+    return WorkerCommand([ownPython(), "-m", "dinomix", "worker"], environment, isOwnPython=True)
