@@ -36,7 +36,10 @@ def load_requirements(path: str | Path) -> list[Requirement]:
 
 def load_pyproject_dependencies(path: str | Path) -> list[Requirement]:
     """The list ``dependencies`` of the table ``project``; KeyError without that table."""
-    project = tomllib.loads(Path(path).read_text())["project"]
+    tables = tomllib.loads(Path(path).read_text())
+    if "project" not in tables:
+        raise KeyError(f"{path} has no table [project]")
+    project = tables["project"]
     return [Requirement(line) for line in project.get("dependencies", [])]
 
 
@@ -107,7 +110,11 @@ def pip_install(
         if completedCallback is not None:
             completedCallback(returnCode)
 
-    slicer.util.executePythonModule("pip", arguments, False, logCallback, completed)
+    try:
+        slicer.util.executePythonModule("pip", arguments, False, logCallback, completed)
+    except Exception:
+        _installing = False
+        raise
     return None
 
 

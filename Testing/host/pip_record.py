@@ -1,4 +1,4 @@
-"""Keeps tests from installing anything: a run of pip is written down instead, whoever asks for it.
+"""Keeps tests from installing anything: an install by pip is written down instead, whoever asks for it.
 
 ``requests`` holds the arguments of each run, oldest first. ``answer`` says how the next runs end.
 """
@@ -39,8 +39,8 @@ def executePythonModule(
     logCallback: Callable[[str], None] | None = None,
     completedCallback: Callable[[int], None] | None = None,
 ) -> None:
-    """Slicer's own ``executePythonModule``, but for pip, which is recorded."""
-    if module != "pip":
+    """Slicer's own ``executePythonModule``, but for a pip that would change something, which is recorded."""
+    if module != "pip" or args[0] not in ("install", "uninstall", "download"):
         _executePythonModule(module, args, blocking, logCallback, completedCallback)
         return
     requests.append(list(args))
