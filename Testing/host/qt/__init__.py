@@ -20,6 +20,8 @@ MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtSvg, QtUiTools, QtXml)
 
 globals().update(habits.adopt(MODULES))
 
+from host.ui_loader import QUiLoader  # noqa: E402, F401
+
 
 def __getattr__(name: str) -> object:
     raise AttributeError(f"module 'qt' has no attribute '{name}'")

@@ -176,18 +176,20 @@ class ReceiverSlot:
     def __init__(self, receiver: QtCore.QObject, slot: str) -> None:
         text = slot.removeprefix("1").replace(" ", "")
         name, _, arguments = text.partition("(")
-        self.receiver = receiver
+        self.__self__ = receiver
         self.text = text
         self.count = 0 if arguments in ("", ")") else arguments.count(",") + 1
         self.function = getattr(receiver, name, None)
-        if not callable(self.function):
+        isPython = inspect.isfunction(inspect.getattr_static(type(receiver), name, None))
+        normalized = QtCore.QMetaObject.normalizedSignature(text)
+        if not callable(self.function) or not (isPython or receiver.metaObject().indexOfMethod(normalized) >= 0):
             raise ValueError(f"{className(receiver)} has no slot '{slot}'")
 
     def __call__(self, *arguments: object) -> None:
         self.function(*arguments[: self.count])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ReceiverSlot) and (self.receiver, self.text) == (other.receiver, other.text)
+        return isinstance(other, ReceiverSlot) and (self.__self__, self.text) == (other.__self__, other.text)
 
     def __hash__(self) -> int:
         return hash(self.text)
