@@ -1,0 +1,109 @@
+"""Which Python packages the engine needs, and which of them this Python lacks. Nothing is imported to find out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+HERE = Path(__file__).resolve()
+LISTS = (HERE.with_name("pyproject.toml"), HERE.parents[2] / "pyproject.toml")
+"""Where the one list of dependencies is: beside this file in an installed extension, else at the top of the source tree."""
+BUNDLED = ("numpy", "scipy", "SimpleITK")
+"""Packages that Slicer brings and has loaded; another version of them would break Slicer itself."""
+
+
+def requirements() -> list[Requirement]:
+    """The engine's dependencies.
+
+    Raises:
+        DinomixError: the list was not installed with the extension.
+    """
+    for path in LISTS:
+        if path.is_file():
+            project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+            found = [Requirement(line) for line in project["dependencies"]]
+            return [r for r in found if r.marker is None or r.marker.evaluate()]
+    raise DinomixError(_("The extension's list of packages is missing."), _("Install the DINOMix extension again."))
+
+
+def missing() -> list[Requirement]:
+    """The dependencies that are not installed, or in a version that does not serve."""
+    return [requirement for requirement in requirements() if not isInstalled(requirement)]
+
+
+def isInstalled(requirement: Requirement) -> bool:
+    """Whether a package is there in a fitting version. A half-installed one, without a version, is not."""
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return bool(version) and requirement.specifier.contains(version, prereleases=True)
+
+
+def torchSpecifier() -> SpecifierSet:
+    """The versions of torch to ask for on this computer."""
+    specifier = next(r.specifier for r in requirements() if r.name == "torch")
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        # The last version for Intel Macs, which Slicer on Apple silicon is too, under Rosetta.
+        specifier &= SpecifierSet("<2.3")
+    if sys.platform == "win32" and not hasLongPaths():
+        # Its files have paths longer than Windows allows by default; pip then leaves a half that nothing can mend.
+        specifier &= SpecifierSet("<2.13")
+    return specifier
+
+
+def hasLongPaths() -> bool:
+    """Whether Windows was told to allow paths of more than 260 characters; True elsewhere."""
+    if sys.platform != "win32":
+        return True
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
+
+
+def constraints() -> list[str]:
+    """Lines for pip that keep the packages that Slicer brings as they are."""
+    lines = []
+    for name in BUNDLED:
+        try:
+            lines.append(f"{name}=={importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return lines
+
+
+def notices() -> list[str]:
+    """What is wrong with the installed packages though they suffice; full sentences."""
+    found = []
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return found
+    if torch.endswith("+cpu") and shutil.which("nvidia-smi"):
+        found.append(
+            _(
+                "This computer has an NVIDIA GPU, but the installed PyTorch {version} computes on the CPU only. To use the GPU, "
+                "open the PyTorch Utils module, uninstall PyTorch, and install it again."
+            ).format(version=torch)
+        )
+    if os.name == "nt" and not hasLongPaths() and not SpecifierSet("<2.13").contains(torch.split("+")[0]):
+        found.append(
+            _("PyTorch {version} may be incomplete, since Windows allows only short paths. Allow long paths, then reinstall it.")
+            .format(version=torch)
+        )  # fmt: skip
+    return found
