@@ -124,11 +124,11 @@ def reset() -> None:
 
 def _startQt(home: Path) -> None:
     """Start Qt with settings of its own in ``home``, and make ``qt`` and ``ctk`` importable."""
-    try:
-        sys.modules["qt"] = importlib.import_module("host.qt")
-    except ModuleNotFoundError:
-        sys.modules["qt"] = _plainQt("qt")
+    # First, because it says how PySide6 is to be imported.
+    sys.modules["qt"] = importlib.import_module("host.qt")
     from PySide6 import QtCore, QtWidgets
+
+    from host.qt import appearance
 
     QtCore.QCoreApplication.setOrganizationName("NA-MIC")
     QtCore.QCoreApplication.setApplicationName("Slicer")
@@ -138,20 +138,8 @@ def _startQt(home: Path) -> None:
     QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.SystemScope, str(home / "system"))
     if QtWidgets.QApplication.instance() is None:
         _kept.append(QtWidgets.QApplication(["slicer-host"]))
-    try:
-        sys.modules["ctk"] = importlib.import_module("host.ctk")
-    except ModuleNotFoundError:
-        sys.modules["ctk"] = _plainQt("ctk")
-
-
-def _plainQt(name: str) -> types.ModuleType:
-    """PySide6's names in one module, until the host has its own."""
-    from PySide6 import QtCore, QtGui, QtWidgets
-
-    module = types.ModuleType(name)
-    for part in (QtCore, QtGui, QtWidgets):
-        module.__dict__.update({key: getattr(part, key) for key in dir(part) if key.startswith("Q")})
-    return module
+    appearance.apply(QtWidgets.QApplication.instance())
+    sys.modules["ctk"] = importlib.import_module("host.ctk")
 
 
 def _startSlicer(home: Path) -> None:
@@ -185,11 +173,7 @@ def _startSlicer(home: Path) -> None:
 
 def _addWidgetClasses(slicer: types.ModuleType) -> None:
     """Offer the widgets of ``host.qmrml`` and the scripted module's two classes as ``slicer.<class>``."""
-    try:
-        qmrml = importlib.import_module("host.qmrml")
-    except ModuleNotFoundError:
-        qmrml = types.ModuleType("host.qmrml")
-        qmrml.qMRMLWidget = sys.modules["qt"].QWidget
+    qmrml = importlib.import_module("host.qmrml")
     for name in dir(qmrml):
         if name.startswith(("qMRML", "qSlicer")):
             setattr(slicer, name, getattr(qmrml, name))

@@ -81,10 +81,10 @@ class ctkCollapsibleButton(_Contents, qt.QAbstractButton):
         return position.y() < self._headerHeight()
 
     def sizeHint(self) -> QtCore.QSize:
-        return self._sizeOf("sizeHint")
+        return self._sizeOf("totalSizeHint")
 
     def minimumSizeHint(self) -> QtCore.QSize:
-        return self._sizeOf("minimumSize")
+        return self._sizeOf("totalMinimumSize")
 
     def _sizeOf(self, which: str) -> QtCore.QSize:
         header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text) + 40, self._headerHeight())
