@@ -15,12 +15,15 @@ Stood in for, each in the file named, and each stricter than Slicer where the tw
 - Loading, entering, leaving and reloading a scripted module, ``slicer.qSlicerScriptedLoadableModule`` and its widget
   (module_loader.py).
 - ``slicer.ScriptedLoadableModule`` (scripted_module.py), ``slicer.parameterNodeWrapper`` (parameter_node.py), ``slicer.i18n``
-  (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed),
-  ``slicer.testing`` (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of
-  Slicer's source, Slicer's own files take the place of these five (slicer_source.py).
-- Running pip, which is only written down (pip_record.py), and ``PythonSlicer``, a launcher of the Python that runs the tests.
-- ``qt`` (qt.py), ``ctk`` (ctk.py), the ``qMRML*`` widgets (qmrml.py), and reading ``.ui`` files (ui_loader.py), over PySide6
-  drawn off-screen.
+  (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed), ``slicer.testing``
+  (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source, Slicer's own files take
+  the place of these five (slicer_source.py).
+- Changes that pip would make, which are only written down (pip_record.py), and ``PythonSlicer``, a launcher of the Python that
+  runs the tests.
+- ``qt`` (qt/), ``ctk`` (ctk/), the ``qMRML*`` widgets (qmrml/), and reading ``.ui`` files (ui_loader.py), over PySide6 drawn
+  off-screen.
+
+What VTK and MRML report as errors is written down too (vtk_errors.py); Slicer would only log it.
 """
 
 import atexit

@@ -59,8 +59,17 @@ class Default:
         self._generator = generator
 
     @property
+    def isGenerated(self) -> bool:
+        return self._generator is not None
+
+    @property
     def value(self) -> object:
         return self._generator() if self._generator else self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Default) and (self._value, self._generator) == (other._value, other._generator)
+
+    __hash__ = None
 
 
 class StoredList(Sequence):
@@ -115,8 +124,7 @@ class Parameter:
         self.type = typing.get_args(annotation)[0] if metadata else annotation
         self.validators = [item for item in metadata if isinstance(item, Validator)]
         defaults = [item for item in metadata if isinstance(item, Default)]
-        unknown = set(metadata) - set(self.validators) - set(defaults)
-        unknown = {item for item in unknown if not isinstance(item, Decimals | SingleStep)}
+        unknown = [item for item in metadata if not isinstance(item, Validator | Default | Decimals | SingleStep)]
         if unknown:
             raise TypeError(f"parameter {name}: the annotations {unknown} are not understood")
         if len(defaults) > 1:
@@ -127,7 +135,7 @@ class Parameter:
         else:
             self.default = defaults[0] if defaults else Default(generator=self._emptyValue)
         self._checkSupported()
-        if classDefault is not MISSING or defaults:
+        if classDefault is not MISSING or (defaults and not defaults[0].isGenerated):
             self.check(self.default.value)
 
     def check(self, value: object) -> None:
@@ -214,7 +222,9 @@ def nodeTypes(datatype: object) -> tuple[type, ...]:
 
 
 def checkType(name: str, value: object, datatype: object) -> None:
-    """TypeError unless ``value`` is of ``datatype``: exactly for plain types, and so for every item of a list or dictionary."""
+    """TypeError unless ``value`` is of ``datatype``, and so every item of a list or dictionary; ValueError for None."""
+    if value is None:
+        raise ValueError(f"parameter {name} cannot be None")
     origin, arguments = typing.get_origin(datatype), typing.get_args(datatype)
     if origin is list:
         if not isinstance(value, list | StoredList):
