@@ -30,7 +30,12 @@ class CommandOptions:
 
 
 class Application(Emitter):
-    """What ``slicer.app`` answers. Attributes that are properties in Slicer are attributes here, the others methods."""
+    """What ``slicer.app`` answers. Attributes that are properties in Slicer are attributes here, the others methods.
+
+    Nothing but the properties that Slicer lets scripts write can be set, as in Slicer.
+    """
+
+    WRITABLE = ("temporaryPath", "cachePath", "defaultScenePath", "extensionsInstallPath")
 
     signals = (
         "startupCompleted()",
@@ -77,6 +82,12 @@ class Application(Emitter):
         self.launcherSettingsFilePath = ""
         self.slicerUserSettingsFilePath = str(home / "NA-MIC" / "Slicer.ini")
         self.slicerRevisionUserSettingsFilePath = str(home / "NA-MIC" / f"Slicer-{REVISION}.ini")
+        self._complete = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "_complete", False) and name not in (*self.WRITABLE, "restartRequests") and name[0] != "_":
+            raise AttributeError(f"slicer.app has no property {name!r} that can be set")
+        super().__setattr__(name, value)
 
     # The scene and the logics
 

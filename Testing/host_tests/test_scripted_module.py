@@ -237,6 +237,9 @@ class CoreModulesTest(unittest.TestCase):
                 getattr(slicer.app, unknown)
         with self.assertRaises(ValueError):
             slicer.app.connect("startupComplete()", print)
+        for name in ("majorVersion", "processEvents", "somethingNew"):
+            with self.assertRaises(AttributeError):
+                setattr(slicer.app, name, 1)
 
 
 TERMINOLOGY = """{
