@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import TYPE_CHECKING, Any
 
+import slicer
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
+from dinomix.errors import DinomixError
+from dinomix_slicer.signal import Signal
+
+from . import api, batch_items, checks, choosing, statistics, views
+from .batch import Batch
+from .estimate import Estimate
 from .parameter_node import DINOMixSegmentParameterNode
+from .request import SegmentRequest
+from .segment_run import SegmentRun
+from .surface_timer import SurfaceTimer
+from .worker_owner import WorkerOwner
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 
     from .batch_item import BatchItem
-    from .protocols import Client, Installer
+    from .protocols import Client, Installer, Job
+    from .sequence_run import SequenceRun
+
+IDLE, RUNNING, CANCELLING = "idle", "running", "cancelling"
 
 
-class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
+class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     """Segments volumes with the worker process. One thing runs at a time: a volume, a sequence, or a batch.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
@@ -24,7 +39,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
         progress(stage, step, total, eta): eta in seconds, or None while unknown.
         notice(text): a sentence that the user should see, such as that memory forced a smaller setting.
         finished(segmentationNode): a volume or a sequence is done (the node of the frame shown); not for a batch.
-        failed(problem, remedy): one message to show; nothing runs any more.
+        failed(problem, remedy): one message to show; nothing runs any more. Also when the idle worker died.
         cancelled(): what ran was given up; the scene is as before.
         surfacesChanged(done, total): surfaces are made one by one after ``finished``; done == total at the end.
         modelsChanged(models): the worker has listed its models; see ``models``.
@@ -35,76 +50,74 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
         batchFinished(items): all rows are done, failed, skipped, or given up.
     """
 
+    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        WorkerOwner.__init__(self, client, installer)
+        self.stateChanged, self.progress, self.notice = Signal(), Signal(), Signal()
+        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
+        self.estimated, self.undoChanged = Signal(), Signal()
+        self.batchChanged, self.batchFinished = Signal(), Signal()
+        self._state = IDLE
+        self._run: SegmentRun | SequenceRun | Batch | None = None
+        self._batchItems: list[BatchItem] = []
+        self._estimateJob: Job | None = None
+        self._results: list[str] = []  # IDs of the nodes that were written, the last one last
+        self._lastFailure = ""
+        self._surfaces = SurfaceTimer()
+        self.surfacesChanged = self._surfaces.changed
+
+    def cleanup(self) -> None:
+        """End everything: what runs, the worker, all observations. Called when the window goes or is reloaded."""
+        self.cancel()
+        self.stopWorker()
+
     # -- What is chosen
 
     def getParameterNode(self) -> DINOMixSegmentParameterNode:
         """The wrapped parameter node of the scene; made when it is not there."""
+        return DINOMixSegmentParameterNode(super().getParameterNode())
 
     def obviousVolume(self) -> vtkMRMLScalarVolumeNode | None:
         """The volume shown in the slice views' background, else the only one, else the newest."""
-
-    def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
-        """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
-
-    def checkCanStartBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> str | None:
-        """The same for a batch."""
+        return choosing.obviousVolume()
 
     def isFrameOfSequence(self, volume: vtkMRMLScalarVolumeNode | None) -> bool:
         """Whether ``volume`` shows one frame of a sequence, so that ``allFrames`` has a meaning."""
+        return choosing.sequenceBrowserOf(volume) is not None
 
-    # -- Models
+    def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
+        """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
+        return self._whyNot(SegmentRequest.fromParameterNode(parameterNode))
 
-    def models(self) -> list[dict[str, Any]]:
-        """The models that the worker has listed last: MODEL dicts; see ``model_info`` for what to show of them."""
-
-    def model(self, path: str) -> dict[str, Any] | None:
-        """The listed model in that folder."""
-
-    def refreshModels(self) -> None:
-        """Ask the worker for its models (it is started if need be); answered by ``modelsChanged`` or ``failed``."""
-
-    def modelFolders(self) -> list[str]:
-        """Folders that hold model folders, from the setting DINOMix/ModelFolders."""
-
-    def setModelFolders(self, folders: list[str]) -> None:
-        """Write that setting; the worker is started anew with it, and the models are listed again."""
-
-    # -- The worker
-
-    @property
-    def workerState(self) -> str:
-        """ "stopped", "starting", "ready", "busy" or "failed"."""
-
-    @property
-    def workerHello(self) -> dict[str, Any] | None:
-        """What the worker said of itself: versions, host, devices, memory; None while it is not running."""
-
-    def devices(self) -> list[tuple[str, str]]:
-        """(name, title) of what can compute, "auto" first, whose title gives the reason of the choice."""
-
-    def workerCommandText(self) -> str:
-        """The setting DINOMix/WorkerCommand; empty for Slicer's own Python."""
-
-    def setWorkerCommandText(self, text: str) -> None:
-        """Write that setting; the worker is started anew with it."""
-
-    def testConnection(self, text: str, onDone: Callable[[dict], None], onFailed: Callable[[str, str], None]) -> None:
-        """Start a worker with that command, ask what is there, and end it. ``onDone(report)``."""
-
-    def restartWorker(self) -> None:
-        """Start the worker anew, after it died or hangs."""
-
-    def missingDependencies(self) -> list[str]:
-        """Packages to install before Slicer's own Python can compute; empty when the worker is another command."""
+    def checkCanStartBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> str | None:
+        """The same for a batch."""
+        if not items:
+            return _("There is nothing to segment. Load volumes, or choose a folder with images.")
+        return self._whyNotAnything(SegmentRequest.fromParameterNode(parameterNode))
 
     # -- One volume
 
     @property
     def state(self) -> str:
         """ "idle", "running" or "cancelling"."""
+        return self._state
 
     def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> None:
         """Start to segment what is chosen; returns at once. ``failed`` when ``checkCanApply`` has a sentence."""
+        self.start(SegmentRequest.fromParameterNode(parameterNode))
+
+    def start(self, request: SegmentRequest) -> None:
+        """Start to segment; returns at once. ``failed`` when it cannot be done."""
+        problem = self._whyNot(request)
+        if problem:
+            self.failed.emit(problem, "")
+            return
+        from .sequence_run import SequenceRun
+
+        run = SequenceRun(self.client, request) if request.allFrames else SegmentRun(self.client, request)
+        run.finished.connect(lambda segmentation: self._onFinished(request, segmentation))
+        run.failed.connect(self._onFailed)
+        self._begin(run)
 
     def segment(
         self,
@@ -128,26 +141,71 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
         """
+        if self.missingDependencies():
+            raise DinomixError(str(checks.whyNotDependencies(self.missingDependencies())))
+        folder = api.modelFolder(self, model)
+        request = SegmentRequest(
+            volume, folder, output, tuple(keep), device, maxMemory, replaceOthers, show3D, allFrames
+        )
+        return api.segmentAndWait(self, request)
 
     def cancel(self) -> None:
         """Give up what runs, the batch and the surfaces included; ``cancelled`` follows within a second."""
+        self._surfaces.cancel()
+        self._dropEstimate()
+        if self._run is not None:
+            self._setState(CANCELLING)
+            self._run.cancel()
+
+    def makesSurfaces(self) -> bool:
+        """Whether surfaces are still being made."""
+        return self._surfaces.isRunning()
 
     def canUndo(self) -> bool:
         """Whether there is a result to undo."""
+        return any(slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._results)
 
     def undo(self) -> None:
         """Take back the last result: a new segmentation is removed, an existing one is as it was before."""
+        from dinomix_slicer.undo import undo
+
+        self._surfaces.cancel()
+        while self._results:
+            node = slicer.mrmlScene.GetNodeByID(self._results.pop())
+            if node is not None:
+                undo(node)
+                break
+        self.undoChanged.emit(self.canUndo())
 
     def requestEstimate(self, parameterNode: DINOMixSegmentParameterNode) -> None:
-        """Ask how long it will take and on which device; answered by ``estimated``. An earlier question is dropped."""
+        """Ask how long it will take and on which device; answered by ``estimated``. An earlier question is dropped.
+
+        Nothing is answered while Apply cannot work or something runs.
+        """
+        from dinomix_slicer.volumes import imageOfNode
+
+        self._dropEstimate()
+        request = SegmentRequest.fromParameterNode(parameterNode)
+        if self._state != IDLE or self._whyNot(request):
+            return
+        try:
+            image = imageOfNode(request.volume)
+        except DinomixError:
+            return  # Apply says why
+        self._estimateJob = self.client.estimate(
+            image, request.model, device=request.device, maxMemory=request.maxMemory
+        )
+        self._estimateJob.finished.connect(functools.partial(self._onEstimate, self._estimateJob))
 
     # -- Many volumes
 
     def itemsOfScene(self) -> list[BatchItem]:
         """Every volume of the scene that can be segmented."""
+        return batch_items.itemsOfScene()
 
     def itemsOfHierarchyFolder(self, itemId: int) -> list[BatchItem]:
         """Every such volume under an item of the subject hierarchy."""
+        return batch_items.itemsOfHierarchyFolder(itemId)
 
     def itemsOfDisk(self, folder: str, outputFolder: str = "") -> list[BatchItem]:
         """Every image file and DICOM folder in a folder; results beside them, or in ``outputFolder``, as .seg.nrrd.
@@ -155,17 +213,29 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
         Raises:
             DinomixError: the folder is not there or holds no image.
         """
+        return batch_items.itemsOfDisk(folder, outputFolder)
 
     def startBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> None:
         """Segment all items with the chosen model, organs and device; one that fails does not stop the others."""
+        problem = self.checkCanStartBatch(items, parameterNode)
+        if problem:
+            self.failed.emit(problem, "")
+            return
+        batch = Batch(self.client, items, SegmentRequest.fromParameterNode(parameterNode))
+        batch.changed.connect(self.batchChanged.emit)
+        batch.finished.connect(self._onBatchFinished)
+        self._batchItems = items
+        self._begin(batch)
 
     def batch(self) -> list[BatchItem]:
         """The items of the batch that runs, or of the last one."""
+        return self._batchItems
 
     # -- Afterwards
 
     def hasStatistics(self) -> bool:
         """Whether Slicer's Segment Statistics module is there."""
+        return statistics.hasStatistics()
 
     def makeVolumeTable(self, segmentation: vtkMRMLSegmentationNode) -> vtkMRMLTableNode:
         """A table node with each segment's volume in ml, made by Slicer's Segment Statistics module.
@@ -173,9 +243,97 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic):
         Raises:
             DinomixError: the module is not there.
         """
+        return statistics.makeVolumeTable(segmentation)
 
-    def cleanup(self) -> None:
-        """End everything: what runs, the worker, all observations. Called when the window goes or is reloaded."""
+    # -- Inside
 
-    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
+    def _whyNot(self, request: SegmentRequest) -> str | None:
+        return checks.whyNotChosenVolume(request.volume) or self._whyNotAnything(request)
+
+    def _whyNotAnything(self, request: SegmentRequest) -> str | None:
+        if self._state != IDLE:
+            return _("DINOMix is segmenting. Wait until it is done, or cancel it.")
+        return (
+            self.whyNotWorker()
+            or checks.whyNotDependencies(self.missingDependencies())
+            or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
+            or checks.whyNotOrgans(request.keep, self.model(request.model))
+        )
+
+    def _begin(self, run: SegmentRun | SequenceRun | Batch) -> None:
+        self._dropEstimate()
+        self._surfaces.cancel()
+        self._lastFailure = ""
+        self._run = run
+        run.progress.connect(self.progress.emit)
+        run.notice.connect(self.notice.emit)
+        run.cancelled.connect(self._onCancelled)
+        self._setState(RUNNING)
+        run.start()
+
+    def _onFinished(self, request: SegmentRequest, segmentation: vtkMRMLSegmentationNode) -> None:
+        self._end()
+        self._remember(segmentation)
+        views.showVolume(request.volume)
+        self.finished.emit(segmentation)
+        if request.show3D:
+            views.centerOnFirst(segmentation)
+            self._surfaces.start(segmentation)
+
+    def _onFailed(self, problem: str, remedy: str) -> None:
+        self._end()
+        self._lastFailure = problem
+        self.failed.emit(problem, remedy)
+
+    def _onCancelled(self) -> None:
+        wasBatch = isinstance(self._run, Batch)
+        self._end()
+        self.cancelled.emit()
+        if wasBatch:
+            self._rememberBatch()
+            self.batchFinished.emit(self._batchItems)
+
+    def _onBatchFinished(self, items: list[BatchItem]) -> None:
+        self._end()
+        self._rememberBatch()
+        self.batchFinished.emit(items)
+
+    def _onWorkerFailed(self, problem: str, remedy: str) -> None:
+        # What ran has told it already; a run that is on tells it itself.
+        if self._state == IDLE and problem != self._lastFailure:
+            self._lastFailure = problem
+            self.failed.emit(problem, remedy)
+
+    def _onEstimate(self, job: Job, result: Any) -> None:
+        if job is self._estimateJob:
+            self._estimateJob = None
+            answer = result.fields
+            self.estimated.emit(Estimate(answer["seconds"], answer["memory"], answer["device"], answer["reason"]))
+
+    def _dropEstimate(self) -> None:
+        """Do not wait for the answer any more.
+
+        What the worker is already computing is left to end: it loads the model, which is needed anyway, and a worker
+        that does not hear of a cancel in time is started anew.
+        """
+        job, self._estimateJob = self._estimateJob, None
+        if job is not None and job.state == "waiting":
+            job.cancel()
+
+    def _rememberBatch(self) -> None:
+        for item in self._batchItems:
+            if item.segmentation is not None:
+                self._remember(item.segmentation)
+
+    def _remember(self, segmentation: vtkMRMLSegmentationNode) -> None:
+        self._results.append(segmentation.GetID())
+        self.undoChanged.emit(True)
+
+    def _end(self) -> None:
+        self._run = None
+        self._setState(IDLE)
+
+    def _setState(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self.stateChanged.emit(state)

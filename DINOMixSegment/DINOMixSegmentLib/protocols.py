@@ -15,7 +15,7 @@ class Job(Protocol):
         state: "waiting", "sending", "computing", "receiving", "finished", "failed" or "cancelled".
         progress: (stage, step, total, eta in seconds or None)
         warned: (text)
-        finished: (result)
+        finished: (result): labels, structures, notices, seconds, device; ``fields`` holds the worker's whole answer
         failed: (problem, remedy)
         cancelled: ()
     """
@@ -71,6 +71,12 @@ class Client(Protocol):
 
 
 class Installer(Protocol):
-    """What installs the engine's dependencies, ``dinomix_slicer.dependencies.DependencyInstaller``."""
+    """What installs the engine's dependencies, ``dinomix_slicer.dependencies.DependencyInstaller``.
+
+    Attributes:
+        finished: (needsRestart)
+    """
+
+    finished: Signal
 
     def missing(self) -> list[str]: ...

@@ -55,4 +55,4 @@ class SegmentRequest:
 
     def forVolume(self, volume: vtkMRMLScalarVolumeNode) -> SegmentRequest:
         """The same for another volume, into a new segmentation."""
-        return replace(self, volume=volume, output=None)
+        return replace(self, volume=volume, output=None, allFrames=False)

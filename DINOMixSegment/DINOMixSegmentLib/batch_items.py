@@ -1,0 +1,101 @@
+"""What a batch is made of: volumes of the scene, of a folder of the subject hierarchy, or images on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+from .batch_item import BatchItem
+from .choosing import segmentableVolumes
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+RESULT_ENDING = ".seg.nrrd"
+
+
+def itemsOfScene() -> list[BatchItem]:
+    """Every volume of the scene that can be segmented."""
+    return [BatchItem(volume.GetName(), volume=volume) for volume in segmentableVolumes()]
+
+
+def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
+    """Every such volume under an item of the subject hierarchy, in its order; the item's own volume included."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    children = vtk.vtkIdList()
+    hierarchy.GetItemChildren(itemId, children, True)
+    inside = [itemId] + [children.GetId(index) for index in range(children.GetNumberOfIds())]
+    volumes = segmentableVolumes()
+    nodes = [hierarchy.GetItemDataNode(item) for item in inside]
+    return [BatchItem(node.GetName(), volume=node) for node in nodes if node is not None and node in volumes]
+
+
+def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
+    """Every image file and DICOM folder in ``folder``, not deeper, or ``folder`` itself if it is a DICOM folder.
+
+    Results go beside the images, or into ``outputFolder``.
+
+    Raises:
+        DinomixError: the folder is not there, cannot be read, or or holds no image.
+    """
+    try:
+        entries = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise DinomixError(
+            _("The folder {folder} cannot be read ({reason}).").format(folder=folder, reason=error.strerror or error),
+            _("Choose another folder with images."),
+        ) from error
+    images = [entry for entry in entries if isImageFile(entry) or isDicomFolder(entry)]
+    if not images and isDicomFolder(Path(folder)):
+        images = [Path(folder)]
+    if not images:
+        raise DinomixError(
+            _("The folder {folder} holds no images.").format(folder=folder),
+            _("Choose a folder with files that end in {endings}, or with DICOM folders.").format(
+                endings=", ".join(IMAGE_ENDINGS)
+            ),
+        )
+    return [
+        BatchItem(image.name, image=image, out=Path(outputFolder or image.parent) / (name + RESULT_ENDING))
+        for image, name in _named(images)
+    ]
+
+
+def isImageFile(path: Path) -> bool:
+    name = path.name.lower()
+    return (
+        name.endswith(IMAGE_ENDINGS)
+        and not name.endswith((".seg.nrrd", ".seg.nhdr"))
+        and not name.startswith(".")
+        and path.is_file()
+    )
+
+
+def isDicomFolder(path: Path) -> bool:
+    """Whether the first file in a folder is DICOM, by the mark that such files bear at byte 128."""
+    if not path.is_dir() or path.name.startswith("."):
+        return False
+    try:
+        first = next((entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.name != "DICOMDIR"), None)
+        if first is None:
+            return False
+        with open(first, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _named(images: list[Path]) -> list[tuple[Path, str]]:
+    """Each image and the name of its result; the whole file name where ``a.nii`` and ``a.nrrd`` are both there."""
+    bases = [_base(image) for image in images]
+    return [(image, base if bases.count(base) == 1 else image.name) for image, base in zip(images, bases, strict=True)]
+
+
+def _base(image: Path) -> str:
+    if image.is_dir():
+        return image.name
+    ending = next(e for e in IMAGE_ENDINGS if image.name.lower().endswith(e))
+    return image.name[: -len(ending)]

@@ -1,0 +1,56 @@
+"""Why Apply cannot work now, each a sentence that says what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicer.i18n import tr as _
+
+from .choosing import segmentableVolumes, whyNotVolume
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode
+
+
+def whyNotDependencies(missing: list[str]) -> str | None:
+    if not missing:
+        return None
+    return _("DINOMix needs packages that are not installed yet ({names}). Install them first.").format(
+        names=", ".join(missing)
+    )
+
+
+def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
+    if volume is not None:
+        return whyNotVolume(volume)
+    if segmentableVolumes():
+        return _("Choose the volume to segment.")
+    return _("There is no volume yet. Load a CT or an MR scan, or try an example.")
+
+
+def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | None:
+    """``models`` are those that the worker has listed; ``isHere`` whether it reads this computer's files."""
+    if not path:
+        if models:
+            return _("Choose a model.")
+        return _("There is no model yet. Add a folder with models, or train one.")
+    if isHere and not Path(path).is_dir():
+        return _("The model folder {path} is gone. Choose another model.").format(path=path)
+    listed = next((model for model in models if model["path"] == path), None)
+    if listed is not None and listed.get("problem"):
+        return _("The model {title} cannot be used. {problem}").format(title=listed["title"], problem=listed["problem"])
+    return None
+
+
+def whyNotOrgans(keep: tuple[str, ...], model: dict[str, Any] | None) -> str | None:
+    """Organs that were chosen for another model are not known to this one."""
+    if model is None or not keep:
+        return None
+    known = {structure["name"] for structure in model["structures"]}
+    unknown = [name for name in keep if name not in known]
+    if not unknown:
+        return None
+    return _("The model {title} does not find {organs}. Choose the organs to keep again.").format(
+        title=model["title"], organs=", ".join(unknown)
+    )

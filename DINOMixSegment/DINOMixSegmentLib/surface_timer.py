@@ -1,0 +1,63 @@
+"""Making surfaces one by one between the events of the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+
+from dinomix_slicer.signal import Signal
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLSegmentationNode
+
+
+class SurfaceTimer:
+    """Shows a segmentation in 3D, a segment a tick.
+
+    Signals:
+        changed(done, total): surfaces made, of how many; done == total at the end, also when it is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.changed = Signal()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(1)
+        self._timer.connect("timeout()", self._onTick)
+        self._steps: Iterator[object] = iter(())
+        self._nodeId = ""
+        self._done = self._total = 0
+
+    def start(self, segmentation: vtkMRMLSegmentationNode) -> None:
+        """Begin with this segmentation; surfaces of an earlier one that are not made yet are given up."""
+        self._nodeId = segmentation.GetID()
+        self._done, self._total = 0, segmentation.GetSegmentation().GetNumberOfSegments()
+        from dinomix_slicer.surfaces import surfaceSteps
+
+        self._steps = surfaceSteps(segmentation)
+        self.changed.emit(0, self._total)
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Make no more; those made stay."""
+        if self.isRunning():
+            self._timer.stop()
+            self._steps = iter(())
+            self.changed.emit(self._total, self._total)
+
+    def isRunning(self) -> bool:
+        return self._timer.isActive()
+
+    def _onTick(self) -> None:
+        if slicer.mrmlScene.GetNodeByID(self._nodeId) is None:
+            self.cancel()
+            return
+        try:
+            next(self._steps)
+        except StopIteration:
+            self.cancel()
+            return
+        self._done = min(self._done + 1, self._total - 1)
+        self.changed.emit(self._done, self._total)

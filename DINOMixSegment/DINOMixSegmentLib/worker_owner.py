@@ -1,0 +1,191 @@
+"""The logic's part that starts the worker, knows its models, and keeps its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix_slicer.dependencies import DependencyInstaller
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.worker_client import WorkerClient, testConnection
+from dinomix_slicer.worker_command import workerCommand
+
+from .protocols import Client, Installer
+
+FOLDERS_SETTING = "DINOMix/ModelFolders"
+COMMAND_SETTING = "DINOMix/WorkerCommand"
+
+
+class WorkerOwner:
+    """Owns the worker's client. It is made when it is first needed, and anew when its settings change."""
+
+    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+        self.modelsChanged, self.workerStateChanged = Signal(), Signal()
+        self.installer: Installer = installer or DependencyInstaller()
+        self.installer.finished.connect(self._onInstalled)
+        self._models: list[dict[str, Any]] = []
+        self._missing: list[str] | None = None
+        self._isGiven = client is not None
+        self._client: Client | None = None
+        self._tested: Client | None = None
+        if client is not None:
+            self._adopt(client)
+
+    @property
+    def client(self) -> Client:
+        """The worker's client, started."""
+        if self._client is None:
+            self._adopt(WorkerClient(workerCommand()))
+        if self._client.state in ("stopped", "failed"):
+            self._client.start()
+        return self._client
+
+    # -- Models
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the worker has listed last: MODEL dicts; see ``model_info`` for what to show of them."""
+        return self._models
+
+    def model(self, path: str) -> dict[str, Any] | None:
+        """The listed model in that folder."""
+        return next((model for model in self._models if model["path"] == path), None)
+
+    def refreshModels(self) -> None:
+        """Ask the worker for its models (it is started if need be); answered by ``modelsChanged`` or ``failed``."""
+        problem = self.whyNotWorker()
+        if problem:
+            self._onWorkerFailed(problem, "")
+        else:
+            self.client.requestModels(self._onModels)
+
+    def modelFolders(self) -> list[str]:
+        """Folders that hold model folders, from the setting DINOMix/ModelFolders."""
+        value = qt.QSettings().value(FOLDERS_SETTING)
+        return [value] if isinstance(value, str) and value else list(value or ())
+
+    def setModelFolders(self, folders: list[str]) -> None:
+        """Write that setting; the models are listed again."""
+        qt.QSettings().setValue(FOLDERS_SETTING, folders)
+        self.refreshModels()
+
+    # -- The worker
+
+    @property
+    def workerState(self) -> str:
+        """ "stopped", "starting", "ready", "busy" or "failed"."""
+        return self._client.state if self._client else "stopped"
+
+    @property
+    def workerHello(self) -> dict[str, Any] | None:
+        """What the worker said of itself: versions, host, devices, memory; None while it is not running."""
+        return self._client.hello if self._client else None
+
+    def devices(self) -> list[tuple[str, str]]:
+        """(name, title) of what can compute, "auto" first, whose title gives the reason of the choice."""
+        hello = self.workerHello
+        if hello is None:
+            return [("auto", _("Automatic"))]
+        automatic = _("Automatic. {reason}").format(reason=hello["automatic"]["reason"])
+        return [("auto", automatic), *((device["name"], device["title"]) for device in hello["devices"])]
+
+    def workerCommandText(self) -> str:
+        """The setting DINOMix/WorkerCommand; empty for Slicer's own Python."""
+        return str(qt.QSettings().value(COMMAND_SETTING) or "")
+
+    def setWorkerCommandText(self, text: str) -> None:
+        """Write that setting; the worker is started anew with it when it is next needed.
+
+        Raises:
+            DinomixError: it is no command line; the setting stays as it was.
+        """
+        workerCommand(text)
+        qt.QSettings().setValue(COMMAND_SETTING, text.strip())
+        self._renewClient()
+        self._onModels([])
+
+    def testConnection(self, text: str, onDone: Callable[[dict], None], onFailed: Callable[[str, str], None]) -> None:
+        """Start a worker with that command, ask what is there, and end it.
+
+        ``onDone(report)`` gets what the worker said of itself, with ``models`` and ``seconds`` added. A test that still
+        runs is given up.
+        """
+        self.stopTest()
+        try:
+            self._tested = testConnection(workerCommand(text), onDone, onFailed)
+        except DinomixError as error:
+            onFailed(error.problem, error.remedy)
+
+    def stopTest(self) -> None:
+        """Give up ``testConnection``; neither function is called any more."""
+        if self._tested is not None:
+            self._tested.stop()
+            self._tested = None
+
+    def restartWorker(self) -> None:
+        """Start the worker anew, after it died or hangs."""
+        self._renewClient()
+        self.refreshModels()
+
+    def stopWorker(self) -> None:
+        """End the worker, and one that is being tested; it is started again when it is next needed."""
+        self.stopTest()
+        if self._client is not None:
+            self._client.stop()
+
+    def whyNotWorker(self) -> str | None:
+        """The sentence that says why the worker's command cannot be used; None when it can."""
+        if self._client is None:
+            try:
+                workerCommand()
+            except DinomixError as error:
+                return str(error)
+        return None
+
+    def readsOurFiles(self) -> bool:
+        """Whether the worker sees this computer's files; assumed of Slicer's own Python before it has said so."""
+        hello = self.workerHello
+        return bool(hello["shares_files"]) if hello else not self.workerCommandText()
+
+    # -- What it needs
+
+    def missingDependencies(self) -> list[str]:
+        """Packages to install before Slicer's own Python can compute; empty when the worker is another command."""
+        if self.workerCommandText():
+            return []
+        if self._missing is None:
+            self._missing = list(self.installer.missing())
+        return self._missing
+
+    def recheckDependencies(self) -> None:
+        """Look again at what is installed; done by itself when the installer has finished."""
+        self._missing = None
+
+    def _onInstalled(self, needsRestart: bool) -> None:
+        self.recheckDependencies()
+
+    def _adopt(self, client: Client) -> None:
+        self._client = client
+        client.stateChanged.connect(self.workerStateChanged.emit)
+        client.failed.connect(self._onWorkerFailed)
+
+    def _onWorkerFailed(self, problem: str, remedy: str) -> None:
+        """The worker died or could not be started; what it was doing has failed already."""
+        raise NotImplementedError
+
+    def _renewClient(self) -> None:
+        """Stop the worker; the next one reads the settings anew. A client that was handed in is kept."""
+        if self._client is None:
+            return
+        self._client.stop()
+        if not self._isGiven:
+            self._client.stateChanged.disconnect(self.workerStateChanged.emit)
+            self._client.failed.disconnect(self._onWorkerFailed)
+            self._client = None
+
+    def _onModels(self, models: list[dict[str, Any]]) -> None:
+        self._models = models
+        self.modelsChanged.emit(models)
