@@ -89,7 +89,7 @@ def constraints() -> list[str]:
 
 def notices() -> list[str]:
     """What is wrong with the installed packages though they suffice; full sentences."""
-    found = []
+    found: list[str] = []
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:

@@ -179,7 +179,7 @@ class WorkerClient:
     def _begin(self, job: Job) -> None:
         assert self.hello is not None and self._folder is not None
         steps: Iterator[Any] = iter(())
-        afterSteps = job.request
+        afterSteps: dict[str, Any] | None = job.request
         if job.request["type"] == "segment":
             steps, afterSteps = self._stepsOfImage(job)
         elif job.request["type"] == "segment_file" and not self.hello["shares_files"]:
