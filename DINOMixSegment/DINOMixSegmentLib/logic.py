@@ -112,9 +112,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         if problem:
             self.failed.emit(problem, "")
             return
-        from .sequence_run import SequenceRun
-
-        run = SequenceRun(self.client, request) if request.allFrames else SegmentRun(self.client, request)
+        run = self._sequenceRun(request) if request.allFrames else SegmentRun(self.client, request)
         run.finished.connect(lambda segmentation: self._onFinished(request, segmentation))
         run.failed.connect(self._onFailed)
         self._begin(run)
@@ -259,6 +257,11 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
             or checks.whyNotOrgans(request.keep, self.model(request.model))
         )
+
+    def _sequenceRun(self, request: SegmentRequest) -> SequenceRun:
+        from .sequence_run import SequenceRun
+
+        return SequenceRun(self.client, request)
 
     def _begin(self, run: SegmentRun | SequenceRun | Batch) -> None:
         self._dropEstimate()

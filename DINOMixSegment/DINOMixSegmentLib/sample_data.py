@@ -22,15 +22,13 @@ class Sample:
     """A scan that Slicer's Sample Data module can download.
 
     Attributes:
-        name: its name in the Sample Data module.
-        node: the name of the volume node, which is also that of its picture in the Sample Data module.
+        name: its name in the Sample Data module, also that of its picture there and of the volume node.
         file: the file's name.
         sha256: hash of the file, which is also its address.
         organs: words in the names of the structures that it is a good example of.
     """
 
     name: str
-    node: str
     file: str
     sha256: str
     organs: tuple[str, ...]
@@ -41,14 +39,12 @@ class Sample:
 
 
 LIVER = Sample(
-    "DINOMixCTLiver",
     "CTLiver",
     "CTLiver.nrrd",
     "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e",
     ("liver", "spleen", "kidney", "pancreas", "stomach", "gallbladder", "colon", "bladder"),
 )
 CARDIO = Sample(
-    "DINOMixCTACardio",
     "CTACardio",
     "CTA-cardio.nrrd",
     "3b0d4eb1a7d8ebb0c5a89cc0504640f76a030b4e869e33ff34c564c3d3b88ad2",
@@ -80,7 +76,7 @@ def registerSampleData() -> None:
             sampleName=sample.name,
             uris=STORE + sample.sha256,
             fileNames=sample.file,
-            nodeNames=sample.node,
+            nodeNames=sample.name,
             checksums=f"SHA256:{sample.sha256}",
         )
 
@@ -102,7 +98,7 @@ def downloadSample(sample: Sample) -> vtkMRMLScalarVolumeNode:
     Raises:
         DinomixError: there is no Sample Data module, or the download failed.
     """
-    loaded = slicer.mrmlScene.GetFirstNodeByName(sample.node)
+    loaded = slicer.mrmlScene.GetFirstNodeByName(sample.name)
     if loaded is not None and loaded.IsA("vtkMRMLScalarVolumeNode"):
         return loaded
     try:
@@ -118,8 +114,8 @@ def downloadSample(sample: Sample) -> vtkMRMLScalarVolumeNode:
         node = SampleData.downloadSample(sample.name)
     except Exception as error:  # the module raises whatever the network library does
         raise DinomixError(
-            _("{name} could not be downloaded ({reason}).").format(name=sample.node, reason=error), remedy
+            _("{name} could not be downloaded ({reason}).").format(name=sample.name, reason=error), remedy
         ) from error
     if node is None:
-        raise DinomixError(_("{name} could not be downloaded.").format(name=sample.node), remedy)
+        raise DinomixError(_("{name} could not be downloaded.").format(name=sample.name), remedy)
     return node

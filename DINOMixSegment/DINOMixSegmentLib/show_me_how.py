@@ -58,7 +58,7 @@ class ShowMeHow:
 
     def question(self) -> str:
         """What the user is asked before anything is downloaded."""
-        name = self._sample.node
+        name = self._sample.name
         if slicer.mrmlScene.GetFirstNodeByName(name) is not None:
             return _("The example uses {name}, which is loaded already. Start?").format(name=name)
         return _(
@@ -75,7 +75,7 @@ class ShowMeHow:
                 _(
                     "{name} was loaded and is chosen as the input. With scans of your own, the volume that the slice views "
                     "show is chosen already."
-                ).format(name=self._sample.node),
+                ).format(name=self._sample.name),
             ),
             Step("model", _("The model"), self._modelText()),
             Step(

@@ -1,0 +1,171 @@
+"""Stand-ins for the worker's client and the installer, and what tests of DINOMix Segment share."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import slicer
+
+from dinomix_slicer.signal import Signal
+
+LIVER = {
+    "id": 1,
+    "name": "liver",
+    "color": [221, 130, 101],
+    "terminology": None,
+    "terminology_entry": "Segmentation category and type - DICOM master list~SCT^123037004^Anatomical Structure"
+    "~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^",
+}
+SPLEEN = {"id": 4, "name": "spleen", "color": [157, 108, 162], "terminology": None, "terminology_entry": ""}
+
+
+class FakeJob:
+    """A job whose end the test decides."""
+
+    def __init__(self, client, kind, **arguments):
+        self.client, self.kind, self.arguments = client, kind, arguments
+        self.state = "computing"
+        self.progress, self.warned = Signal(), Signal()
+        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
+        self.isCancelRequested = False
+
+    def cancel(self):
+        self.isCancelRequested = True
+
+    def finish(self, result=None, **fields):
+        self.state = "finished"
+        self.finished.emit(result or SimpleNamespace(fields=fields))
+
+    def fail(self, problem="The worker ended.", remedy="Start it again."):
+        self.state = "failed"
+        self.failed.emit(problem, remedy)
+
+    def confirmCancel(self):
+        self.state = "cancelled"
+        self.cancelled.emit()
+
+    def finishWithLabels(self, labels=None, structures=(LIVER, SPLEEN), notices=()):
+        """Finish as the worker does: labels in the image's shape; halves of liver and spleen unless given."""
+        if labels is None:
+            labels = np.full(self.arguments["image"].array.shape, 1, np.uint8)
+            labels[len(labels) // 2 :] = 4
+        self.finish(
+            SimpleNamespace(
+                labels=labels, structures=list(structures), seconds=1.5, device="cpu", notices=list(notices)
+            )
+        )
+
+
+class FakeClient:
+    """A client that starts no process and keeps what it is asked."""
+
+    def __init__(self, models=()):
+        self.state, self.hello = "stopped", None
+        self.stateChanged, self.failed = Signal(), Signal()
+        self.jobs, self.modelList, self.starts = [], list(models), 0
+
+    def start(self):
+        self.starts += 1
+        self.state = "ready"
+        self.stateChanged.emit("ready")
+
+    def stop(self):
+        self.state = "stopped"
+        self.stateChanged.emit("stopped")
+
+    def die(self, problem, remedy):
+        """The process ends by itself."""
+        self.state = "failed"
+        self.stateChanged.emit("failed")
+        self.failed.emit(problem, remedy)
+
+    def requestModels(self, callback):
+        callback(self.modelList)
+
+    def load(self, model):
+        return self._job("load", model=model)
+
+    def estimate(self, image, model, device="auto", maxMemory=None):
+        return self._job("estimate", image=image, model=model, device=device, maxMemory=maxMemory)
+
+    def segment(self, image, model, device="auto", maxMemory=None, keep=()):
+        return self._job("segment", image=image, model=model, device=device, maxMemory=maxMemory, keep=keep)
+
+    def segmentFile(self, imagePath, outPath, model, device="auto", maxMemory=None, keep=()):
+        return self._job(
+            "segmentFile",
+            imagePath=imagePath,
+            outPath=outPath,
+            model=model,
+            device=device,
+            maxMemory=maxMemory,
+            keep=keep,
+        )
+
+    def _job(self, kind, **arguments):
+        self.jobs.append(FakeJob(self, kind, **arguments))
+        return self.jobs[-1]
+
+
+class FakeInstaller:
+    def __init__(self, missing=()):
+        self.names = list(missing)
+        self.finished = Signal()
+
+    def missing(self):
+        return self.names
+
+
+class Heard:
+    """Remembers everything that signals of an object announce, in order, as (name, arguments...)."""
+
+    def __init__(self, owner, *names):
+        self.events = []
+        for name in names:
+            getattr(owner, name).connect(self._recorder(name))
+
+    def _recorder(self, name):
+        return lambda *arguments: self.events.append((name, *arguments))
+
+    def of(self, name):
+        """The arguments of each announcement of that signal."""
+        return [event[1:] for event in self.events if event[0] == name]
+
+
+def modelDict(path, title="Abdomen", structures=(LIVER, SPLEEN), **more):
+    """What a worker says of a model."""
+    return {
+        "path": str(path),
+        "title": title,
+        "modality": "CT",
+        "structures": list(structures),
+        "license": "CC BY 4.0",
+        "author": "",
+        "data_source": "",
+        "record": {},
+        "card": "",
+        "fingerprint": "0",
+        "preview": None,
+        "problem": None,
+        "bytes": 1000,
+        **more,
+    }
+
+
+def addVolume(name="CT", shape=(4, 5, 6)):
+    """A volume node of numbers that differ."""
+    array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    node = slicer.util.addVolumeFromArray(array, name=name)
+    node.SetSpacing(1.5, 2.0, 2.5)
+    node.SetOrigin(10, -20, 30)
+    return node
+
+
+def segmentNames(segmentation):
+    segments = segmentation.GetSegmentation()
+    return [segments.GetNthSegment(index).GetName() for index in range(segments.GetNumberOfSegments())]
+
+
+def segmentVoxels(segmentation, name, volume):
+    """Where a segment is, on the volume's grid, as a bool array (k, j, i)."""
+    segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume) != 0

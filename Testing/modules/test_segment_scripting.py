@@ -1,0 +1,133 @@
+"""The one-line API and the examples of docs/scripting.md, which are run as they stand there."""
+
+import re
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import slicer
+from DINOMixSegmentLib.logic import DINOMixSegmentLogic
+from segment_fakes import FakeClient, FakeInstaller, modelDict
+from segment_models import makeModel, makeNoiseVolume
+from waiting import waitUntil
+
+from dinomix.errors import DinomixError
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scripting.md"
+
+
+def examples():
+    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
+class ExamplesTest(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.volume = makeNoiseVolume()
+        self.model = str(makeModel(self.folder, self.volume))
+        self.logic = slicer.util.getModuleLogic("DINOMixSegment")
+        self.addCleanup(self.logic.stopWorker)
+        if self.logic.missingDependencies():
+            self.skipTest("needs the engine's packages")
+
+    def test_one_line(self):
+        names = {"slicer": slicer, "volume": self.volume, "model": self.model}
+        exec(examples()[0], names)
+        self.assertTrue(names["segmentation"].IsA("vtkMRMLSegmentationNode"))
+
+    def test_script_without_a_window(self):
+        image, out = self.folder / "for_the_model.nrrd", self.folder / "organs.seg.nrrd"
+        self.assertEqual(self.runScript(image, self.model, out), 0)
+        self.assertGreater(out.stat().st_size, 0)
+        self.assertEqual(self.runScript(image, self.folder / "no model", out), 2)
+
+    def runScript(self, *arguments):
+        """The exit code."""
+        argv = ["segment_scan.py", *map(str, arguments)]
+        with mock.patch.object(sys, "argv", argv), mock.patch.object(slicer.util, "exit") as end:
+            exec(examples()[1], {})
+        return end.call_args.args[0]
+
+    def test_without_waiting(self):
+        done = []
+        self.logic.finished.connect(done.append)
+        self.addCleanup(self.logic.finished.disconnect, done.append)
+        text = examples()[2].replace('"liver"', '"structure 1"')
+        exec(text, {"slicer": slicer, "volume": self.volume, "model": self.model})
+        waitUntil(lambda: done, 120, "the segmentation")
+
+
+class SegmentTest(unittest.TestCase):
+    """What ``segment`` does with its arguments, with a client that is not there."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        self.volume = makeNoiseVolume()
+        self.client = FakeClient()
+        self.installer = FakeInstaller()
+        self.logic = DINOMixSegmentLogic(self.client, self.installer)
+        self.addCleanup(self.logic.cleanup)
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(Path(self.folder).rmdir)
+
+    def finishSoon(self, finish):
+        """Answer the job from the event loop, as the real client does."""
+        import qt
+
+        def answer():
+            if self.client.jobs:
+                timer.stop()
+                finish(self.client.jobs[-1])
+
+        timer = qt.QTimer()
+        timer.setInterval(5)
+        timer.connect("timeout()", answer)
+        timer.start()
+        self.addCleanup(timer.stop)
+
+    def test_model_by_title_and_the_only_one(self):
+        self.client.modelList = [modelDict(self.folder, "Abdomen")]
+        for model in ("Abdomen", None, self.folder):
+            self.client.jobs.clear()
+            self.finishSoon(lambda job: job.finishWithLabels())
+            self.logic.segment(self.volume, model)
+            self.assertEqual(Path(self.client.jobs[0].arguments["model"]).resolve(), Path(self.folder).resolve())
+
+    def test_model_that_is_not_there_or_not_named(self):
+        self.client.modelList = [modelDict("/a", "Abdomen"), modelDict("/b", "Brain")]
+        with self.assertRaisesRegex(DinomixError, "no single model Liver.*Abdomen, Brain"):
+            self.logic.segment(self.volume, "Liver")
+        with self.assertRaisesRegex(DinomixError, "must be named"):
+            self.logic.segment(self.volume)
+        self.client.modelList = []
+        with self.assertRaisesRegex(DinomixError, "must be named"):
+            self.logic.segment(self.volume)
+
+    def test_failure_and_cancel_are_errors(self):
+        self.finishSoon(lambda job: job.fail("No memory.", "Crop the volume."))
+        with self.assertRaisesRegex(DinomixError, "No memory. Crop the volume."):
+            self.logic.segment(self.volume, self.folder)
+        self.client.jobs.clear()
+        self.finishSoon(lambda job: (self.logic.cancel(), job.confirmCancel()))
+        with self.assertRaisesRegex(DinomixError, "cancelled"):
+            self.logic.segment(self.volume, self.folder)
+
+    def test_missing_dependencies(self):
+        self.installer.names = ["torch"]
+        with self.assertRaisesRegex(DinomixError, "torch"):
+            self.logic.segment(self.volume, self.folder)
+        self.assertEqual(self.client.jobs, [])
+
+    def test_no_volume(self):
+        with self.assertRaisesRegex(DinomixError, "Choose the volume"):
+            self.logic.segment(None, self.folder)
+
+    def test_surfaces_are_there_when_it_returns(self):
+        self.finishSoon(lambda job: job.finishWithLabels())
+        segmentation = self.logic.segment(self.volume, self.folder, show3D=True)
+        self.assertTrue(segmentation.GetSegmentation().ContainsRepresentation("Closed surface"))

@@ -1,0 +1,170 @@
+"""The whole way with the real worker process: a volume node in, a segmentation out, and every way to end it."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import numpy as np
+import slicer
+from DINOMixSegmentLib.logic import DINOMixSegmentLogic
+from segment_fakes import FakeInstaller, Heard, segmentNames, segmentVoxels
+from segment_models import makeModel, makeNoiseVolume
+from waiting import waitUntil
+
+
+class WorkerTestCase(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.volume = makeNoiseVolume()
+        self.model = makeModel(self.folder, self.volume)
+        self.logic = DINOMixSegmentLogic(installer=FakeInstaller())
+        self.addCleanup(self.logic.cleanup)
+        self.heard = Heard(self.logic, "progress", "notice", "finished", "failed", "cancelled")
+        self.parameters = self.logic.getParameterNode()
+        self.parameters.inputVolume = self.volume
+        self.parameters.modelPath = str(self.model)
+        self.parameters.show3D = False
+
+    def apply(self):
+        self.heard.events.clear()
+        self.logic.startSegmentation(self.parameters)
+
+    def waitForEnd(self, seconds=120):
+        waitUntil(lambda: self.logic.state == "idle", seconds, "the end of it")
+
+    def waitForStage(self, stage):
+        waitUntil(
+            lambda: any(stage in args[0] for args in self.heard.of("progress")) or self.logic.state == "idle",
+            120,
+            f"the stage {stage}",
+        )
+
+    def makeBig(self):
+        """A volume that takes seconds."""
+        self.parameters.inputVolume = makeNoiseVolume("big", (128, 128, 128))
+
+
+class SegmentTest(WorkerTestCase):
+    def test_labels_are_those_of_the_engine(self):
+        from dinomix.images.reading import read_image
+        from dinomix.inference.segment import segment_volume
+        from dinomix.models.folder import load_model
+
+        segmentation = self.logic.segment(self.volume, str(self.model))
+        image = read_image(self.folder / "for_the_model.nrrd")
+        expected = segment_volume(image, load_model(self.model)).array
+        self.assertGreater(len(np.unique(expected)), 2)
+        for number in (1, 2, 5):
+            name = f"structure {number}"
+            if name in segmentNames(segmentation):
+                np.testing.assert_array_equal(segmentVoxels(segmentation, name, self.volume), expected == number)
+            else:
+                self.assertFalse((expected == number).any())
+
+    def test_estimate_then_twice_apply_then_other_organs(self):
+        estimates = Heard(self.logic, "estimated")
+        self.logic.requestEstimate(self.parameters)
+        waitUntil(lambda: estimates.events, 120, "the estimate")
+        self.assertGreater(estimates.of("estimated")[0][0].seconds, 0)
+        self.apply()
+        self.waitForEnd()
+        self.assertEqual(self.heard.of("failed"), [])
+        began = time.monotonic()
+        self.apply()
+        self.waitForStage("preparing")
+        self.assertLess(time.monotonic() - began, 2)  # warm: 0.1 s on a quiet machine, minutes if all were loaded anew
+        self.waitForEnd()
+        self.parameters.keep = ["structure 5"]
+        self.apply()
+        self.waitForEnd()
+        ((segmentation,),) = self.heard.of("finished")
+        self.assertEqual(segmentNames(segmentation), ["structure 5"])
+
+    def test_models_of_a_folder_are_listed(self):
+        heard = Heard(self.logic, "modelsChanged", "failed")
+        self.logic.setModelFolders([str(self.folder / "models")])
+        waitUntil(lambda: heard.events, 120, "the models")
+        found = {model["path"]: model for model in self.logic.models()}
+        self.assertIn(str(self.model), found)
+        names = [structure["name"] for structure in found[str(self.model)]["structures"]]
+        self.assertEqual(names, ["structure 1", "structure 2", "structure 5"])
+
+
+class EndsTest(WorkerTestCase):
+    def test_cancel_within_a_second_and_apply_again(self):
+        self.apply()
+        self.waitForEnd()
+        self.makeBig()
+        self.apply()
+        self.waitForStage("segment")
+        self.assertEqual(self.logic.state, "running")
+        began = time.monotonic()
+        self.logic.cancel()
+        waitUntil(lambda: self.logic.state == "idle", 5, "the end of it")
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(len(self.heard.of("cancelled")), 1)
+        self.parameters.inputVolume = self.volume
+        self.apply()
+        self.waitForEnd()
+        self.assertEqual(len(self.heard.of("finished")), 1)
+
+    @unittest.skipUnless(hasattr(signal, "SIGKILL"), "needs POSIX")
+    def test_worker_that_is_killed_says_so_and_is_started_again(self):
+        self.makeBig()
+        self.apply()
+        self.waitForStage("segment")
+        os.kill(self.logic.workerHello["pid"], signal.SIGKILL)
+        self.waitForEnd()
+        self.assertEqual(len(self.heard.of("failed")), 1)
+        self.parameters.inputVolume = self.volume
+        self.apply()
+        self.waitForEnd()
+        self.assertEqual(len(self.heard.of("finished")), 1)
+
+    def test_model_removed_between_two_runs(self):
+        self.apply()
+        self.waitForStage("loading")
+        shutil.rmtree(self.model)
+        self.waitForEnd()
+        self.assertEqual(len(self.heard.of("finished")) + len(self.heard.of("failed")), 1)
+        self.apply()
+        self.assertIn("is gone", self.heard.of("failed")[0][0])
+
+    def test_scene_closed(self):
+        self.makeBig()
+        self.apply()
+        self.waitForStage("segment")
+        slicer.mrmlScene.Clear(False)
+        self.assertEqual(len(self.heard.of("cancelled")), 1)
+        self.assertEqual(self.logic.state, "idle")
+
+
+class BatchTest(WorkerTestCase):
+    def test_files_on_disk(self):
+        scans = self.folder / "scans"
+        scans.mkdir()
+        for name in ("one.nrrd", "zwei-ä.nii.gz"):
+            self.assertTrue(slicer.util.saveNode(self.volume, str(scans / name)))
+        (scans / "broken.nrrd").write_text("NRRD0004 and no more")
+        (scans / "kept.seg.nrrd").write_text("precious")
+        shutil.copy(scans / "one.nrrd", scans / "kept.nrrd")
+        ended = Heard(self.logic, "batchFinished")
+        self.logic.startBatch(self.logic.itemsOfDisk(str(scans)), self.parameters)
+        waitUntil(lambda: ended.events, 240, "the batch")
+        states = {item.title: item.state for item in self.logic.batch()}
+        self.assertEqual(
+            states, {"broken.nrrd": "failed", "kept.nrrd": "skipped", "one.nrrd": "done", "zwei-ä.nii.gz": "done"}
+        )
+        loaded = slicer.util.loadSegmentation(str(scans / "one.seg.nrrd"))
+        direct = self.logic.segment(self.volume, str(self.model))
+        for name in segmentNames(direct):
+            np.testing.assert_array_equal(
+                segmentVoxels(loaded, name, self.volume), segmentVoxels(direct, name, self.volume)
+            )
