@@ -1,11 +1,13 @@
 """Starts the test host for the tests of the Slicer side; those of the engine run without it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+RUN_VARIABLE = "SLICER_HOST_TEST_RUN"  # set for every process that a test starts
 HERE = Path(__file__).parent
 HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests")]
 
@@ -37,7 +39,8 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
     from host import vtk_errors
 
     host.reset()
-    before = set(psutil.Process().children(recursive=True))
+    os.environ[RUN_VARIABLE] = f"{os.getpid()}"
+    before = started_processes()
     yield
     left = processes_left(before)
     descriptions = [describe(process) for process in left]
@@ -52,12 +55,24 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not errors, f"VTK reported errors: {errors}"
 
 
+def started_processes() -> set[psutil.Process]:
+    """Every process that this one started, directly or not, also where the one in between has ended."""
+    found = set(psutil.Process().children(recursive=True))
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == f"{os.getpid()}":
+                found.add(process)
+        except psutil.Error:  # ended meanwhile, or of another user
+            continue
+    return found
+
+
 def processes_left(before: set[psutil.Process], seconds: float = 5) -> list[psutil.Process]:
     """Child processes started since ``before`` that do not end by themselves within that time."""
     import host
 
     def running() -> list[psutil.Process]:
-        started = set(psutil.Process().children(recursive=True)) - before
+        started = started_processes() - before
         return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
     try:

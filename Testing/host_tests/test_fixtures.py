@@ -1,6 +1,7 @@
 """What conftest.py does around each test, seen in a pytest of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,13 @@ import subprocess, sys
 def test_leaves_a_process():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     print("started", process.pid)
+
+def test_leaves_an_orphan():
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    process = subprocess.Popen(["PythonSlicer", "-c", code], stdout=subprocess.PIPE, text=True)
+    print("started", process.stdout.readline())
+    process.kill()
+    process.wait()
 
 def test_ends_its_process():
     subprocess.run([sys.executable, "-c", ""])
@@ -67,12 +75,20 @@ def run_pytest(tmp_path: Path):
     return run
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_process_left_behind_fails_the_test_and_is_ended(run_pytest):
     output = run_pytest("host_tests", LEAVES_A_PROCESS)
     assert "left these processes running" in output
-    assert "2 passed, 1 error" in output
-    pid = int(output.split("started ")[1].split()[0])
-    assert not psutil.pid_exists(pid)
+    assert "3 passed, 2 errors" in output
+    pids = [int(pid) for pid in re.findall(r"started (\d+)", output)]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if is_running(pid)]
 
 
 def test_error_of_vtk_fails_the_test(run_pytest):
