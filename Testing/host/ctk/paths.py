@@ -53,7 +53,7 @@ class ctkPathLineEdit(qt.QWidget):
 
     currentPath = qtProperty("QString", lambda self: self._edit.currentText, _setPath)
     filters = stored("filters", "int", int(PathFilter.Files | PathFilter.Readable))
-    nameFilters = stored("nameFilters", "QStringList", [])
+    nameFilters = stored("nameFilters", "QStringList", ())
     settingKey = stored("settingKey", "QString", "")
     label = stored("label", "QString", "")
     showBrowseButton = qtProperty(

@@ -1,6 +1,7 @@
 """The ``qMRML*`` widgets of Slicer that this project uses, over the real scene. The host offers them as ``slicer.qMRML*``."""
 
-from host.qmrml.node_combo_box import qMRMLCheckableNodeComboBox, qMRMLNodeComboBox
+from host.qmrml.checkable_node_combo_box import qMRMLCheckableNodeComboBox
+from host.qmrml.node_combo_box import qMRMLNodeComboBox
 from host.qmrml.numbers import qMRMLRangeWidget, qMRMLSliderWidget, qMRMLSpinBox
 from host.qmrml.widget import qMRMLWidget, qSlicerWidget
 

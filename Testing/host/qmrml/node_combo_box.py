@@ -1,4 +1,4 @@
-"""``slicer.qMRMLNodeComboBox`` and ``slicer.qMRMLCheckableNodeComboBox``: choosing nodes of the scene."""
+"""``slicer.qMRMLNodeComboBox``: choosing a node of the scene."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ import shiboken6
 import slicer
 from PySide6 import QtCore
 
-from host.ctk.combo_boxes import ctkCheckableComboBox, ctkComboBox
+from host.ctk.combo_boxes import ctkComboBox
 from host.qmrml.scene_watch import SceneWatch
 from host.qmrml.widget import checkedScene
 from host.qt.hosted import hosted, qtProperty, stored
@@ -26,6 +26,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     nodeActivated = QtCore.Signal(object)
     nodeAdded = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
+    nodeAddedByUserAction = QtCore.Signal(object)
     currentNodeRenamed = QtCore.Signal(str)
     cppSignals: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)",
@@ -33,12 +34,15 @@ class qMRMLNodeComboBox(qt.QWidget):
         "nodeActivated(vtkMRMLNode*)": "nodeActivated(PyObject)",
         "nodeAdded(vtkMRMLNode*)": "nodeAdded(PyObject)",
         "nodeAddedByUser(vtkMRMLNode*)": "nodeAddedByUser(PyObject)",
+        "nodeAddedByUserAction(vtkMRMLNode*)": "nodeAddedByUserAction(PyObject)",
     }
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)
         self._scene = None
         self._current = ""  # ID of the chosen node
+        self._requested = None  # node or ID that was asked for before there was a scene
+        self._listed: list[str] = []  # IDs of the nodes in the list
         self._attributes: dict[tuple[str, str], str | None] = {}
         self._baseNames: dict[str, str] = {}
         self._typeLabels: dict[str, str] = {}
@@ -48,12 +52,13 @@ class qMRMLNodeComboBox(qt.QWidget):
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
-        self.setSizePolicy(qt.QSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed))
+        self.setSizePolicy(qt.QSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed))
         self._box.connect("currentIndexChanged(int)", self._onIndexChanged)
         self._box.connect("activated(int)", self._onActivated)
         self._watch = SceneWatch(self._refresh)
         watch = self._watch
         self.connect("destroyed()", lambda: watch.stop())
+        self.setEnabled(False)
         self._fill()
 
     def _makeBox(self) -> qt.QComboBox:
@@ -61,10 +66,10 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     # What is listed
 
-    nodeTypes = stored("nodeTypes", "QStringList", [], "_onTypesChanged")
+    nodeTypes = stored("nodeTypes", "QStringList", (), "_onTypesChanged")
     showHidden = stored("showHidden", "bool", False, "_refresh")
     showChildNodeTypes = stored("showChildNodeTypes", "bool", True, "_refresh")
-    hideChildNodeTypes = stored("hideChildNodeTypes", "QStringList", [], "_refresh")
+    hideChildNodeTypes = stored("hideChildNodeTypes", "QStringList", (), "_refresh")
     noneEnabled = stored("noneEnabled", "bool", False, "_refresh")
     noneDisplay = stored("noneDisplay", "QString", "None", "_refresh")
     addEnabled = stored("addEnabled", "bool", True, "_fill")
@@ -83,10 +88,19 @@ class qMRMLNodeComboBox(qt.QWidget):
         return self._scene
 
     def setMRMLScene(self, scene) -> None:
-        if scene is not self._scene:
-            self._scene = checkedScene(scene)
-            self._watch.setScene(scene)
-            self._refresh()
+        """List the nodes of ``scene``. The first is chosen if one must be and none was asked for before."""
+        if scene is self._scene:
+            return
+        requested = self._requested or self._current
+        self._scene, self._requested = checkedScene(scene), None
+        self._watch.setScene(scene)
+        self._listed = [node.GetID() for node in self._nodes()]
+        self._watch.watchNodes(self._nodes())
+        if requested in self._listed:
+            self._choose(requested)
+        else:
+            self._choose(self._listed[0] if self._listed and not self.noneEnabled else "")
+        self.setEnabled(scene is not None)
 
     def addAttribute(self, nodeType: str, name: str, value: object = None) -> None:
         """List nodes of that type only if they have the attribute (with that value)."""
@@ -126,15 +140,20 @@ class qMRMLNodeComboBox(qt.QWidget):
     def currentNode(self):
         return self._scene.GetNodeByID(self._current) if self._scene is not None and self._current else None
 
-    currentNodeID = qtProperty("QString", lambda self: self._current, lambda self, value: self.setCurrentNode(value))
-
     def setCurrentNode(self, node) -> None:
-        """``node`` is a node, its ID, or None. One that is not listed leaves nothing chosen."""
-        if not (node is None or isinstance(node, str | slicer.vtkMRMLNode)):
-            raise TypeError(f"setCurrentNode() takes a node, its ID or None, not {node!r}")
-        identifier = node if isinstance(node, str) else node.GetID() if node is not None else ""
-        listed = [item.GetID() for item in self._nodes()]
-        self._choose(identifier if identifier in listed else "")
+        """Choose a node of the list, or none: also where the node is not in the list."""
+        if node is not None and not isinstance(node, slicer.vtkMRMLNode):
+            raise TypeError(f"setCurrentNode() takes a node or None, not {node!r}")
+        self.setCurrentNodeID(node.GetID() or "" if node is not None else "")
+
+    def setCurrentNodeID(self, identifier: str) -> None:
+        if not isinstance(identifier, str):
+            raise TypeError(f"setCurrentNodeID() takes the ID of a node, not {identifier!r}")
+        if self._scene is None:
+            self._requested = identifier
+        self._choose(identifier if identifier in self._listed else "")
+
+    currentNodeID = qtProperty("QString", lambda self: self._current, setCurrentNodeID)
 
     def setCurrentNodeIndex(self, index: int) -> None:
         self.setCurrentNode(self.nodeFromIndex(index))
@@ -147,29 +166,36 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     def _announce(self) -> None:
         node = self.currentNode()
+        self._shownName = node.GetName() if node is not None else ""
         self.currentNodeChanged.emit(node)
         self._currentNodeChangedBool.emit(node is not None)
         self.currentNodeIDChanged.emit(self._current)
 
     def _refresh(self) -> None:
-        """Follow the scene: keep the chosen node if it is still listed, else choose the first, or none where allowed."""
+        """Follow the scene. Where the chosen node went, the one that takes its place in the list is chosen."""
         if not shiboken6.isValid(self):
             self._watch.stop()
             return
         nodes = self._nodes()
         self._watch.watchNodes(nodes)
-        listed = [node.GetID() for node in nodes]
-        if self._current in listed or (not self._current and self.noneEnabled):
+        before, self._listed = self._listed, [node.GetID() for node in nodes]
+        for node in nodes:
+            if node.GetID() not in before:
+                self.nodeAdded.emit(node)
+        if self._current in self._listed:
             self._fill()
             self._announceNewName()
+        elif self._current and self._listed:
+            self._choose(self._listed[min(before.index(self._current), len(self._listed) - 1)])
+        elif self._listed and not before and not self.noneEnabled and not self._actions():
+            self._choose(self._listed[0])  # an entirely empty list chooses the first entry that comes
         else:
-            self._choose(listed[0] if listed and not self.noneEnabled else "")
+            self._choose("")
 
     def _announceNewName(self) -> None:
-        name = self.currentNode().GetName() if self.currentNode() is not None else ""
-        if name != self._shownName:
-            self._shownName = name
-            self.currentNodeRenamed.emit(name)
+        """A chosen node that is renamed is announced again, as the text that is shown changes."""
+        if self.currentNode() is not None and self.currentNode().GetName() != self._shownName:
+            self._announce()
 
     # The combo box inside
 
@@ -186,27 +212,29 @@ class qMRMLNodeComboBox(qt.QWidget):
                 self._box.addItem(text)
                 self._box.setItemData(self._box.count - 1, action, ACTION_ROLE)
             self._box.currentIndex = self._row(entries)
+            self._showHint()
         finally:
             self._filling = False
+
+    def _showHint(self) -> None:
+        self._box.defaultText = f"Select a {self.nodeTypeLabel(self.nodeTypes[0] if self.nodeTypes else '')}"
 
     def _row(self, entries: list[tuple[str, str]]) -> int:
         identifiers = [identifier for identifier, _ in entries]
         return identifiers.index(self._current) if self._current in identifiers else -1
 
     def _actions(self) -> list[tuple[str, str]]:
-        actions = []
-        for nodeType in self.nodeTypes:
-            label = self.nodeTypeLabel(nodeType)
-            if self.addEnabled and not isAbstract(nodeType):
-                actions += [
-                    (f"add {nodeType}", f"Create new {label}"),
-                    (f"addAs {nodeType}", f"Create new {label} as..."),
-                ]
-        node = self.currentNode()
-        if node is not None:
-            kinds = {"rename": self.renameEnabled, "edit": self.editEnabled, "remove": self.removeEnabled}
-            verbs = {"rename": "Rename", "edit": "Edit", "remove": "Delete"}
-            actions += [(kind, f"{verbs[kind]} current node") for kind, enabled in kinds.items() if enabled]
+        """What can be done with nodes: (action, text) each."""
+        if self._scene is None:
+            return []
+        label = self.nodeTypeLabel(self.nodeTypes[0] if len(self.nodeTypes) == 1 else "")
+        actions = [("rename", f"Rename current {label}")] if self.renameEnabled else []
+        actions += [("edit", f"Edit current {label}")] if self.editEnabled else []
+        for nodeType in self.nodeTypes if self.addEnabled else ():
+            actions.append((f"add {nodeType}", f"Create new {self.nodeTypeLabel(nodeType)}"))
+            if self.renameEnabled:
+                actions.append((f"addAs {nodeType}", f"Create new {self.nodeTypeLabel(nodeType)} as..."))
+        actions += [("remove", f"Delete current {label}")] if self.removeEnabled else []
         return actions
 
     def _onIndexChanged(self, index: int) -> None:
@@ -222,9 +250,7 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._fill()
         kind, _, nodeType = action.partition(" ")
         if kind in ("add", "addAs"):
-            node = self.addNode(nodeType)
-            if kind == "addAs":
-                self._rename(node)
+            self._addByAction(nodeType, askName=kind == "addAs")
         elif kind == "rename":
             self.renameCurrentNode()
         elif kind == "remove":
@@ -232,117 +258,68 @@ class qMRMLNodeComboBox(qt.QWidget):
         else:
             raise NotImplementedError("the test host has no module to edit a node in")
 
+    def _addByAction(self, nodeType: str, askName: bool) -> None:
+        name = self._askName("") if askName else ""
+        if askName and not name:
+            return
+        node = self.addNode(nodeType)
+        if name:
+            node.SetName(name)
+        self.setCurrentNode(node)
+        self.nodeAddedByUserAction.emit(node)
+
     # What the user can do with nodes
 
     def setBaseName(self, baseName: str, nodeType: str = "") -> None:
-        self._baseNames[nodeType] = baseName
+        """How new nodes are called; without ``nodeType``, those of all types listed."""
+        if not (nodeType or self.nodeTypes):
+            raise ValueError("set nodeTypes before baseName")
+        for name in [nodeType] if nodeType else self.nodeTypes:
+            self._baseNames[name] = baseName
 
-    baseName = qtProperty("QString", lambda self: self._baseNames.get("", ""), setBaseName)
+    baseName = qtProperty("QString", lambda self: self._baseNames.get(self.nodeTypes[0], ""), setBaseName)
 
     def setNodeTypeLabel(self, label: str, nodeType: str) -> None:
         self._typeLabels[nodeType] = label
         self._fill()
 
     def nodeTypeLabel(self, nodeType: str) -> str:
-        return self._typeLabels.get(nodeType) or slicer.mrmlScene.GetTypeDisplayNameByClassName(nodeType) or nodeType
+        known = self._scene.GetTypeDisplayNameByClassName(nodeType) if self._scene is not None and nodeType else ""
+        return self._typeLabels.get(nodeType) or known or "node"
 
     def addNode(self, nodeType: str = ""):
-        """A new node as by "Create new ...", chosen if ``selectNodeUponCreation``."""
+        """A new node, chosen if ``selectNodeUponCreation``."""
         nodeType = nodeType or self.nodeTypes[0]
+        if nodeType not in self.nodeTypes:
+            raise ValueError(f"{nodeType} is not among {', '.join(self.nodeTypes)}")
         node = self._scene.CreateNodeByClass(nodeType)
         node.UnRegister(None)
-        baseName = self._baseNames.get(nodeType) or self._baseNames.get("") or self.nodeTypeLabel(nodeType)
-        node.SetName(self._scene.GenerateUniqueName(baseName))
+        node.SetName(self._scene.GenerateUniqueName(self._baseNames.get(nodeType) or self.nodeTypeLabel(nodeType)))
         for (attributeType, name), value in self._attributes.items():
             if node.IsA(attributeType):
                 node.SetAttribute(name, value or "")
         self._scene.AddNode(node)
         if self.selectNodeUponCreation:
             self.setCurrentNode(node)
-        self.nodeAdded.emit(node)
         self.nodeAddedByUser.emit(node)
         return node
 
     def removeCurrentNode(self) -> None:
-        self._scene.RemoveNode(self.currentNode())
+        if self.currentNode() is not None:
+            self._scene.RemoveNode(self.currentNode())
 
     def renameCurrentNode(self) -> None:
-        self._rename(self.currentNode())
-
-    def _rename(self, node) -> None:
-        name = qt.QInputDialog.getText(self, "Rename", "New name:", qt.QLineEdit.Normal, node.GetName())
+        node = self.currentNode()
+        name = self._askName(node.GetName()) if node is not None else ""
         if name:
             node.SetName(name)
+            self.currentNodeRenamed.emit(name)
 
-
-@hosted
-class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
-    """Each node has a check box; there is no chosen node but those checked."""
-
-    checkedNodesChanged = QtCore.Signal()
-
-    def __init__(self, parent: qt.QWidget | None = None) -> None:
-        self._checked: dict[str, bool] = {}
-        super().__init__(parent)
-        self._box.checkedIndexesChanged.connect(self._onChecked)
-
-    def _makeBox(self) -> qt.QComboBox:
-        return ctkCheckableComboBox()
-
-    def _fill(self) -> None:
-        super()._fill()
-        for row in range(self._box.count):
-            if self._box.itemData(row, ACTION_ROLE) is None and self._checked.get(self._box.itemData(row, ID_ROLE)):
-                blocked = self._box.blockSignals(True)
-                self._box.setCheckState(self._box.model().index(row, 0), qt.Qt.Checked)
-                self._box.blockSignals(blocked)
-
-    def _onChecked(self) -> None:
-        if self._filling:
-            return
-        for row in range(self._box.count):
-            state = self._box.checkState(self._box.model().index(row, 0))
-            self._checked[self._box.itemData(row, ID_ROLE)] = state == qt.Qt.Checked
-        self.checkedNodesChanged.emit()
-
-    def checkedNodes(self) -> list:
-        return [node for node in self._nodes() if self._checked.get(node.GetID())]
-
-    def uncheckedNodes(self) -> list:
-        return [node for node in self._nodes() if not self._checked.get(node.GetID())]
-
-    def allChecked(self) -> bool:
-        return not self.uncheckedNodes()
-
-    def noneChecked(self) -> bool:
-        return not self.checkedNodes()
-
-    def checkState(self, node) -> QtCore.Qt.CheckState:
-        return qt.Qt.Checked if self._checked.get(node.GetID()) else qt.Qt.Unchecked
-
-    def setCheckState(self, node, state: QtCore.Qt.CheckState) -> None:
-        if self.checkState(node) != state:
-            self._checked[node.GetID()] = state == qt.Qt.Checked
-            self._fill()
-            self.checkedNodesChanged.emit()
-
-    def check(self, node) -> None:
-        self.setCheckState(node, qt.Qt.Checked)
-
-    def uncheck(self, node) -> None:
-        self.setCheckState(node, qt.Qt.Unchecked)
+    def _askName(self, name: str) -> str:
+        return qt.QInputDialog.getText(self, "Name", "New name:", qt.QLineEdit.Normal, name)
 
 
 def isNodeClass(name: str) -> bool:
     """True if ``name`` is a class of node, abstract ones included."""
     cls = getattr(slicer, name, None)
     return isinstance(cls, type) and issubclass(cls, slicer.vtkMRMLNode)
-
-
-def isAbstract(name: str) -> bool:
-    """True if the scene can make no node of that class."""
-    node = slicer.mrmlScene.CreateNodeByClass(name)
-    if node is None:
-        return True
-    node.UnRegister(None)
-    return False

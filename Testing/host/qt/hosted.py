@@ -56,9 +56,9 @@ def stored(name: str, typeName: str, default: object, changed: str | None = None
 
 
 def checkedValue(typeName: str, value: object) -> object:
-    """``value`` as a value of that C++ type; ValueError if it is none."""
+    """``value`` as PythonQt gives it back for that C++ type, a QStringList as a tuple; ValueError if it is none."""
     if typeName == "QStringList" and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return list(value)
+        return tuple(value)
     if typeName == "double" and acceptsPlain(typeName, value):
         return float(value)
     if typeName == "QStringList" or not acceptsPlain(typeName, value):
