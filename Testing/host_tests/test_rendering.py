@@ -10,10 +10,10 @@ import slicer
 from host import rendering
 
 
-def addScene():
-    """A gray volume (240) with a red cube of 10 voxels in it, shown in all views."""
+def addScene(start=15):
+    """A gray cube of 40 mm with a red cube of 10 mm in it, which begins at ``start`` mm in each direction; shown in all views."""
     labels = np.zeros((40, 40, 40), np.uint8)
-    labels[15:25, 15:25, 15:25] = 1
+    labels[(slice(start, start + 10),) * 3] = 1
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
     volume = slicer.util.addVolumeFromArray(np.full(labels.shape, 100, np.int16), affine, "Gray")
     volume.CreateDefaultDisplayNodes()
@@ -49,6 +49,17 @@ class RenderingTest(unittest.TestCase):
             for pixels in (rows, columns):
                 self.assertLess(abs(np.ptp(pixels) - 50), 4, name)
                 self.assertLess(abs(pixels.mean() - 100), 5, name)
+
+    def test_slices_are_turned_as_in_slicer(self):
+        addScene(start=28)
+        for name in slicer.app.layoutManager().sliceViewNames():
+            view = slicer.app.layoutManager().sliceWidget(name)
+            rendering.fitView(view, 200, 200)
+            view.mrmlSliceNode().JumpSliceByOffsetting(33, 33, 33)
+            rows, columns = np.nonzero(redness(view.picture(200, 200)))
+            # Right (axial, coronal) or anterior (sagittal) is to the left; anterior (axial) or superior is above.
+            self.assertLess(columns.max(), 80, name)
+            self.assertLess(rows.max(), 80, name)
 
     def test_hidden_segments_are_not_drawn(self):
         _, node = addScene()
