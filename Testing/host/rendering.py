@@ -5,14 +5,14 @@
 so that tests which look at nothing pay for nothing.
 """
 
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk
+
+from host.offscreen import offscreenWindow, pictureOf
 
 SLICE_MANAGERS = (
     "vtkMRMLVolumeGlyphSliceDisplayableManager",
@@ -33,10 +33,7 @@ class RenderedView:
     """One off-screen window and what fills it from one view node."""
 
     def __init__(self, viewNode, factory, background: "vtk.vtkActor2D | None" = None) -> None:
-        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-            os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
-        self.window = vtk.vtkRenderWindow()
-        self.window.SetOffScreenRendering(True)
+        self.window = offscreenWindow()
         self.renderer = vtk.vtkRenderer()
         self.window.AddRenderer(self.renderer)
         # Before the managers' own actors, which are blended over it.
@@ -48,16 +45,7 @@ class RenderedView:
         self._managers.SetMRMLDisplayableNode(viewNode)
 
     def picture(self, width: int, height: int) -> np.ndarray:
-        self.window.SetSize(width, height)
-        self.window.Render()
-        grabber = vtk.vtkWindowToImageFilter()
-        grabber.SetInput(self.window)
-        grabber.SetInputBufferTypeToRGB()
-        grabber.ReadFrontBufferOff()
-        grabber.Update()
-        image = grabber.GetOutput()
-        columns, rows, _ = image.GetDimensions()
-        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, 3)[::-1].copy()
+        return pictureOf(self.window, width, height)
 
 
 class SliceWidget:

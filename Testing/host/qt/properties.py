@@ -142,6 +142,8 @@ def _setDeclared(self: QtCore.QObject, name: str, declared: QtCore.Property, val
 
 
 def _isKnownToObject(self: QtCore.QObject, name: str) -> bool:
+    if name.startswith("_"):
+        return False
     return name == "name" or name in [bytes(dynamic).decode() for dynamic in self.dynamicPropertyNames()]
 
 
