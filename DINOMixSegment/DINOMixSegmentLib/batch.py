@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from dinomix_slicer.signal import Signal
 
 from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
+from .batch_items import printable
 from .choosing import shownVolumes
 from .estimate import duration
 from .file_run import FileRun
@@ -66,6 +67,11 @@ class Batch:
         item = next((item for item in self.items if item.state == WAITING), None)
         if item is None:
             self.finished.emit(self.items)
+            return
+        if item.out is not None and printable(item.out) != str(item.out):
+            # Neither the window nor the libraries that read images can take such a path.
+            problem = _("The path {path} has letters that are not valid UTF-8. Rename the file or its folder.")
+            self._close(item, FAILED, problem.format(path=printable(item.out.parent / item.title)))
             return
         if item.out is not None and item.out.exists():
             kept = _("{file} is already there; it is kept.").format(file=item.out)

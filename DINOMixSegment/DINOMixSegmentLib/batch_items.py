@@ -59,9 +59,14 @@ def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
             ),
         )
     return [
-        BatchItem(image.name, image=image, out=Path(outputFolder or image.parent) / (name + RESULT_ENDING))
+        BatchItem(printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + RESULT_ENDING))
         for image, name in _named(images)
     ]
+
+
+def printable(name: object) -> str:
+    """A file's name or path for the window, also where its bytes are not UTF-8."""
+    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def isImageFile(path: Path) -> bool:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.undo import forget, undo
+from dinomix_slicer.volumes import imageOfNode
 
 from . import api, batch_items, checks, choosing, statistics, views
 from .batch import Batch
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 IDLE, RUNNING, CANCELLING = "idle", "running", "cancelling"
 
 
-class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
+class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservationMixin):
     """Segments volumes with the worker process. One thing runs at a time: a volume, a sequence, or a batch.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
@@ -53,6 +56,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
+        VTKObservationMixin.__init__(self)
         self.stateChanged, self.progress, self.notice = Signal(), Signal(), Signal()
         self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
         self.estimated, self.undoChanged = Signal(), Signal()
@@ -65,9 +69,11 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         self._lastFailure = ""
         self._surfaces = SurfaceTimer()
         self.surfacesChanged = self._surfaces.changed
+        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneStartClose)
 
     def cleanup(self) -> None:
         """End everything: what runs, the worker, all observations. Called when the window goes or is reloaded."""
+        self.removeObservers()
         self.cancel()
         self.stopWorker()
 
@@ -165,8 +171,6 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
 
     def undo(self) -> None:
         """Take back the last result: a new segmentation is removed, an existing one is as it was before."""
-        from dinomix_slicer.undo import undo
-
         self._surfaces.cancel()
         while self._results:
             node = slicer.mrmlScene.GetNodeByID(self._results.pop())
@@ -180,8 +184,6 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
 
         Nothing is answered while Apply cannot work or something runs.
         """
-        from dinomix_slicer.volumes import imageOfNode
-
         self._dropEstimate()
         request = SegmentRequest.fromParameterNode(parameterNode)
         if self._state != IDLE or self._whyNot(request):
@@ -331,6 +333,14 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     def _remember(self, segmentation: vtkMRMLSegmentationNode) -> None:
         self._results.append(segmentation.GetID())
         self.undoChanged.emit(True)
+
+    def _onSceneStartClose(self, caller: object, event: object) -> None:
+        # The next scene's nodes get the same IDs.
+        for nodeId in self._results:
+            forget(nodeId)
+        self._results.clear()
+        self._surfaces.cancel()
+        self.undoChanged.emit(False)
 
     def _end(self) -> None:
         self._run = None

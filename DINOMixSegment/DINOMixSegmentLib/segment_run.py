@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.segmentations import addSegmentation, writeIntoSegmentation
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.undo import saveState, undo
+from dinomix_slicer.volumes import imageOfNode
 
 from .node_watch import NodeWatch
 
@@ -48,8 +51,6 @@ class SegmentRun:
         if gone is not None:
             self._onNodeRemoved(gone.GetName())
             return
-        from dinomix_slicer.volumes import imageOfNode
-
         try:
             image = imageOfNode(request.volume)
         except DinomixError as error:
@@ -84,16 +85,17 @@ class SegmentRun:
         self._end(self.finished, segmentation)
 
     def _write(self, result: Any) -> vtkMRMLSegmentationNode:
-        from dinomix_slicer.segmentations import addSegmentation, writeIntoSegmentation
-        from dinomix_slicer.undo import saveState
-
         request = self._request
         if request.output is None:
             return addSegmentation(request.volume, result.labels, result.structures)
         saveState(request.output)
-        writeIntoSegmentation(
-            request.output, request.volume, result.labels, result.structures, replaceOthers=request.replaceOthers
-        )
+        try:
+            writeIntoSegmentation(
+                request.output, request.volume, result.labels, result.structures, replaceOthers=request.replaceOthers
+            )
+        except DinomixError:
+            undo(request.output)
+            raise
         return request.output
 
     def _onNodeRemoved(self, name: str) -> None:

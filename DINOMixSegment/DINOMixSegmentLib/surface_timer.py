@@ -9,6 +9,7 @@ import qt
 import slicer
 
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.surfaces import surfaceSteps
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
@@ -26,7 +27,7 @@ class SurfaceTimer:
         self._timer = qt.QTimer()
         self._timer.setInterval(1)
         self._timer.connect("timeout()", self._onTick)
-        self._steps: Iterator[object] = iter(())
+        self._steps: Iterator[str] = iter(())
         self._nodeId = ""
         self._done = self._total = 0
 
@@ -34,8 +35,6 @@ class SurfaceTimer:
         """Begin with this segmentation; surfaces of an earlier one that are not made yet are given up."""
         self._nodeId = segmentation.GetID()
         self._done, self._total = 0, segmentation.GetSegmentation().GetNumberOfSegments()
-        from dinomix_slicer.surfaces import surfaceSteps
-
         self._steps = surfaceSteps(segmentation)
         self.changed.emit(0, self._total)
         self._timer.start()
@@ -55,9 +54,10 @@ class SurfaceTimer:
             self.cancel()
             return
         try:
-            next(self._steps)
+            segmentName = next(self._steps)
         except StopIteration:
             self.cancel()
             return
-        self._done = min(self._done + 1, self._total - 1)
-        self.changed.emit(self._done, self._total)
+        if segmentName and self._done + 1 < self._total:
+            self._done += 1
+            self.changed.emit(self._done, self._total)

@@ -38,11 +38,10 @@ class WorkerOwner:
     @property
     def client(self) -> Client:
         """The worker's client, started."""
-        if self._client is None:
-            self._adopt(WorkerClient(workerCommand()))
-        if self._client.state in ("stopped", "failed"):
-            self._client.start()
-        return self._client
+        client = self._client or self._adopt(WorkerClient(workerCommand()))
+        if client.state in ("stopped", "failed"):
+            client.start()
+        return client
 
     # -- Models
 
@@ -167,10 +166,11 @@ class WorkerOwner:
     def _onInstalled(self, needsRestart: bool) -> None:
         self.recheckDependencies()
 
-    def _adopt(self, client: Client) -> None:
+    def _adopt(self, client: Client) -> Client:
         self._client = client
         client.stateChanged.connect(self.workerStateChanged.emit)
         client.failed.connect(self._onWorkerFailed)
+        return client
 
     def _onWorkerFailed(self, problem: str, remedy: str) -> None:
         """The worker died or could not be started; what it was doing has failed already."""

@@ -1,5 +1,7 @@
 """The batch: volumes of the scene, of a subject hierarchy folder, and images on disk."""
 
+import os
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -213,6 +215,18 @@ class DiskBatchTest(BatchTestCase):
         self.waitForEnd()
         self.assertEqual((self.scans / "a.seg.nrrd").read_text(), "precious")
         self.assertIn("it is kept", self.logic.batch()[0].detail)
+
+    @unittest.skipUnless(sys.platform == "linux", "other systems know no such names")
+    def test_name_that_is_not_utf8(self):
+        self.touch("b.nii")
+        Path(os.fsdecode(os.fsencode(self.scans) + b"/a\xff.nii")).write_bytes(b"")
+        self.start(self.items())
+        self.assertEqual(self.states(), ["failed", "running"])
+        (detail, title) = (self.logic.batch()[0].detail, self.logic.batch()[0].title)
+        self.assertIn("not valid UTF-8", detail)
+        (detail + title).encode("utf-8")
+        self.client.jobs[0].finish(path="b")
+        self.waitForEnd()
 
     def test_results_folder_that_cannot_be_made(self):
         self.touch("a.nii", "b.nii")

@@ -150,6 +150,14 @@ class UndoTest(LogicTestCase):
         self.assertFalse(self.logic.canUndo())
         self.logic.undo()
 
+    def test_closing_the_scene_forgets_what_could_be_undone(self):
+        self.apply().finishWithLabels()
+        slicer.mrmlScene.Clear(False)
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "of the next scene")
+        self.assertFalse(self.logic.canUndo())
+        self.logic.undo()
+        self.assertIs(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode"), other)
+
 
 class EndsTest(LogicTestCase):
     def test_cancel(self):
@@ -220,6 +228,17 @@ class EndsTest(LogicTestCase):
         slicer.mrmlScene.RemoveNode(self.parameters.outputSegmentation)
         self.assertTrue(job.isCancelRequested)
         self.assertIn("Organs was removed", self.heard.of("failed")[0][0])
+
+    def test_existing_output_is_as_before_when_the_result_does_not_fit(self):
+        self.apply().finishWithLabels()
+        ((segmentation,),) = self.heard.of("finished")
+        self.parameters.outputSegmentation = segmentation
+        before = segmentNames(segmentation)
+        self.apply().finishWithLabels(np.ones((2, 2, 2), np.uint8))
+        self.assertEqual(len(self.heard.of("failed")), 1)
+        self.assertEqual(segmentNames(segmentation), before)
+        self.logic.undo()
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"), [])
 
     def test_volume_that_got_other_voxels_meanwhile(self):
         job = self.apply()

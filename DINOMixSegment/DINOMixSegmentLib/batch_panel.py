@@ -1,0 +1,207 @@
+"""The batch: what is to be segmented, and a table of what became of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
+
+if TYPE_CHECKING:
+    from .logic import DINOMixSegmentLogic
+    from .parameter_node import DINOMixSegmentParameterNode
+
+SOURCES = ("scene", "hierarchy", "disk")  # in the order of the combo box
+NAME, STATE, DETAILS = 0, 1, 2  # columns
+
+
+class BatchPanel:
+    """Follows the parameter node and the scene while nothing runs; keeps the table of the last batch until they change."""
+
+    def __init__(self, ui: Any, logic: DINOMixSegmentLogic) -> None:
+        self._ui, self._logic = ui, logic
+        self._parameterNode: DINOMixSegmentParameterNode | None = None
+        self._items: list[BatchItem] = []
+        self._asked: object = None  # what the table was made of
+        self._problem = ""
+        ui.batchSourceComboBox.connect("activated(int)", self._onSource)
+        ui.batchHierarchyComboBox.connect("currentItemChanged(vtkIdType)", self._onHierarchyItem)
+        ui.batchInputPathEdit.connect("currentPathChanged(QString)", self._onInputFolder)
+        ui.batchOutputPathEdit.connect("currentPathChanged(QString)", self._onOutputFolder)
+        ui.batchButton.connect("clicked()", self._onButton)
+        ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
+        header = ui.batchTable.horizontalHeader()
+        header.setSectionResizeMode(NAME, qt.QHeaderView.Interactive)
+        header.setSectionResizeMode(STATE, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(DETAILS, qt.QHeaderView.Stretch)
+        ui.batchTable.setColumnWidth(NAME, 130)
+        ui.batchTable.verticalHeader().hide()
+
+    def show(self, parameterNode: DINOMixSegmentParameterNode | None) -> None:
+        """Show the batch that these parameters describe."""
+        self._parameterNode = parameterNode
+        if parameterNode is None:
+            self._items, self._asked = [], None
+            self._fillTable()
+            return
+        self._showSource()
+        if not self._ui.batchCollapsibleButton.collapsed and self._logic.state == "idle":
+            self._findItems()
+        self._showButton()
+
+    def showItem(self, item: BatchItem) -> None:
+        """A row has changed."""
+        if item in self._items:
+            self._fillRow(self._items.index(item), item)
+            self._describe()
+
+    # -- What is to be segmented
+
+    def _showSource(self) -> None:
+        ui, node = self._ui, self._parameterNode
+        ui.batchSourceComboBox.currentIndex = SOURCES.index(node.batchSource)
+        for widget in (ui.batchHierarchyLabel, ui.batchHierarchyComboBox):
+            widget.visible = node.batchSource == "hierarchy"
+        for widget in (ui.batchInputLabel, ui.batchInputPathEdit, ui.batchOutputLabel, ui.batchOutputPathEdit):
+            widget.visible = node.batchSource == "disk"
+        ui.batchInputPathEdit.currentPath = node.batchInputFolder
+        ui.batchOutputPathEdit.currentPath = node.batchOutputFolder
+
+    def _findItems(self) -> None:
+        """List what there is, unless it is what the table shows already, perhaps with the states of a batch."""
+        try:
+            items, self._problem = self._itemsOfSource(), ""
+        except DinomixError as error:
+            items, self._problem = [], str(error)
+        asked = [(item.title, item.volume, item.image, item.out) for item in items]
+        if asked != self._asked:
+            self._items, self._asked = items, asked
+            self._fillTable()
+        self._describe()
+
+    def _itemsOfSource(self) -> list[BatchItem]:
+        node = self._parameterNode
+        if node.batchSource == "scene":
+            return self._logic.itemsOfScene()
+        if node.batchSource == "hierarchy":
+            item = self._ui.batchHierarchyComboBox.currentItem()
+            return self._logic.itemsOfHierarchyFolder(item) if item else []
+        if not node.batchInputFolder:
+            return []
+        return self._logic.itemsOfDisk(node.batchInputFolder, node.batchOutputFolder)
+
+    def _onSource(self, row: int) -> None:
+        self._parameterNode.batchSource = SOURCES[row]
+
+    def _onHierarchyItem(self, item: int) -> None:
+        if self._parameterNode is not None:
+            self.show(self._parameterNode)
+
+    def _onInputFolder(self, path: str) -> None:
+        if self._parameterNode is not None and path != self._parameterNode.batchInputFolder:
+            self._parameterNode.batchInputFolder = path
+
+    def _onOutputFolder(self, path: str) -> None:
+        if self._parameterNode is not None and path != self._parameterNode.batchOutputFolder:
+            self._parameterNode.batchOutputFolder = path
+
+    def _onCollapsed(self, isCollapsed: bool) -> None:
+        if not isCollapsed:
+            self.show(self._parameterNode)
+
+    # -- Start and cancel
+
+    def _onButton(self) -> None:
+        if self._logic.state == "idle":
+            self._logic.startBatch(self._items, self._parameterNode)
+        else:
+            self._logic.cancel()
+
+    def _isRunning(self) -> bool:
+        return self._logic.state != "idle" and self._logic.batch() is self._items
+
+    def _showButton(self) -> None:
+        button = self._ui.batchButton
+        if self._isRunning():
+            button.text = _("Cancel batch")
+            button.enabled = self._logic.state == "running"
+            button.toolTip = _("End the batch. What is done stays.")
+        else:
+            whyNot = self._problem or self._logic.checkCanStartBatch(self._items, self._parameterNode)
+            button.text = _("Start batch")
+            button.enabled = not whyNot
+            button.toolTip = whyNot or _("Segment these one after the other with the chosen model.")
+        for widget in (
+            self._ui.batchSourceComboBox,
+            self._ui.batchHierarchyComboBox,
+            self._ui.batchInputPathEdit,
+            self._ui.batchOutputPathEdit,
+        ):
+            widget.enabled = not self._isRunning()
+
+    # -- The table
+
+    def _fillTable(self) -> None:
+        self._ui.batchTable.rowCount = len(self._items)
+        for row, item in enumerate(self._items):
+            self._fillRow(row, item)
+        self._describe()
+
+    def _fillRow(self, row: int, item: BatchItem) -> None:
+        where = str(Path(item.image)) if item.image else item.title
+        for column, (text, toolTip) in enumerate(
+            ((item.title, where), (stateText(item), item.detail), (item.detail, item.detail))
+        ):
+            cell = self._ui.batchTable.item(row, column)
+            if cell is None:
+                cell = qt.QTableWidgetItem()
+                self._ui.batchTable.setItem(row, column, cell)
+            cell.setText(text)
+            cell.setToolTip(toolTip)
+        self._ui.batchTable.item(row, STATE).setIcon(stateIcon(self._ui.batchTable, item.state))
+
+    def _describe(self) -> None:
+        """Say in words what the table shows."""
+        counts = {state: sum(item.state == state for item in self._items) for state in (DONE, FAILED, SKIPPED, RUNNING)}
+        if self._problem:
+            text = self._problem
+        elif not self._items:
+            text = _("There is nothing to segment here yet.")
+        elif any(counts.values()):
+            text = _("{done} of {all} done, {failed} failed, {skipped} skipped.").format(
+                done=counts[DONE], all=len(self._items), failed=counts[FAILED], skipped=counts[SKIPPED]
+            )
+        elif len(self._items) == 1:
+            text = _("One volume will be segmented.")
+        else:
+            text = _("{n} volumes will be segmented.").format(n=len(self._items))
+        self._ui.batchLabel.text = text
+
+
+def stateText(item: BatchItem) -> str:
+    """A row's state in the user's language."""
+    if item.state == RUNNING and item.progress > 0:
+        return _("Running, {percent:.0f}%").format(percent=100 * item.progress)
+    return {
+        WAITING: _("Waiting"),
+        RUNNING: _("Running"),
+        DONE: _("Done"),
+        FAILED: _("Failed"),
+        SKIPPED: _("Skipped"),
+    }[item.state]
+
+
+def stateIcon(widget: Any, state: str) -> Any:
+    """The style's icon for a state, from the style of a widget."""
+    icons = {
+        RUNNING: qt.QStyle.SP_MediaPlay,
+        DONE: qt.QStyle.SP_DialogApplyButton,
+        FAILED: qt.QStyle.SP_MessageBoxCritical,
+        SKIPPED: qt.QStyle.SP_MediaSkipForward,
+    }
+    return widget.style().standardIcon(icons[state]) if state in icons else qt.QIcon()

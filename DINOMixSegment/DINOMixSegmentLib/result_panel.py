@@ -1,0 +1,119 @@
+"""The result: its segments, surfaces in 3D, the table of volumes, and undo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix_slicer.signal import Signal
+
+from .surface_timer import SurfaceTimer
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+    from .logic import DINOMixSegmentLogic
+
+
+class ResultPanel:
+    """
+    Attributes:
+        segmentation: the result that is shown; None without one.
+
+    Signals:
+        failed(problem, remedy)
+    """
+
+    def __init__(self, ui: Any, logic: DINOMixSegmentLogic) -> None:
+        self.failed = Signal()
+        self.segmentation: vtkMRMLSegmentationNode | None = None
+        self._ui, self._logic = ui, logic
+        self._surfaces = SurfaceTimer()
+        self._surfaces.changed.connect(self.showSurfaces)
+        ui.show3DButton.connect("toggled(bool)", self._onShow3D)
+        ui.undoButton.connect("clicked()", logic.undo)
+        ui.volumesButton.connect("clicked()", self._onVolumes)
+        self.showSurfaces(0, 0)
+        self.show(None)
+
+    def close(self) -> None:
+        """Make no more surfaces."""
+        self._surfaces.cancel()
+
+    def show(self, segmentation: vtkMRMLSegmentationNode | None) -> None:
+        """Show this result, or nothing but undo where that is possible."""
+        ui, self.segmentation = self._ui, segmentation
+        canUndo = self._logic.canUndo()
+        ui.resultsCollapsibleButton.visible = segmentation is not None or canUndo
+        ui.segmentsTableView.setSegmentationNode(segmentation)
+        ui.segmentsTableView.visible = segmentation is not None
+        ui.undoButton.enabled = canUndo and self._logic.state == "idle"
+        ui.show3DButton.enabled = segmentation is not None
+        ui.volumesButton.enabled = segmentation is not None and self._logic.hasStatistics()
+        if self._logic.hasStatistics():
+            ui.volumesButton.toolTip = _("Make a table with the volume of each organ in milliliters.")
+        else:
+            ui.volumesButton.toolTip = _("This needs Slicer's Segment Statistics module, which is not here.")
+        name = segmentation.GetName() if segmentation is not None else ""
+        ui.resultsCollapsibleButton.text = _("Result: {name}").format(name=name) if name else _("Result")
+        self._showButton()
+
+    def showSurfaces(self, done: int, total: int) -> None:
+        """Surfaces are being made: so many of so many."""
+        self._ui.surfacesLabel.visible = done < total
+        self._ui.surfacesLabel.text = _("Making surfaces: {done} of {total}.").format(done=done, total=total)
+        self._showButton()
+
+    def _showButton(self) -> None:
+        button = self._ui.show3DButton
+        blocked = button.blockSignals(True)
+        button.checked = self._isIn3D()
+        button.blockSignals(blocked)
+
+    def _isIn3D(self) -> bool:
+        if self.segmentation is None or self.segmentation.GetDisplayNode() is None:
+            return False
+        return self._hasSurfaces() and bool(self.segmentation.GetDisplayNode().GetVisibility3D())
+
+    def _hasSurfaces(self) -> bool:
+        name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+        return bool(self.segmentation.GetSegmentation().ContainsRepresentation(name))
+
+    def _onShow3D(self, isShown: bool) -> None:
+        self._surfaces.cancel()
+        self.segmentation.CreateDefaultDisplayNodes()
+        self.segmentation.GetDisplayNode().SetVisibility3D(isShown)
+        if isShown and not self._logic.makesSurfaces():
+            self._surfaces.start(self.segmentation)
+
+    def _onVolumes(self) -> None:
+        try:
+            table = self._logic.makeVolumeTable(self.segmentation)
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+            return
+        showTable(table)
+
+
+def resultFor(
+    volume: vtkMRMLScalarVolumeNode | None, output: vtkMRMLSegmentationNode | None
+) -> vtkMRMLSegmentationNode | None:
+    """The segmentation that is written into, else the newest one of this volume; None without any."""
+    if output is not None or volume is None:
+        return output
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return next((node for node in reversed(nodes) if node.GetNodeReference(role) is volume), None)
+
+
+def showTable(table: Any) -> None:
+    """Show a table node beside the views, as Slicer's own modules do."""
+    layout = slicer.app.layoutManager()
+    if layout is None:
+        return
+    layout.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(layout.layout))
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveTableID(table.GetID())
+    slicer.app.applicationLogic().PropagateTableSelection()

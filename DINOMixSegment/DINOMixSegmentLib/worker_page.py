@@ -1,0 +1,174 @@
+"""Advanced: what computes, in how much memory, where the models are, and the process that does it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix_slicer.dependencies import WHEELS_SETTING
+from dinomix_slicer.signal import Signal
+
+from .appearance import rowsAsHtml
+
+if TYPE_CHECKING:
+    from .logic import DINOMixSegmentLogic
+
+GIB = 2**30
+
+
+class WorkerPage:
+    """
+    Signals:
+        deviceChosen(name)
+        changed(): a setting that other parts of the window depend on.
+    """
+
+    def __init__(self, ui: Any, logic: DINOMixSegmentLogic) -> None:
+        self.deviceChosen, self.changed = Signal(), Signal()
+        self._ui, self._logic = ui, logic
+        self._isTesting = False
+        ui.deviceComboBox.connect("activated(int)", self._onDevice)
+        ui.addFolderButton.connect("clicked()", self.askForFolder)
+        ui.removeFolderButton.connect("clicked()", self._onRemoveFolder)
+        ui.foldersList.connect("itemSelectionChanged()", self._showButtons)
+        ui.commandEdit.text = logic.workerCommandText()
+        ui.commandEdit.connect("editingFinished()", self._onCommand)
+        ui.testButton.connect("clicked()", self._onTest)
+        ui.restartButton.connect("clicked()", self._onRestart)
+        ui.wheelsPathEdit.currentPath = str(qt.QSettings().value(WHEELS_SETTING) or "")
+        ui.wheelsPathEdit.connect("currentPathChanged(QString)", self._onWheels)
+        ui.testLabel.visible = False
+        self.show("auto")
+
+    def show(self, device: str) -> None:
+        """Show the worker's state and the chosen device."""
+        self._showDevices(device)
+        self._showFolders()
+        self._showButtons()
+
+    def log(self, text: str) -> None:
+        """Add a line to the log."""
+        self._ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    def askForFolder(self) -> None:
+        """Let the user add a model folder."""
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose a folder with models"))
+        if folder and folder not in self._logic.modelFolders():
+            self._setFolders([*self._logic.modelFolders(), folder])
+
+    # -- Device
+
+    def _showDevices(self, device: str) -> None:
+        box, devices = self._ui.deviceComboBox, self._logic.devices()
+        if device not in dict(devices):
+            isKnown = self._logic.workerHello is not None
+            devices = [*devices, (device, _("{name} (not there)").format(name=device) if isKnown else device)]
+        if [(box.itemData(row), box.itemText(row)) for row in range(box.count)] != devices:
+            box.clear()
+            for name, title in devices:
+                box.addItem(title, name)
+        box.currentIndex = [name for name, title in devices].index(device)
+
+    def _onDevice(self, row: int) -> None:
+        self.deviceChosen.emit(self._ui.deviceComboBox.itemData(row))
+
+    # -- Model folders
+
+    def _showFolders(self) -> None:
+        folders = self._logic.modelFolders()
+        listed = [self._ui.foldersList.item(row).text() for row in range(self._ui.foldersList.count)]
+        if listed != folders:
+            self._ui.foldersList.clear()
+            for folder in folders:
+                self._ui.foldersList.addItem(folder)
+
+    def _onRemoveFolder(self) -> None:
+        item = self._ui.foldersList.currentItem()
+        if item is not None:
+            self._setFolders([folder for folder in self._logic.modelFolders() if folder != item.text()])
+
+    def _setFolders(self, folders: list[str]) -> None:
+        self._logic.setModelFolders(folders)
+        self._showFolders()
+        self._showButtons()
+        self.changed.emit()
+
+    # -- The worker
+
+    def _showButtons(self) -> None:
+        ui, isIdle = self._ui, self._logic.state == "idle"
+        ui.removeFolderButton.enabled = bool(ui.foldersList.selectedItems())
+        ui.commandEdit.enabled = isIdle
+        ui.restartButton.enabled = isIdle
+        ui.testButton.text = _("Stop the test") if self._isTesting else _("Test connection")
+
+    def _onCommand(self) -> None:
+        text = self._ui.commandEdit.text.strip()
+        if text == self._logic.workerCommandText():
+            return
+        try:
+            self._logic.setWorkerCommandText(text)
+        except DinomixError as error:
+            self._report(str(error))
+            return
+        self._ui.testLabel.visible = False
+        self.changed.emit()
+
+    def _onRestart(self) -> None:
+        self.log(_("The worker is started again."))
+        self._logic.restartWorker()
+
+    def _onTest(self) -> None:
+        if self._isTesting:
+            self._logic.stopTest()
+            self._endTest(_("The test was stopped."))
+            return
+        self._isTesting = True
+        self._report(_("Starting the worker..."))
+        self._showButtons()
+        self._logic.testConnection(self._ui.commandEdit.text, self._onTested, self._onTestFailed)
+
+    def _onTested(self, report: dict[str, Any]) -> None:
+        self._endTest(rowsAsHtml(tuple(reportRows(report))))
+
+    def _onTestFailed(self, problem: str, remedy: str) -> None:
+        self._endTest(f"{problem} {remedy}".strip())
+
+    def _endTest(self, text: str) -> None:
+        self._isTesting = False
+        self._report(text)
+        self._showButtons()
+
+    def _report(self, text: str) -> None:
+        self._ui.testLabel.text = text
+        self._ui.testLabel.visible = True
+
+    def _onWheels(self, path: str) -> None:
+        qt.QSettings().setValue(WHEELS_SETTING, path)
+
+
+def reportRows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a worker said of itself, as a table's labels and texts."""
+    versions = _("dinomix {dinomix}, Python {python}, PyTorch {torch}, MONAI {monai}")
+    memory = report["memory"]
+    models = [model["title"] for model in report["models"]]
+    return [
+        (_("Computer"), str(report["host"])),
+        (_("Versions"), versions.format(**{key: report[key] for key in ("dinomix", "python", "torch", "monai")})),
+        (_("Devices"), ", ".join(device["title"] for device in report["devices"])),
+        (_("Automatic"), report["automatic"]["reason"]),
+        (
+            _("Memory"),
+            _("{available:.1f} of {total:.1f} GB free").format(
+                available=memory["available"] / GIB, total=memory["total"] / GIB
+            ),
+        ),
+        (_("Files"), _("shared with Slicer") if report["shares_files"] else _("not shared; volumes are sent")),
+        (_("Models"), ", ".join(models) or _("none in its model folders")),
+        (_("Answered in"), _("{seconds:.1f} seconds").format(seconds=report["seconds"])),
+    ]
