@@ -1,0 +1,195 @@
+"""Labels as segmentation nodes: on the volume's own voxels, with names, colors and terminology, beside what was there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+from . import undo
+from .volumes import matrixAsArray
+
+LABEL_MAP = "Binary labelmap"
+FILL_OPACITY = 0.5
+"""Of segments in slice views, so that the image stays visible below them."""
+
+
+def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any]], name: str | None = None) -> Any:
+    """A new segmentation node on a volume's voxels; ``undo.undo`` removes it.
+
+    Args:
+        labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16.
+        structures: STRUCTURE dicts (docs/worker.md), each a segment; those whose ``voxels`` is 0 are left out.
+        name: of the node; by default after the volume.
+
+    Raises:
+        DinomixError: the labels do not fit the volume.
+    """
+    labelMap = labelMapOf(volumeNode, labels, volumeToNode=np.eye(4))
+    node = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", name or _("{volume} segmentation").format(volume=volumeNode.GetName())
+    )
+    with slicer.util.NodeModify(node):
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
+        _addSegments(node.GetSegmentation(), labelMap, structures)
+    placeBeside(node, volumeNode)
+    undo.rememberNew(node)
+    return node
+
+
+def writeIntoSegmentation(
+    segmentationNode: Any,
+    volumeNode: Any,
+    labels: Any,
+    structures: list[dict[str, Any]],
+    replaceOthers: bool = False,
+) -> None:
+    """Put labels into a segmentation that is there. Segments of the same names are replaced, with their colors kept.
+
+    The new segments lie in a layer of their own, so that no voxel of another segment is touched.
+
+    Args:
+        labels, structures: as for ``addSegmentation``.
+        replaceOthers: erase other segments where the new ones are.
+
+    Raises:
+        DinomixError: the labels do not fit the volume, or a non-linear transform lies between volume and segmentation.
+    """
+    labelMap = labelMapOf(volumeNode, labels, _volumeToNode(volumeNode, segmentationNode))
+    segmentation = segmentationNode.GetSegmentation()
+    with slicer.util.NodeModify(segmentationNode):
+        _useLabelMaps(segmentationNode)
+        present = [structure for structure in structures if structure.get("voxels", 1)]
+        kept = _removeNamed(segmentation, {structure["name"] for structure in structures})
+        if replaceOthers:
+            _eraseUnder(segmentation, labelMap)
+        if not segmentation.GetConversionParameter("Reference image geometry"):
+            segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
+    segmentationNode.CreateDefaultDisplayNodes()
+
+
+def labelMapOf(volumeNode: Any, labels: Any, volumeToNode: Any) -> Any:
+    """Labels as one vtkOrientedImageData, which all segments share.
+
+    Args:
+        labels: (k, j, i) of the volume's shape. They are copied once: a memory-mapped file may go away afterwards.
+        volumeToNode: 4x4, from the volume's own coordinates to those of the segmentation, RAS mm.
+
+    Raises:
+        DinomixError: the shapes differ.
+    """
+    imageData = volumeNode.GetImageData()
+    if imageData is None or tuple(labels.shape) != tuple(reversed(imageData.GetDimensions())):
+        raise DinomixError(
+            _("{name} has changed since it was segmented.").format(name=volumeNode.GetName()), _("Segment it again.")
+        )
+    type = vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT
+    labelMap = slicer.vtkOrientedImageData()
+    labelMap.SetDimensions(imageData.GetDimensions())
+    labelMap.AllocateScalars(type, 1)
+    voxels = vtk.util.numpy_support.vtk_to_numpy(labelMap.GetPointData().GetScalars())
+    voxels.reshape(labels.shape)[:] = labels
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    labelMap.SetImageToWorldMatrix(_asMatrix(volumeToNode @ matrixAsArray(matrix)))
+    return labelMap
+
+
+def placeBeside(node: Any, volumeNode: Any) -> None:
+    """Put a node into the subject hierarchy beside a volume: in the same study or folder."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if hierarchy is None:
+        return
+    volumeItem, item = hierarchy.GetItemByDataNode(volumeNode), hierarchy.GetItemByDataNode(node)
+    if volumeItem and item:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
+
+
+def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
+    for structure in structures:
+        if not structure.get("voxels", 1):
+            continue
+        segment = slicer.vtkSegment()
+        segment.SetName(structure["name"])
+        segment.SetColor(*(value / 255 for value in structure["color"]))
+        if structure.get("terminology_entry"):
+            segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology_entry"])
+        segment.SetLabelValue(structure["id"])
+        segment.AddRepresentation(LABEL_MAP, labelMap)
+        segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(structure["name"].replace(" ", "_")))
+
+
+def _removeNamed(segmentation: Any, names: set[str]) -> dict[str, list[float]]:
+    """Remove the segments of these names; returns their colors, 0..255."""
+    colors = {}
+    for number in reversed(range(segmentation.GetNumberOfSegments())):
+        segment = segmentation.GetNthSegment(number)
+        if segment.GetName() in names:
+            colors[segment.GetName()] = [value * 255 for value in segment.GetColor()]
+            segmentation.RemoveSegment(segmentation.GetNthSegmentID(number))
+    return colors
+
+
+def _useLabelMaps(segmentationNode: Any) -> None:
+    """Make label maps the source representation, as they are of all that this module writes."""
+    segmentation = segmentationNode.GetSegmentation()
+    if segmentation.GetSourceRepresentationName() == LABEL_MAP:
+        return
+    if segmentation.GetNumberOfSegments() and not segmentation.CreateRepresentation(LABEL_MAP):
+        raise DinomixError(
+            _("{name} holds surfaces that cannot be made into label maps.").format(name=segmentationNode.GetName()),
+            _("Choose a new segmentation as the output."),
+        )
+    segmentation.SetSourceRepresentationName(LABEL_MAP)
+
+
+def _eraseUnder(segmentation: Any, labelMap: Any) -> None:
+    """Set all layers to 0 where ``labelMap`` is not, each on its own grid."""
+    resample = slicer.vtkOrientedImageDataResample
+    for number in range(segmentation.GetNumberOfLayers()):
+        layer = segmentation.GetLayerDataObject(number)
+        if layer is None or layer.GetNumberOfPoints() == 0:
+            continue
+        here = slicer.vtkOrientedImageData()
+        resample.ResampleOrientedImageToReferenceOrientedImage(labelMap, layer, here, False)
+        covered = vtk.util.numpy_support.vtk_to_numpy(here.GetPointData().GetScalars()) != 0
+        voxels = vtk.util.numpy_support.vtk_to_numpy(layer.GetPointData().GetScalars())
+        voxels[covered] = 0
+        layer.GetPointData().GetScalars().Modified()
+        layer.Modified()
+    segmentation.InvalidateNonSourceRepresentations()
+
+
+def _volumeToNode(volumeNode: Any, segmentationNode: Any) -> Any:
+    """4x4, from the volume's own coordinates to the segmentation's, through the parent transforms of both."""
+    here, there = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
+    if here == there:
+        return np.eye(4)
+    if any(node is not None and not node.IsTransformToWorldLinear() for node in (here, there)):
+        raise DinomixError(
+            _("A non-linear transform lies between {volume} and {segmentation}.").format(
+                volume=volumeNode.GetName(), segmentation=segmentationNode.GetName()
+            ),
+            _("Put both under the same transform, or choose a new segmentation as the output."),
+        )
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(here, there, matrix)
+    return matrixAsArray(matrix)
+
+
+def _asMatrix(array: Any) -> Any:
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(4):
+        for column in range(4):
+            matrix.SetElement(row, column, float(array[row, column]))
+    return matrix

@@ -1,0 +1,51 @@
+"""Taking back what was written into segmentations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+STATES = 5
+"""How many states of a segmentation are kept; each holds its voxels."""
+
+_histories: dict[str, Any] = {}
+_new: set[str] = set()
+
+
+def saveState(segmentationNode: Any) -> None:
+    """Keep the segments as they are now; ``undo`` brings them back. Called before a segmentation is written into."""
+    history = _histories.get(segmentationNode.GetID())
+    if history is None:
+        history = _histories[segmentationNode.GetID()] = slicer.vtkSegmentationHistory()
+        history.SetMaximumNumberOfStates(STATES)
+        history.SetSegmentation(segmentationNode.GetSegmentation())
+    history.SaveState()
+
+
+def rememberNew(segmentationNode: Any) -> None:
+    """Note that a node was made anew, so that ``undo`` removes it."""
+    _new.add(segmentationNode.GetID())
+
+
+def undo(segmentationNode: Any) -> bool:
+    """Take back the last thing written: the segments as they were before, or no node where it was new.
+
+    Returns:
+        Whether there was something to take back.
+    """
+    identifier = segmentationNode.GetID()
+    history = _histories.get(identifier)
+    if history is not None and history.IsRestorePreviousStateAvailable():
+        return bool(history.RestorePreviousState())
+    if identifier in _new:
+        forget(identifier)
+        slicer.mrmlScene.RemoveNode(segmentationNode)
+        return True
+    return False
+
+
+def forget(identifier: str) -> None:
+    """Keep nothing of a node any more, as when the scene is closed."""
+    _histories.pop(identifier, None)
+    _new.discard(identifier)
