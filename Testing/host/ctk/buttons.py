@@ -42,12 +42,12 @@ class ctkColorPickerButton(qt.QPushButton):
 
     def _setColor(self, color: qt.QColor) -> None:
         if color != self._color:
-            self._color = qt.QColor(color)
+            self._color = qt.QColor.fromRgba(color.rgba())  # a plain QColor, whatever class was given
             self._show()
             self.colorChanged.emit(self._color)
             self.colorNameChanged.emit(self._color.name())
 
-    color = qtProperty("QColor", lambda self: qt.QColor(self._color), _setColor)
+    color = qtProperty("QColor", lambda self: self._color, _setColor)
     displayColorName = stored("displayColorName", "bool", True, "_show")
 
     def changeColor(self) -> None:

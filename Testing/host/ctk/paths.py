@@ -93,27 +93,30 @@ class ctkDirectoryButton(qt.QWidget):
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._button)
-        self._directory = qt.QDir.cleanPath(paths[0]) if paths else qt.QDir.currentPath()
+        self._directory = qt.QDir(paths[0] if paths else ".")
         self._show()
         self._button.connect("clicked()", self.browse)
 
     def _setDirectory(self, path: str) -> None:
-        cleaned = qt.QDir.cleanPath(path)
-        if cleaned != self._directory:
-            self._directory = cleaned
+        """``directorySelected`` is sent also where nothing changes, ``directoryChanged`` is not."""
+        chosen = qt.QDir(path)
+        changed = chosen != self._directory
+        if changed:
+            self._directory = qt.QDir(chosen.absolutePath())
             self._show()
-            self.directoryChanged.emit(cleaned)
+        self.directorySelected.emit(chosen.absolutePath())
+        if changed:
+            self.directoryChanged.emit(self._directory.absolutePath())
 
     def _show(self) -> None:
-        self._button.text = self.text or self._directory
+        self._button.text = self.text or self._directory.absolutePath()
 
-    directory = qtProperty("QString", lambda self: self._directory, _setDirectory)
+    directory = qtProperty("QString", lambda self: self._directory.path(), _setDirectory)
     text = stored("text", "QString", "", "_show")
     caption = stored("caption", "QString", "")
 
     def browse(self) -> str:
-        chosen = qt.QFileDialog.getExistingDirectory(self, self.caption or "Select a folder", self._directory)
+        chosen = qt.QFileDialog.getExistingDirectory(self, self.caption or "Select a folder", self.directory)
         if chosen:
             self.directory = chosen
-            self.directorySelected.emit(self._directory)
         return chosen

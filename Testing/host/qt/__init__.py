@@ -11,7 +11,7 @@ sys.pyside6_option_python_enum = 0x03  # enums are numbers, as in PythonQt; must
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtSvg, QtUiTools, QtWidgets, QtXml  # noqa: E402
 
-from host.qt import habits  # noqa: E402
+from host.qt import dialogs, habits  # noqa: E402
 
 if QtCore.Qt.CheckState.Checked != 2:
     raise RuntimeError("PySide6 was imported before host.start(), so its enums are not numbers as in Slicer")
@@ -19,6 +19,7 @@ if QtCore.Qt.CheckState.Checked != 2:
 MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtSvg, QtUiTools, QtXml)
 
 globals().update(habits.adopt(MODULES))
+dialogs.adopt()
 
 from host.ui_loader import QUiLoader  # noqa: E402, F401
 

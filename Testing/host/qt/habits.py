@@ -3,7 +3,7 @@
 import types
 from collections.abc import Iterable
 
-from PySide6 import QtCore
+from PySide6 import QtCore, QtGui
 
 from host.qt import signals
 from host.qt.properties import adoptClass, className
@@ -22,6 +22,7 @@ def adopt(modules: Iterable[types.ModuleType]) -> dict[str, object]:
             if issubclass(cls, QtCore.QObject):
                 _adoptConnecting(cls)
     QtCore.QObject.className = className
+    QtGui.QColor.name = colorName
     return names
 
 
@@ -36,3 +37,11 @@ def _adoptConnecting(cls: type) -> None:
     cls.__getattribute__ = attribute
     for name, function in both.items():
         setattr(cls, name, staticmethod(function))
+
+
+_colorName = QtGui.QColor.name
+
+
+def colorName(color: QtGui.QColor, nameFormat: int = 0) -> str:
+    """PythonQt takes a number for any enum; of Slicer's own files only this needs it (``color.name(1)``)."""
+    return _colorName(color, QtGui.QColor.NameFormat(nameFormat))

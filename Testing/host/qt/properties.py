@@ -120,6 +120,8 @@ def _setAttribute(self: object, name: str, value: object) -> None:
             break
     if type(value) is QtCore.SignalInstance:
         return  # PySide6 wants to keep it in the object, where it would hide ours
+    if attribute is _missing and _isDescendant(value, self, name):
+        return  # PySide6's loader of .ui files gives the outermost widget an attribute for each widget inside
     if isinstance(attribute, QtProperty):
         attribute.__set__(self, value)
     elif isinstance(self, QtCore.QObject) and attribute is _missing and _isKnownToObject(self, name):
@@ -132,6 +134,16 @@ def _setAttribute(self: object, name: str, value: object) -> None:
         raise AttributeError(f"{className(self)} has no attribute named '{name}'")
     else:
         raise AttributeError(f"'{name}' can not be overwritten on {className(self)} object")
+
+
+def _isDescendant(value: object, ancestor: object, name: str) -> bool:
+    """Whether ``value`` is the object of that name somewhere inside ``ancestor``."""
+    if not isinstance(value, QtCore.QObject) or value.objectName != name:
+        return False
+    parent = value.parent()
+    while parent is not None and parent is not ancestor:
+        parent = parent.parent()
+    return parent is not None
 
 
 def _setDeclared(self: QtCore.QObject, name: str, declared: QtCore.Property, value: object) -> None:
