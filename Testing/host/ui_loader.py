@@ -19,6 +19,8 @@ LAYOUT_PROPERTIES |= {"horizontalSpacing", "verticalSpacing"}
 # Read by Qt's loader itself.
 LOADER_PROPERTIES = {"QLabel": {"buddy"}, "Line": {"orientation"}}
 VALUE_TAGS = {"bool": {"bool"}, "QString": {"string", "cstring"}, "QStringList": {"stringlist"}, "int": {"number"}}
+# The host's own widgets declare enums and flags as numbers.
+OWN_VALUE_TAGS = {**VALUE_TAGS, "int": {"number", "enum", "set"}}
 
 
 class UiFileError(ValueError):
@@ -112,13 +114,14 @@ def wrongProperties(document: ElementTree.Element) -> Iterator[str]:
         if element.tag not in ("widget", "layout"):
             continue
         known = knownProperties(element)
+        tags = OWN_VALUE_TAGS if hostedClass(element.get("class", "")) else VALUE_TAGS
         for item in element.findall("property"):
             name, value = item.get("name", ""), next(iter(item), None)
             if item.get("stdset") == "0" or name in extraProperties(element):
                 continue
             if name not in known:
                 yield f"{describe(element)}: {element.get('class')} has no property {name}"
-            elif value is not None and value.tag not in VALUE_TAGS.get(known[name], {value.tag}):
+            elif value is not None and value.tag not in tags.get(known[name], {value.tag}):
                 yield f"{describe(element)}: the property {name} takes {known[name]}, not <{value.tag}>"
 
 
