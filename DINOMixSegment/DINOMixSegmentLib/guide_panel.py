@@ -114,7 +114,6 @@ class GuidePanel:
             self._highlight.setGeometry(
                 corner.x(), corner.y(), target.width + 2 * FRAME_WIDTH, target.height + 2 * FRAME_WIDTH
             )
-            self._highlight.raise_()
 
 
 def makeHighlight(root: Any) -> Any:
