@@ -28,6 +28,7 @@ What VTK and MRML report as errors is written down too (vtk_errors.py); Slicer w
 
 import atexit
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -92,10 +93,13 @@ def loadModule(name: str):
 
 
 def loadModules() -> None:
-    """Load every scripted module of this repository."""
+    """Load every scripted module of this repository. As in Slicer, one that cannot be loaded is only logged, and is not there."""
     for path in sorted(REPOSITORY.glob("*/*.py")):
         if path.stem == path.parent.name:
-            loadModule(path.stem)
+            try:
+                loadModule(path.stem)
+            except Exception:
+                logging.exception(f"the module {path.stem} cannot be loaded")
 
 
 def emptyScene() -> None:

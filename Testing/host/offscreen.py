@@ -1,5 +1,7 @@
 """Windows that VTK draws without a screen, and pictures of them."""
 
+import contextlib
+import importlib
 import os
 import sys
 
@@ -12,6 +14,10 @@ def offscreenWindow() -> "vtk.vtkRenderWindow":
     """A render window that is on no screen; with EGL where there is no display."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
+        # Mesa and torch's triton each bring an LLVM of their own. With Mesa's first, a later import of torch would crash; the
+        # other way round both work.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(True)
     return window
