@@ -1,0 +1,315 @@
+"""The worker's client with the real worker process, and with programs that behave as a worker should not."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import qt
+from workers import elsewhere, noise, ownWorker, run, script, tinyModel
+
+from dinomix_slicer import worker_client
+from dinomix_slicer.worker_client import WorkerClient
+from dinomix_slicer.worker_command import WorkerCommand, splitCommand, workerCommand
+from host import processEvents, waitUntil
+
+
+@pytest.fixture
+def client():
+    made = ownWorker()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tinyModel(tmp_path)
+
+
+def expectedLabels(image, model):
+    from dinomix.inference.any_grid import segment_array
+    from dinomix.models.folder import load_model
+
+    return segment_array(image.array, image.affineRas, load_model(Path(model)))[0]
+
+
+def test_labels_are_those_of_the_engine(client, model):
+    image = noise()
+    heard = run(client, client.segment(image, model))
+    assert heard.last()[0] == "finished", heard.last()
+    result = heard.last()[1]
+    assert result.labels.shape == image.array.shape
+    assert np.array_equal(result.labels, expectedLabels(image, model))
+    assert [s["name"] for s in result.structures] == ["structure 1", "structure 2", "structure 9"]
+    assert result.device == "cpu"
+    stages = {event[1] for event in heard.events if event[0] == "progress"}
+    assert {"handing over the volume", "segmenting"} <= stages
+
+
+def test_a_second_job_finds_the_model_loaded_and_starts_at_once(client, model):
+    image = noise()
+    assert run(client, client.segment(image, model)).last()[0] == "finished"
+    job = client.segment(image, model)
+    began, started = time.monotonic(), []
+    job.progress.connect(lambda stage, *rest: started.append(time.monotonic()) if stage == "segmenting" else None)
+    assert run(client, job).last()[0] == "finished"
+    assert started[0] - began < 3, "a model that is loaded again takes longer"
+
+
+def test_jobs_wait_for_each_other_and_one_that_fails_stops_no_other(client, model):
+    jobs = [client.segment(noise(seed=n), path) for n, path in enumerate([model, model + "-gone", model])]
+    waitUntil(lambda: all(job.isOver for job in jobs), 90)
+    assert [job.state for job in jobs] == ["finished", "failed", "finished"]
+    assert client.state == "ready"
+
+
+def test_kept_organs_only(client, model):
+    result = run(client, client.segment(noise(), model, keep=("structure 9",))).last()[1]
+    assert set(np.unique(result.labels)) <= {0, 9}
+    assert [s["name"] for s in result.structures] == ["structure 9"]
+
+
+def test_models_and_estimate(client, tmp_path, model):
+    qt.QSettings().setValue("DINOMix/ModelFolders", [str(tmp_path / "models")])
+    listed = []
+    client.requestModels(listed.extend)
+    waitUntil(lambda: listed, 90)
+    assert model in [item["path"] for item in listed]
+    job = client.estimate(noise(), model)
+    fields = run(client, job).last()[1].fields
+    assert fields["seconds"] > 0
+    assert fields["windows"] >= 1
+    assert fields["device"] == "cpu"
+
+
+def test_cancel_answers_within_a_second_and_the_worker_goes_on(client, tmp_path):
+    model = tinyModel(tmp_path)
+    assert run(client, client.load(model)).last()[0] == "finished"
+    job = client.segment(noise((90, 120, 120)), model)
+    waitUntil(lambda: job.state == "computing", 30)
+    processEvents(300)
+    began = time.monotonic()
+    job.cancel()
+    assert run(client, job, 5).last() == ("cancelled",)
+    assert time.monotonic() - began < 1.5
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+
+
+def test_cancel_of_what_waits(client, model):
+    first, second = client.segment(noise(), model), client.segment(noise(), model)
+    heard = []
+    second.cancelled.connect(lambda: heard.append("cancelled"))
+    second.cancel()
+    assert heard == ["cancelled"]
+    assert run(client, first).last()[0] == "finished"
+
+
+HELLO = """
+import json, os, sys, time, socket
+line = sys.stdin.buffer.readline()
+say = lambda **fields: (sys.stdout.write(json.dumps(fields) + "\\n"), sys.stdout.flush())
+say(type="started", pid=os.getpid(), host=socket.gethostname())
+say(type="hello", protocol=1, shares_files=True, devices=[], automatic={"device": "cpu", "reason": ""})
+"""
+
+
+def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
+    child = "import time; time.sleep(600)"
+    text = HELLO + (
+        f"import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "say(type='event', job='job1', event={'kind': 'warning', 'message': str(child.pid)})\n"
+        "time.sleep(600)\n"
+    )
+    client = WorkerClient(script(tmp_path, text))
+    job = client.segment(noise(), "any model")
+    processes = []
+    job.warned.connect(lambda text: processes.append(int(text)))
+    waitUntil(lambda: processes or client.state == "failed", 20)
+    waitUntil(lambda: job.state == "computing", 10)
+    processEvents(100)
+    assert psutil.pid_exists(client._process._process.processId())
+    began = time.monotonic()
+    job.cancel()
+    waitUntil(lambda: job.isOver, 5)
+    assert job.state == "cancelled"
+    assert time.monotonic() - began < 1.5
+    waitUntil(lambda: not isAlive(processes[0]), 5)
+    client.stop()
+
+
+def isAlive(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+
+
+OTHER_PROTOCOL = HELLO.replace("hello", "error").replace("protocol=1,", "message='Protocol 2.', remedy='Update it.',")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("import sys; print('kaputt', file=sys.stderr); sys.exit(3)", "exit code 3.*kaputt", "Test connection"),
+        ("import dinomix_that_is_not_there", "No module named", "Test connection"),
+        ("import sys; sys.exit('No module named dinomix')", "No module named dinomix", "Install DINOMix"),
+        ("print('Welcome to the machine', flush=True); import time; time.sleep(60)", "does not speak", "same version"),
+        (OTHER_PROTOCOL, "Protocol 2", "Update"),
+    ],
+)  # fmt: skip
+def test_a_program_that_is_no_worker_is_reported_in_one_sentence(tmp_path, text, problem, remedy):
+    import re
+
+    client = WorkerClient(script(tmp_path, text))
+    told = []
+    client.failed.connect(lambda *arguments: told.append(arguments))
+    job = client.segment(noise(), "any model")
+    waitUntil(lambda: job.isOver and told, 20)
+    assert job.state == "failed"
+    assert re.search(problem, told[0][0])
+    assert remedy in told[0][1]
+    assert "Traceback" not in told[0][0]
+    assert client.state == "failed"
+    client.stop()
+
+
+def test_a_program_that_is_not_there(tmp_path):
+    client = WorkerClient(WorkerCommand([str(tmp_path / "no such program")], {}))
+    told = []
+    client.failed.connect(lambda *arguments: told.append(arguments))
+    client.start()
+    waitUntil(lambda: told, 10)
+    assert "cannot be started" in told[0][0]
+
+
+def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model):
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+    job = client.segment(noise((90, 120, 120)), model)
+    waitUntil(lambda: job.state == "computing", 30)
+    os.kill(client.hello["pid"], signal.SIGKILL)
+    heard = run(client, job, 10)
+    assert heard.last()[0] == "failed"
+    assert "worker stopped" in heard.last()[1]
+    assert client.state == "failed"
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+
+
+def test_silence_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("dinomix_slicer.worker_client.SILENCE_SECONDS", 1.0)
+    client = WorkerClient(script(tmp_path, HELLO + "time.sleep(60)"))
+    told = []
+    client.failed.connect(lambda *arguments: told.append(arguments))
+    client.start()
+    waitUntil(lambda: told, 10)
+    assert "Nothing was heard" in told[0][0]
+
+
+def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, model):
+    client = WorkerClient(elsewhere(tmp_path))
+    image = noise()
+    heard = run(client, client.segment(image, model))
+    assert heard.last()[0] == "finished", heard.last()
+    assert client.hello["shares_files"] is False
+    assert np.array_equal(heard.last()[1].labels, expectedLabels(image, model))
+
+    import SimpleITK as sitk
+
+    scan, out = tmp_path / "private-scan.nrrd", tmp_path / "result.seg.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
+    heard = run(client, client.segmentFile(str(scan), str(out), model))
+    assert heard.last()[0] == "finished", heard.last()
+    assert sitk.ReadImage(str(out)).GetSize() == (32, 28, 24)
+    assert [path.name for path in tmp_path.glob(".partial*")] == []
+    job = client.segment(noise((90, 120, 120)), model)
+    waitUntil(lambda: job.state in ("sending", "computing"), 30)
+    job.cancel()
+    assert run(client, job, 5).last() == ("cancelled",)
+    client.stop()
+
+
+def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):
+    import SimpleITK as sitk
+
+    scan, out = tmp_path / "Aufnahme ü 例.nii.gz", tmp_path / "out" / "labels.seg.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(noise().array), str(scan))
+    assert run(client, client.segmentFile(str(scan), str(out), model)).last()[0] == "finished"
+    assert out.is_file()
+
+
+def test_the_folder_between_both_is_private_and_removed(client, model):
+    client.start()
+    folder = Path(client._folder.name)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+    assert not list(folder.glob("*.npy")), "volumes are removed as soon as they are not needed"
+    client.stop()
+    assert not folder.exists()
+
+
+def test_a_full_disk_fails_the_job_and_not_the_client(client, model, monkeypatch):
+    def full(path, array):
+        raise OSError(28, "No space left on device", str(path))
+        yield
+
+    monkeypatch.setattr("dinomix_slicer.transfer.write_array", full)
+    heard = run(client, client.segment(noise(), model))
+    assert heard.last()[0] == "failed"
+    assert "No space left" in heard.last()[1]
+    monkeypatch.undo()
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+
+
+def test_no_worker_outlives_an_interpreter_that_ends(tmp_path):
+    code = (
+        "import host; host.start()\n"
+        "from workers import ownWorker\n"
+        "client = ownWorker(); client.start()\n"
+        "host.waitUntil(lambda: client._processNumber, 60)\n"
+        "print(client._processNumber, flush=True)\n"
+        "import os; os._exit(0)\n"
+    )
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), str(here.parents[1] / "DINOMixEngine")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    process = int(done.stdout.split()[-1])
+    waitUntil(lambda: not isAlive(process), 10)
+
+
+def test_connection_report(tmp_path, model):
+    reports, failures = [], []
+    kept = worker_client.testConnection(workerCommand(""), reports.append, lambda *told: failures.append(told))
+    waitUntil(lambda: reports or failures, 90)
+    assert not failures
+    assert {"dinomix", "torch", "devices", "memory", "models", "seconds"} <= set(reports[0])
+    assert kept.state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("text", "isWindows", "words"),
+    [
+        ("ssh gpu-box dinomix worker", False, ["ssh", "gpu-box", "dinomix", "worker"]),
+        ("'/opt/my env/bin/dinomix' worker", False, ["/opt/my env/bin/dinomix", "worker"]),
+        (r'"C:\Program Files\env\dinomix.exe" worker', True, [r"C:\Program Files\env\dinomix.exe", "worker"]),
+        (r"C:\env\python.exe -m dinomix worker", True, [r"C:\env\python.exe", "-m", "dinomix", "worker"]),
+    ],
+)
+def test_commands_are_split_as_their_system_does(text, isWindows, words):
+    assert splitCommand(text, isWindows) == words
+
+
+def test_a_command_of_another_environment_gets_no_paths_of_slicer(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    own = workerCommand("")
+    assert own.isOwnPython
+    assert own.environment["PYTHONPATH"].endswith("/somewhere")
+    assert not workerCommand("ssh gpu-box dinomix worker").isOwnPython
