@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dinomix.errors import DinomixError
-from dinomix.models.folder import FILES, MANIFEST, load_model, write_model
+from dinomix.models.folder import load_model, write_model
+from dinomix.models.manifest import FILES, MANIFEST
 from dinomix.models.network import build_network
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 

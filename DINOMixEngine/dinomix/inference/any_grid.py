@@ -40,15 +40,15 @@ def segment_array(
     Raises:
         DinomixError: the array holds NaN or infinity, the affine is unusable, or as ``segment_volume``.
     """
-    values = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(values).all():
-        raise DinomixError("The volume holds NaN or infinite voxels.", "Export it again, or replace these voxels.")
+    # Preprocessing makes the one copy in float32, so that a memory-mapped array is read from the disk as it is needed.
+    values = array
+    _check_finite(values)
     size = (values.shape[2], values.shape[1], values.shape[0])
     check_usable(affine_ras, THE_VOLUME)
     affine = affine_ras
     notices: tuple[str, ...] = ()
     if sheared := is_sheared(affine_ras, size):
-        values, affine = resampled(values, affine_ras)
+        values, affine = resampled(values.astype(np.float32), affine_ras)
         notices = (
             "The volume lies on a sheared grid; it was resampled for the network, and its labels were brought back.",
         )
@@ -57,6 +57,15 @@ def segment_array(
         Volume(values, geometry), model, device=device, max_memory=max_memory, emit=emit, network=network
     ).array
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
+
+
+def _check_finite(array: NDArray[np.generic]) -> None:
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
+        return
+    # In float32, as the network has them; a slice at a time, so that no copy of the whole stands in memory.
+    with np.errstate(over="ignore"):
+        if not all(np.isfinite(part.astype(np.float32)).all() for part in array):
+            raise DinomixError("The volume holds NaN or infinite voxels.", "Export it again, or replace these voxels.")
 
 
 def labels_at(

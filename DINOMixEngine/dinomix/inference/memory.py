@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
 from dinomix.models.folder import Model
 from dinomix.models.network import build_network
+from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import grid_size
 from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
 
@@ -42,31 +44,39 @@ def plan_memory(geometry: Geometry, model: Model, limit: int | None) -> MemoryUs
     """Choose the buffers for an image that is already read.
 
     Args:
-        limit: bytes that this process may take in all; None for no limit.
+        limit: bytes that this process may take in all. With None, what the computer has free decides how large the
+            buffers are, and nothing is refused: the system may make room.
 
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
-    choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
-    if limit is None:
-        choices = choices[:1]
     window = window_bytes(model)
+    choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     uses = [MemoryUse(half, slab, _estimate(geometry, model, window, half, slab)) for half, slab in choices]
+    allowed = limit or psutil.Process().memory_info().rss + psutil.virtual_memory().available
     for use in uses:
-        if limit is None or use.estimate <= limit:
+        if use.estimate <= allowed:
             return use
+    if limit is None:
+        return uses[-1]
     raise DinomixError(
-        f"Segmenting this image takes about {_gigabytes(uses[-1].estimate)}; {_gigabytes(limit or 0)} are allowed.",
-        "Raise --max-memory, or crop the image to the region of interest.",
+        f"Segmenting this image takes about {_gigabytes(uses[-1].estimate)}; {_gigabytes(limit)} are allowed.",
+        "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
     )
 
 
 def window_bytes(model: Model) -> int:
     """Main memory that the network takes for one window, beside its weights, found by a run without data."""
+    return _window_bytes(model.plan.model_dump_json(), model.labels.channels)
+
+
+@lru_cache(maxsize=16)
+def _window_bytes(plan_json: str, channels: int) -> int:
+    plan = Plan.model_validate_json(plan_json)
     with torch.device("meta"), torch.inference_mode():
-        network = build_network(model.plan, model.labels.channels).eval()
+        network = build_network(plan, channels).eval()
         with _LiveBytes() as live:
-            network(torch.empty(1, 1, *model.plan.patch))
+            network(torch.empty(1, 1, *plan.patch))
     return int(live.peak * WINDOW_FACTOR) + WINDOW_EXTRA
 
 

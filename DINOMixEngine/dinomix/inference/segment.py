@@ -38,7 +38,7 @@ def segment_volume(
     Args:
         volume: the image, (k, j, i).
         device: see ``choose_device``.
-        max_memory: bytes of main memory that this process may take in all; None for no limit.
+        max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
         emit: gets ``progress`` per window, and a ``warning`` when memory forces another way.
         network: ``model.network()``, when it is at hand from an earlier image.
 
@@ -54,7 +54,7 @@ def segment_volume(
     network = network or model.network()
     use = plan_memory(volume.geometry, model, max_memory)
     if use.half_buffers:
-        emit("warning", message="To stay below the memory limit, windows are put together with half precision.")
+        emit("warning", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volume, model.plan, slab_bytes=use.slab_bytes)
     logits = predict_logits(network, preprocessed.tensor, model.plan, chosen, emit, half_buffers=use.half_buffers)
     labels = labels_on_native_grid(logits, preprocessed, model.labels.ids, slab_bytes=use.slab_bytes, emit=emit)
@@ -72,6 +72,7 @@ def segment_files(
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit = silent,
+    network: torch.nn.Module | None = None,
 ) -> list[Path]:
     """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
 
@@ -83,6 +84,7 @@ def segment_files(
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
         keep: names of the structures to keep; empty for all.
         overwrite: replace files that are there.
+        network: ``model.network()``, when it is at hand from earlier.
 
     Returns:
         The files of this process's share, those that were already there included.
@@ -97,7 +99,7 @@ def segment_files(
     device, reason = _device_of(share, device)
     emit("warning", message=reason)
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
-    network = model.network()
+    network = network or model.network()
     failed = 0
     for number, output in enumerate(mine, start=1):
         emit_here = _named(emit, f"{base_name(output.image)} ({number} of {len(mine)})")

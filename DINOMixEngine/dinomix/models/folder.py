@@ -15,22 +15,18 @@ from dinomix.files import folder_written_aside, sha256, write_json, write_text
 from dinomix.labels import LabelSet
 from dinomix.models.bundle import inference_config, metadata
 from dinomix.models.card import model_card
+from dinomix.models.manifest import (
+    COPY_AGAIN,
+    MANIFEST,
+    PREVIEW,
+    WEIGHTS,
+    check_hash,
+    check_present,
+    read_manifest,
+    write_manifest,
+)
 from dinomix.models.network import build_network
 from dinomix.planning.plan import Plan
-
-FORMAT = {"format": "dinomix-model", "version": 1}
-MANIFEST = "manifest.json"
-WEIGHTS = "models/model.safetensors"
-FILES = (
-    "configs/inference.json",
-    "configs/metadata.json",
-    WEIGHTS,
-    "labels.json",
-    "plan.json",
-    "record.json",
-    "README.md",
-)
-COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,20 @@ class Model:
 
 
 def write_model(
-    path: Path, *, plan: Plan, labels: LabelSet, weights: dict[str, torch.Tensor], record: dict[str, Any]
+    path: Path,
+    *,
+    plan: Plan,
+    labels: LabelSet,
+    weights: dict[str, torch.Tensor],
+    record: dict[str, Any],
+    preview: bytes | None = None,
 ) -> None:
     """Write a model folder beside ``path``, load it again, and only then put it in ``path``'s place.
 
     Args:
         weights: the network's state dict; copied to the CPU.
         record: plain JSON data. The keys ``author``, ``copyright``, ``license``, ``data_source`` go into the card.
+        preview: a small PNG picture of the structures; None for none.
 
     Raises:
         DinomixError: the weights do not fit the plan's network, or are not finite.
@@ -99,7 +102,9 @@ def write_model(
         plan.write(aside / "plan.json")
         write_json(aside / "record.json", record)
         write_text(aside / "README.md", model_card(plan, labels, record))
-        write_json(aside / MANIFEST, {**FORMAT, "files": {name: sha256(aside / name) for name in FILES}})
+        if preview is not None:
+            (aside / PREVIEW).write_bytes(preview)
+        write_manifest(aside)
         load_model(aside).network()
 
 
@@ -109,37 +114,13 @@ def load_model(path: Path) -> Model:
     Raises:
         DinomixError: the folder is missing, not a model folder, of a later version, incomplete or changed.
     """
-    _check_manifest(path)
+    hashes = read_manifest(path)
+    check_present(path, list(hashes))
+    for name, expected in hashes.items():
+        check_hash(path, name, expected)
     try:
         weights = load_file(path / WEIGHTS)
         record = json.loads((path / "record.json").read_text(encoding="utf-8"))
     except (SafetensorError, ValueError) as error:
         raise DinomixError(f"The model folder {path} cannot be read ({error}).", COPY_AGAIN) from error
     return Model(path, LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json"), weights, record)
-
-
-def _check_manifest(path: Path) -> None:
-    if not path.is_dir():
-        raise DinomixError(
-            f"There is no model folder {path}.", "Give the folder that holds manifest.json, such as RUN/model."
-        )
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        hashes = dict(manifest["files"])
-        kind, version = manifest["format"], int(manifest["version"])
-    except FileNotFoundError:
-        raise DinomixError(
-            f"{path} is not a model folder of DINOMix: it has no {MANIFEST}.",
-            "Give the folder that `dinomix train` wrote, RUN/model.",
-        ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DinomixError(f"{path / MANIFEST} is damaged ({error}).", COPY_AGAIN) from error
-    if kind != FORMAT["format"]:
-        raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
-    if version > 1:
-        raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
-    for name in FILES:
-        if not (path / name).is_file():
-            raise DinomixError(f"The model folder {path} is incomplete: {name} is missing.", COPY_AGAIN)
-        if hashes.get(name) != sha256(path / name):
-            raise DinomixError(f"{path / name} is not what the manifest says: it was changed or cut short.", COPY_AGAIN)

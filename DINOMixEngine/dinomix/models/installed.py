@@ -10,9 +10,9 @@ from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.terminology import terminology_entry
 from dinomix.labels import LabelSet, Structure
+from dinomix.models.manifest import MANIFEST, PREVIEW, WEIGHTS, check_hash, check_present, read_manifest
 from dinomix.planning.plan import Plan
 
-MANIFEST, PREVIEW = "manifest.json", "preview.png"
 LARGEST_PREVIEW = 2**20
 
 
@@ -25,13 +25,18 @@ def model_folders() -> list[Path]:
 
 
 def find_models(folders: list[Path]) -> list[Path]:
-    """Model folders: ``folders`` themselves and what lies up to two levels below them, so that a folder of runs serves too."""
+    """Model folders: ``folders`` themselves and what lies up to two levels below them, so that a folder of runs serves too.
+
+    A folder that has weights or a manifest counts, so that a copy that was cut short is seen and not passed over.
+    """
     found: dict[Path, None] = {}
     for folder in folders:
-        for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
-            for manifest in sorted(folder.glob(pattern)):
-                if not any(part.startswith(".") for part in manifest.relative_to(folder).parts):
-                    found[manifest.parent.resolve()] = None
+        for depth in ("", "*/", "*/*/"):
+            candidates = {path.parent for path in folder.glob(depth + MANIFEST)}
+            candidates |= {path.parent.parent for path in folder.glob(depth + WEIGHTS)}
+            for model in sorted(candidates):
+                if not any(part.startswith(".") for part in model.relative_to(folder).parts):
+                    found[model.resolve()] = None
     return list(found)
 
 
@@ -47,16 +52,24 @@ def describe_model(path: Path) -> dict[str, Any]:
     }  # fmt: skip
     try:
         model["bytes"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        hashes = read_manifest(path)
         model["fingerprint"] = sha256(path / MANIFEST)
+        check_present(path, list(hashes))
+        for name, expected in hashes.items():
+            if name != WEIGHTS:
+                check_hash(path, name, expected)
         model["card"] = (path / "README.md").read_text(encoding="utf-8")
-        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+        # NaN is no JSON for other readers.
+        record = json.loads((path / "record.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
         model["record"] = record
         model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
         model["title"] = str(record.get("title") or model["title"])
         model["structures"] = structures_as_data(LabelSet.read(path / "labels.json"))
         model["modality"] = Plan.read(path / "plan.json").modality
-        model["preview"] = _preview(path)
-    except (OSError, ValueError, AttributeError, DinomixError) as error:
+        model["preview"] = _preview(path) if PREVIEW in hashes else None
+    except DinomixError as error:
+        model["problem"] = str(error)
+    except (OSError, ValueError, AttributeError) as error:
         model["problem"] = f"This model folder is damaged ({error}). Copy it again from where it came from."
     return model
 
@@ -77,6 +90,6 @@ def _folder_title(path: Path) -> str:
 
 def _preview(path: Path) -> str | None:
     picture = path / PREVIEW
-    if not picture.is_file() or picture.stat().st_size > LARGEST_PREVIEW:
+    if picture.stat().st_size > LARGEST_PREVIEW:
         return None
     return base64.b64encode(picture.read_bytes()).decode("ascii")

@@ -81,12 +81,13 @@ def frame_bytes(message: Message, expected_number: int) -> bytes:
         return b""
     unpacker = zlib.decompressobj()
     try:
-        block = unpacker.decompress(message.payload, raw)
+        # One byte more than expected is allowed for, so that the check sum at the end is read and a larger block is noticed.
+        block = unpacker.decompress(message.payload, raw + 1)
     except zlib.error as error:
         raise DinomixError(
             f"Frame {number} of {message.fields.get('name')} arrived damaged ({error}).", BROKEN
         ) from error
-    if len(block) != raw or unpacker.unconsumed_tail:
+    if len(block) != raw or not unpacker.eof:
         raise DinomixError(f"Frame {number} of {message.fields.get('name')} is not as long as it says.", BROKEN)
     return block
 
@@ -98,7 +99,7 @@ class ArrayFromFrames:
         """Raises DinomixError where the shape or the type is impossible, or the memory does not suffice."""
         check_array(shape, dtype)
         try:
-            self.array = np.empty(shape, dtype)
+            self.array = np.empty(shape, little_endian(np.dtype(dtype)))
         except MemoryError as error:
             raise DinomixError("The main memory does not suffice for this volume.", "Crop the volume first.") from error
         self._bytes = self.array.reshape(-1).view(np.uint8)

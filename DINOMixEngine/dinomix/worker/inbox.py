@@ -1,15 +1,15 @@
 """What the client sends, taken in by a thread of its own while the main thread computes."""
 
 import os
-import queue
 import shutil
-import tempfile
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dinomix.errors import DinomixError
+from dinomix.worker import scratch
 from dinomix.worker.arrays import ArrayFromFrames, frame_bytes
 from dinomix.worker.pipe import Output, end_everything
 from dinomix.worker.stream import Decoder, Message
@@ -28,10 +28,12 @@ class Request:
 
     @property
     def job(self) -> str | None:
+        """The name that the client gave it; None for what is not a job."""
         return self.fields.get("job")
 
     def discard(self) -> None:
         """Remove what was received."""
+        self.array = None
         if self.files is not None:
             self.files.remove()
 
@@ -40,7 +42,7 @@ class Request:
 class ReceivedFiles:
     """Files that came as frames, one after the other, in a private folder."""
 
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="dinomix-worker-")))
+    folder: Path = field(default_factory=scratch.new_folder)
     is_complete: bool = False
     _expected: tuple[str, int] | None = None
 
@@ -76,67 +78,86 @@ def checked_name(name: str) -> PurePosixPath:
 
 
 class Inbox:
-    """Requests in order of arrival. ``cancelled`` holds the jobs to give up; the end of the input ends the process."""
+    """Requests in order of arrival, and which of them the client has given up. The end of the input ends the process."""
 
     def __init__(self, source: int, output: Output) -> None:
-        self.requests: queue.Queue[Request] = queue.Queue()
-        self.cancelled: set[str] = set()
         self._source, self._output = source, output
         self._receiving: dict[str, Request] = {}
+        self._waiting: deque[Request] = deque()
+        self._current: Request | None = None
+        self._current_is_cancelled = False
+        self._changed = threading.Condition()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
+    def next(self) -> Request:
+        """The next request, as soon as there is one; the one before is then done."""
+        with self._changed:
+            self._current = None
+            while not self._waiting:
+                self._changed.wait()
+            self._current, self._current_is_cancelled = self._waiting.popleft(), False
+            return self._current
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the client has given up the request that ``next`` returned last."""
+        return self._current_is_cancelled
+
     def _read(self) -> None:
-        decoder = Decoder()
+        code = 2
         try:
+            decoder = Decoder()
             while data := os.read(self._source, BLOCK):
                 for message in decoder.feed(data):
                     self._take(message)
+            code = 0
         except DinomixError as error:
             self._output.send("error", job=None, message=error.problem, remedy=error.remedy)
-            self._end(2)
         except OSError:
-            pass
-        self._end(0)
-
-    def _end(self, code: int) -> None:
-        for request in self._receiving.values():
-            request.discard()
-        end_everything(code)
+            code = 0  # how Windows says that the other end is closed
+        finally:
+            # Whatever happened: without this thread nobody would notice the end of the input.
+            end_everything(code)
 
     def _take(self, message: Message) -> None:
         """Sort one message; a mistake of the client's is answered and does no harm to the worker."""
         job = message.fields.get("job")
         try:
+            if not (isinstance(job, str) or (job is None and message.type in ("hello", "models", "shutdown"))):
+                raise DinomixError(f"The request {message.type[:40]!r} does not name its job.", AGAIN)
             if message.type == "frame":
-                self._take_frame(message)
+                self._take_frame(str(job), message)
             elif message.type == "cancel":
                 self._cancel(str(job))
             elif message.type == "shutdown":
-                self._end(0)
+                end_everything(0)
             else:
-                self._take_request(message)
-        except (DinomixError, OSError, KeyError, TypeError, ValueError) as error:
-            if job is not None and (lost := self._receiving.pop(str(job), None)):
-                lost.discard()
-            problem = getattr(
-                error, "problem", f"The worker cannot take this request ({type(error).__name__}: {error})."
-            )
-            self._output.send("error", job=job, message=problem, remedy=getattr(error, "remedy", AGAIN))
+                self._take_request(job, message)
+        except DinomixError as error:
+            self._refuse(job, error.problem, error.remedy)
+        except Exception as error:
+            self._refuse(job, f"The worker cannot take this request ({type(error).__name__}: {error}).", AGAIN)
 
-    def _take_request(self, message: Message) -> None:
-        request = Request(message.fields)
-        image = message.fields.get("image") or {}
-        if not image.get("frames"):
-            self.requests.put(request)
+    def _refuse(self, job: Any, problem: str, remedy: str) -> None:
+        lost = self._receiving.pop(job, None) if isinstance(job, str) else None
+        if lost is not None:
+            lost.discard()
+        self._output.send("error", job=job, message=problem, remedy=remedy)
+
+    def _take_request(self, job: str | None, message: Message) -> None:
+        if job is not None and job in self._receiving:
+            raise DinomixError(f"The job {job} was not sent whole before another of its name began.", AGAIN)
+        request, image = Request(message.fields), message.fields.get("image")
+        if job is None or not isinstance(image, dict) or not image.get("frames"):
+            self._add(request)
             return
         if message.type == "segment":
             request.array = ArrayFromFrames(tuple(image["shape"]), image["dtype"])
         else:
             request.files = ReceivedFiles()
-        self._receiving[str(message.fields["job"])] = request
+        self._receiving[job] = request
 
-    def _take_frame(self, message: Message) -> None:
-        job = str(message.fields.get("job"))
+    def _take_frame(self, job: str, message: Message) -> None:
         request = self._receiving.get(job)
         if request is None:
             return  # of a job that was cancelled or refused while its frames were on their way
@@ -144,12 +165,23 @@ class Inbox:
         assert receiver is not None
         receiver.add(message)
         if receiver.is_complete:
-            self.requests.put(self._receiving.pop(job))
+            self._add(self._receiving.pop(job))
+
+    def _add(self, request: Request) -> None:
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify()
 
     def _cancel(self, job: str) -> None:
-        request = self._receiving.pop(job, None)
-        if request is None:
-            self.cancelled.add(job)
-            return
-        request.discard()
-        self._output.send("cancelled", job=job)
+        """Give up a job wherever it is; one that is over already needs no answer, since it has one."""
+        with self._changed:
+            if self._current is not None and self._current.job == job:
+                self._current_is_cancelled = True  # its answer comes from the main thread
+                return
+            waiting = next((request for request in self._waiting if request.job == job), None)
+            if waiting is not None:
+                self._waiting.remove(waiting)
+        request = waiting or self._receiving.pop(job, None)
+        if request is not None:
+            request.discard()
+            self._output.send("cancelled", job=job)

@@ -1,7 +1,9 @@
 """What the worker computes: loading, estimating, segmenting an array or a file."""
 
-import tempfile
+import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.images.reading import is_image_path
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
@@ -20,13 +23,39 @@ from dinomix.inference.segment import kept_labels, segment_files
 from dinomix.inference.sliding_window import count_windows
 from dinomix.models.installed import structures_as_data
 from dinomix.planning.preprocessing import grid_size
-from dinomix.worker.arrays import check_array, frames_of_array, frames_of_file, read_array, write_array
+from dinomix.worker import scratch
+from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
 from dinomix.worker.inbox import Request
 from dinomix.worker.pipe import Output
+from dinomix.worker.requests import ArrayImage, Estimate, Load, Segment, SegmentFile, parse_request
 from dinomix.worker.warm_models import WarmModel, WarmModels
 
 VOXELS_PER_SECOND = 4e7
 """Voxels times channels that one core labels a second on the image's grid; about, for estimates only."""
+
+
+@dataclass
+class Job:
+    """A request that is being answered.
+
+    Attributes:
+        emit: announces events; raises where the job was cancelled, as ``stop_if_cancelled`` does.
+        began: ``time.monotonic()`` at its start.
+    """
+
+    received: Request
+    warm: WarmModel
+    emit: Emit
+    stop_if_cancelled: Callable[[], None]
+    began: float
+
+    @property
+    def name(self) -> str:
+        return str(self.received.job)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
 
 class Jobs:
@@ -36,116 +65,121 @@ class Jobs:
         self.output = output
         self.models = WarmModels()
 
-    def run(self, request: Request, emit: Emit) -> None:
-        """Answer one request. Raises DinomixError where it cannot be done, and whatever ``emit`` raises."""
+    def run(self, received: Request, emit: Emit, stop_if_cancelled: Callable[[], None]) -> None:
+        """Answer one request. Raises DinomixError where it cannot be done, and whatever the two functions raise."""
         began = time.monotonic()
+        request = parse_request(received.fields)
         emit("progress", stage="loading the model", step=0, total=1, eta=None)
-        warm = self.models.get(str(request.fields["model"]))
+        job = Job(received, self.models.get(request.model), emit, stop_if_cancelled, began)
         emit("progress", stage="loading the model", step=1, total=1, eta=0.0)
-        answer = {
-            "load": self._load, "estimate": self._estimate, "segment": self._segment, "segment_file": self._segment_file,
-        }[request.fields["type"]]  # fmt: skip
-        answer(request, warm, emit, began)
+        match request:
+            case Load():
+                self.output.send("loaded", job=job.name, seconds=job.seconds)
+            case Estimate():
+                self._estimate(request, job)
+            case Segment():
+                self._segment(request, job)
+            case SegmentFile():
+                self._segment_file(request, job)
 
-    def _load(self, request: Request, warm: WarmModel, emit: Emit, began: float) -> None:
-        self.output.send("loaded", job=request.job, seconds=time.monotonic() - began)
-
-    def _estimate(self, request: Request, warm: WarmModel, emit: Emit, began: float) -> None:
-        fields = request.fields
-        shape = tuple(fields["shape"])
-        check_array(shape, "int16")
-        geometry = _rectangular(shape, np.array(fields["affine_ras"], np.float64))
-        device, reason = choose_device(fields.get("device") or "auto")
-        use = plan_memory(geometry, warm.model, fields.get("max_memory"))
-        windows = count_windows(grid_size(geometry, warm.model.plan), warm.model.plan)
-        labeling = np.prod(shape) * warm.model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
+    def _estimate(self, request: Estimate, job: Job) -> None:
+        check_array(request.shape, "int16")
+        model = job.warm.model
+        geometry = _rectangular(request.shape, np.array(request.affine_ras))
+        device, reason = choose_device(request.device)
+        use = plan_memory(geometry, model, request.max_memory)
+        windows = count_windows(grid_size(geometry, model.plan), model.plan)
+        labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
         self.output.send(
             "estimate",
-            job=request.job,
-            seconds=float(windows * seconds_of_a_window(warm, device) + labeling),
+            job=job.name,
+            seconds=float(windows * seconds_of_a_window(job.warm, device) + labeling),
             windows=windows,
             memory=use.estimate,
             device=str(device),
             reason=reason,
         )
 
-    def _segment(self, request: Request, warm: WarmModel, emit: Emit, began: float) -> None:
-        fields, model = request.fields, warm.model
-        image = fields["image"]
-        array = request.array.array if request.array else read_array(Path(image["file"]))
-        check_array(array.shape, array.dtype.newbyteorder("=").name)
-        keep = kept_labels(model.labels, tuple(fields.get("keep") or ()))
-        emit("progress", stage="preparing the image", step=0, total=1, eta=None)
+    def _segment(self, request: Segment, job: Job) -> None:
+        model = job.warm.model
+        array = _array_of(request.image, job.received)
+        keep = kept_labels(model.labels, request.keep)
+        job.emit("progress", stage="preparing the image", step=0, total=1, eta=None)
         labels, notices = segment_array(
             array,
-            np.array(image["affine_ras"], np.float64),
+            np.array(request.image.affine_ras),
             model,
-            device=fields.get("device") or "auto",
-            max_memory=fields.get("max_memory"),
-            emit=emit,
-            network=warm.network,
+            device=request.device,
+            max_memory=request.max_memory,
+            emit=job.emit,
+            network=job.warm.network,
         )
         if len(keep.ids) < len(model.labels.ids):
             labels = np.where(np.isin(labels, keep.ids), labels, 0).astype(labels.dtype)
-        emit("progress", stage="sending the labels", step=0, total=1, eta=None)
         result = {
-            "job": request.job,
+            "job": job.name,
             "shape": list(labels.shape),
             "dtype": labels.dtype.name,
             "structures": structures_as_data(keep),
-            "device": str(choose_device(fields.get("device") or "auto")[0]),
+            "device": str(choose_device(request.device)[0]),
             "notices": list(notices),
         }
-        self._send_labels(labels, fields["result"], result, emit, began)
-
-    def _send_labels(
-        self, labels: NDArray[np.generic], wanted: dict[str, Any], result: dict[str, Any], emit: Emit, began: float
-    ) -> None:
-        if "file" in wanted:
-            for _ in write_array(Path(wanted["file"]), labels):
-                pass
-            self.output.send("result", **result, file=wanted["file"], seconds=time.monotonic() - began)
+        job.emit("progress", stage="handing over the labels", step=0, total=1, eta=None)
+        if request.result.file is not None:
+            for done, total in write_array(request.result.file, labels):
+                job.emit("progress", stage="handing over the labels", step=done, total=total, eta=None)
+            self.output.send("result", **result, file=str(request.result.file), seconds=job.seconds)
             return
-        self.output.send("result", **result, frames=True, seconds=time.monotonic() - began)
-        for frame in frames_of_array(labels, str(result["job"]), "labels"):
+        self.output.send("result", **result, frames=True, seconds=job.seconds)
+        for frame in frames_of_array(labels, job.name, "labels"):
+            job.stop_if_cancelled()
             self.output.send_bytes(frame)
 
-    def _segment_file(self, request: Request, warm: WarmModel, emit: Emit, began: float) -> None:
-        fields, out = request.fields, request.fields["out"]
-        image = Path(fields["image"]["path"]) if request.files is None else _root(request.files.folder)
+    def _segment_file(self, request: SegmentFile, job: Job) -> None:
+        if job.received.files is not None:
+            image = _root(job.received.files.folder)
+        elif request.image.path is not None:
+            image = request.image.path
+        else:
+            raise DinomixError("The request names no image.", "Give the image's path, or send its files as frames.")
         options: dict[str, Any] = {
-            "device": fields.get("device") or "auto", "max_memory": fields.get("max_memory"),
-            "keep": tuple(fields.get("keep") or ()), "emit": emit,
+            "device": request.device, "max_memory": request.max_memory, "keep": request.keep, "emit": job.emit,
+            "network": job.warm.network,
         }  # fmt: skip
-        if "path" in out:
-            overwrite = bool(fields.get("overwrite"))
-            written = segment_files(warm.model, [image], Path(out["path"]), overwrite=overwrite, **options)
-            seconds = time.monotonic() - began
-            self.output.send("result", job=request.job, path=str(written[0]), seconds=seconds)
+        if request.out.path is not None:
+            written = segment_files(job.warm.model, [image], request.out.path, overwrite=request.overwrite, **options)
+            self.output.send("result", job=job.name, path=str(written[0]), seconds=job.seconds)
             return
-        with tempfile.TemporaryDirectory(prefix="dinomix-worker-") as folder:
-            written = segment_files(warm.model, [image], Path(folder) / f"labels.{out['format']}", **options)
-            seconds = time.monotonic() - began
-            self.output.send("result", job=request.job, frames=True, seconds=seconds)
-            for frame in frames_of_file(written[0], str(request.job), f"file:{written[0].name}"):
+        folder = scratch.new_folder()
+        try:
+            written = segment_files(job.warm.model, [image], folder / f"labels.{request.out.format}", **options)
+            self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
+            for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
+                job.emit("cancellable")
                 self.output.send_bytes(frame)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
-    """How long the network takes for one window on a device; measured once, after one window that warms it up."""
+    """How long the network takes for one window on a device; measured once, after one window that warms it up.
+
+    Raises:
+        DinomixError: the device cannot run the network, or has too little memory.
+    """
     known = warm.window_seconds.get(str(device))
     if known is not None:
         return known
     home = next(warm.network.parameters()).device
-    window = torch.zeros(1, 1, *warm.model.plan.patch, device=device)
     try:
         warm.network.to(device)
+        window = torch.zeros(1, 1, *warm.model.plan.patch, device=device)
         with torch.inference_mode():
             for _ in range(2):
                 began = time.monotonic()
                 float(warm.network(window).flatten()[0])  # reading a value waits for the device
                 seconds = time.monotonic() - began
-    except RuntimeError as error:
+    except (RuntimeError, NotImplementedError) as error:
         raise DinomixError(
             f"The network cannot be tried on {device} ({str(error).splitlines()[0]}).", "Choose the CPU."
         ) from error
@@ -153,6 +187,19 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
         warm.network.to(home)
     warm.window_seconds[str(device)] = seconds
     return seconds
+
+
+def _array_of(image: ArrayImage, received: Request) -> NDArray[np.generic]:
+    """The image's voxels (k, j, i); from a file they are memory-mapped."""
+    if received.array is not None:
+        return received.array.array
+    if image.file is None:
+        raise DinomixError("The request names no volume.", "Give its file, or send it as frames.")
+    array = read_array(image.file)
+    check_array(array.shape, array.dtype.newbyteorder("=").name)
+    if array.shape != image.shape or array.dtype.newbyteorder("=").name != image.dtype:
+        raise DinomixError(f"The volume in {image.file} is not as the request describes it.", BROKEN)
+    return array
 
 
 def _rectangular(shape: tuple[int, ...], affine_ras: NDArray[np.float64]) -> Geometry:
@@ -166,6 +213,6 @@ def _rectangular(shape: tuple[int, ...], affine_ras: NDArray[np.float64]) -> Geo
 
 
 def _root(folder: Path) -> Path:
-    """What was received: the one file, or the folder of a series."""
+    """What was received: the one file, or the folder of a series (also where its one file has no ending)."""
     entries = list(folder.iterdir())
-    return entries[0] if len(entries) == 1 else folder
+    return entries[0] if len(entries) == 1 and is_image_path(entries[0]) else folder

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from dinomix.worker import scratch
 from dinomix.worker.stream import encode
 
 ALIVE_EVERY = 1.0
@@ -62,7 +63,7 @@ def send_signs_of_life(output: Output) -> None:
 
 
 def end_everything(code: int) -> None:
-    """End this process and its children at once, whatever they compute."""
+    """End this process and its children at once, whatever they compute, and leave no scan on the disk."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):
@@ -70,4 +71,5 @@ def end_everything(code: int) -> None:
             child.kill()
         except psutil.Error:
             continue
+    scratch.remove_all()
     os._exit(code)

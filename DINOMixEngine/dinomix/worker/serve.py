@@ -7,15 +7,20 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dinomix import __version__
 from dinomix.errors import DinomixError
+from dinomix.worker import scratch
 from dinomix.worker.inbox import Inbox, Request
 from dinomix.worker.pipe import Output, end_everything, send_signs_of_life, take_standard_streams
 from dinomix.worker.stream import PROTOCOL
+
+# SIGHUP is what a closed terminal sends; Windows has none.
+ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 class Cancelled(Exception):
@@ -26,14 +31,15 @@ def serve(model_folders: list[Path]) -> None:
     """Answer requests from stdin on stdout until stdin ends. Libraries' prints go to stderr."""
     source, output = take_standard_streams()
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING_SIGNALS:
             signal.signal(number, lambda *_: end_everything(130))
     # At once, so that a client can end this very process before torch is imported; a launcher may stand between.
     output.send("started", pid=os.getpid(), host=socket.gethostname())
     send_signs_of_life(output)
+    scratch.remove_left_behind()
     worker = Worker(Inbox(source, output), output, model_folders)
     while True:
-        worker.answer(worker.inbox.requests.get())
+        worker.answer(worker.inbox.next())
 
 
 class Worker:
@@ -51,8 +57,6 @@ class Worker:
         """Answer a request; whatever goes wrong with it is sent as an ``error``, and the worker goes on."""
         kind, job = str(request.fields["type"]), request.job
         try:
-            if job is not None and job in self.inbox.cancelled:
-                raise Cancelled
             if kind not in self._answers:
                 raise DinomixError(f"The worker does not know the request {kind!r}.", "Update dinomix on its side.")
             self._answers[kind](request)
@@ -60,18 +64,16 @@ class Worker:
             self.output.send("cancelled", job=job)
         except DinomixError as error:
             self.output.send("error", job=job, message=error.problem, remedy=error.remedy)
-        except MemoryError:
-            self._fail(job, "The main memory does not suffice.", "Close other programs, or set a memory limit.")
         except OSError as error:
             where = f" at {error.filename}" if error.filename else ""
             self._fail(job, f"{error.strerror or error}{where}.", "Free some disk space or choose another folder.")
         except Exception as error:
-            import traceback
-
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+                self._fail(job, "The main memory does not suffice.", "Close other programs, or crop the image.")
+                return
             traceback.print_exc()  # to stderr, which the client keeps as the log
             self._fail(job, f"The worker failed ({type(error).__name__}: {error}).", "See its log for more.")
         finally:
-            self.inbox.cancelled.discard(str(job))
             request.discard()
 
     def _fail(self, job: str | None, message: str, remedy: str) -> None:
@@ -118,15 +120,18 @@ class Worker:
         from dinomix.worker.jobs import Jobs
 
         self._jobs = self._jobs or Jobs(self.output)
-        self._jobs.run(request, self._emit_for(str(request.job)))
+        self._jobs.run(request, self._emit_for(str(request.job)), self._stop_if_cancelled)
+
+    def _stop_if_cancelled(self) -> None:
+        if self.inbox.is_cancelled:
+            raise Cancelled
 
     def _emit_for(self, job: str) -> Callable[..., None]:
         """Announces a job's events at most ten times a second each stage, and ends the job where it is cancelled."""
         last: dict[str, float] = {}
 
         def emit(kind: str, **fields: Any) -> None:
-            if job in self.inbox.cancelled:
-                raise Cancelled
+            self._stop_if_cancelled()
             if kind == "progress":
                 now, stage = time.monotonic(), fields["stage"]
                 if fields["step"] not in (0, fields["total"]) and now - last.get(stage, 0) < 0.1:
@@ -153,5 +158,5 @@ def _shares_files(probe: dict[str, str] | None) -> bool:
     """Whether the worker reads in a file what the client has just written there."""
     try:
         return probe is not None and Path(probe["file"]).read_text(encoding="utf-8") == probe["nonce"]
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError):
         return False

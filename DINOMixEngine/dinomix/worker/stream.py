@@ -94,7 +94,7 @@ class Decoder:
 def _fields_of(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
         shown = line[:80].decode("utf-8", "replace").strip()

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from dinomix.errors import DinomixError
-from dinomix.models.folder import FILES, MANIFEST, Model, load_model
+from dinomix.models.folder import Model, load_model
+from dinomix.models.manifest import FILES, MANIFEST
 
 KEPT = 2
 Stamp = tuple[tuple[str, int, int], ...]
@@ -32,22 +33,20 @@ class WarmModels:
     """The models used last, by folder. A folder that changed is read anew; one that is gone is an error."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, WarmModel] = OrderedDict()
+        self._models: OrderedDict[Path, WarmModel] = OrderedDict()
 
-    def get(self, path: str) -> WarmModel:
+    def get(self, path: Path) -> WarmModel:
         """The model in a folder, read and verified unless that was done already.
 
         Raises:
             DinomixError: there is no such folder, or it is damaged.
         """
-        stamp = _stamp(Path(path))
-        warm = self._models.get(path)
+        warm = self._models.pop(path, None)
+        stamp = _stamp(path)
         if warm is None or warm.stamp != stamp:
-            self._models.pop(path, None)
-            model = load_model(Path(path))
+            model = load_model(path)
             warm = WarmModel(model, model.network(), stamp)
         self._models[path] = warm
-        self._models.move_to_end(path)
         while len(self._models) > KEPT:
             self._models.popitem(last=False)
         return warm

@@ -1,0 +1,71 @@
+"""What a model folder holds, and the manifest that tells whether it is whole. Neither torch nor weights are needed for this."""
+
+import json
+from pathlib import Path
+
+from dinomix.errors import DinomixError
+from dinomix.files import sha256, write_json
+
+FORMAT = {"format": "dinomix-model", "version": 1}
+MANIFEST = "manifest.json"
+WEIGHTS = "models/model.safetensors"
+FILES = (
+    "configs/inference.json",
+    "configs/metadata.json",
+    WEIGHTS,
+    "labels.json",
+    "plan.json",
+    "record.json",
+    "README.md",
+)
+PREVIEW = "preview.png"
+"""A small picture of the structures; a folder may do without."""
+COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
+
+
+def write_manifest(path: Path) -> None:
+    """Write the hashes of a folder's files into it."""
+    names = [*FILES, *([PREVIEW] if (path / PREVIEW).exists() else [])]
+    write_json(path / MANIFEST, {**FORMAT, "files": {name: sha256(path / name) for name in names}})
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """The hashes of a model folder's files, by name: ``FILES``, and ``PREVIEW`` where there is one.
+
+    Raises:
+        DinomixError: the folder is missing, is not a model folder, is of a later version, or its manifest is damaged.
+    """
+    if not path.is_dir():
+        raise DinomixError(
+            f"There is no model folder {path}.", "Give the folder that holds manifest.json, such as RUN/model."
+        )
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        hashes = dict(manifest["files"])
+        kind, version = manifest["format"], int(manifest["version"])
+    except FileNotFoundError:
+        raise DinomixError(
+            f"{path} is not a model folder of DINOMix: it has no {MANIFEST}.",
+            "Give the folder that `dinomix train` wrote, RUN/model.",
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DinomixError(f"{path / MANIFEST} is damaged ({error}).", COPY_AGAIN) from error
+    if kind != FORMAT["format"]:
+        raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
+    if version > 1:
+        raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
+    names = [*FILES, *([PREVIEW] if PREVIEW in hashes else [])]
+    return {name: str(hashes.get(name, "")) for name in names}
+
+
+def check_present(path: Path, names: list[str]) -> None:
+    """Raises DinomixError where one of the files is missing."""
+    for name in names:
+        if not (path / name).is_file():
+            raise DinomixError(f"The model folder {path} is incomplete: {name} is missing.", COPY_AGAIN)
+
+
+def check_hash(path: Path, name: str, expected: str) -> None:
+    """Raises DinomixError where a file is not what the manifest says."""
+    if sha256(path / name) != expected:
+        raise DinomixError(f"{path / name} is not what the manifest says: it was changed or cut short.", COPY_AGAIN)

@@ -1,0 +1,100 @@
+"""What a client may ask for, checked before anything is computed. docs/worker.md describes it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, PositiveInt, TypeAdapter, ValidationError
+
+from dinomix.errors import DinomixError
+
+Row = tuple[float, float, float, float]
+Affine = tuple[Row, Row, Row, Row]
+Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class _Job(BaseModel):
+    job: str
+    model: Path
+
+
+class _Computing(_Job):
+    device: str = "auto"
+    max_memory: PositiveInt | None = None
+
+
+class Load(_Job):
+    """Load a model and keep it warm."""
+
+    type: Literal["load"]
+
+
+class Estimate(_Computing):
+    """How long segmenting takes. ``shape`` is (k, j, i); ``affine_ras`` maps (i, j, k, 1) to RAS mm."""
+
+    type: Literal["estimate"]
+    shape: Shape
+    affine_ras: Affine
+
+
+class ArrayImage(BaseModel):
+    """An image as an array (k, j, i), in a ``.npy`` file or in frames."""
+
+    shape: Shape
+    dtype: str
+    affine_ras: Affine
+    file: Path | None = None
+
+
+class ArrayResult(BaseModel):
+    """Where the labels go: a ``.npy`` file, or frames."""
+
+    file: Path | None = None
+
+
+class Segment(_Computing):
+    """Segment an array."""
+
+    type: Literal["segment"]
+    image: ArrayImage
+    result: ArrayResult
+    keep: tuple[str, ...] = ()
+
+
+class FileImage(BaseModel):
+    """An image file or DICOM folder; None where its files come as frames."""
+
+    path: Path | None = None
+
+
+class FileResult(BaseModel):
+    """Where the labels go: a file or folder, or frames of a file of this format."""
+
+    path: Path | None = None
+    format: Literal["nii.gz", "nrrd", "seg.nrrd"] = "seg.nrrd"
+
+
+class SegmentFile(_Computing):
+    """Segment a file."""
+
+    type: Literal["segment_file"]
+    image: FileImage
+    out: FileResult
+    keep: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+JobRequest = Load | Estimate | Segment | SegmentFile
+_any_request: TypeAdapter[JobRequest] = TypeAdapter(Annotated[JobRequest, Field(discriminator="type")])
+
+
+def parse_request(fields: dict[str, Any]) -> JobRequest:
+    """A request's fields, checked. Raises DinomixError that names the field at fault."""
+    try:
+        return _any_request.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "type"
+        raise DinomixError(
+            f"The worker cannot do this request: {where} is not as it should be ({first['msg']}).",
+            "Use the same version of dinomix on both sides; docs/worker.md describes the requests.",
+        ) from error
