@@ -181,7 +181,7 @@ class ReceiverSlot:
         self.count = 0 if arguments in ("", ")") else arguments.count(",") + 1
         self.function = getattr(receiver, name, None)
         isPython = inspect.isfunction(inspect.getattr_static(type(receiver), name, None))
-        normalized = QtCore.QMetaObject.normalizedSignature(text)
+        normalized = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()
         if not callable(self.function) or not (isPython or receiver.metaObject().indexOfMethod(normalized) >= 0):
             raise ValueError(f"{className(receiver)} has no slot '{slot}'")
 
