@@ -11,10 +11,12 @@ STATES = 5
 
 _histories: dict[str, Any] = {}
 _new: set[str] = set()
+_watchedScenes: list[Any] = []
 
 
 def saveState(segmentationNode: Any) -> None:
     """Keep the segments as they are now; ``undo`` brings them back. Called before a segmentation is written into."""
+    _watchScene()
     history = _histories.get(segmentationNode.GetID())
     if history is None:
         history = _histories[segmentationNode.GetID()] = slicer.vtkSegmentationHistory()
@@ -25,6 +27,7 @@ def saveState(segmentationNode: Any) -> None:
 
 def rememberNew(segmentationNode: Any) -> None:
     """Note that a node was made anew, so that ``undo`` removes it."""
+    _watchScene()
     _new.add(segmentationNode.GetID())
 
 
@@ -46,6 +49,21 @@ def undo(segmentationNode: Any) -> bool:
 
 
 def forget(identifier: str) -> None:
-    """Keep nothing of a node any more, as when the scene is closed."""
+    """Keep nothing of a node any more."""
     _histories.pop(identifier, None)
     _new.discard(identifier)
+
+
+def _watchScene() -> None:
+    """Forget nodes that are gone: their voxels take memory, and another scene uses their IDs anew."""
+    scene = slicer.mrmlScene
+    if scene not in _watchedScenes:
+        _watchedScenes.append(scene)
+        for event in (scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, _forgetRemoved)
+
+
+def _forgetRemoved(scene: Any, event: str) -> None:
+    for identifier in [*_histories, *_new]:
+        if scene.GetNodeByID(identifier) is None:
+            forget(identifier)
