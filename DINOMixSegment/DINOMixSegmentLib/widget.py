@@ -44,6 +44,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameterNode: DINOMixSegmentParameterNode | None = None
         self._guiTag: int | None = None
+        self._isEntered = False
         self._observedVolume: vtkMRMLScalarVolumeNode | None = None
         self._estimate: Estimate | None = None
         self._estimated: object = None  # what the estimate is of
@@ -97,6 +98,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The user comes to the module: choose what is obvious, and let the worker start meanwhile."""
+        self._isEntered = True
         self._useParameterNode()
         resumeAfterRestart(self._parameterNode)
         if not self.logic.missingDependencies() and self.logic.workerState != "failed":
@@ -104,6 +106,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """The user goes elsewhere: what runs goes on, nothing new is started."""
+        self._isEntered = False
         self._estimateTimer.stop()
         self._disconnectGui()
 
@@ -179,7 +182,8 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = node
         self._observeVolume(None)
         if node is not None:
-            self._guiTag = node.connectGui(self.ui)
+            if self._isEntered:
+                self._guiTag = node.connectGui(self.ui)
             self.addObserver(node.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateLater)
 
     def _disconnectGui(self) -> None:
@@ -270,7 +274,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _estimateLater(self) -> None:
         # The worker is started for a user who is here, not by a scene that is loaded elsewhere.
-        if self._guiTag is not None and self.logic.workerState == "ready" and self._estimated != self._question():
+        if self._isEntered and self.logic.workerState == "ready" and self._estimated != self._question():
             self._estimateTimer.start()
 
     def _requestEstimate(self) -> None:

@@ -1,0 +1,130 @@
+"""What tests of DINOMix Segment's window share: a window over a worker and an installer that the test plays."""
+
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import slicer
+from DINOMixSegmentLib.logic import DINOMixSegmentLogic
+from segment_fakes import FakeClient, FakeInstaller, modelDict
+from waiting import processEvents, waitUntil
+
+from dinomix_slicer.signal import Signal
+
+HELLO = {
+    "dinomix": "0.1", "python": "3.12", "torch": "2.9", "monai": "1.5", "host": "here", "shares_files": True,
+    "devices": [{"name": "cuda:0", "title": "NVIDIA A2000"}, {"name": "cpu", "title": "CPU"}],
+    "automatic": {"device": "cuda:0", "reason": "A graphics card with 12 GB is there."},
+    "memory": {"total": 32 * 2**30, "available": 20 * 2**30},
+}  # fmt: skip
+
+
+class WindowClient(FakeClient):
+    """A worker that says what it is when it starts."""
+
+    def start(self):
+        self.hello = HELLO
+        super().start()
+
+    def stop(self):
+        self.hello = None
+        super().stop()
+
+    def jobsOf(self, kind):
+        return [job for job in self.jobs if job.kind == kind]
+
+
+class WindowInstaller(FakeInstaller):
+    """An installer that asks, and leaves the rest to the test."""
+
+    def __init__(self, missing=()):
+        super().__init__(missing)
+        self.progress, self.logged = Signal(), Signal()
+        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
+        self.isCancelRequested = False
+
+    def install(self, confirm):
+        if confirm("Install?"):
+            self.progress.emit("Installing torch", 0, 2)
+
+    def cancel(self):
+        self.isCancelRequested = True
+        self.cancelled.emit()
+
+
+class WindowTestCase(unittest.TestCase):
+    """Opens a window; ``self.models`` and ``self.installer`` may be set by ``prepare`` before."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.models = [modelDict(self.makeFolder("abdomen"), "Abdomen")]
+        self.installer = WindowInstaller()
+        self.prepare()
+        self.client = WindowClient(self.models)
+        self.openWindow()
+
+    def prepare(self):
+        """What a test wants to be so before the window opens."""
+
+    def makeFolder(self, name):
+        path = self.folder / name
+        path.mkdir()
+        return str(path)
+
+    def openWindow(self):
+        with patch("DINOMixSegmentLib.widget.DINOMixSegmentLogic", lambda: self.makeLogic()):
+            self.panel = slicer.modules.dinomixsegment.createNewWidgetRepresentation()
+        self.widget = self.panel.self()
+        self.addCleanup(self.closeWindow)
+        self.ui, self.logic = self.widget.ui, self.widget.logic
+        self.panel.resize(480, 900)
+        self.panel.show()
+        self.widget.enter()
+        processEvents(20)
+
+    def makeLogic(self):
+        return DINOMixSegmentLogic(self.client, self.installer)
+
+    def closeWindow(self):
+        self.widget.cleanup()
+        self.panel.hide()
+        self.panel.deleteLater()
+        processEvents(10)
+
+    @property
+    def parameters(self):
+        return self.logic.getParameterNode()
+
+    # -- What a person does
+
+    def click(self, button):
+        """Click a button, which must be enabled."""
+        self.assertTrue(button.enabled, f"{button.text} is not enabled: {button.toolTip}")
+        button.click()
+        processEvents(20)
+
+    def choose(self, comboBox, text):
+        """Choose an entry of a combo box by its text."""
+        row = comboBox.findText(text)
+        self.assertGreaterEqual(row, 0, f"there is no {text}")
+        comboBox.setCurrentIndex(row)
+        comboBox.activated(row)
+        processEvents(20)
+
+    def apply(self):
+        """Click Apply; returns what the worker was asked."""
+        self.click(self.ui.applyButton)
+        self.waitForJobs("segment", len(self.client.jobsOf("segment")) or 1)
+        return self.client.jobsOf("segment")[-1]
+
+    def waitForJobs(self, kind, number):
+        waitUntil(lambda: len(self.client.jobsOf(kind)) >= number, what=f"{kind} {number}")
+        return self.client.jobsOf(kind)[number - 1]
+
+    def settle(self):
+        """Let the window show what has happened."""
+        processEvents(30)
