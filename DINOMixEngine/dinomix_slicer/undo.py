@@ -10,7 +10,7 @@ STATES = 5
 """How many states of a segmentation are kept; each holds its voxels."""
 
 _histories: dict[str, Any] = {}
-_new: set[str] = set()
+_new: dict[str, tuple[str, ...]] = {}
 _watchedScenes: list[Any] = []
 
 
@@ -25,10 +25,10 @@ def saveState(segmentationNode: Any) -> None:
     history.SaveState()
 
 
-def rememberNew(segmentationNode: Any) -> None:
-    """Note that a node was made anew, so that ``undo`` removes it."""
+def rememberNew(segmentationNode: Any, *companions: Any) -> None:
+    """Note that a node was made anew, so that ``undo`` removes it and the nodes that came with it."""
     _watchScene()
-    _new.add(segmentationNode.GetID())
+    _new[segmentationNode.GetID()] = tuple(node.GetID() for node in companions)
 
 
 def undo(segmentationNode: Any) -> bool:
@@ -42,8 +42,11 @@ def undo(segmentationNode: Any) -> bool:
     if history is not None and history.IsRestorePreviousStateAvailable():
         return bool(history.RestorePreviousState())
     if identifier in _new:
+        for each in (*_new[identifier], *_helpersOf(segmentationNode), identifier):
+            node = slicer.mrmlScene.GetNodeByID(each)
+            if node is not None:
+                slicer.mrmlScene.RemoveNode(node)
         forget(identifier)
-        slicer.mrmlScene.RemoveNode(segmentationNode)
         return True
     return False
 
@@ -51,7 +54,14 @@ def undo(segmentationNode: Any) -> bool:
 def forget(identifier: str) -> None:
     """Keep nothing of a node any more."""
     _histories.pop(identifier, None)
-    _new.discard(identifier)
+    _new.pop(identifier, None)
+
+
+def _helpersOf(node: Any) -> list[str]:
+    """Display and storage nodes of a node, which would stay behind without it."""
+    displays = [node.GetNthDisplayNodeID(n) for n in range(node.GetNumberOfDisplayNodes())]
+    storages = [node.GetNthStorageNodeID(n) for n in range(node.GetNumberOfStorageNodes())]
+    return [each for each in (*displays, *storages) if each]
 
 
 def _watchScene() -> None:

@@ -1,0 +1,131 @@
+"""Volumes over time: each frame of a sequence as an image, and their segmentations as a sequence in the same browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+from . import undo
+from .segmentations import addSegmentation, placeBeside
+from .volumes import NodeImage, imageOfNode
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The sequence whose frame a volume node shows.
+
+    Attributes:
+        volumeNode: the node in the scene that shows a frame.
+        browser: the sequence browser node.
+        sequence: the sequence node with the frames.
+    """
+
+    volumeNode: Any
+    browser: Any
+    sequence: Any
+
+    def __len__(self) -> int:
+        return int(self.sequence.GetNumberOfDataNodes())
+
+
+def framesOf(volumeNode: Any) -> Frames | None:
+    """The sequence that a volume node belongs to; None when it belongs to none."""
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volumeNode)
+    sequence = browser.GetSequenceNode(volumeNode) if browser is not None else None
+    return Frames(volumeNode, browser, sequence) if sequence is not None else None
+
+
+def imageOfFrame(frames: Frames, number: int) -> NodeImage:
+    """The image of one frame, counted from 0, under the parent transform of the node that shows the frames.
+
+    Raises:
+        DinomixError: as ``imageOfNode``; or the frame is gone.
+    """
+    node = frames.sequence.GetNthDataNode(number)
+    if node is None:
+        raise DinomixError(
+            _("Frame {number} of {name} is not there any more.").format(
+                number=number + 1, name=frames.volumeNode.GetName()
+            ),
+            _("Segment the sequence again."),
+        )
+    image = imageOfNode(node)
+    transform = frames.volumeNode.GetParentTransformNode()
+    if transform is None:
+        return image
+    # A frame is kept without its transform; a copy in the scene has the one that all frames share.
+    copy = slicer.mrmlScene.AddNewNodeByClass(node.GetClassName())
+    copy.SetHideFromEditors(True)
+    copy.SetAndObserveImageData(node.GetImageData())
+    copy.CopyOrientation(node)
+    copy.SetName(frames.volumeNode.GetName())
+    copy.SetAndObserveTransformNodeID(transform.GetID())
+    try:
+        placed = imageOfNode(copy)
+    finally:
+        slicer.mrmlScene.RemoveNode(copy)
+    return NodeImage(image.array, placed.affineRas, placed.notices)
+
+
+class SegmentationSequence:
+    """The segmentations of a sequence's frames, on their way into its browser. Nothing is shown before ``finish``."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        name = _("{volume} segmentation").format(volume=frames.volumeNode.GetName())
+        self._sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+        for what in ("IndexName", "IndexUnit", "IndexType"):
+            getattr(self._sequence, f"Set{what}")(getattr(frames.sequence, f"Get{what}")())
+
+    def add(self, number: int, labels: Any, structures: list[dict[str, Any]]) -> None:
+        """Put in the labels of one frame, counted from 0.
+
+        Args:
+            labels: (k, j, i) of the frame's shape.
+            structures: STRUCTURE dicts.
+
+        Raises:
+            DinomixError: the labels do not fit the frame.
+        """
+        frame = self._frames.sequence.GetNthDataNode(number)
+        segmentation = addSegmentation(_inScene(frame, self._frames.volumeNode), labels, structures)
+        undo.forget(segmentation.GetID())
+        volume = segmentation.GetNodeReference("referenceImageGeometryRef")
+        segmentation.SetAndObserveTransformNodeID(None)
+        self._sequence.SetDataNodeAtValue(segmentation, self._frames.sequence.GetNthIndexValue(number))
+        display = segmentation.GetDisplayNode()
+        for node in (segmentation, display, volume):
+            if node is not None:
+                slicer.mrmlScene.RemoveNode(node)
+
+    def finish(self) -> Any:
+        """Put the sequence into the browser; returns the segmentation node that shows the frame of the moment."""
+        frames = self._frames
+        frames.browser.AddSynchronizedSequenceNode(self._sequence)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(frames.browser)
+        segmentation = frames.browser.GetProxyNode(self._sequence)
+        segmentation.SetName(self._sequence.GetName())
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetAndObserveTransformNodeID(frames.volumeNode.GetTransformNodeID())
+        placeBeside(segmentation, frames.volumeNode)
+        undo.rememberNew(segmentation, self._sequence)
+        return segmentation
+
+    def discard(self) -> None:
+        """Leave nothing in the scene."""
+        if slicer.mrmlScene.IsNodePresent(self._sequence):
+            slicer.mrmlScene.RemoveNode(self._sequence)
+
+
+def _inScene(frame: Any, shown: Any) -> Any:
+    """A frame as a node of the scene, which a segmentation can refer to while it is made."""
+    node = slicer.mrmlScene.AddNewNodeByClass(frame.GetClassName(), shown.GetName())
+    node.SetHideFromEditors(True)
+    node.SetAndObserveImageData(frame.GetImageData())
+    node.CopyOrientation(frame)
+    return node
