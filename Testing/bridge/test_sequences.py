@@ -67,10 +67,8 @@ def test_the_segmentation_follows_the_frames_and_undo_removes_it(frames):
         array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, shown, frames.volumeNode)
         assert np.array_equal(array > 0, labelsOf(number) == 1)
     assert undo.undo(segmentation)
-    left = set(nodeNames()) - before
-    assert left <= {"vtkMRMLLabelMapVolumeDisplayNode LabelMapVolumeDisplay"}, (
-        "which reading a segment leaves in Slicer"
-    )
+    # Reading a segment as an array leaves display nodes of label maps, in Slicer too.
+    assert not [name for name in nodeNames() - before if "LabelMapVolumeDisplay" not in name]
 
 
 def test_giving_up_leaves_nothing(frames):

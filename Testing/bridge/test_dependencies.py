@@ -1,0 +1,194 @@
+"""Installing packages: asked first, never in testing mode, offline too, and cancelled with its processes."""
+
+import importlib.metadata
+import sys
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+import qt
+import slicer
+
+from dinomix.errors import DinomixError
+from dinomix_slicer import dependencies, requirements
+from dinomix_slicer.dependencies import DependencyInstaller
+from host import REPOSITORY, waitUntil
+
+
+@pytest.fixture
+def outside_tests(monkeypatch):
+    """As in a Slicer that a person uses: not in testing mode."""
+    slicer.app.commandOptions().testingEnabled = False
+    yield
+    slicer.app.commandOptions().testingEnabled = True
+
+
+def lack(monkeypatch, *lines):
+    """Let the list of dependencies be these lines."""
+    found = [requirements.Requirement(line) for line in lines]
+    monkeypatch.setattr(requirements, "requirements", lambda: found)
+
+
+class Heard:
+    def __init__(self, installer):
+        self.events = []
+        for name in ("progress", "finished", "failed", "cancelled"):
+            getattr(installer, name).connect(lambda *a, name=name: self.events.append((name, *a)))
+
+    def last(self):
+        return self.events[-1] if self.events else ("",)
+
+
+def test_the_one_list_is_read_and_satisfied_here():
+    names = {requirement.name for requirement in requirements.requirements()}
+    assert {"torch", "monai", "timm", "SimpleITK", "pydantic"} <= names
+    assert DependencyInstaller().missing() == []
+
+
+def test_what_is_missing_or_too_old_is_named(monkeypatch):
+    lack(monkeypatch, "numpy>=1.20", "numpy>=99", "no-such-package-of-ours>=1", "colorama; sys_platform == 'never'")
+    assert DependencyInstaller().missing()[:2] == ["numpy>=99", "no-such-package-of-ours>=1"]
+
+
+def test_a_missing_list_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(requirements, "LISTS", (tmp_path / "pyproject.toml",))
+    with pytest.raises(DinomixError, match="list of packages is missing"):
+        requirements.requirements()
+
+
+def test_nothing_is_installed_without_a_yes(monkeypatch, outside_tests):
+    lack(monkeypatch, "no-such-package-of-ours>=1")
+    installer, questions = DependencyInstaller(), []
+    heard = Heard(installer)
+    installer.install(lambda text: bool(questions.append(text)))
+    assert heard.last() == ("cancelled",)
+    assert "no-such-package-of-ours>=1" in questions[0]
+    assert not installer.isRunning()
+
+
+def test_nothing_is_installed_in_testing_mode(monkeypatch):
+    lack(monkeypatch, "no-such-package-of-ours>=1")
+    installer = DependencyInstaller()
+    heard = Heard(installer)
+    installer.install(lambda text: pytest.fail("nobody is asked in testing mode"))
+    assert heard.last() == ("cancelled",)
+
+
+def makeWheel(folder: Path, name: str, version: str) -> None:
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "answer = 42\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path, outside_tests):
+    makeWheel(tmp_path / "wheels", "dinomix_test_wheel", "1.5")
+    lack(monkeypatch, "dinomix_test_wheel>=1")
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
+    installer = DependencyInstaller(sys.executable)
+    heard = Heard(installer)
+    installer.install(lambda text: str(tmp_path / "wheels") in text)
+    waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 120)
+    assert heard.last() == ("finished", False), (heard.last(), installer.log)
+    assert importlib.metadata.version("dinomix_test_wheel") == "1.5"
+    assert heard.events[0][0] == "progress"
+
+
+def test_a_failure_says_why_and_what_to_do(monkeypatch, tmp_path, outside_tests):
+    (tmp_path / "wheels").mkdir()
+    lack(monkeypatch, "no-such-package-of-ours>=1")
+    qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
+    installer = DependencyInstaller(sys.executable)
+    heard = Heard(installer)
+    installer.install(lambda text: True)
+    waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 120)
+    name, problem, remedy = heard.last()
+    assert name == "failed"
+    assert "no-such-package-of-ours" in problem
+    assert "wheels" in remedy
+
+
+def test_cancel_ends_the_processes(monkeypatch, tmp_path, outside_tests):
+    lack(monkeypatch, "no-such-package-of-ours>=1")
+    slow = tmp_path / "slow-python"
+    slow.write_text("#!/bin/sh\nsleep 600 &\nwait\n")
+    slow.chmod(0o755)
+    installer = DependencyInstaller(str(slow))
+    heard = Heard(installer)
+    installer.install(lambda text: True)
+    waitUntil(lambda: psutil.Process().children(recursive=True), 10)
+    installer.cancel()
+    assert heard.last() == ("cancelled",)
+    waitUntil(lambda: not [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"], 5)
+
+
+def test_torch_comes_through_its_extension_only(monkeypatch, outside_tests):
+    lack(monkeypatch, "torch>=99")
+    installer = DependencyInstaller()
+    with pytest.raises(DinomixError) as caught:
+        installer.install(lambda text: True)
+    assert "PyTorch extension" in caught.value.problem
+    assert "Extensions Manager" in caught.value.remedy
+    monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
+    commands = [arguments for text, arguments in installer._planned()]
+    assert commands[-1][:3] == ["-m", "light_the_torch", "install"]
+    assert commands[-1][3].startswith("torch")
+    installer._removeConstraints()
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "allowed", "refused"),
+    [
+        ("darwin", "x86_64", "2.2.2", "2.3.0"),
+        ("darwin", "arm64", "2.15.0", "2.1"),
+        ("linux", "x86_64", "2.15.0", "2.1"),
+    ],
+)
+def test_versions_of_torch_that_fit_the_computer(monkeypatch, platform, machine, allowed, refused):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert requirements.torchSpecifier().contains(allowed)
+    assert not requirements.torchSpecifier().contains(refused)
+
+
+def test_on_windows_with_short_paths_a_torch_that_fits_is_asked_for(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(requirements, "hasLongPaths", lambda: False)
+    assert requirements.torchSpecifier().contains("2.12.1")
+    assert not requirements.torchSpecifier().contains("2.13.0")
+
+
+def test_a_torch_without_the_gpu_that_is_there_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.9.0+cpu")
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    assert "NVIDIA GPU" in DependencyInstaller().notices()[0]
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.9.0+cu128")
+    assert DependencyInstaller().notices() == []
+
+
+def test_slicers_own_packages_are_kept_as_they_are():
+    lines = requirements.constraints()
+    assert any(line.startswith("numpy==") for line in lines)
+
+
+def test_a_restart_brings_the_user_back_once():
+    dependencies.rememberForRestart("DINOMixSegment", "/scans/a.nrrd", "/models/b")
+    assert dependencies.takeResumption("Other") is None
+    assert dependencies.takeResumption("DINOMixSegment") == {
+        "module": "DINOMixSegment", "volumeFile": "/scans/a.nrrd", "modelPath": "/models/b"
+    }  # fmt: skip
+    assert dependencies.takeResumption("DINOMixSegment") is None
+    qt.QSettings().setValue("DINOMix/ResumeAfterRestart", "{damaged")
+    assert dependencies.takeResumption("DINOMixSegment") is None
+
+
+def test_the_list_is_found_where_the_package_is_installed():
+    assert requirements.LISTS[1] == REPOSITORY / "pyproject.toml"
