@@ -28,15 +28,17 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Before each test of the Slicer side an empty scene and default settings; after it no process left and no error of VTK.
+    """Before each test of the Slicer side an empty scene and default settings; after it nothing left behind and no errors.
 
-    A test class that provokes errors of VTK says so by the attribute ``expectsVtkErrors = True``.
+    A test class that provokes errors of VTK says so by the attribute ``expectsVtkErrors = True``; one that provokes errors in
+    slots or warnings of Qt, by ``expectsQtErrors = True``.
     """
     if not is_hosted(request.path):
         yield
         return
     import host
-    from host import vtk_errors
+    from host import qt_errors, vtk_errors
+    from host.qt import dialogs
 
     host.reset()
     os.environ[RUN_VARIABLE] = f"{os.getpid()}"
@@ -48,11 +50,17 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
         process.kill()
     psutil.wait_procs(left, timeout=5)
     host.processEvents()
-    errors = (
-        list(vtk_errors.messages) if not getattr(request.cls or request.function, "expectsVtkErrors", False) else []
-    )
+    expects_vtk, expects_qt = (expects(request, name) for name in ("expectsVtkErrors", "expectsQtErrors"))
+    vtk_messages = [] if expects_vtk else list(vtk_errors.messages)
+    qt_messages = [] if expects_qt else list(qt_errors.messages)
     assert not left, f"the test left these processes running: {descriptions}"
-    assert not errors, f"VTK reported errors: {errors}"
+    assert not vtk_messages, f"VTK reported errors: {vtk_messages}"
+    assert not qt_messages, "errors in slots, or warnings of Qt:\n" + "\n".join(qt_messages)
+    assert not dialogs.unusedAnswers(), f"no dialog came for these answers: {dialogs.unusedAnswers()}"
+
+
+def expects(request: pytest.FixtureRequest, name: str) -> bool:
+    return getattr(request.cls or request.function, name, False)
 
 
 def started_processes() -> set[psutil.Process]:

@@ -23,7 +23,8 @@ Stood in for, each in the file named, and each stricter than Slicer where the tw
 - ``qt`` (qt/), ``ctk`` (ctk/), the ``qMRML*`` widgets (qmrml/), and reading ``.ui`` files (ui_loader.py), over PySide6 drawn
   off-screen.
 
-What VTK and MRML report as errors is written down too (vtk_errors.py); Slicer would only log it.
+What VTK and MRML report as errors (vtk_errors.py), errors in slots and what Qt warns of (qt_errors.py) is written down too;
+Slicer would only log it.
 """
 
 import atexit
@@ -115,13 +116,16 @@ def reset() -> None:
     import qt
     import slicer
 
-    from host import pip_record, vtk_errors
+    from host import pip_record, qt_errors, vtk_errors
+    from host.qt import dialogs
 
     emptyScene()
     # Windows that were given up; Qt itself would keep them until its event loop ends.
     qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
     pip_record.reset()
     vtk_errors.messages.clear()
+    qt_errors.messages.clear()
+    dialogs.reset()
     for settings in (qt.QSettings(), slicer.app.userSettings(), slicer.app.revisionUserSettings()):
         settings.clear()
         settings.sync()
@@ -135,8 +139,10 @@ def _startQt(home: Path) -> None:
     sys.modules["qt"] = importlib.import_module("host.qt")
     from PySide6 import QtCore, QtWidgets
 
+    from host import qt_errors
     from host.qt import appearance
 
+    qt_errors.watch()
     QtCore.QCoreApplication.setOrganizationName("NA-MIC")
     QtCore.QCoreApplication.setApplicationName("Slicer")
     ini = QtCore.QSettings.Format.IniFormat

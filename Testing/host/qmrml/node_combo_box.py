@@ -8,7 +8,7 @@ import slicer
 from PySide6 import QtCore
 
 from host.ctk.combo_boxes import ctkComboBox
-from host.qmrml.scene_watch import SceneWatch
+from host.qmrml.watching import SceneWatch
 from host.qmrml.widget import checkedScene
 from host.qt.hosted import hosted, qtProperty, stored
 
@@ -93,9 +93,8 @@ class qMRMLNodeComboBox(qt.QWidget):
             return
         requested = self._requested or self._current
         self._scene, self._requested = checkedScene(scene), None
-        self._watch.setScene(scene)
         self._listed = [node.GetID() for node in self._nodes()]
-        self._watch.watchNodes(self._nodes())
+        self._watch.setScene(scene, self._nodes())
         if requested in self._listed:
             self._choose(requested)
         else:
@@ -177,7 +176,7 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._watch.stop()
             return
         nodes = self._nodes()
-        self._watch.watchNodes(nodes)
+        self._watch.setScene(self._scene, nodes)
         before, self._listed = self._listed, [node.GetID() for node in nodes]
         for node in nodes:
             if node.GetID() not in before:

@@ -10,7 +10,7 @@ import vtk
 from PySide6 import QtCore
 
 from host.offscreen import offscreenWindow, pictureOf
-from host.qmrml.node_watch import NodeWatch, inScene
+from host.qmrml.watching import NodeWatch, inScene
 from host.qmrml.widget import checkedScene
 from host.qt.hosted import hosted
 

@@ -8,7 +8,7 @@ import slicer
 from PySide6 import QtCore
 
 from host.ctk.buttons import ctkMenuButton
-from host.qmrml.node_watch import NodeWatch, inScene
+from host.qmrml.watching import NodeWatch, inScene
 from host.qmrml.widget import qMRMLWidget
 from host.qt.hosted import hosted, qtProperty, stored
 
@@ -165,9 +165,10 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         row = self._table.rowCount
         self._table.insertRow(row)
         items = [qt.QTableWidgetItem() for _ in COLUMNS]
-        items[VISIBLE].setCheckState(qt.Qt.Checked if display.GetSegmentVisibility(segmentId) else qt.Qt.Unchecked)
+        isVisible = display is None or display.GetSegmentVisibility(segmentId)
+        items[VISIBLE].setCheckState(qt.Qt.Checked if isVisible else qt.Qt.Unchecked)
         items[COLOR].setBackground(qt.QBrush(qt.QColor.fromRgbF(*segment.GetColor())))
-        items[OPACITY].setText(f"{display.GetSegmentOpacity3D(segmentId):.2f}")
+        items[OPACITY].setText(f"{1.0 if display is None else display.GetSegmentOpacity3D(segmentId):.2f}")
         items[NAME].setText(segment.GetName() or "")
         items[LAYER].setText(str(self._node.GetSegmentation().GetLayerIndex(segmentId)))
         for column, item in enumerate(items):
@@ -184,7 +185,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self.segmentAboutToBeModified.emit(segmentId)
         if item.column() == NAME:
             self._node.GetSegmentation().GetSegment(segmentId).SetName(item.text())
-        elif item.column() == VISIBLE:
+        elif item.column() == VISIBLE and self._node.GetDisplayNode() is not None:
             self._node.GetDisplayNode().SetSegmentVisibility(segmentId, item.checkState() == qt.Qt.Checked)
 
     def _onSelectionChanged(self, selected: object, deselected: object) -> None:

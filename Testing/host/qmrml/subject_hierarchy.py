@@ -9,52 +9,12 @@ import vtk
 from PySide6 import QtCore
 
 from host.ctk.combo_boxes import ctkComboBox
+from host.qmrml.watching import HierarchyWatch
 from host.qmrml.widget import checkedScene
 from host.qt.hosted import hosted, qtProperty, stored
 
 ITEM_ROLE = QtCore.Qt.ItemDataRole.UserRole
 NO_ITEM = slicer.vtkMRMLSubjectHierarchyNode.GetInvalidItemID()
-
-
-class HierarchyWatch:
-    """Calls ``changed()`` when items of the scene's subject hierarchy come, go, move or are renamed."""
-
-    def __init__(self, changed) -> None:
-        self._changed = changed
-        self._observed: list[tuple] = []
-
-    def setScene(self, scene) -> None:
-        self.stop()
-        if scene is None:
-            return
-        events = slicer.vtkMRMLScene
-        for event in (events.EndCloseEvent, events.EndImportEvent, events.EndBatchProcessEvent):
-            self._observe(scene, event, lambda caller, event: self._onSceneChanged(caller))
-        self._observeHierarchy(scene)
-
-    def stop(self) -> None:
-        for subject, tag in self._observed:
-            subject.RemoveObserver(tag)
-        self._observed = []
-
-    def _observe(self, subject, event, callback) -> None:
-        self._observed.append((subject, subject.AddObserver(event, callback)))
-
-    def _observeHierarchy(self, scene) -> None:
-        hierarchy = scene.GetSubjectHierarchyNode()
-        events = slicer.vtkMRMLSubjectHierarchyNode
-        for event in (
-            events.SubjectHierarchyItemAddedEvent,
-            events.SubjectHierarchyItemRemovedEvent,
-            events.SubjectHierarchyItemModifiedEvent,
-            events.SubjectHierarchyItemReparentedEvent,
-        ):
-            self._observe(hierarchy, event, lambda caller, event: self._changed())
-
-    def _onSceneChanged(self, scene) -> None:
-        """The scene may have a new subject hierarchy node now."""
-        self.setScene(scene)
-        self._changed()
 
 
 class _Hierarchy:

@@ -84,6 +84,11 @@ def adoptHostedClass(cls: type) -> type:
     return cls
 
 
+def isHosted(cls: type) -> bool:
+    """True for the host's own widget classes, and those derived from them."""
+    return any(base in _hostedClasses for base in cls.__mro__)
+
+
 def className(instance: object) -> str:
     """The C++ name of an object's class."""
     return instance.metaObject().className() if isinstance(instance, QtCore.QObject) else type(instance).__name__

@@ -2,14 +2,17 @@
 
 import gc
 import inspect
+import re
+import weakref
 from collections.abc import Callable
 
 import shiboken6
 from PySide6 import QtCore
 
-from host.qt.properties import className
+from host.qt.properties import className, isHosted
 
 _connectByText = QtCore.QObject.connect
+_emitByText = QtCore.QObject.emit
 _disconnectConnection = QtCore.QObject.disconnect
 
 
@@ -18,7 +21,7 @@ class Connection:
 
     def __init__(self, signature: str, slot: Callable, handle: QtCore.QMetaObject.Connection) -> None:
         self.signature = signature
-        self.slot = slot
+        self.slot = slot  # gives the callable, or None where it is gone
         self.handle = handle
 
 
@@ -28,10 +31,21 @@ _connections: dict[int, list[Connection]] = {}  # by the sender's address
 class BoundSignal:
     """``object.signalName``: to connect, disconnect, emit, or call, which emits."""
 
-    def __init__(self, sender: QtCore.QObject, signal: QtCore.Signal, name: str) -> None:
+    def __init__(self, sender: QtCore.QObject, name: str) -> None:
         self.__self__ = sender
-        self._signal = signal
-        self._name = name
+        self.name = name
+
+    @property
+    def on(self) -> "Callable[[QtCore.QObject], BoundSignal]":
+        """What gives this signal of another object."""
+        name = self.name
+        return lambda sender: BoundSignal(sender, name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoundSignal) and self.__self__ is other.__self__ and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def connect(self, slot: Callable) -> bool:
         return connect(self.__self__, self._signature(), slot)
@@ -40,13 +54,18 @@ class BoundSignal:
         return disconnect(self.__self__, self._signature(), slot)
 
     def emit(self, *arguments: object) -> None:
-        self._signal.__get__(self.__self__, type(self.__self__)).emit(*arguments)
+        """Emit the overload that takes so many arguments."""
+        own = [text for text in metaSignatures(self.__self__) if text.startswith(f"{self.name}(")]
+        fitting = [text for text in own if countArguments(text) == len(arguments)]
+        if not fitting:
+            raise ValueError(f"{own[0]} of {className(self.__self__)} cannot be emitted with {arguments!r}")
+        _emitByText(self.__self__, QtCore.SIGNAL(fitting[0]), *arguments)
 
     __call__ = emit
 
     def _signature(self) -> str:
         """The first overload, which is the one with all arguments."""
-        return next(text for text in signatures(self.__self__) if text.startswith(f"{self._name}("))
+        return next(text for text in signatures(self.__self__) if text.startswith(f"{self.name}("))
 
     def __repr__(self) -> str:
         return f"<qt signal {self._signature()} of {className(self.__self__)}>"
@@ -55,47 +74,45 @@ class BoundSignal:
 class SignalAttribute:
     """Takes the place of a PySide6 signal in its class."""
 
-    def __init__(self, name: str, signal: QtCore.Signal) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.signal = signal
 
     def __get__(self, instance: QtCore.QObject | None, owner: type | None = None) -> object:
-        return self if instance is None else BoundSignal(instance, self.signal, self.name)
+        return self if instance is None else BoundSignal(instance, self.name)
 
 
 def adoptSignals(cls: type) -> None:
     """Replace the signals that ``cls`` itself declares."""
     for name, value in list(vars(cls).items()):
         if type(value) is QtCore.Signal:  # isinstance() with this class corrupts reference counts in PySide6
-            setattr(cls, name, SignalAttribute(name, value))
+            setattr(cls, name, SignalAttribute(name))
 
 
 def signatures(sender: QtCore.QObject) -> list[str]:
     """The signatures of all signals of an object, those of a host's widget as the C++ class declares them."""
-    cls = type(sender)
-    if cls not in _signatures:
-        stoodFor = cppSignals(cls)
-        texts = [text for text in metaSignatures(sender) if text not in stoodFor.values() and text not in stoodFor]
-        _signatures[cls] = [*stoodFor, *texts]
-    return _signatures[cls]
+    stoodFor = cppSignals(type(sender))
+    texts = [text for text in metaSignatures(sender) if text not in stoodFor.values() and text not in stoodFor]
+    return [*stoodFor, *texts]
 
 
-_signatures: dict[type, list[str]] = {}
+_metaSignatures: dict[type, list[str]] = {}
 
 
 def metaSignatures(sender: QtCore.QObject) -> list[str]:
     """The signatures of all signals that Qt itself knows of an object."""
-    # PySide6 lets a meta-object die with the object that was first asked for it, so nothing may be collected meanwhile.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        metaObject = sender.metaObject()
-        methods = [metaObject.method(index) for index in range(metaObject.methodCount())]
-        signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
-        return [bytes(m.methodSignature()).decode() for m in signals]
-    finally:
-        if collecting:
-            gc.enable()
+    if type(sender) not in _metaSignatures:
+        # PySide6 lets a meta-object die with the object that was first asked for it, so nothing may be collected meanwhile.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            metaObject = sender.metaObject()
+            methods = [metaObject.method(index) for index in range(metaObject.methodCount())]
+            signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
+            _metaSignatures[type(sender)] = [bytes(m.methodSignature()).decode() for m in signals]
+        finally:
+            if collecting:
+                gc.enable()
+    return _metaSignatures[type(sender)]
 
 
 def cppSignals(cls: type) -> dict[str, str]:
@@ -114,19 +131,21 @@ def connect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
     signature = knownSignature(sender, signal)
     slot = slotOf(*target)
     takes = numberOfArguments(slot)
+    kept = reference(slot)
 
     def call(*arguments: object) -> None:
-        receiver = getattr(slot, "__self__", None)
-        if isinstance(receiver, QtCore.QObject) and not shiboken6.isValid(receiver):
+        present = kept()
+        receiver = getattr(present, "__self__", None)
+        if present is None or (isinstance(receiver, QtCore.QObject) and not shiboken6.isValid(receiver)):
             return  # Qt, too, calls no method of an object that is gone
-        slot(*(arguments if takes is None else arguments[:takes]))
+        present(*(arguments if takes is None else arguments[:takes]))
 
     handle = _connectByText(sender, QtCore.SIGNAL(qtSignature(sender, signature)), call)
     address = shiboken6.getCppPointer(sender)[0]
     if address not in _connections:
         _connections[address] = []
         _connectByText(sender, QtCore.SIGNAL("destroyed()"), lambda: _connections.pop(address, None))
-    _connections[address].append(Connection(signature, slot, handle))
+    _connections[address].append(Connection(signature, kept, handle))
     return True
 
 
@@ -136,7 +155,7 @@ def disconnect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
     every = not target or target == (None,)
     slot = None if every else slotOf(*target)
     connections = _connections.get(shiboken6.getCppPointer(sender)[0], [])
-    found = [c for c in connections if c.signature == signature and (every or c.slot == slot)]
+    found = [c for c in connections if c.signature == signature and (every or c.slot() == slot)]
     for connection in found if every else found[:1]:
         _disconnectConnection(connection.handle)
         connections.remove(connection)
@@ -170,20 +189,37 @@ def slotOf(*target: object) -> Callable:
     raise TypeError(f"connect() takes a callable, or a receiver and the signature of its slot, not {target!r}")
 
 
+def reference(slot: Callable) -> Callable[[], Callable | None]:
+    """What keeps a slot: as in PythonQt for good, but the slots of the host's own widgets no longer than the widgets."""
+    receiver = getattr(slot, "__self__", None)
+    if not isHosted(type(receiver)):
+        return lambda: slot
+    if inspect.ismethod(slot):
+        return weakref.WeakMethod(slot)
+    widget, again = weakref.ref(receiver), slot.on
+    return lambda: None if widget() is None else again(widget())
+
+
 class ReceiverSlot:
     """A slot named by text: takes as many arguments as its signature says."""
 
     def __init__(self, receiver: QtCore.QObject, slot: str) -> None:
         text = slot.removeprefix("1").replace(" ", "")
-        name, _, arguments = text.partition("(")
+        name = text.partition("(")[0]
         self.__self__ = receiver
         self.text = text
-        self.count = 0 if arguments in ("", ")") else arguments.count(",") + 1
+        self.count = countArguments(text)
         self.function = getattr(receiver, name, None)
         isPython = inspect.isfunction(inspect.getattr_static(type(receiver), name, None))
         normalized = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()
         if not callable(self.function) or not (isPython or receiver.metaObject().indexOfMethod(normalized) >= 0):
             raise ValueError(f"{className(receiver)} has no slot '{slot}'")
+
+    @property
+    def on(self) -> "Callable[[QtCore.QObject], ReceiverSlot]":
+        """What gives this slot of another object."""
+        text = self.text
+        return lambda receiver: ReceiverSlot(receiver, text)
 
     def __call__(self, *arguments: object) -> None:
         self.function(*arguments[: self.count])
@@ -193,6 +229,12 @@ class ReceiverSlot:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+
+def countArguments(signature: str) -> int:
+    """Number of arguments of ``"rangeChanged(double,double)"``; those of a template are one."""
+    inner = re.sub(r"<[^<>]*>", "", signature.partition("(")[2].removesuffix(")"))
+    return inner.count(",") + 1 if inner else 0
 
 
 def numberOfArguments(slot: Callable) -> int | None:
