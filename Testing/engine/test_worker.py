@@ -12,6 +12,7 @@ from worker_process import WorkerProcess, described
 
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
+from dinomix.inference.any_grid import segment_array
 from dinomix.inference.segment import segment_files, segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
@@ -414,3 +415,16 @@ def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model,
     worker.hello()  # so that what follows the last answer is done
     (root,) = folder.glob("dinomix-worker-*")
     assert not [path for path in root.rglob("*") if path.is_file()] and root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_sheared_grid(worker: WorkerProcess, model: Model, test_data: Path, folder: Path) -> None:
+    file = nibabel.load(test_data / "geometry/gantry_tilt_sheared_affine.nii.gz")
+    array = np.asarray(file.dataobj).transpose(2, 1, 0).astype(np.int16)
+    expected, notices = segment_array(array, file.affine, model, device="cpu")
+    estimate = {"shape": list(array.shape), "affine_ras": file.affine.tolist(), "device": "cpu"}
+    assert worker.ask("estimate", job="sheared?", model=str(model.path), **estimate)["seconds"] > 0
+    worker.segment_by_file("sheared", model.path, array, file.affine, folder)
+    result = worker.answer()
+    assert result["type"] == "result" and result["notices"] == list(notices) and len(notices) == 1
+    labels = np.load(result["file"])
+    assert labels.shape == array.shape and np.array_equal(labels, expected) and len(np.unique(labels)) > 1

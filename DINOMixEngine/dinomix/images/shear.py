@@ -1,5 +1,6 @@
 """Grids that are not rectangular (a tilted gantry): told from rectangular ones, and resampled onto such."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Headers keep few digits. A grid whose corners move by less than this part of a voxel when its axes are made exactly
 # perpendicular is rectangular for every purpose here; it is also what Geometry.difference takes for the same grid.
 TOLERANCE = 0.05
+
+MOST_GROWTH = 8
+"""How many times the voxels of a sheared grid the rectangular one around it may have."""
 
 
 def geometry_of_affine(affine_ras: NDArray[np.float64], size: tuple[int, int, int], path: Path) -> Geometry:
@@ -67,6 +71,9 @@ def resampled(
 
     Returns:
         The new array (k, j, i) and its affine, 4x4, RAS mm.
+
+    Raises:
+        DinomixError: the axes are so far from perpendicular that the rectangular grid would be huge.
     """
     from scipy.ndimage import affine_transform
 
@@ -81,6 +88,10 @@ def resampled(
     new[:3, 3] = affine_ras[:3, 3] + new[:3, :3] @ low
     back = np.linalg.inv(affine_ras) @ new
     new_size = tuple(int(n) for n in (high - low + 1)[::-1])
+    if math.prod(new_size) > max(MOST_GROWTH * array.size, 2**20):
+        raise DinomixError(
+            "The axes of the image are too far from perpendicular.", "Resample it onto a rectangular grid first."
+        )
     # affine_transform maps output to input indices in array order, which is (k, j, i).
     out = affine_transform(
         array,
@@ -88,7 +99,7 @@ def resampled(
         back[:3, 3][::-1],
         output_shape=new_size,
         order=1,
-        mode="constant",
+        mode="grid-constant",  # "constant" would lose voxels of the border that rounding has moved out by 1e-16
         cval=float(array.min()),
     )
     return out, new

@@ -85,8 +85,9 @@ def labels_at(
     from scipy.ndimage import affine_transform
 
     to_labels = np.linalg.inv(affine_ras) @ wanted_ras
-    # affine_transform maps output to input indices in array order, which is (k, j, i).
+    # affine_transform maps output to input indices in array order, which is (k, j, i). "constant" would take a voxel of the
+    # border that rounding has moved out by 1e-16 for outside.
     result: NDArray[np.generic] = affine_transform(
-        labels, to_labels[:3, :3][::-1, ::-1], to_labels[:3, 3][::-1], output_shape=shape, order=0, mode="constant"
+        labels, to_labels[:3, :3][::-1, ::-1], to_labels[:3, 3][::-1], output_shape=shape, order=0, mode="grid-constant"
     )
     return result
