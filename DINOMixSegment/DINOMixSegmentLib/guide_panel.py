@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -50,15 +49,11 @@ class GuidePanel:
         paintFrame(ui.guideFrame, INFO)
         self._hide()
 
-    def begin(
-        self,
-        parameterNode: DINOMixSegmentParameterNode,
-        confirm: Callable[[str], bool] = slicer.util.confirmYesNoDisplay,
-    ) -> None:
+    def begin(self, parameterNode: DINOMixSegmentParameterNode) -> None:
         """Ask, load the example and show the first step."""
         self.end()
         guide = ShowMeHow(self._logic, parameterNode)
-        if not confirm(guide.question()):
+        if not slicer.util.confirmYesNoDisplay(guide.question()):
             return
         self._guide = guide
         guide.changed.connect(self._onStep)

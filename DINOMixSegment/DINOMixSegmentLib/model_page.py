@@ -133,7 +133,16 @@ def modelDialog(info: ModelInfo, file: str) -> Any:
     parts.problemLabel.visible = bool(info.problem)
     parts.organsLabel.text = organsAsHtml(info.organs, most=200)
     parts.factsLabel.text = rowsAsHtml(info.rows)
-    parts.cardBrowser.setMarkdown(info.card)
+    parts.cardBrowser.setMarkdown(demoted(info.card))
     parts.cardBrowser.visible = bool(info.card)
     showPicture(parts.pictureLabel, info, LARGE)
     return dialog
+
+
+def demoted(card: str) -> str:
+    """Markdown with its headings two levels lower, since the window has a title of its own; code blocks stay."""
+    lines, isCode = [], False
+    for line in card.splitlines():
+        isCode ^= line.startswith("```")
+        lines.append(f"##{line}" if line.startswith("#") and not isCode else line)
+    return "\n".join(lines)

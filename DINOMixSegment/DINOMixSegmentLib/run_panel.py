@@ -26,6 +26,10 @@ class RunPanel:
         self._ui = ui
         self._state = "idle"
         ui.applyButton.connect("clicked()", self._onClicked)
+        # The bar keeps its place while it is hidden, so that nothing below it jumps.
+        policy = ui.progressBar.sizePolicy
+        policy.setRetainSizeWhenHidden(True)
+        ui.progressBar.sizePolicy = policy
         self.showState("idle", None)
         self.showStatus("")
 
@@ -44,8 +48,7 @@ class RunPanel:
             button.text = _("Cancelling...")
             button.enabled = False
             button.toolTip = _("What runs is being ended.")
-        # The bar keeps its place, so that nothing below it jumps.
-        self._ui.progressBar.enabled = state != "idle"
+        self._ui.progressBar.visible = state != "idle"
         if state == "idle":
             self._ui.progressBar.maximum = STEPS
             self._ui.progressBar.value = 0

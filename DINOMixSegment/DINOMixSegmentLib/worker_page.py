@@ -32,6 +32,7 @@ class WorkerPage:
         self.deviceChosen, self.changed = Signal(), Signal()
         self._ui, self._logic = ui, logic
         self._isTesting = False
+        self._shownFolders: list[str] | None = None
         ui.deviceComboBox.connect("activated(int)", self._onDevice)
         ui.addFolderButton.connect("clicked()", self.askForFolder)
         ui.removeFolderButton.connect("clicked()", self._onRemoveFolder)
@@ -42,7 +43,7 @@ class WorkerPage:
         ui.restartButton.connect("clicked()", self._onRestart)
         ui.wheelsPathEdit.currentPath = str(qt.QSettings().value(WHEELS_SETTING) or "")
         ui.wheelsPathEdit.connect("currentPathChanged(QString)", self._onWheels)
-        ui.testLabel.visible = False
+        ui.testBrowser.visible = False
         self.show("auto")
 
     def show(self, device: str) -> None:
@@ -64,7 +65,7 @@ class WorkerPage:
     # -- Device
 
     def _showDevices(self, device: str) -> None:
-        box, devices = self._ui.deviceComboBox, self._logic.devices()
+        box, devices = self._ui.deviceComboBox, self._devices()
         if device not in dict(devices):
             isKnown = self._logic.workerHello is not None
             devices = [*devices, (device, _("{name} (not there)").format(name=device) if isKnown else device)]
@@ -74,18 +75,30 @@ class WorkerPage:
                 box.addItem(title, name)
         box.currentIndex = [name for name, title in devices].index(device)
 
+    def _devices(self) -> list[tuple[str, str]]:
+        """(name, title) of each; the automatic one says what it takes."""
+        automatic, *others = self._logic.devices()
+        hello = self._logic.workerHello
+        if hello is None:
+            return [automatic, *others]
+        taken = dict(others).get(hello["automatic"]["device"], hello["automatic"]["device"])
+        return [("auto", _("Automatic: {device}").format(device=taken)), *others]
+
     def _onDevice(self, row: int) -> None:
         self.deviceChosen.emit(self._ui.deviceComboBox.itemData(row))
 
     # -- Model folders
 
     def _showFolders(self) -> None:
-        folders = self._logic.modelFolders()
-        listed = [self._ui.foldersList.item(row).text() for row in range(self._ui.foldersList.count)]
-        if listed != folders:
-            self._ui.foldersList.clear()
-            for folder in folders:
-                self._ui.foldersList.addItem(folder)
+        if self._logic.modelFolders() == self._shownFolders:
+            return  # what is selected stays so
+        self._shownFolders = self._logic.modelFolders()
+        self._ui.foldersList.clear()
+        always = qt.QListWidgetItem(_("Always: .dinomix/models in the home folder"))
+        always.setFlags(qt.Qt.NoItemFlags)
+        self._ui.foldersList.addItem(always)
+        for folder in self._shownFolders:
+            self._ui.foldersList.addItem(folder)
 
     def _onRemoveFolder(self) -> None:
         item = self._ui.foldersList.currentItem()
@@ -116,7 +129,7 @@ class WorkerPage:
         except DinomixError as error:
             self._report(str(error))
             return
-        self._ui.testLabel.visible = False
+        self._ui.testBrowser.visible = False
         self.changed.emit()
 
     def _onRestart(self) -> None:
@@ -145,8 +158,8 @@ class WorkerPage:
         self._showButtons()
 
     def _report(self, text: str) -> None:
-        self._ui.testLabel.text = text
-        self._ui.testLabel.visible = True
+        self._ui.testBrowser.setHtml(text)
+        self._ui.testBrowser.visible = True
 
     def _onWheels(self, path: str) -> None:
         qt.QSettings().setValue(WHEELS_SETTING, path)

@@ -54,7 +54,10 @@ class WindowInstaller(FakeInstaller):
 
 
 class WindowTestCase(unittest.TestCase):
-    """Opens a window; ``self.models`` and ``self.installer`` may be set by ``prepare`` before."""
+    """Opens a window; ``self.models`` and ``self.installer`` may be set by ``prepare`` before.
+
+    Questions are answered with ``self.answer``.
+    """
 
     def setUp(self):
         slicer.mrmlScene.Clear(False)
@@ -63,6 +66,10 @@ class WindowTestCase(unittest.TestCase):
         self.folder = Path(folder.name)
         self.models = [modelDict(self.makeFolder("abdomen"), "Abdomen")]
         self.installer = WindowInstaller()
+        self.answer = True
+        patcher = patch.object(slicer.util, "confirmYesNoDisplay", lambda text, **options: self.answer)
+        patcher.start()
+        self.addCleanup(patcher.stop)
         self.prepare()
         self.client = WindowClient(self.models)
         self.openWindow()
@@ -102,7 +109,8 @@ class WindowTestCase(unittest.TestCase):
     # -- What a person does
 
     def click(self, button):
-        """Click a button, which must be enabled."""
+        """Click a button, which must be there and enabled."""
+        self.assertTrue(button.isVisible(), f"{button.text} cannot be seen")
         self.assertTrue(button.enabled, f"{button.text} is not enabled: {button.toolTip}")
         button.click()
         processEvents(20)

@@ -129,7 +129,7 @@ class ApplyTest(WindowTestCase):
     def test_apply_shows_progress_and_the_result(self):
         job = self.apply()
         self.assertEqual(self.ui.applyButton.text, "Cancel")
-        self.assertTrue(self.ui.progressBar.enabled)
+        self.assertTrue(self.ui.progressBar.isVisible())
         job.progress.emit("segmenting", 3, 12, 30)
         self.assertEqual(self.ui.progressBar.value, 250)
         self.assertEqual(self.ui.statusLabel.text, "Segmenting: 30 seconds left.")
@@ -211,7 +211,9 @@ class ApplyTest(WindowTestCase):
         self.assertEqual(tuple(self.apply().arguments["keep"]), ("spleen",))
 
     def test_all_organs_are_an_empty_choice(self):
+        self.ui.organsCollapsibleButton.collapsed = False
         self.ui.organsList.item(0).setCheckState(qt.Qt.Unchecked)
+        self.assertEqual(list(self.parameters.keep), ["spleen"])
         self.click(self.ui.organsAllButton)
         self.assertEqual(list(self.parameters.keep), [])
 

@@ -1,0 +1,128 @@
+"""The batch section of DINOMix Segment's window, driven as a person drives it, with a worker that the test plays."""
+
+import unittest
+
+import slicer
+from segment_fakes import addVolume
+from segment_window import WindowTestCase
+from waiting import waitUntil
+
+
+class BatchWindowTest(WindowTestCase):
+    def setUp(self):
+        super().setUp()
+        self.volumes = [addVolume("one"), addVolume("two")]
+        self.ui.batchCollapsibleButton.collapsed = False
+        self.settle()
+
+    def rows(self, column):
+        table = self.ui.batchTable
+        return [table.item(row, column).text() for row in range(table.rowCount)]
+
+    def startBatch(self):
+        self.click(self.ui.batchButton)
+        return self.waitForJobs("segment", 1)
+
+    def test_every_volume_of_the_scene_is_listed_and_segmented(self):
+        self.assertEqual(self.rows(0), ["one", "two"])
+        self.assertEqual(self.ui.batchLabel.text, "2 volumes will be segmented.")
+        job = self.startBatch()
+        self.assertEqual(self.rows(1), ["Running", "Waiting"])
+        self.assertEqual(self.ui.batchButton.text, "Cancel batch")
+        self.assertFalse(self.ui.batchSourceComboBox.enabled)
+        job.progress.emit("segmenting", 1, 4, None)
+        self.assertEqual(self.rows(1)[0], "Running, 25%")
+        job.finishWithLabels()
+        self.waitForJobs("segment", 2).finishWithLabels()
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.settle()
+        self.assertEqual(self.rows(1), ["Done", "Done"])
+        self.assertIn("In the scene as", self.rows(2)[0])
+        self.assertEqual(self.ui.batchLabel.text, "2 of 2 done, 0 failed, 0 skipped.")
+        self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")), 2)
+        self.assertIn("2 of 2 done", self.ui.statusLabel.text)
+
+    def test_one_that_fails_says_why_and_the_next_goes_on(self):
+        self.startBatch().fail("It is too dark.", "Scan it again.")
+        self.waitForJobs("segment", 2).finishWithLabels()
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.assertEqual(self.rows(1), ["Failed", "Done"])
+        self.assertEqual(self.rows(2)[0], "It is too dark. Scan it again.")
+        self.assertFalse(self.ui.messageFrame.isVisible())
+
+    def test_cancel_and_start_again(self):
+        job = self.startBatch()
+        self.click(self.ui.batchButton)
+        self.assertTrue(job.isCancelRequested)
+        job.confirmCancel()
+        self.settle()
+        self.assertEqual(self.rows(1), ["Skipped", "Skipped"])
+        self.assertTrue(self.ui.batchSourceComboBox.enabled)
+        self.click(self.ui.batchButton)
+        self.waitForJobs("segment", 2)
+        self.assertEqual(self.rows(1), ["Running", "Waiting"])
+
+    def test_cancel_by_the_big_button(self):
+        job = self.startBatch()
+        self.click(self.ui.applyButton)
+        self.assertTrue(job.isCancelRequested)
+
+    def test_the_table_follows_the_scene_while_nothing_runs(self):
+        slicer.mrmlScene.RemoveNode(self.volumes[0])
+        self.settle()
+        self.assertEqual(self.rows(0), ["two"])
+        slicer.mrmlScene.Clear(False)
+        self.settle()
+        self.assertEqual(self.rows(0), [])
+        self.assertFalse(self.ui.batchButton.enabled)
+        self.assertIn("nothing to segment", self.ui.batchButton.toolTip)
+
+    def test_scene_closed_while_running(self):
+        self.startBatch()
+        slicer.mrmlScene.Clear(False)
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.settle()
+        self.assertEqual(self.ui.batchTable.rowCount, 0)
+        self.assertEqual(self.ui.batchButton.text, "Start batch")
+
+    def test_a_folder_of_the_subject_hierarchy(self):
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Monday")
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(self.volumes[1]), folder)
+        self.choose(self.ui.batchSourceComboBox, "A folder of the subject hierarchy")
+        self.assertTrue(self.ui.batchHierarchyComboBox.isVisible())
+        self.assertFalse(self.ui.batchInputPathEdit.isVisible())
+        self.ui.batchHierarchyComboBox.setCurrentItem(folder)
+        self.settle()
+        self.assertEqual(self.rows(0), ["two"])
+
+    def test_a_folder_on_disk(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        self.assertTrue(self.ui.batchInputPathEdit.isVisible())
+        self.assertFalse(self.ui.batchButton.enabled)
+        images = self.makeFolder("images")
+        self.ui.batchInputPathEdit.currentPath = images
+        self.settle()
+        self.assertIn("holds no images", self.ui.batchLabel.text)
+        slicer.util.saveNode(self.volumes[0], f"{images}/scan.nrrd")
+        self.ui.batchOutputPathEdit.currentPath = self.makeFolder("results")
+        self.settle()
+        self.assertEqual(self.rows(0), ["scan.nrrd"])
+        self.click(self.ui.batchButton)
+        job = self.waitForJobs("segmentFile", 1)
+        self.assertEqual(job.arguments["outPath"], str(self.folder / "results" / "scan.seg.nrrd"))
+        job.finish()
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.settle()
+        self.assertEqual(self.rows(1), ["Done"])
+
+    def test_a_folder_that_is_gone(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        self.ui.batchInputPathEdit.currentPath = str(self.folder / "nowhere")
+        self.settle()
+        self.assertIn("cannot be read", self.ui.batchLabel.text)
+        self.assertFalse(self.ui.batchButton.enabled)
+
+
+if __name__ == "__main__":
+    unittest.main()

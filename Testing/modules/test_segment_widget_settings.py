@@ -1,0 +1,214 @@
+"""Advanced settings, what is missing at first, and "Show me how" in DINOMix Segment's window."""
+
+import unittest
+from unittest.mock import patch
+
+import qt
+import slicer
+from segment_fakes import addVolume, modelDict
+from segment_window import HELLO, WindowInstaller, WindowTestCase
+
+from dinomix_slicer.dependencies import takeResumption
+
+
+class AdvancedTest(WindowTestCase):
+    def setUp(self):
+        super().setUp()
+        self.ui.advancedCollapsibleButton.collapsed = False
+        self.settle()
+
+    def test_device_and_memory_reach_the_parameters(self):
+        self.assertEqual(self.ui.deviceComboBox.currentText, "Automatic: NVIDIA A2000")
+        self.choose(self.ui.deviceComboBox, "CPU")
+        self.assertEqual(self.parameters.device, "cpu")
+        self.ui.memorySpinBox.value = 8
+        self.assertEqual(self.parameters.maxMemoryGb, 8)
+        self.parameters.device = "cuda:3"
+        self.settle()
+        self.assertEqual(self.ui.deviceComboBox.currentText, "cuda:3 (not there)")
+
+    def test_model_folders_are_added_and_removed(self):
+        folder = self.makeFolder("more")
+        self.client.modelList = [*self.models, modelDict(self.makeFolder("pelvis"), "Pelvis")]
+        with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: folder):
+            self.click(self.ui.addFolderButton)
+        self.assertEqual(self.logic.modelFolders(), [folder])
+        self.assertGreaterEqual(self.ui.modelComboBox.findText("Pelvis"), 0)
+        self.assertFalse(self.ui.removeFolderButton.enabled)
+        self.ui.foldersList.setCurrentRow(1)
+        self.settle()
+        self.click(self.ui.removeFolderButton)
+        self.assertEqual(self.logic.modelFolders(), [])
+
+    def test_no_folder_is_added_when_the_dialog_is_cancelled(self):
+        with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: ""):
+            self.click(self.ui.addFolderButton)
+        self.assertEqual(self.logic.modelFolders(), [])
+
+    def test_command_is_kept_and_a_wrong_one_is_refused(self):
+        self.ui.commandEdit.text = "ssh gpu-box 'dinomix worker"
+        self.ui.commandEdit.editingFinished()
+        self.settle()
+        self.assertIn("quotation mark", self.ui.testBrowser.toPlainText())
+        self.assertEqual(self.logic.workerCommandText(), "")
+        self.ui.commandEdit.text = "ssh gpu-box dinomix worker"
+        self.ui.commandEdit.editingFinished()
+        self.settle()
+        self.assertEqual(self.logic.workerCommandText(), "ssh gpu-box dinomix worker")
+        self.assertFalse(self.ui.testBrowser.isVisible())
+
+    def test_connection_report(self):
+        calls = []
+        with patch.object(self.logic, "testConnection", lambda *arguments: calls.append(arguments)):
+            self.click(self.ui.testButton)
+        _command, onDone, onFailed = calls[0]
+        self.assertEqual(self.ui.testButton.text, "Stop the test")
+        onDone({**HELLO, "models": self.models, "seconds": 2.34})
+        report = self.ui.testBrowser.toPlainText()
+        for text in ("here", "PyTorch 2.9", "NVIDIA A2000", "20.0 of 32.0 GB free", "Abdomen", "2.3 seconds", "shared"):
+            self.assertIn(text, report)
+        self.assertEqual(self.ui.testButton.text, "Test connection")
+        onFailed("No such host.", "Check its name.")
+        self.assertEqual(self.ui.testBrowser.toPlainText(), "No such host. Check its name.")
+
+    def test_log_tells_what_happened(self):
+        addVolume()
+        self.parameters.show3D = False
+        self.settle()
+        self.apply().fail("It broke.", "Mend it.")
+        self.assertIn("It broke. Mend it.", self.ui.logText.toPlainText())
+
+
+class NoModelTest(WindowTestCase):
+    def prepare(self):
+        self.models.clear()
+
+    def test_a_button_adds_a_folder(self):
+        addVolume()
+        self.settle()
+        self.assertIn("There is no model yet.", self.ui.setupLabel.text)
+        self.assertFalse(self.ui.modelComboBox.enabled)
+        self.assertFalse(self.ui.applyButton.enabled)
+        folder = self.makeFolder("more")
+        self.client.modelList = [modelDict(folder, "Pelvis")]
+        with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: folder):
+            self.click(self.ui.setupButton)
+        self.settle()
+        self.assertFalse(self.ui.setupFrame.isVisible())
+        self.assertEqual(self.ui.modelComboBox.currentText, "Pelvis")
+        self.assertTrue(self.ui.applyButton.enabled)
+
+
+class InstallTest(WindowTestCase):
+    def prepare(self):
+        self.installer = WindowInstaller(["torch", "monai"])
+
+    def setUp(self):
+        super().setUp()
+        self.volume = addVolume()
+        self.settle()
+
+    def test_nothing_is_started_before_the_packages_are_there(self):
+        self.assertEqual(self.client.starts, 0)
+        self.assertIn("torch, monai", self.ui.setupLabel.text)
+        self.assertFalse(self.ui.applyButton.enabled)
+
+    def test_install_with_progress_then_the_models_are_listed(self):
+        self.click(self.ui.setupButton)
+        self.assertEqual(self.ui.setupLabel.text, "Installing torch (1 of 2)...")
+        self.assertEqual(self.ui.setupButton.text, "Cancel")
+        self.installer.logged.emit("Collecting torch")
+        self.assertIn("Collecting torch", self.ui.logText.toPlainText())
+        self.installer.names = []
+        self.installer.finished.emit(False)
+        self.settle()
+        self.assertFalse(self.ui.setupFrame.isVisible())
+        self.assertEqual(self.ui.modelComboBox.currentText, "Abdomen")
+        self.assertTrue(self.ui.applyButton.enabled)
+
+    def test_cancelled_or_failed_installation_can_be_tried_again(self):
+        self.click(self.ui.setupButton)
+        self.click(self.ui.setupButton)
+        self.assertTrue(self.installer.isCancelRequested)
+        self.assertEqual(self.ui.setupButton.text, "Install...")
+        self.click(self.ui.setupButton)
+        self.installer.failed.emit("The disk is full.", "Free some space.")
+        self.settle()
+        self.assertEqual(self.ui.messageLabel.text, "The disk is full. Free some space.")
+        self.assertEqual(self.ui.setupButton.text, "Install...")
+
+    def test_not_agreed_to(self):
+        self.answer = False
+        self.click(self.ui.setupButton)
+        self.assertEqual(self.ui.setupButton.text, "Install...")
+
+    def test_restart_remembers_where_the_user_is(self):
+        file = str(self.folder / "scan.nrrd")
+        slicer.util.saveNode(self.volume, file)
+        self.parameters.modelPath = self.models[0]["path"]
+        self.installer.names = []
+        self.installer.finished.emit(True)
+        self.settle()
+        self.assertEqual(self.ui.setupButton.text, "Restart")
+        restarts = []
+        with patch.object(slicer.util, "restart", lambda: restarts.append(True)):
+            self.click(self.ui.setupButton)
+        self.assertEqual(len(restarts), 1)
+        note = takeResumption("DINOMixSegment")
+        self.assertEqual((note["volumeFile"], note["modelPath"]), (file, self.models[0]["path"]))
+
+
+class ShowMeHowTest(WindowTestCase):
+    def setUp(self):
+        super().setUp()
+        self.volume = addVolume("CTLiver")
+        self.parameters.show3D = False
+        self.settle()
+
+    def test_leads_through_a_segmentation(self):
+        self.click(self.ui.showMeHowButton)
+        self.assertTrue(self.ui.guideFrame.isVisible())
+        self.assertEqual(self.ui.guideTitleLabel.text, "The volume")
+        self.assertFalse(self.ui.showMeHowButton.enabled)
+        self.click(self.ui.guideNextButton)
+        self.assertEqual(self.ui.guideTitleLabel.text, "The model")
+        self.assertIn("Abdomen finds liver, spleen.", self.ui.guideTextLabel.text)
+        self.click(self.ui.guideNextButton)
+        self.assertEqual(self.ui.guideTitleLabel.text, "Apply")
+        self.click(self.ui.guideNextButton)
+        self.assertFalse(self.ui.guideNextButton.enabled)
+        self.client.jobsOf("segment")[0].finishWithLabels()
+        self.settle()
+        self.assertEqual(self.ui.guideTitleLabel.text, "The result")
+        self.click(self.ui.guideNextButton)
+        self.assertFalse(self.ui.outputCollapsibleButton.collapsed)
+        self.assertEqual(self.ui.guideNextButton.text, "Finish")
+        self.click(self.ui.guideNextButton)
+        self.assertFalse(self.ui.guideFrame.isVisible())
+        self.assertTrue(self.ui.showMeHowButton.enabled)
+
+    def test_a_frame_lies_around_what_the_step_is_about(self):
+        self.click(self.ui.showMeHowButton)
+        highlight = self.widget.guidePanel._highlight
+        self.widget.guidePanel._placeHighlight()
+        self.assertTrue(highlight.isVisible())
+        corner = self.ui.volumeSelector.mapTo(highlight.parent(), qt.QPoint(0, 0))
+        self.assertTrue(highlight.geometry.contains(corner))
+
+    def test_nothing_happens_without_consent(self):
+        self.answer = False
+        self.click(self.ui.showMeHowButton)
+        self.assertFalse(self.ui.guideFrame.isVisible())
+
+    def test_ends_when_asked_and_when_the_scene_is_closed(self):
+        self.click(self.ui.showMeHowButton)
+        self.click(self.ui.guideCloseButton)
+        self.assertFalse(self.ui.guideFrame.isVisible())
+        self.click(self.ui.showMeHowButton)
+        slicer.mrmlScene.Clear(False)
+        self.settle()
+        self.assertFalse(self.ui.guideFrame.isVisible())
+
+
+if __name__ == "__main__":
+    unittest.main()
