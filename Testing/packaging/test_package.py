@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import list_files
 import pytest
+
+import list_files
 
 ROOT = list_files.ROOT
 SCHEMA_URL = (
