@@ -134,8 +134,9 @@ class ThreeDWidget:
         """Look along an axis, by Slicer's numbers: 0 left, 1 right, 2 posterior, 3 anterior, 4 inferior, 5 superior."""
         self._rendered()
         logic = slicer.modules.cameras.logic()
-        direction = (1, 0, 3, 2, 5, 4)[axis]
-        logic.GetViewActiveCameraNode(self._viewNode).RotateTo(direction)
+        camera = logic.GetViewActiveCameraNode(self._viewNode)
+        directions = ("Left", "Right", "Posterior", "Anterior", "Inferior", "Superior")
+        camera.RotateTo(getattr(camera, directions[axis]))
 
     def scheduleRender(self) -> None:
         """Nothing is on a screen."""
