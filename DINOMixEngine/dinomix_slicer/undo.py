@@ -42,7 +42,8 @@ def undo(segmentationNode: Any) -> bool:
     if history is not None and history.IsRestorePreviousStateAvailable():
         return bool(history.RestorePreviousState())
     if identifier in _new:
-        for each in (*_new[identifier], *_helpersOf(segmentationNode), identifier):
+        # The node before its display nodes: views hold on to display nodes of a node that is still there, and would crash Slicer.
+        for each in (*_new[identifier], identifier, *_helpersOf(segmentationNode)):
             node = slicer.mrmlScene.GetNodeByID(each)
             if node is not None:
                 slicer.mrmlScene.RemoveNode(node)
