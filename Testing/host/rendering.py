@@ -1,8 +1,8 @@
 """The views of the scene, drawn off-screen by VTK and Slicer's own displayable managers: three slices and one 3D view.
 
 ``slicer.app.layoutManager()`` is a ``LayoutManager``; ``pictureOfScene`` is all four views in one picture, as in Slicer's
-"four-up" layout. A picture is an array (height, width, 3) of uint8, top row first. Render windows are made at the first picture,
-so that tests which look at nothing pay for nothing.
+"four-up" layout. A picture is an array (height, width, 3) of uint8, top row first. The views are there from the start, because
+in Slicer they follow every change of the scene; they are drawn only for a picture.
 """
 
 from pathlib import Path
@@ -53,9 +53,8 @@ class SliceWidget:
 
     def __init__(self, logic: "slicer.vtkMRMLSliceLogic", factory) -> None:
         self._logic = logic
-        self._factory = factory
-        self._view: RenderedView | None = None
         self._background = backgroundActor()
+        self._view = RenderedView(logic.GetSliceNode(), factory, self._background)
 
     @property
     def sliceViewName(self) -> str:
@@ -86,8 +85,6 @@ class SliceWidget:
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """The slice as it is, in a view of that size."""
-        if self._view is None:
-            self._view = RenderedView(self.mrmlSliceNode(), self._factory, self._background)
         if tuple(self.mrmlSliceNode().GetDimensions()[:2]) != (width, height):
             self._logic.ResizeSliceNode(width, height)
         volumes = self._logic.GetImageDataConnection()
@@ -112,8 +109,7 @@ class ThreeDWidget:
 
     def __init__(self, viewNode: "slicer.vtkMRMLViewNode", factory) -> None:
         self._viewNode = viewNode
-        self._factory = factory
-        self._view: RenderedView | None = None
+        self._view = RenderedView(viewNode, factory)
 
     def mrmlViewNode(self) -> "slicer.vtkMRMLViewNode":
         return self._viewNode
@@ -128,11 +124,10 @@ class ThreeDWidget:
         """Look at the middle of what is visible, from where all of it is seen."""
         bounds = self._visibleBounds()
         if bounds is not None:
-            self._rendered().renderer.ResetCamera(bounds)
+            self._view.renderer.ResetCamera(bounds)
 
     def rotateToViewAxis(self, axis: int) -> None:
         """Look along an axis, by Slicer's numbers: 0 left, 1 right, 2 posterior, 3 anterior, 4 inferior, 5 superior."""
-        self._rendered()
         logic = slicer.modules.cameras.logic()
         camera = logic.GetViewActiveCameraNode(self._viewNode)
         directions = ("Left", "Right", "Posterior", "Anterior", "Inferior", "Superior")
@@ -145,12 +140,7 @@ class ThreeDWidget:
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """The view as it is, in that size."""
-        return self._rendered().picture(width, height)
-
-    def _rendered(self) -> RenderedView:
-        if self._view is None:
-            self._view = RenderedView(self._viewNode, self._factory)
-        return self._view
+        return self._view.picture(width, height)
 
     def _visibleBounds(self) -> "tuple[float, ...] | None":
         """World bounds in mm of every segmentation and model that is shown in 3D, None if there is none."""
