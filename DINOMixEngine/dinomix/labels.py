@@ -65,6 +65,11 @@ class LabelSet(BaseModel):
         """Output channels of a network for this label set: one per structure and the background."""
         return len(self.structures) + 1
 
+    @property
+    def channel_of(self) -> dict[int, int]:
+        """Structure id -> channel of a network's output, counted from 1; 0 is the background."""
+        return {structure_id: channel for channel, structure_id in enumerate(self.ids, 1)}
+
     @classmethod
     def from_names(cls, names: dict[int, str]) -> "LabelSet":
         """A label set from id -> name; colors and terminology come from the known structures where the name is known."""

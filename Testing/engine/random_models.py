@@ -58,8 +58,9 @@ def random_weights(plan: Plan, labels: LabelSet, image: Path | None = None, seed
     return network.state_dict()
 
 
-def random_model(path: Path, plan: Plan, labels: LabelSet, image: Path | None = None, seed: int = 0) -> Model:
-    write_model(
-        path, plan=plan, labels=labels, weights=random_weights(plan, labels, image, seed), record={"seed": seed}
-    )
+def random_model(
+    path: Path, plan: Plan, labels: LabelSet, image: Path | None = None, seed: int = 0, preview: bytes | None = None
+) -> Model:
+    weights = random_weights(plan, labels, image, seed)
+    write_model(path, plan=plan, labels=labels, weights=weights, record={"seed": seed}, preview=preview)
     return load_model(path)

@@ -43,6 +43,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
     resume(tmp_path / "one")
     done = launch("train", "--resume", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("The model is in") == 1
 
     def curve(run: str, kind: str) -> list[dict]:
         return [event for event in read_events(tmp_path / run / "events.jsonl") if event["kind"] == kind]

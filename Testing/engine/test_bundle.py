@@ -74,6 +74,6 @@ def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(test_data: 
 def test_size_grid_bundle(test_data: Path, tmp_path: Path) -> None:
     image = test_data / "ct_spleen/ct.nii.gz"
     plan = small_plan(SizeGrid(size=(80, 90, 32)), RangeWindow(low=-150, high=250), patch=(64, 64, 32))
-    model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), image)
+    model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), image, preview=b"a picture")
     run_bundle(model, tmp_path, "--image", str(image))
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")

@@ -42,6 +42,10 @@ def test_what_is_no_label_set_is_refused(tmp_path: Path, text: str) -> None:
         LabelSet.read(path)
 
 
+def test_channels_count_from_1_in_the_order_of_ids() -> None:
+    assert LabelSet.from_names({300: "liver", 2: "spleen", 5: "aorta"}).channel_of == {2: 1, 5: 2, 300: 3}
+
+
 def test_ids_and_names_are_unique() -> None:
     liver = Structure(id=1, name="liver", color=(1, 2, 3))
     with pytest.raises(ValidationError, match="same id"):

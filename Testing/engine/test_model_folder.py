@@ -6,7 +6,7 @@ import torch
 
 from dinomix.errors import DinomixError
 from dinomix.models.folder import load_model, write_model
-from dinomix.models.manifest import FILES, MANIFEST
+from dinomix.models.manifest import FILES, MANIFEST, PREVIEW
 from dinomix.models.network import build_network
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 
@@ -143,3 +143,15 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     next(iter(weights.values())).fill_(torch.nan)
     with pytest.raises(DinomixError, match="not finite"):
         write_model(tmp_path / "model", plan=plan, labels=labels, weights=weights, record={})
+
+
+def test_a_preview_belongs_to_the_folder_where_it_has_one(tmp_path: Path) -> None:
+    plan, labels = small_plan(), labels_with_ids(3, 7)
+    path = tmp_path / "model"
+    write_model(path, plan=plan, labels=labels, weights=random_weights(plan, labels), record={}, preview=b"picture")
+    assert load_model(path).labels == labels
+    assert PREVIEW in json.loads((path / MANIFEST).read_text())["files"]
+    (path / PREVIEW).write_bytes(b"other")
+    assert PREVIEW in problem_of(path)
+    (path / PREVIEW).unlink()
+    assert f"{PREVIEW} is missing" in problem_of(path)

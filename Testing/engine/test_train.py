@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.models.folder import load_model
+from dinomix.models.manifest import read_manifest
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
@@ -43,6 +44,8 @@ def test_a_run_leaves_a_model_and_its_record(dino_mix: Path):
     assert not any("projector" in name for name in model.weights)
     assert model.record["validation"]["mean"] >= 0
     assert model.record["cohort_sha256"]
+    assert (dino_mix / "model/preview.png").read_bytes().startswith(b"\x89PNG")
+    assert "preview.png" in read_manifest(dino_mix / "model")
 
 
 def test_the_events_tell_the_whole_run(dino_mix: Path):

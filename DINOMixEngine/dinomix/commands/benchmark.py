@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dinomix.commands.settings import method_arguments, method_options, parse_settings, teacher_settings
 from dinomix.errors import DinomixError
 
 
@@ -22,13 +23,7 @@ from dinomix.errors import DinomixError
 @click.option("--check", is_flag=True, help="Only check the data, and write cohort.json and plan.json.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for all results.  [default: benchmark-SPLIT]")
 @click.option("--seeds", metavar="N N ...", help="After DIR: one training run for each.  [default: 0 1 2]")
-@click.option(
-    "--method", type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]), default="dino-mix", show_default=True
-)
-@click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model.")
-@click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix.")
-@click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]")
-@click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them.")
+@method_options
 @click.option("--steps", type=int, help="[default: the published number: synapse 12000, amos 154500]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
@@ -59,7 +54,6 @@ def command(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int], emit: Any) -> tuple[str, Any]:
-    from dinomix.commands.settings import parse_settings
     from dinomix.evaluation import benchmark
     from dinomix.evaluation.comparison import as_text, compare
     from dinomix.files import write_json, write_text
@@ -73,14 +67,10 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     device, _ = choose_device(options["device"])
     settings["steps"] = options["steps"] or benchmark.PUBLISHED_STEPS[dataset]
     settings["device"] = "cpu" if device.type == "cpu" else options["device"]
-    if options["teacher"] is not None:
-        settings["fkd.teacher"] = options["teacher"]
-    if options["download_teacher"]:
-        settings["fkd.download"] = True
-    pic = {"on": True, "off": False, None: None}[options["pic"]]
+    settings.update(teacher_settings(options))
 
     def config_for(seed: int) -> TrainConfig:
-        return make_config(options["method"], pic, options["fkd"], **settings, seed=seed)
+        return make_config(**method_arguments(options), **settings, seed=seed)
 
     config = config_for(seeds[0])
     prepared = benchmark.prepare(dataset, options["folder"], split, out, overrides, emit)

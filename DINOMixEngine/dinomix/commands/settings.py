@@ -1,9 +1,49 @@
-"""``--set KEY=VALUE``, as several verbs take it."""
+"""Options of training that several verbs take alike."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+
+_METHOD_OPTIONS = (
+    click.option(
+        "--method",
+        type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]),
+        default="dino-mix",
+        show_default=True,
+    ),
+    click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model."),
+    click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix."),
+    click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]"),
+    click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them."),
+)
+
+
+def method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say how to train; ``method_arguments`` and ``teacher_settings`` read them."""
+    for option in reversed(_METHOD_OPTIONS):
+        command = option(command)
+    return command
+
+
+def method_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments ``method``, ``pic`` and ``fkd`` of ``make_config``; None for what the method decides."""
+    pic = {"on": True, "off": False, None: None}[options["pic"]]
+    return {"method": options["method"], "pic": pic, "fkd": options["fkd"]}
+
+
+def teacher_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that ``--teacher`` and ``--download-teacher`` stand for."""
+    settings: dict[str, Any] = {}
+    if options["teacher"] is not None:
+        path = Path(options["teacher"])
+        # The run may be resumed from another folder.
+        settings["fkd.teacher"] = str(path.absolute()) if path.is_file() else options["teacher"]
+    if options["download_teacher"]:
+        settings["fkd.download"] = True
+    return settings
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -13,6 +53,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         key, separator, text = setting.partition("=")
         if not separator:
             raise click.UsageError(f"--set {setting} is not KEY=VALUE.")
+        if key in ("method", "pic", "fkd"):
+            raise click.UsageError(f"Give --{key} instead of --set {setting}.")
         try:
             parsed[key] = json.loads(text)
         except ValueError:

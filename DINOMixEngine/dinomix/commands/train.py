@@ -1,10 +1,13 @@
 """``dinomix train``."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from dinomix.commands.settings import method_arguments, method_options, parse_settings, teacher_settings
 
 
 @click.command(
@@ -14,13 +17,7 @@ import click
 @click.option("--cohort", type=click.Path(path_type=Path), help="What `dinomix check` wrote.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new run directory; its model/ is the result.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue this run; no other option is needed.")
-@click.option(
-    "--method", type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]), default="dino-mix", show_default=True
-)
-@click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model.")
-@click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix.")
-@click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]")
-@click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them.")
+@method_options
 @click.option("--start", type=click.Path(path_type=Path), help="A model folder to begin with; classes match by name.")
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -53,6 +50,8 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
     finally:
         if isinstance(emit, TerminalEvents):
             emit.close()
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # of the processes of `accelerate launch` one speaks
     click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
 
 
@@ -71,7 +70,6 @@ def _refuse_besides_resume(context: click.Context) -> None:
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
            options: dict[str, Any]) -> Path:  # fmt: skip
     from dinomix.cohort.cohort import Cohort
-    from dinomix.commands.settings import parse_settings
     from dinomix.inference.devices import choose_device
     from dinomix.models.folder import load_model
     from dinomix.planning.plan import Plan
@@ -83,19 +81,13 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
 
     settings = parse_settings(options["settings"])
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
-    for key, option in (("fkd.teacher", "teacher"), ("steps", "steps")):
-        if options[option] is not None:
-            settings[key] = options[option]
+    settings.update(teacher_settings(options))
+    if options["steps"] is not None:
+        settings["steps"] = options["steps"]
     wanted = str(settings.pop("device", options["device"]))
     device, _ = choose_device(wanted)
     settings = {"seed": options["seed"], **settings, "device": "cpu" if device.type == "cpu" else wanted}
-    if options["teacher"] is not None and Path(options["teacher"]).is_file():
-        # The run may be resumed from another folder.
-        settings["fkd.teacher"] = str(Path(options["teacher"]).absolute())
-    if options["download_teacher"]:
-        settings["fkd.download"] = True
-    pic = {"on": True, "off": False, None: None}[options["pic"]]
-    config = make_config(options["method"], pic, options["fkd"], **settings)
+    config = make_config(**method_arguments(options), **settings)
     cohort = Cohort.read(cohort_file)
     model = load_model(start) if start is not None else None
     if plan_file is not None or model is not None:

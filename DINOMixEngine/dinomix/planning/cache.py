@@ -158,7 +158,7 @@ def _channels(values: NDArray[np.integer], case: Case, cohort: Cohort) -> NDArra
     """Label values of the file to channel numbers of the network: 0 background, k the k-th structure of the label set."""
     dtype = np.uint8 if cohort.labels.channels <= 256 else np.uint16
     channels = np.zeros(values.shape, dtype)
-    channel_of = {structure_id: number for number, structure_id in enumerate(cohort.labels.ids, 1)}
+    channel_of = cohort.labels.channel_of
     for value in np.unique(values):
         structure_id = case.label_values.get(int(value), int(value))
         if structure_id in channel_of:

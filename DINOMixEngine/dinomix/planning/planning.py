@@ -89,17 +89,17 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
 
 def spacing_in_ras(case: Case) -> tuple[float, float, float]:
     """The case's spacing (mm) along the axes nearest to R, A and S, from its orientation code."""
-    x, y, z = (case.spacing[axis] for axis in _axes_in_ras(case))
+    x, y, z = (case.spacing[axis] for axis in axes_in_ras(case))
     return x, y, z
 
 
 def size_in_ras(case: Case) -> tuple[int, int, int]:
     """The case's size (voxels) along the axes nearest to R, A and S."""
-    x, y, z = (case.size[axis] for axis in _axes_in_ras(case))
+    x, y, z = (case.size[axis] for axis in axes_in_ras(case))
     return x, y, z
 
 
-def _axes_in_ras(case: Case) -> list[int]:
+def axes_in_ras(case: Case) -> list[int]:
     """The file's axes that run along R or L, A or P, S or I, in this order."""
     codes = list(case.orientation)
     return [next(axis for axis, code in enumerate(codes) if code in pair) for pair in ("RL", "AP", "SI")]

@@ -65,7 +65,7 @@ class Batches(Dataset[Batch]):
         self.plan, self.config, self.rank, self.first_step, self.features = plan, config, rank, first_step, features
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
-        channel_of = {structure_id: number for number, structure_id in enumerate(cohort.labels.ids, 1)}
+        channel_of = cohort.labels.channel_of
         self.channels = {
             number: {channel_of[i] for i, count in case.voxels.items() if count}
             for number, case in enumerate(cohort.with_role("labeled"))

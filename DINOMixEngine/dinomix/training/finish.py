@@ -14,7 +14,9 @@ from dinomix.files import sha256
 from dinomix.labels import LabelSet, normalized_name
 from dinomix.models.folder import Model, write_model
 from dinomix.models.network import build_network
+from dinomix.planning.cache import CachedCase
 from dinomix.planning.plan import Plan
+from dinomix.training.preview import draw_preview
 from dinomix.training.run_directory import RunDirectory
 
 
@@ -65,13 +67,19 @@ def _output_tensors(weights: dict[str, Tensor]) -> set[str]:
     return set(list(weights)[-2:])
 
 
-def write_result(directory: RunDirectory, weights: dict[str, Tensor], teacher: str | None, emit: Emit) -> None:
+def write_result(
+    directory: RunDirectory,
+    weights: dict[str, Tensor],
+    teacher: str | None,
+    cached: dict[str, CachedCase],
+    emit: Emit,
+) -> None:
     """Write RUN/model, with a record of how it came about; the EMA teacher's weights are the model's."""
-    cohort = directory.cohort
+    cohort, plan = directory.cohort, directory.plan
     emit("progress", stage="write the model", step=0, total=1, eta=None)
-    write_model(
-        directory.model, plan=directory.plan, labels=cohort.labels, weights=weights, record=_record(directory, teacher)
-    )
+    preview = draw_preview(cohort, plan, cached)
+    record = _record(directory, teacher)
+    write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 
 

@@ -161,7 +161,7 @@ def _train(directory: RunDirectory, accelerator: Accelerator, emit: Emit, frozen
 
     if accelerator.is_main_process:
         best = directory.load_best()
-        write_result(directory, best or state.teacher.state_dict(), frozen.name if frozen else None, emit)
+        write_result(directory, best or state.teacher.state_dict(), frozen.name if frozen else None, cached, emit)
         emit("finished", path=str(directory.model), seconds=time.monotonic() - began)
     accelerator.wait_for_everyone()
     return directory.model
