@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from .choosing import segmentableVolumes, whyNotVolume
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 
 def whyNotDependencies(missing: list[str]) -> str | None:
@@ -27,6 +27,12 @@ def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
     if segmentableVolumes():
         return _("Choose the volume to segment.")
     return _("There is no volume yet. Load a CT or an MR scan, or try an example.")
+
+
+def whyNotOutput(output: vtkMRMLSegmentationNode | None, isForAllFrames: bool) -> str | None:
+    if output is not None and isForAllFrames:
+        return _("All frames go into a new sequence of segmentations. Choose a new segmentation as the output.")
+    return None
 
 
 def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | None:

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSequenceBrowserNode
+    from slicer import vtkMRMLScalarVolumeNode
 
 
 def segmentableVolumes() -> list[vtkMRMLScalarVolumeNode]:
@@ -46,10 +46,3 @@ def whyNotVolume(volume: vtkMRMLScalarVolumeNode) -> str | None:
             "The volume {name} has {n} values in each voxel. Choose a volume with one value, such as a CT or an MR scan."
         ).format(name=name, n=components)
     return None
-
-
-def sequenceBrowserOf(volume: vtkMRMLScalarVolumeNode | None) -> vtkMRMLSequenceBrowserNode | None:
-    """The browser that shows a sequence's frames in ``volume``; None when it is not a frame of a sequence."""
-    if volume is None:
-        return None
-    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volume)

@@ -11,8 +11,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.sequences import framesOf
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.undo import forget, undo
+from dinomix_slicer.undo import undo
 from dinomix_slicer.volumes import imageOfNode
 
 from . import api, batch_items, checks, choosing, statistics, views
@@ -21,6 +22,7 @@ from .estimate import Estimate
 from .parameter_node import DINOMixSegmentParameterNode
 from .request import SegmentRequest
 from .segment_run import SegmentRun
+from .sequence_run import SequenceRun
 from .surface_timer import SurfaceTimer
 from .worker_owner import WorkerOwner
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from .batch_item import BatchItem
     from .protocols import Client, Installer, Job
-    from .sequence_run import SequenceRun
 
 IDLE, RUNNING, CANCELLING = "idle", "running", "cancelling"
 
@@ -89,7 +90,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
 
     def isFrameOfSequence(self, volume: vtkMRMLScalarVolumeNode | None) -> bool:
         """Whether ``volume`` shows one frame of a sequence, so that ``allFrames`` has a meaning."""
-        return choosing.sequenceBrowserOf(volume) is not None
+        return volume is not None and framesOf(volume) is not None
 
     def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
@@ -118,7 +119,8 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         if problem:
             self.failed.emit(problem, "")
             return
-        run = self._sequenceRun(request) if request.allFrames else SegmentRun(self.client, request)
+        frames = framesOf(request.volume) if request.allFrames else None
+        run = SequenceRun(self.client, request, frames) if frames else SegmentRun(self.client, request)
         run.finished.connect(lambda segmentation: self._onFinished(request, segmentation))
         run.failed.connect(self._onFailed)
         self._begin(run)
@@ -174,8 +176,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         self._surfaces.cancel()
         while self._results:
             node = slicer.mrmlScene.GetNodeByID(self._results.pop())
-            if node is not None:
-                undo(node)
+            if node is not None and undo(node):
                 break
         self.undoChanged.emit(self.canUndo())
 
@@ -248,7 +249,11 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
     # -- Inside
 
     def _whyNot(self, request: SegmentRequest) -> str | None:
-        return checks.whyNotChosenVolume(request.volume) or self._whyNotAnything(request)
+        return (
+            checks.whyNotChosenVolume(request.volume)
+            or checks.whyNotOutput(request.output, self.isFrameOfSequence(request.volume) and request.allFrames)
+            or self._whyNotAnything(request)
+        )
 
     def _whyNotAnything(self, request: SegmentRequest) -> str | None:
         if self._state != IDLE:
@@ -259,11 +264,6 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
             or checks.whyNotOrgans(request.keep, self.model(request.model))
         )
-
-    def _sequenceRun(self, request: SegmentRequest) -> SequenceRun:
-        from .sequence_run import SequenceRun
-
-        return SequenceRun(self.client, request)
 
     def _begin(self, run: SegmentRun | SequenceRun | Batch) -> None:
         self._dropEstimate()
@@ -335,10 +335,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         self.undoChanged.emit(True)
 
     def _onSceneStartClose(self, caller: object, event: object) -> None:
-        # The next scene's nodes get the same IDs.
-        for nodeId in self._results:
-            forget(nodeId)
-        self._results.clear()
+        self._results.clear()  # the next scene's nodes get the same IDs
         self._surfaces.cancel()
         self.undoChanged.emit(False)
 

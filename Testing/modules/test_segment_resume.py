@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixSegmentLib.resume import remember, resume
+from DINOMixSegmentLib.resume import resumeAfterRestart
 from segment_fakes import FakeClient, FakeInstaller, addVolume
 
-from dinomix.errors import DinomixError
+from dinomix_slicer.dependencies import rememberForRestart, takeResumption
 
 
 class ResumeTest(unittest.TestCase):
@@ -21,38 +21,32 @@ class ResumeTest(unittest.TestCase):
         self.file = Path(folder.name) / "scan.nrrd"
         self.logic = DINOMixSegmentLogic(FakeClient(), FakeInstaller())
         self.addCleanup(self.logic.cleanup)
-        self.parameters = self.logic.getParameterNode()
-        self.parameters.modelPath = "/models/abdomen"
 
     def restart(self):
         slicer.mrmlScene.Clear(False)
         self.parameters = self.logic.getParameterNode()
         self.parameters.modelPath = ""
-        return resume(self.parameters)
+        resumeAfterRestart(self.parameters)
 
     def test_volume_and_model_are_chosen_again_once(self):
         slicer.util.saveNode(addVolume(), str(self.file))
-        self.parameters.inputVolume = slicer.util.loadVolume(str(self.file))
-        remember(self.parameters)
-        self.assertTrue(self.restart())
+        rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
+        self.restart()
         self.assertEqual(self.parameters.modelPath, "/models/abdomen")
         np.testing.assert_array_equal(
             slicer.util.arrayFromVolume(self.parameters.inputVolume).ravel(), np.arange(4 * 5 * 6)
         )
-        self.assertFalse(self.restart())
+        self.restart()
+        self.assertEqual(self.parameters.modelPath, "")
 
-    def test_volume_without_a_file(self):
-        self.parameters.inputVolume = addVolume()
-        remember(self.parameters)
-        self.assertTrue(self.restart())
+    def test_volume_whose_file_is_gone(self):
+        rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
+        self.restart()
         self.assertIsNone(self.parameters.inputVolume)
         self.assertEqual(self.parameters.modelPath, "/models/abdomen")
 
-    def test_volume_whose_file_is_gone(self):
-        slicer.util.saveNode(addVolume(), str(self.file))
-        self.parameters.inputVolume = slicer.util.loadVolume(str(self.file))
-        remember(self.parameters)
-        self.file.unlink()
-        with self.assertRaisesRegex(DinomixError, "scan.nrrd could not be loaded again"):
-            self.restart()
-        self.assertEqual(self.parameters.modelPath, "/models/abdomen")
+    def test_note_of_another_module_is_left_to_it(self):
+        rememberForRestart("DINOMixTrain", str(self.file), "/models/abdomen")
+        self.restart()
+        self.assertEqual(self.parameters.modelPath, "")
+        self.assertIsNotNone(takeResumption("DINOMixTrain"))

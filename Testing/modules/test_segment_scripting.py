@@ -35,10 +35,15 @@ class ExamplesTest(unittest.TestCase):
         if self.logic.missingDependencies():
             self.skipTest("needs the engine's packages")
 
-    def test_one_line(self):
+    def test_one_line_then_without_waiting(self):
         names = {"slicer": slicer, "volume": self.volume, "model": self.model}
         exec(examples()[0], names)
         self.assertTrue(names["segmentation"].IsA("vtkMRMLSegmentationNode"))
+        done = []
+        self.logic.finished.connect(done.append)
+        self.addCleanup(self.logic.finished.disconnect, done.append)
+        exec(examples()[2].replace('"liver"', '"structure 1"'), names)
+        waitUntil(lambda: done, 120, "the segmentation")
 
     def test_script_without_a_window(self):
         image, out = self.folder / "for_the_model.nrrd", self.folder / "organs.seg.nrrd"
@@ -52,14 +57,6 @@ class ExamplesTest(unittest.TestCase):
         with mock.patch.object(sys, "argv", argv), mock.patch.object(slicer.util, "exit") as end:
             exec(examples()[1], {})
         return end.call_args.args[0]
-
-    def test_without_waiting(self):
-        done = []
-        self.logic.finished.connect(done.append)
-        self.addCleanup(self.logic.finished.disconnect, done.append)
-        text = examples()[2].replace('"liver"', '"structure 1"')
-        exec(text, {"slicer": slicer, "volume": self.volume, "model": self.model})
-        waitUntil(lambda: done, 120, "the segmentation")
 
 
 class SegmentTest(unittest.TestCase):
