@@ -120,7 +120,7 @@ class Jobs:
             "job": job.name,
             "shape": list(labels.shape),
             "dtype": labels.dtype.name,
-            "structures": structures_as_data(keep),
+            "structures": _with_voxels(structures_as_data(keep), labels),
             "device": str(choose_device(request.device)[0]),
             "notices": list(notices),
         }
@@ -155,10 +155,18 @@ class Jobs:
             written = segment_files(job.warm.model, [image], folder / f"labels.{request.out.format}", **options)
             self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
             for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
-                job.emit("cancellable")
+                job.stop_if_cancelled()
                 self.output.send_bytes(frame)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_voxels(structures: list[dict[str, Any]], labels: NDArray[np.generic]) -> list[dict[str, Any]]:
+    """The structures with ``voxels``, how many of the labels (k, j, i) are theirs."""
+    counts = np.zeros(65536, np.int64)
+    for slab in labels:
+        counts += np.bincount(slab.ravel(), minlength=65536)
+    return [{**structure, "voxels": int(counts[structure["id"]])} for structure in structures]
 
 
 def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
