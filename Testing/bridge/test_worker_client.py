@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import qt
-from workers import elsewhere, noise, ownWorker, run, script, tinyModel
+from workers import Heard, elsewhere, noise, ownWorker, run, script, tinyModel
 
 from dinomix_slicer import worker_client
 from dinomix_slicer.worker_client import WorkerClient
@@ -226,8 +226,10 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
     assert [path.name for path in tmp_path.glob(".partial*")] == []
     job = client.segment(noise((90, 120, 120)), model)
     waitUntil(lambda: job.state in ("sending", "computing"), 30)
+    heard = Heard(job)
     job.cancel()
-    assert run(client, job, 5).last() == ("cancelled",)
+    waitUntil(lambda: job.isOver, 5)
+    assert heard.last() == ("cancelled",)
     client.stop()
 
 

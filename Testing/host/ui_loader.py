@@ -5,8 +5,6 @@ exist, a value of another type, two objects of the same name, an enum written as
 signal or to a slot that does not exist.
 """
 
-import functools
-import gc
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
 from host.qt import signals
+from host.qt.properties import declaredTypes
 
 # Written by Designer for every layout, whatever its class.
 LAYOUT_PROPERTIES = {"leftMargin", "topMargin", "rightMargin", "bottomMargin", "spacing", "margin"}
@@ -129,22 +128,8 @@ def wrongProperties(document: ElementTree.Element) -> Iterator[str]:
 
 def knownProperties(element: ElementTree.Element) -> dict[str, str]:
     """Name -> C++ type of the properties of an element's class."""
-    return propertyTypes({"Line": "QFrame"}.get(element.get("class", ""), element.get("class", "")))
-
-
-@functools.cache
-def propertyTypes(className: str) -> dict[str, str]:
-    cls = hostedClass(className) or getattr(QtWidgets, className)
-    # As with signals: nothing may be collected meanwhile, or PySide6 lets the meta-object die.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        metaObject = cls.staticMetaObject
-        properties = [metaObject.property(index) for index in range(metaObject.propertyCount())]
-        return {item.name(): item.typeName() for item in properties}
-    finally:
-        if collecting:
-            gc.enable()
+    name = {"Line": "QFrame"}.get(element.get("class", ""), element.get("class", ""))
+    return declaredTypes[hostedClass(name) or getattr(QtWidgets, name)]
 
 
 def extraProperties(element: ElementTree.Element) -> set[str]:

@@ -118,6 +118,8 @@ class PropertyTest(unittest.TestCase):
 
 
 class ClassesTest(unittest.TestCase):
+    expectsQtErrors = True  # some widgets of Qt warn that they cannot be drawn off-screen
+
     def test_process_gives_bytes(self):
         process = qt.QProcess()
         process.start("PythonSlicer", ["-c", "print('out')"])

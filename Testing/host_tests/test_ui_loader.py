@@ -73,6 +73,8 @@ FILE = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 class UiLoaderTest(unittest.TestCase):
+    expectsQtErrors = True  # Qt warns when a property is set that the host then refuses
+
     def load(self, text: str = FILE):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "Sample.ui"

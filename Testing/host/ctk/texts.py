@@ -17,7 +17,9 @@ class ctkMessageBox(qt.QMessageBox):
         self.dontShowAgain = self._rememberedAnswer() is not None
 
     def _addCheckBox(self) -> None:
-        self.setCheckBox(qt.QCheckBox("Don't show this message again") if self.dontShowAgainVisible else None)
+        # Kept here too: PySide6 would delete a check box that only the message box refers to.
+        self._checkBox = qt.QCheckBox("Don't show this message again", self) if self.dontShowAgainVisible else None
+        self.setCheckBox(self._checkBox)
 
     def _isChecked(self) -> bool:
         return self.checkBox() is not None and self.checkBox().checked

@@ -81,6 +81,7 @@ def adoptClass(cls: type) -> None:
 def adoptHostedClass(cls: type) -> type:
     """Decorator for a widget class written for the host: its users may set only what it declares."""
     _hostedClasses.add(cls)
+    _readTypes(cls)
     return cls
 
 
@@ -94,7 +95,18 @@ def className(instance: object) -> str:
     return instance.metaObject().className() if isinstance(instance, QtCore.QObject) else type(instance).__name__
 
 
+declaredTypes: dict[type, dict[str, str]] = {}
+"""Class of Qt -> property -> C++ type, the inherited ones too; read at the start, since PySide6 lets meta-objects die later."""
+
+
+def _readTypes(cls: type) -> None:
+    metaObject = cls.staticMetaObject
+    found = [metaObject.property(index) for index in range(metaObject.propertyCount())]
+    declaredTypes[cls] = {item.name(): item.typeName() for item in found}
+
+
 def _adoptProperties(cls: type) -> None:
+    _readTypes(cls)
     metaObject = cls.staticMetaObject
     for index in range(metaObject.propertyCount()):
         metaProperty = metaObject.property(index)

@@ -167,9 +167,9 @@ def knownSignature(sender: QtCore.QObject, signal: str) -> str:
     if not isinstance(signal, str):
         raise TypeError(f"a signal is named by a text such as 'clicked(bool)', not by {signal!r}")
     known = signatures(sender)
-    text = signal.removeprefix("2").replace(" ", "")
+    text = signal.removeprefix("2")
     normalized = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()
-    for candidate in (text, normalized):
+    for candidate in (text.replace(" ", ""), normalized):
         if candidate in known:
             return candidate
     raise ValueError(f"{className(sender)} has no signal '{signal}'; it has: {', '.join(sorted(known))}")
