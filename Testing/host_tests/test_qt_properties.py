@@ -6,6 +6,8 @@ import ctk
 import qt
 import slicer
 
+from host.qt.properties import declaredTypes
+
 
 class PropertyTest(unittest.TestCase):
     def test_properties_are_attributes(self):
@@ -144,8 +146,7 @@ class ClassesTest(unittest.TestCase):
                 widget = cls()
             except (TypeError, NotImplementedError):
                 continue
-            metaObject = cls.staticMetaObject
-            for property_ in [metaObject.property(index).name() for index in range(metaObject.propertyCount())]:
+            for property_ in declaredTypes[cls]:
                 try:
                     getattr(widget, property_)
                 except Exception as error:
