@@ -83,6 +83,8 @@ class WindowTestCase(unittest.TestCase):
         return str(path)
 
     def openWindow(self):
+        # Slicer remembers the window made last as the module's; this one goes at the end of the test.
+        self.windowBefore = getattr(slicer.modules, "DINOMixSegmentWidget", None)
         with patch("DINOMixSegmentLib.widget.DINOMixSegmentLogic", lambda: self.makeLogic()):
             self.panel = slicer.modules.dinomixsegment.createNewWidgetRepresentation()
         self.widget = self.panel.self()
@@ -98,6 +100,9 @@ class WindowTestCase(unittest.TestCase):
 
     def closeWindow(self):
         self.widget.cleanup()
+        slicer.modules.DINOMixSegmentWidget = self.windowBefore
+        if self.windowBefore is None:
+            del slicer.modules.DINOMixSegmentWidget
         self.panel.hide()
         self.panel.deleteLater()
         processEvents(10)
