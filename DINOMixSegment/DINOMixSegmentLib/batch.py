@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from dinomix_slicer.duration import duration
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.views import shownVolumes
 
 from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 from .batch_items import printable
-from .choosing import shownVolumes
-from .estimate import duration
 from .file_run import FileRun
 from .segment_run import SegmentRun
 
 if TYPE_CHECKING:
-    from .protocols import Client
+    from dinomix_slicer.protocols import Client
+
     from .request import SegmentRequest
 
 

@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 
-def whyNotDependencies(missing: list[str]) -> str | None:
-    if not missing:
-        return None
-    return _("DINOMix needs packages that are not installed yet ({names}). Install them first.").format(
-        names=", ".join(missing)
-    )
-
-
 def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
     if volume is not None:
         return whyNotVolume(volume)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.views import shownVolumes
+
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode
 
@@ -22,14 +24,6 @@ def obviousVolume() -> vtkMRMLScalarVolumeNode | None:
     volumes = segmentableVolumes()
     shown = shownVolumes()
     return next((volume for volume in shown if volume in volumes), volumes[-1] if volumes else None)
-
-
-def shownVolumes() -> list[vtkMRMLScalarVolumeNode]:
-    """The background volumes of the slice views, that of the red view first."""
-    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    views.sort(key=lambda view: view.GetLayoutName() != "Red")
-    nodes = [slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views]
-    return [node for node in nodes if node is not None]
 
 
 def whyNotVolume(volume: vtkMRMLScalarVolumeNode) -> str | None:

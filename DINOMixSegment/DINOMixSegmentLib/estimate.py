@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
+from dinomix_slicer.duration import duration
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -36,14 +38,3 @@ class Estimate:
             return f"{self.reason} {expected}"
         advice = _("A graphics card is many times as fast.")
         return f"{self.reason} {expected} {advice}"
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "20 seconds", "3 minutes", "1.5 hours"."""
-    if seconds < 1:
-        return _("a second")
-    if seconds < 90:
-        return _("{n} seconds").format(n=max(2, round(seconds)))
-    if seconds < 90 * 60:
-        return _("{n} minutes").format(n=max(2, round(seconds / 60)))
-    return _("{n:.1f} hours").format(n=seconds / 3600)

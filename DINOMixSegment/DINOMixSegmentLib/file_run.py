@@ -11,7 +11,8 @@ from dinomix_slicer.signal import Signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .protocols import Client, Job
+    from dinomix_slicer.protocols import Client, Job
+
     from .request import SegmentRequest
 
 

@@ -14,9 +14,11 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.sequences import framesOf
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.undo import undo
+from dinomix_slicer.views import centerOnFirst, showVolume
 from dinomix_slicer.volumes import imageOfNode
+from dinomix_slicer.worker_owner import WorkerOwner
 
-from . import api, batch_items, checks, choosing, statistics, views
+from . import api, batch_items, checks, choosing, statistics
 from .batch import Batch
 from .estimate import Estimate
 from .parameter_node import DINOMixSegmentParameterNode
@@ -24,13 +26,13 @@ from .request import SegmentRequest
 from .segment_run import SegmentRun
 from .sequence_run import SequenceRun
 from .surface_timer import SurfaceTimer
-from .worker_owner import WorkerOwner
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 
+    from dinomix_slicer.protocols import Client, Installer, Job
+
     from .batch_item import BatchItem
-    from .protocols import Client, Installer, Job
 
 IDLE, RUNNING, CANCELLING = "idle", "running", "cancelling"
 
@@ -148,7 +150,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             DinomixError: it cannot be done, failed, or was cancelled.
         """
         if self.missingDependencies():
-            raise DinomixError(str(checks.whyNotDependencies(self.missingDependencies())))
+            raise DinomixError(str(self.whyNotDependencies()))
         folder = api.modelFolder(self, model)
         request = SegmentRequest(
             volume, folder, output, tuple(keep), device, maxMemory, replaceOthers, show3D, allFrames
@@ -260,7 +262,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             return _("DINOMix is segmenting. Wait until it is done, or cancel it.")
         return (
             self.whyNotWorker()
-            or checks.whyNotDependencies(self.missingDependencies())
+            or self.whyNotDependencies()
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
             or checks.whyNotOrgans(request.keep, self.model(request.model))
         )
@@ -279,10 +281,10 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
     def _onFinished(self, request: SegmentRequest, segmentation: vtkMRMLSegmentationNode) -> None:
         self._end()
         self._remember(segmentation)
-        views.showVolume(request.volume)
+        showVolume(request.volume)
         self.finished.emit(segmentation)
         if request.show3D:
-            views.centerOnFirst(segmentation)
+            centerOnFirst(segmentation)
             self._surfaces.start(segmentation)
 
     def _onFailed(self, problem: str, remedy: str) -> None:

@@ -10,10 +10,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.appearance import organsAsHtml, rowsAsHtml
+from dinomix_slicer.model_info import ModelInfo, facts, modelInfo
 from dinomix_slicer.signal import Signal
-
-from .appearance import organsAsHtml, rowsAsHtml
-from .model_info import ModelInfo, modelInfo
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -98,19 +97,6 @@ class ModelPage:
         path = self._ui.modelComboBox.itemData(row)
         qt.QSettings().setValue(LAST_MODEL_SETTING, path)
         self.chosen.emit(path)
-
-
-def facts(model: dict[str, Any]) -> str:
-    """The most important of a model in one line: images, license, cases and validation Dice."""
-    record = model.get("record") or {}
-    parts = [model.get("modality") or "", model.get("license") or _("license not stated")]
-    if "labeled_cases" in record:
-        cases = _("{labeled} labeled and {unlabeled} unlabeled cases")
-        parts.append(cases.format(labeled=record["labeled_cases"], unlabeled=record.get("unlabeled_cases", 0)))
-    validation = record.get("validation")
-    if isinstance(validation, dict) and isinstance(validation.get("mean"), float | int):
-        parts.append(_("validation Dice {dice:.2f}").format(dice=validation["mean"]))
-    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
 def showPicture(label: Any, info: ModelInfo, size: int) -> None:

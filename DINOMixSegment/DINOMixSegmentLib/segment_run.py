@@ -17,7 +17,8 @@ from .node_watch import NodeWatch
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
 
-    from .protocols import Client, Job
+    from dinomix_slicer.protocols import Client, Job
+
     from .request import SegmentRequest
 
 

@@ -13,7 +13,8 @@ from dinomix_slicer.signal import Signal
 from .node_watch import NodeWatch
 
 if TYPE_CHECKING:
-    from .protocols import Client, Job
+    from dinomix_slicer.protocols import Client, Job
+
     from .request import SegmentRequest
 
 

@@ -13,18 +13,20 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from .appearance import INFO, WARNING
+from dinomix_slicer.appearance import INFO, WARNING
+from dinomix_slicer.duration import duration
+from dinomix_slicer.message_bar import MessageBar
+
 from .batch_panel import BatchPanel
-from .estimate import Estimate, duration
+from .estimate import Estimate
 from .guide_panel import GuidePanel
 from .logic import DINOMixSegmentLogic
-from .message_bar import MessageBar
 from .model_page import ModelPage
 from .organ_list import OrganList
 from .result_panel import ResultPanel, resultFor
 from .resume import resumeAfterRestart
 from .run_panel import RunPanel
-from .setup_notice import SetupNotice
+from .setup_notice import SegmentSetupNotice
 from .worker_page import WorkerPage
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DINOMixSegmentLogic()
 
         self.messages = MessageBar(ui)
-        self.setupNotice = SetupNotice(ui, self.logic)
+        self.setupNotice = SegmentSetupNotice(ui, self.logic)
         self.modelPage = ModelPage(ui, self.logic, self.resourcePath("UI/DINOMixModel.ui"))
         self.organList = OrganList(ui)
         self.runPanel = RunPanel(ui)

@@ -10,10 +10,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.appearance import rowsAsHtml
 from dinomix_slicer.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
-
-from .appearance import rowsAsHtml
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic

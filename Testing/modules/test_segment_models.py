@@ -3,10 +3,11 @@
 import base64
 import unittest
 
-from DINOMixSegmentLib.estimate import duration
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixSegmentLib.model_info import modelInfo
 from segment_fakes import FakeClient, FakeInstaller, Heard, modelDict
+
+from dinomix_slicer.duration import duration
+from dinomix_slicer.model_info import modelInfo
 
 RECORD = {
     "method": "dino-mix",

@@ -9,12 +9,12 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.dependencies import DependencyInstaller
-from dinomix_slicer.signal import Signal
-from dinomix_slicer.worker_client import WorkerClient, testConnection
-from dinomix_slicer.worker_command import workerCommand
 
+from .dependencies import DependencyInstaller
 from .protocols import Client, Installer
+from .signal import Signal
+from .worker_client import WorkerClient, testConnection
+from .worker_command import workerCommand
 
 FOLDERS_SETTING = "DINOMix/ModelFolders"
 COMMAND_SETTING = "DINOMix/WorkerCommand"
@@ -158,6 +158,15 @@ class WorkerOwner:
         if self._missing is None:
             self._missing = list(self.installer.missing())
         return self._missing
+
+    def whyNotDependencies(self) -> str | None:
+        """The sentence that says which packages are missing; None when none is."""
+        missing = self.missingDependencies()
+        if not missing:
+            return None
+        return _("DINOMix needs packages that are not installed yet ({names}). Install them first.").format(
+            names=", ".join(missing)
+        )
 
     def recheckDependencies(self) -> None:
         """Look again at what is installed; done by itself when the installer has finished."""

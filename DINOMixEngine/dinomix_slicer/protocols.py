@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from dinomix_slicer.signal import Signal
+from .signal import Signal
 
 
 class Job(Protocol):
@@ -74,9 +74,21 @@ class Installer(Protocol):
     """What installs the engine's dependencies, ``dinomix_slicer.dependencies.DependencyInstaller``.
 
     Attributes:
+        progress: (text, step, total)
+        logged: (line)
         finished: (needsRestart)
+        failed: (problem, remedy)
+        cancelled: ()
     """
 
+    progress: Signal
+    logged: Signal
     finished: Signal
+    failed: Signal
+    cancelled: Signal
 
     def missing(self) -> list[str]: ...
+
+    def install(self, confirm: Callable[[str], bool]) -> None: ...
+
+    def cancel(self) -> None: ...

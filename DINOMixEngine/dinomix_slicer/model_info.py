@@ -51,6 +51,19 @@ def modelInfo(model: dict[str, Any]) -> ModelInfo:
     )
 
 
+def facts(model: dict[str, Any]) -> str:
+    """The most important of a model in one line: images, license, cases and validation Dice."""
+    record = model.get("record") or {}
+    parts = [model.get("modality") or "", model.get("license") or _("license not stated")]
+    if "labeled_cases" in record:
+        cases = _("{labeled} labeled and {unlabeled} unlabeled cases")
+        parts.append(cases.format(labeled=record["labeled_cases"], unlabeled=record.get("unlabeled_cases", 0)))
+    validation = record.get("validation")
+    if isinstance(validation, dict) and isinstance(validation.get("mean"), float | int):
+        parts.append(_("validation Dice {dice:.2f}").format(dice=validation["mean"]))
+    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
+
+
 def _picture(preview: str | None) -> bytes | None:
     try:
         return base64.b64decode(preview, validate=True) if preview else None

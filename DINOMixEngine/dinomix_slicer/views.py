@@ -1,4 +1,4 @@
-"""Showing a result in the slice views and in 3D."""
+"""What the slice views show, and showing something in them and in 3D."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from .choosing import shownVolumes
-
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+
+def shownVolumes() -> list[vtkMRMLScalarVolumeNode]:
+    """The background volumes of the slice views, that of the red view first."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    views.sort(key=lambda view: view.GetLayoutName() != "Red")
+    nodes = [slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views]
+    return [node for node in nodes if node is not None]
 
 
 def showVolume(volume: vtkMRMLScalarVolumeNode) -> None:
