@@ -121,6 +121,7 @@ set(SCRIPTS
   "dinomix_slicer/appearance.py"
   "dinomix_slicer/dependencies.py"
   "dinomix_slicer/duration.py"
+  "dinomix_slicer/engine_process.py"
   "dinomix_slicer/message_bar.py"
   "dinomix_slicer/model_info.py"
   "dinomix_slicer/protocols.py"

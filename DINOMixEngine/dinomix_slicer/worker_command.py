@@ -18,6 +18,7 @@ from dinomix.errors import DinomixError
 SETTING = "DINOMix/WorkerCommand"
 PACKAGES = Path(__file__).resolve().parents[1]
 """The folder that holds the packages dinomix and dinomix_slicer."""
+REMOTE_SHELLS = ("ssh", "autossh", "mosh", "plink")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,35 @@ def workerCommand(text: str | None = None) -> WorkerCommand:
         return _ownPython()
     # Another environment must not find Slicer's libraries and packages before its own.
     return WorkerCommand(splitCommand(text), slicer.util.startupEnvironment())
+
+
+def engineCommand(text: str | None = None) -> WorkerCommand:
+    """The command that a verb of the engine with its options is added to, such as ["dinomix"].
+
+    Args:
+        text: as for ``workerCommand``; its last word, ``worker``, is taken away.
+
+    Raises:
+        DinomixError: a quotation mark is not closed, or the worker runs on another computer or in another way than
+            ``... dinomix worker``: what is checked and trained lies on this computer.
+    """
+    command = workerCommand(text)
+    *words, last = command.arguments
+    if Path(words[0] if words else last).stem.lower() in REMOTE_SHELLS:
+        raise DinomixError(
+            _("The worker command runs on another computer, and cases are checked and models trained on this one."),
+            _(
+                "Clear the worker command in the settings of DINOMix Segment, or set one that starts dinomix on this computer."
+            ),
+        )
+    if last != "worker" or not words:
+        raise DinomixError(
+            _(
+                "How to run the engine cannot be told from the worker command, since its last word is not worker: {command}"
+            ).format(command=" ".join(command.arguments)),
+            _("Set a worker command such as /path/to/dinomix worker, or clear it to use Slicer's own Python."),
+        )
+    return WorkerCommand(words, command.environment, command.isOwnPython)
 
 
 def splitCommand(text: str, isWindows: bool = os.name == "nt") -> list[str]:

@@ -32,7 +32,7 @@ class WorkerProcess:
         self.log = ""
         self._isAskedToEnd = False
         self._process = qt.QProcess()
-        self._process.setProcessEnvironment(_environment(command.environment))
+        self._process.setProcessEnvironment(processEnvironment(command.environment))
         self._process.connect("readyReadStandardOutput()", self._onOutput)
         self._process.connect("readyReadStandardError()", self._onError)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
@@ -145,7 +145,8 @@ def _processesAndParents() -> list[tuple[int, int]]:
     return [(int(process), int(parent)) for process, parent in (line.split() for line in listed.splitlines())]
 
 
-def _environment(variables: dict[str, str]) -> qt.QProcessEnvironment:
+def processEnvironment(variables: dict[str, str]) -> qt.QProcessEnvironment:
+    """A whole environment as QProcess takes it."""
     environment = qt.QProcessEnvironment()
     for name, value in variables.items():
         environment.insert(name, value)

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import qt
-from workers import Heard, elsewhere, noise, ownWorker, run, script, tinyModel
+from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
 from dinomix_slicer import worker_client
 from dinomix_slicer.worker_client import WorkerClient
@@ -142,10 +142,6 @@ def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
     assert time.monotonic() - began < 1.5
     waitUntil(lambda: not isAlive(processes[0]), 5)
     client.stop()
-
-
-def isAlive(process: int) -> bool:
-    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
 OTHER_PROTOCOL = HELLO.replace("hello", "error").replace("protocol=1,", "message='Protocol 2.', remedy='Update it.',")

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 
 from dinomix_slicer.worker_client import WorkerClient
 from dinomix_slicer.worker_command import WorkerCommand, workerCommand
@@ -75,6 +76,11 @@ def run(client: WorkerClient, job, seconds=90):
     heard = Heard(job)
     waitUntil(lambda: job.state in NOTHING_LEFT and heard.events, seconds)
     return heard
+
+
+def isAlive(process: int) -> bool:
+    """Whether a process is there; one that has ended and waits for its parent is not."""
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
 def ownWorker() -> WorkerClient:
