@@ -2,7 +2,7 @@
 
     python Resources/Icons/draw_icons.py
 
-Writes ``DINOMix.png`` here and ``DINOMixSegment.png`` into the module's folder, 128 x 128 pixels each.
+Writes ``DINOMix.png`` here and each module's picture into its folder, 128 x 128 pixels each.
 """
 
 from pathlib import Path
@@ -37,10 +37,12 @@ ORGANS = {
     "vertebra": ("#f1e6c8", [(0.0, -0.22), (0.17, -0.30), (0.12, -0.42), (0.0, -0.52), (-0.12, -0.42), (-0.17, -0.30)]),
 }  # fmt: skip
 FLESH, EDGE, NIGHT, GHOST = "#3b4a63", "#dfe7f2", "#16233a", "#8fa3bf"
+CURVE = "#7ed957"
 
 
 def main() -> None:
-    draw(drawSegment, REPOSITORY / "DINOMixSegment" / "Resources" / "Icons" / "DINOMixSegment.png")
+    for name, paint in (("DINOMixSegment", drawSegment), ("DINOMixTrain", drawTrain)):
+        draw(paint, REPOSITORY / name / "Resources" / "Icons" / f"{name}.png")
     draw(drawExtension, HERE / "DINOMix.png")
 
 
@@ -49,6 +51,19 @@ def drawSegment(axes) -> None:
     axes.add_patch(shape(BODY, facecolor=FLESH, edgecolor=EDGE, linewidth=16))
     for color, points in ORGANS.values():
         axes.add_patch(shape(points, facecolor=color, edgecolor=NIGHT, linewidth=4))
+
+
+def drawTrain(axes) -> None:
+    """A curve that rises over the slice and ends at a dot, as a run's Dice does."""
+    axes.add_patch(shape(BODY, facecolor=FLESH, edgecolor=EDGE, linewidth=16))
+    for color, points in ORGANS.values():
+        axes.add_patch(shape(points, facecolor=color + "70", edgecolor=NIGHT, linewidth=4))
+    across = np.linspace(-0.84, 0.66, 60)
+    height = 0.62 - 1.3 * np.exp(-2.3 * (across + 0.84))
+    for color, width in ((NIGHT, 50), (CURVE, 26)):
+        axes.plot(across, height, color=color, linewidth=width, solid_capstyle="round")
+    for color, size in ((NIGHT, 104), (EDGE, 80), (CURVE, 48)):
+        axes.plot(across[-1], height[-1], "o", color=color, markersize=size, markeredgewidth=0)
 
 
 def drawExtension(axes) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("DINOMixEngine", "DINOMixSegment")
+FOLDERS = ("DINOMixEngine", "DINOMixSegment", "DINOMixTrain")
 NOT_INSTALLED = {"CMakeLists.txt", "files.cmake"}
 HEADER = "# Written by Testing/packaging/list_files.py (`make lists`); do not edit."
 

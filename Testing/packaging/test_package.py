@@ -68,7 +68,8 @@ def test_a_missing_file_fails_the_build(tmp_path: Path) -> None:
 
 
 def test_everything_that_the_installed_files_import_of_ours_is_installed(installed: Path) -> None:
-    ours = ("dinomix", "dinomix_slicer", "DINOMixSegment", "DINOMixSegmentLib")
+    modules = ("DINOMixSegment", "DINOMixTrain")
+    ours = ("dinomix", "dinomix_slicer", *modules, *(f"{name}Lib" for name in modules))
     missing = [
         f"{file.relative_to(installed)} imports {module}"
         for file in installed.rglob("*.py")

@@ -1,0 +1,41 @@
+"""The module's logic: what the window and scripts can do. It opens no dialog and announces everything by signals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.worker_owner import WorkerOwner
+
+from .parameter_node import DINOMixTrainParameterNode
+
+if TYPE_CHECKING:
+    from dinomix_slicer.protocols import Client, Installer
+
+
+class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
+    """Owns one part for each page of the window, and the worker that lists models and devices.
+
+    Signals, each with ``connect(function)``, ``disconnect(function)``:
+        failed(problem, remedy): the worker could not be started or died.
+        modelsChanged(models): the worker has listed its models; see ``models``.
+        workerStateChanged(state): "stopped", "starting", "ready", "busy" or "failed".
+    """
+
+    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        WorkerOwner.__init__(self, client, installer)
+        self.failed = Signal()
+
+    def cleanup(self) -> None:
+        """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
+        self.stopWorker()
+
+    def getParameterNode(self) -> DINOMixTrainParameterNode:
+        """The wrapped parameter node of the scene; made when it is not there."""
+        return DINOMixTrainParameterNode(super().getParameterNode())
+
+    def _onWorkerFailed(self, problem: str, remedy: str) -> None:
+        self.failed.emit(problem, remedy)

@@ -1,0 +1,40 @@
+"""What every page of the window has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dinomix_slicer.signal import Signal
+
+if TYPE_CHECKING:
+    from .parameter_node import DINOMixTrainParameterNode
+
+
+class Page:
+    """One tab of the window.
+
+    Attributes:
+        ui: the widgets of the page's ``.ui`` file by their names.
+
+    Signals:
+        failed(problem, remedy): something that the user asked for could not be done.
+        noticed(text): the user should know this.
+        changed(): something that other pages depend on.
+        wantsPage(name): the user goes on to "cases", "training", "run" or "result".
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self.failed, self.noticed, self.changed, self.wantsPage = Signal(), Signal(), Signal(), Signal()
+
+    def enter(self) -> None:
+        """The user comes to the module; only now may something be started or asked of the worker."""
+
+    def exit(self) -> None:
+        """The user goes to another module; what runs goes on."""
+
+    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+        """Show what is so now; called after every change, and when the scene was closed or another loaded."""
+
+    def close(self) -> None:
+        """Let go of everything; runs go on."""

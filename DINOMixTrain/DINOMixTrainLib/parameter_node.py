@@ -1,0 +1,46 @@
+"""What the user has chosen; it is saved with the scene."""
+
+from typing import Annotated
+
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+
+@parameterNodeWrapper
+class DINOMixTrainParameterNode:
+    """The choices of the module's window.
+
+    studyFolder - the folder on disk that holds all of a study: cohort.json, scene/, corrected/, cache/ and runs/<name>/.
+    labeledFolders, unlabeledFolders, testFolders - folders with cases; labeled ones also hold the labels.
+    sceneLabeled, sceneUnlabeled - cases of the open scene, one text each.
+    validationCount - how many labeled cases are kept for validation.
+    patientPattern - a regular expression that finds the patient in a file's name; empty for one patient each.
+    seed - of the split of the cases and of the training.
+    renames - JSON object, a structure's name in the label files to its name in the cohort, or null to drop it.
+    excluded - names of cases that are left out.
+    startModel - folder of the model to start from; empty for random weights.
+    preset - name of the preset; see ``dinomix train --list-presets``.
+    device - "auto", "cpu", "cuda", "cuda:N" or "mps".
+    teacher - whose features are distilled: "off", "random", a name that timm knows, or a file.
+    settings - JSON object, advanced settings that differ from the preset, by their dotted keys of ``--set``.
+    runName - name of the run to start next; empty for one that is made up.
+    runPath - the run that is shown.
+    """
+
+    studyFolder: str
+    labeledFolders: list[str]
+    unlabeledFolders: list[str]
+    testFolders: list[str]
+    sceneLabeled: list[str]
+    sceneUnlabeled: list[str]
+    validationCount: Annotated[int, WithinRange(0, 100000)] = 0
+    patientPattern: str
+    seed: Annotated[int, WithinRange(0, 2147483647)] = 0
+    renames: str
+    excluded: list[str]
+    startModel: str
+    preset: str = "standard"
+    device: str = "auto"
+    teacher: str = "off"
+    settings: str
+    runName: str
+    runPath: str

@@ -1,0 +1,57 @@
+"""DINOMix Train's window as a whole: the pages, the scene, leaving, reloading."""
+
+import sys
+import unittest
+
+import slicer
+from train_window import TrainWindowTestCase
+from waiting import processEvents
+
+
+class PagesTest(TrainWindowTestCase):
+    def test_tabs_are_in_order(self):
+        tabs = self.ui.pagesTabWidget
+        self.assertEqual(
+            [tabs.tabText(index) for index in range(tabs.count)], ["1. Cases", "2. Training", "3. Run", "4. Result"]
+        )
+        self.assertEqual(tabs.currentIndex, 0)
+
+    def test_a_page_leads_to_another(self):
+        self.widget.pages["cases"].wantsPage.emit("run")
+        self.assertEqual(self.ui.pagesTabWidget.currentIndex, 2)
+
+    def test_what_a_page_could_not_do_is_shown(self):
+        self.widget.pages["cases"].failed.emit("The disk is full.", "Make room.")
+        self.assertEqual(self.ui.messageLabel.text, "The disk is full. Make room.")
+        self.assertTrue(self.ui.messageFrame.isVisible())
+        self.click(self.ui.messageCloseButton)
+        self.assertFalse(self.ui.messageFrame.isVisible())
+
+
+class SceneTest(TrainWindowTestCase):
+    def test_closing_the_scene_empties_the_choices(self):
+        self.parameters.preset = "thorough"
+        slicer.mrmlScene.Clear(False)
+        processEvents(20)
+        self.assertEqual(self.parameters.preset, "standard")
+
+    def test_leaving_and_coming_back(self):
+        self.widget.exit()
+        self.parameters.preset = "quick-look"
+        self.widget.enter()
+        self.assertEqual(self.parameters.preset, "quick-look")
+
+
+class ReloadTest(unittest.TestCase):
+    def test_reloading_loads_the_library_anew(self):
+        panel = slicer.modules.dinomixtrain.widgetRepresentation()
+        before, library = panel.self(), sys.modules["DINOMixTrainLib.page"]
+        before.onReload()
+        processEvents(20)
+        self.assertIsNot(panel.self(), before)
+        self.assertIsNot(sys.modules["DINOMixTrainLib.page"], library)
+        self.assertEqual(panel.self().ui.pagesTabWidget.count, 4)
+
+
+if __name__ == "__main__":
+    unittest.main()

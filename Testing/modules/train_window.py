@@ -1,0 +1,80 @@
+"""What tests of DINOMix Train's window share."""
+
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import slicer
+from DINOMixTrainLib.logic import DINOMixTrainLogic
+from segment_window import WindowClient, WindowInstaller
+from waiting import processEvents
+
+
+class TrainWindowTestCase(unittest.TestCase):
+    """Opens a window over a worker and an installer that the test plays; ``prepare`` may set ``self.models`` before."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.models = []
+        self.installer = WindowInstaller()
+        self.prepare()
+        self.client = WindowClient(self.models)
+        self.openWindow()
+
+    def prepare(self):
+        """What a test wants to be so before the window opens."""
+
+    def openWindow(self):
+        """Open a window; it goes at the end of the test unless the test closes it."""
+        # Slicer remembers the window made last as the module's.
+        self.windowBefore = getattr(slicer.modules, "DINOMixTrainWidget", None)
+        with patch("DINOMixTrainLib.widget.DINOMixTrainLogic", lambda: self.makeLogic()):
+            self.panel = slicer.modules.dinomixtrain.createNewWidgetRepresentation()
+        self.widget = self.panel.self()
+        self.isOpen = True
+        self.addCleanup(self.closeWindow)
+        self.ui, self.logic = self.widget.ui, self.widget.logic
+        self.panel.resize(480, 900)
+        self.panel.show()
+        self.widget.enter()
+        processEvents(20)
+
+    def makeLogic(self):
+        return DINOMixTrainLogic(self.client, self.installer)
+
+    def closeWindow(self):
+        if not self.isOpen:
+            return
+        self.isOpen = False
+        self.widget.cleanup()
+        slicer.modules.DINOMixTrainWidget = self.windowBefore
+        if self.windowBefore is None:
+            del slicer.modules.DINOMixTrainWidget
+        self.panel.hide()
+        self.panel.deleteLater()
+        processEvents(10)
+
+    @property
+    def parameters(self):
+        return self.logic.getParameterNode()
+
+    # -- What a person does
+
+    def click(self, button):
+        """Click a button, which must be there and enabled."""
+        self.assertTrue(button.isVisible(), f"{button.text} cannot be seen")
+        self.assertTrue(button.enabled, f"{button.text} is not enabled: {button.toolTip}")
+        button.click()
+        processEvents(20)
+
+    def choose(self, comboBox, text):
+        """Choose an entry of a combo box by its text."""
+        row = comboBox.findText(text)
+        self.assertGreaterEqual(row, 0, f"there is no {text}")
+        comboBox.setCurrentIndex(row)
+        comboBox.activated(row)
+        processEvents(20)
