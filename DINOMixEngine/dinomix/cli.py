@@ -48,10 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 2 a mistake to mend, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        group.main(args=arguments, prog_name="dinomix", standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as error:
-        code = error.exit_code
+        # Commands return nothing; click hands back the code of its Exit.
+        left = group.main(args=arguments, prog_name="dinomix", standalone_mode=False)
+        code = left if isinstance(left, int) else 0
     except click.ClickException as error:
         code = _fail(arguments, error.format_message(), "See --help.")
     except DinomixError as error:

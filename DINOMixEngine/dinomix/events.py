@@ -3,16 +3,20 @@
 Every event has ``time`` (seconds since the epoch) and ``kind``. The kinds and their fields:
 
 =============  =====================================================================================================
+started        pid, host, device, reason (why this device), steps, version; at the beginning of a run and of each resume
 progress       stage (str), step (int, done so far), total (int), eta (seconds, or None while unknown)
 loss           step, total, supervised, unsupervised, fkd, lambda_u, learning_rate, gradient_norm (floats; None where off)
 pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...]
-pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}
+pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}, agreement {class name: Dice
+               between student and EMA teacher, or None}
 validation     step, dice {class name: float or None}, mean (float), seconds
+snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
 warning        message (a full sentence)
-error          message, remedy (full sentences)
-finished       path (the result), seconds
+paused         step (that a resume goes on from), reason, remedy (full sentences); the run can be resumed
+error          message, remedy (full sentences); resuming as it is would not help
+finished       path (the result), seconds; of a run also stopped (bool: it was ended early)
 =============  =====================================================================================================
 """
 
@@ -39,11 +43,25 @@ class EventFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.also = also
+        self._torn = _ends_torn(path)
 
     def __call__(self, kind: str, **fields: Any) -> None:
+        line = json.dumps({"time": time.time(), "kind": kind, **fields}) + "\n"
+        start = "\n" if self._torn else ""
+        self._torn = True
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), "kind": kind, **fields}) + "\n")
+            file.write(start + line)
+        self._torn = False
         self.also(kind, **fields)
+
+
+def _ends_torn(path: Path) -> bool:
+    """Whether the last line was cut off, by a kill or a full disk; the next one must not be joined to it."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, 2)
+        return file.read() != b"\n"
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -79,6 +97,8 @@ class TerminalEvents:
             self.bar.update(fields["step"] - self.bar.n)
         elif kind == "loss" and self.bar is not None:
             self.bar.set_postfix(loss=f"{fields['total']:.3f}", refresh=False)
+        elif kind == "started":
+            tqdm.write(fields["reason"], file=sys.stderr)
         elif kind == "validation":
             worst = ", ".join(f"{name} {dice:.2f}" for name, dice in fields["dice"].items() if dice is not None)
             tqdm.write(f"step {fields['step']}: validation Dice {fields['mean']:.3f} ({worst})", file=sys.stderr)

@@ -170,14 +170,14 @@ def test_what_cannot_run_leaves_no_run_behind(cohort, tmp_path: Path):
     assert not run.exists()
 
 
-def test_memory_that_runs_out_is_an_error_event(cohort, cache, tmp_path: Path, monkeypatch):
+def test_memory_that_runs_out_pauses_the_run(cohort, cache, tmp_path: Path, monkeypatch):
     def exhausted(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr("dinomix.training.train.training_step", exhausted)
     with pytest.raises(DinomixError, match="too little memory"):
         train(cohort, tmp_path / "run", small_config("labeled-only"), make_plan(), cache=cache)
-    assert list(read_events(tmp_path / "run/events.jsonl"))[-1]["kind"] == "error"
+    assert list(read_events(tmp_path / "run/events.jsonl"))[-1]["kind"] == "paused"
 
 
 def test_a_gradient_that_is_not_finite_is_never_applied(cohort, cache, tmp_path: Path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +35,35 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
     """Train a model from labeled and unlabeled volumes, or resume a run.
 
     A run may be stopped at any moment, by Ctrl-C or a kill, and continued with --resume. More GPUs or machines:
-    `accelerate launch -m dinomix train ...`.
+    `accelerate launch -m dinomix train ...`. Another program asks for a pause or an early end by RUN/request.json.
     """
+    # A request that comes while PyTorch is being loaded is for this process already.
+    since = time.time()
     from dinomix.events import JsonEvents, TerminalEvents
     from dinomix.training import train as training
+    from dinomix.training.control import RunPaused
 
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of `accelerate launch` one speaks
     emit = JsonEvents() if as_json else TerminalEvents()
     try:
         if resume is not None:
             _refuse_besides_resume(click.get_current_context())
-            model = training.resume(resume, emit=emit)
+            model = training.resume(resume, emit=emit, since=since)
         elif cohort is None or out is None:
             raise click.UsageError("Give --cohort and --out, or --resume RUN.")
         else:
-            model = _begin(cohort, out, start, plan_file, cache, emit, options)
+            model = _begin(cohort, out, start, plan_file, cache, emit, since, options)
+    except RunPaused as pause:
+        if isinstance(emit, TerminalEvents):
+            emit.close()
+        if first:
+            print(f"Paused: {pause} (dinomix train --resume {resume or out})", file=sys.stderr)
+        raise click.exceptions.Exit(0 if pause.asked else 2) from pause
     finally:
         if isinstance(emit, TerminalEvents):
             emit.close()
-    if int(os.environ.get("RANK", "0")) > 0:
-        return  # of the processes of `accelerate launch` one speaks
-    click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
+    if first:
+        click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
 
 
 def _refuse_besides_resume(context: click.Context) -> None:
@@ -68,7 +79,7 @@ def _refuse_besides_resume(context: click.Context) -> None:
 
 
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
-           options: dict[str, Any]) -> Path:  # fmt: skip
+           since: float, options: dict[str, Any]) -> Path:  # fmt: skip
     from dinomix.cohort.cohort import Cohort
     from dinomix.inference.devices import choose_device
     from dinomix.models.folder import load_model
@@ -102,4 +113,6 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
             overrides=overrides,
         )
     weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None
-    return training.train(cohort, out, config, plan, cache=cache, start=weights, emit=emit)
+    return training.train(
+        cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
+    )

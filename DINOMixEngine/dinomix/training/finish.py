@@ -72,18 +72,22 @@ def write_result(
     weights: dict[str, Tensor],
     teacher: str | None,
     cached: dict[str, CachedCase],
+    steps_done: int,
     emit: Emit,
 ) -> None:
-    """Write RUN/model, with a record of how it came about; the EMA teacher's weights are the model's."""
+    """Write RUN/model, with a record of how it came about; the EMA teacher's weights are the model's.
+
+    ``steps_done`` are fewer than the run's where it was stopped.
+    """
     cohort, plan = directory.cohort, directory.plan
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
-    record = _record(directory, teacher)
+    record = _record(directory, teacher, steps_done)
     write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 
 
-def _record(directory: RunDirectory, teacher: str | None) -> dict[str, Any]:
+def _record(directory: RunDirectory, teacher: str | None, steps_done: int) -> dict[str, Any]:
     cohort, config = directory.cohort, directory.config
     validations = [event for event in read_events(directory.events) if event["kind"] == "validation"]
     best = max(reversed(validations), key=lambda event: event["mean"], default=None)
@@ -96,6 +100,7 @@ def _record(directory: RunDirectory, teacher: str | None) -> dict[str, Any]:
         "fkd": config.fkd.mode,
         "fkd_teacher": teacher,
         "steps": config.steps,
+        "steps_done": steps_done,
         "seed": config.seed,
         "labeled_cases": len(cohort.with_role("labeled")),
         "unlabeled_cases": len(cohort.with_role("unlabeled")) if config.uses_unlabeled else 0,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,29 +22,50 @@ class PseudoLabeled:
         labels: (B, x, y, z) channel numbers: argmax of the EMA teacher, or a pasted ground truth.
         weight: (B, x, y, z), 0 where the teacher is too unsure to count.
         features: (B, width, x, y, z) cached teacher features, or None.
+        counts: (C,) voxels of each structure in the teacher's labels, before any mixing.
+        certainty: (C,) the teacher's mean probability of each structure where it chose it; NaN where nowhere.
     """
 
     images: Tensor
     labels: Tensor
     weight: Tensor
     features: Tensor | None
+    counts: Tensor
+    certainty: Tensor
 
 
 @torch.no_grad()
-def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float) -> tuple[PseudoLabeled, Tensor]:
-    """Label the unlabeled patches by the EMA teacher; also its mean probability per class, (C,), NaN where none."""
+def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float) -> PseudoLabeled:
+    """Label the unlabeled patches by the EMA teacher."""
     probabilities = teacher(batch.unlabeled).float().softmax(1)
     certainty, labels = probabilities.max(1)
     classes = probabilities.shape[1]
     counts = torch.bincount(labels.flatten(), minlength=classes)
     sums = torch.zeros(classes, device=labels.device).scatter_add_(0, labels.flatten(), certainty.flatten())
     weight = (certainty >= confidence).float()
-    return PseudoLabeled(batch.unlabeled, labels, weight, batch.unlabeled_features), (sums / counts)[1:]
+    return PseudoLabeled(
+        batch.unlabeled, labels, weight, batch.unlabeled_features, counts[1:], certainty=(sums / counts)[1:]
+    )
 
 
-def voxel_counts(labels: Tensor, classes: int) -> Tensor:
-    """(C,) voxels of each structure, int64, foreground only, in labels (B, x, y, z)."""
-    return torch.bincount(labels.flatten(), minlength=classes + 1)[1:]
+@torch.no_grad()
+def agreement(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> Tensor:
+    """Dice between what the student says of patches and their pseudo-labels, over all processes.
+
+    Args:
+        logits: (B, C + 1, x, y, z) of the student, for the patches as it sees them, mixed and changed in intensity.
+        labels: (B, x, y, z) channel numbers, mixed alike.
+
+    Returns:
+        (C,) of the structures; NaN where neither has any voxel.
+    """
+    classes = logits.shape[1]
+    chosen = logits.argmax(1)
+    counts = torch.stack([
+        torch.bincount(voxels.flatten(), minlength=classes) for voxels in (chosen, labels, labels[chosen == labels])
+    ])  # fmt: skip
+    student, teacher, both = accelerator.reduce(counts, "sum")[:, 1:].double()
+    return 2 * both / (student + teacher)
 
 
 def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, config: TrainConfig, step: int,

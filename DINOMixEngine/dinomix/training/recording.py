@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import Emit
@@ -14,7 +15,9 @@ from dinomix.planning.cache import CachedCase
 from dinomix.training import pic
 from dinomix.training.batches import Batches
 from dinomix.training.config import TrainConfig
+from dinomix.training.control import Control
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.snapshot import Snapshots
 from dinomix.training.state import State
 from dinomix.training.validation import validate
 
@@ -44,11 +47,24 @@ def record(state: State, terms: dict[str, Any], batches: Batches, cohort: Cohort
         draws.clear()
 
 
-def record_validation(state: State, cases: list[CachedCase], directory: RunDirectory, accelerator: Accelerator,
-              emit: Emit) -> None:  # fmt: skip
+def record_validation(state: State, cases: list[CachedCase], directory: RunDirectory, snapshots: Snapshots,
+                      accelerator: Accelerator, control: Control, emit: Emit) -> None:  # fmt: skip
+    """Validate, announce it, write the first case's segmentation and keep the weights if they are the best.
+
+    Raises:
+        Asked: between two cases, where one process trains; nothing is recorded then.
+    """
     began = time.monotonic()
     names = directory.cohort.labels.names
-    dice = validate(state.teacher, cases, directory.plan, len(names), accelerator)
+    first: list[tuple[Tensor, list[float | None]]] = []
+
+    def seen(number: int, logits: Tensor, dice: list[float | None]) -> None:
+        if number == 0:
+            first.append((logits, dice))
+        if accelerator.num_processes == 1 and number < len(cases) - 1:
+            control.obey(emit)
+
+    dice = validate(state.teacher, cases, directory.plan, len(names), accelerator, seen)
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else 0.0
     emit("validation", step=state.step, dice=dict(zip(names, dice, strict=True)), mean=mean,
@@ -62,6 +78,10 @@ def record_validation(state: State, cases: list[CachedCase], directory: RunDirec
         if accelerator.is_main_process:
             directory.save_best(state.teacher.state_dict())
             emit("checkpoint", step=state.step, path="checkpoints/best.safetensors", best=True)
+    state.validated = state.step
+    if accelerator.is_main_process:
+        for logits, case_dice in first:
+            snapshots.write(logits, case_dice, state.step, emit)
 
 
 def by_name(cohort: Cohort, values: Any) -> dict[str, float | None]:

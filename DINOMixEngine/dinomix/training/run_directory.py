@@ -1,7 +1,10 @@
 """The run directory: all that a run needs to go on after a kill, and all that others read of it.
 
 config.json  cohort.json  plan.json  start.safetensors (where it starts from a model)
-events.jsonl  checkpoints/last.pt  checkpoints/best.safetensors  model/  report.html
+events.jsonl  checkpoints/last.pt  checkpoints/best.safetensors  snapshot/  model/  report.html
+request.json  alive.json (while a process trains)
+
+docs/training_runs.md describes what others may read and write.
 """
 
 import json
@@ -50,8 +53,11 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, cohort: Cohort, plan: Plan, cache: Path | None,
-               start: dict[str, Tensor] | None) -> None:  # fmt: skip
+               start: dict[str, Tensor] | None, start_model: Path | None = None) -> None:  # fmt: skip
         """Write a new run directory; config.json comes last, so a directory that has one is whole.
+
+        Args:
+            start_model: where ``start`` was taken from, for the record.
 
         Raises:
             DinomixError: the folder holds a run already.
@@ -68,7 +74,11 @@ class RunDirectory:
             with written_aside(path / "start.safetensors") as aside:
                 save_file(start, aside)
         # A cache inside the run moves with it.
-        data = {"train": config.model_dump(mode="json"), "cache": str(cache.resolve()) if cache else None}
+        data = {
+            "train": config.model_dump(mode="json"),
+            "cache": str(cache.resolve()) if cache else None,
+            "start_model": str(start_model.absolute()) if start_model else None,
+        }
         write_json(path / "config.json", data)
 
     @classmethod
@@ -100,7 +110,8 @@ class RunDirectory:
                 f"Another process is training in {self.path}.", "Wait until it ends, or stop it; then resume."
             ) from error
         try:
-            for leftover in (*self.path.glob(".partial-*"), *(self.path / "checkpoints").glob(".partial-*")):
+            for leftover in (found for place in (".", "checkpoints", "snapshot") for found in
+                             (self.path / place).glob(".partial-*")):  # fmt: skip
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:
@@ -141,4 +152,7 @@ class RunDirectory:
             event for event in read_events(self.events)
             if event.get("step", 0) <= step or event.get("stage", "train") != "train"
         ]  # fmt: skip
-        write_text(self.events, "".join(json.dumps(event) + "\n" for event in kept))
+        text = "".join(json.dumps(event) + "\n" for event in kept)
+        # Who follows the file would read it all again.
+        if text != self.events.read_text(encoding="utf-8"):
+            write_text(self.events, text)

@@ -26,7 +26,7 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass
 class State:
-    """What a step changes."""
+    """What a step changes. ``validated`` is the last step that was validated: a pause may come before."""
 
     student: Any
     network: nn.Module
@@ -35,6 +35,7 @@ class State:
     counts: pic.PseudoLabelCounts
     step: int = 0
     best: float = -1.0
+    validated: int = 0
     labeled_draws: list[pic.Draw] = field(default_factory=list)
     unlabeled_draws: list[pic.Draw] = field(default_factory=list)
 
@@ -101,6 +102,7 @@ def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTea
     state = State(prepared, student.network, teacher, optimizer, counts)
     if saved is not None:
         state.step, state.best = saved["step"], saved["best"]
+        state.validated = saved.get("validated", state.step)
     return state
 
 
@@ -109,7 +111,8 @@ def save_state(state: State, directory: RunDirectory, accelerator: Accelerator, 
     if not accelerator.is_main_process:
         return
     directory.save_checkpoint({
-        "step": state.step, "best": state.best, "counts": torch.from_numpy(np.array(state.counts.counts)),
+        "step": state.step, "best": state.best, "validated": state.validated,
+        "counts": torch.from_numpy(np.array(state.counts.counts)),
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},

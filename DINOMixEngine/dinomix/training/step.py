@@ -1,8 +1,11 @@
 """One optimization step, the same for labeled-only, mean-teacher and DINO-Mix."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
@@ -12,7 +15,7 @@ from dinomix.training.batches import Batch, Batches
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import update_teacher
 from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
-from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, voxel_counts
+from dinomix.training.mixing import PseudoLabeled, agreement, mix_unlabeled, pseudo_label
 from dinomix.training.patches import augmented_intensities
 from dinomix.training.randomness import integer_seed
 from dinomix.training.recording import by_name
@@ -42,7 +45,7 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
         shown, features = batch.unlabeled, batch.unlabeled_features
         if config.uses_unlabeled and step >= config.first_pseudo_label_step:
             lambda_u = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
-            unlabeled = _pseudo_labeled(state, batch, cohort, config, accelerator, emit)
+            unlabeled = _pseudo_labeled(state, batch, config, accelerator)
             shown, features = unlabeled.images, unlabeled.features
         if config.augment:
             first = accelerator.process_index * config.batch_unlabeled
@@ -59,6 +62,8 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
     terms = {"supervised": segmentation_loss(logits[:labeled], batch.labels)}
     if unlabeled is not None:
         terms["unsupervised"] = segmentation_loss(logits[labeled:], unlabeled.labels, unlabeled.weight)
+        if (step + 1) % config.record_every == 0:
+            _tell_pseudo_labels(unlabeled, logits[labeled:], cohort, step, accelerator, emit)
     if projected is not None and frozen is not None:
         if target_features is None:
             grid = batches.features.grid if batches.features else tuple(projected.shape[2:])
@@ -85,16 +90,13 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
     }  # fmt: skip
 
 
-def _pseudo_labeled(state: State, batch: Batch, cohort: Cohort, config: TrainConfig, accelerator: Accelerator,
-                    emit: Emit) -> PseudoLabeled:  # fmt: skip
+def _pseudo_labeled(state: State, batch: Batch, config: TrainConfig, accelerator: Accelerator) -> PseudoLabeled:
     """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
     step = state.step
     with accelerator.autocast():
-        unlabeled, certainty = pseudo_label(state.teacher, batch, config.confidence)
-    counts = accelerator.reduce(voxel_counts(unlabeled.labels, len(state.counts.counts)), "sum")
-    state.counts.update(counts.cpu().numpy().astype(np.float64))
-    if (step + 1) % config.record_every == 0:
-        emit("pseudo_label", step=step + 1, voxels=by_name(cohort, counts), confidence=by_name(cohort, certainty))
+        unlabeled = pseudo_label(state.teacher, batch, config.confidence)
+    unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
+    state.counts.update(unlabeled.counts.cpu().numpy().astype(np.float64))
     if not config.pic.enabled:
         return unlabeled
     probabilities = pic.class_probabilities(state.counts.counts, step / config.steps, config.pic.kappa)
@@ -102,3 +104,15 @@ def _pseudo_labeled(state: State, batch: Batch, cohort: Cohort, config: TrainCon
     mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
     state.unlabeled_draws += draws
     return mixed
+
+
+def _tell_pseudo_labels(unlabeled: PseudoLabeled, logits: Tensor, cohort: Cohort, step: int, accelerator: Accelerator,
+                        emit: Emit) -> None:  # fmt: skip
+    agreed = agreement(logits.detach(), unlabeled.labels, accelerator)
+    emit(
+        "pseudo_label",
+        step=step + 1,
+        voxels=by_name(cohort, unlabeled.counts),
+        confidence=by_name(cohort, unlabeled.certainty),
+        agreement=by_name(cohort, agreed),
+    )

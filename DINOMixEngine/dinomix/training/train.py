@@ -1,12 +1,10 @@
 """Training: one loop for labeled-only, mean-teacher and DINO-Mix; what differs between them is in the configuration."""
 
 import hashlib
+import os
 import signal
-import sys
-import threading
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, Progress, silent
-from dinomix.inference.sliding_window import is_out_of_memory
+from dinomix.inference.devices import choose_device, describe
 from dinomix.models.network import build_network
 from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
+from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
+from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
+from dinomix.training.heartbeat import NAME as ALIVE
+from dinomix.training.heartbeat import heartbeat
 from dinomix.training.recording import record, record_validation
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.snapshot import Snapshots, shown_first
 from dinomix.training.state import State, initial_state, make_accelerator, save_state
 from dinomix.training.step import training_step
 from dinomix.training.teacher import FrozenTeacher, load_teacher
@@ -36,21 +40,24 @@ from dinomix.training.trial import try_network
 
 
 def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
-          start: dict[str, Tensor] | None = None, emit: Emit = silent) -> Path:  # fmt: skip
+          start: dict[str, Tensor] | None = None, start_model: Path | None = None, emit: Emit = silent,
+          since: float | None = None) -> Path:  # fmt: skip
     """Begin a run and train it to its end.
 
     Args:
         run: a new folder; see ``training/run_directory.py`` for what it will hold.
         cache: where preprocessed cases are kept, for runs that share them; by default inside ``run``.
         start: weights of the network to begin with, e.g. of ``finish.matched_weights``.
+        start_model: the model folder that they are from, for the record.
+        since: as ``resume`` takes it.
 
     Returns:
         The model folder.
 
     Raises:
         DinomixError: no labeled case, a plan for another modality or that its network does not fit, a run is there
-            already, the teacher's weights are missing, or as ``resume``. Nothing is written then.
-        KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+            already, the teacher's weights are missing (nothing is written then), or as ``resume``.
+        RunPaused, KeyboardInterrupt: as ``resume``.
     """
     if not cohort.with_role("labeled"):
         raise DinomixError("The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.")
@@ -64,107 +71,199 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             f"The plan is for {plan.modality}, the cohort is {cohort.modality}.",
             "Give a plan or a start model of the same modality.",
         )
+    since = time.time() if since is None else since
     accelerator = make_accelerator(config)
     frozen = load_teacher(config.fkd) if config.fkd.mode != "off" else None
     if accelerator.is_main_process:
         channels = cohort.labels.channels
         try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
-        RunDirectory.create(run, config, cohort, plan, cache, start)
+        RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
     accelerator.wait_for_everyone()
-    return _run(run, emit, frozen)
+    return _run(run, emit, frozen, since)
 
 
-def resume(run: Path, *, emit: Emit = silent) -> Path:
+def resume(run: Path, *, emit: Emit = silent, since: float | None = None) -> Path:
     """Train a run from its last checkpoint, or its beginning, to its end.
 
+    Args:
+        since: a RUN/request.json older than this (seconds since the epoch) is dropped unread; by default any that is there.
+
     Returns:
-        The model folder.
+        The model folder; that of a run that was stopped is made from its best weights by then.
 
     Raises:
-        DinomixError: no run there, another process writes it, the loss is not finite any more, or memory ran out.
+        RunPaused: the run was asked to pause, or the disk was full, memory ran out or the device was lost; it can go on.
+        DinomixError: no run there, another process writes it, or the loss is not finite any more.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
-    return _run(run, emit, None)
+    return _run(run, emit, None, time.time() if since is None else since)
 
 
-def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None) -> Path:
+def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None, since: float) -> Path:
     directory = RunDirectory.open(run)
-    accelerator = make_accelerator(directory.config)
-    if not accelerator.is_main_process:
-        with _memory_told():
-            return _train(directory, accelerator, silent, frozen)
-    with directory.locked():
+    if int(os.environ.get("RANK", "0")) > 0:
+        with failures_as_pauses(run):
+            return _train(directory, silent, frozen, Control(None))
+    with directory.locked(), heartbeat(run):
+        events, control = EventFile(directory.events, emit), Control(run, since)
         try:
-            with _memory_told():
-                return _train(directory, accelerator, EventFile(directory.events, emit), frozen)
+            with terminated_like_interrupted(), failures_as_pauses(run):
+                return _train(directory, events, frozen, control)
+        except RunPaused as pause:
+            _tell(events, "paused", step=control.saved_step, reason=pause.problem, remedy=pause.remedy)
+            raise
+        except KeyboardInterrupt:
+            reason, remedy = "The run was interrupted.", "Resume it; it goes on from its last checkpoint."
+            _tell(events, "paused", step=control.saved_step, reason=reason, remedy=remedy)
+            raise
         except DinomixError as error:
-            EventFile(directory.events)("error", message=error.problem, remedy=error.remedy)
+            _tell(EventFile(directory.events), "error", message=error.problem, remedy=error.remedy)
+            raise
+        except FileNotFoundError as error:
+            if run.is_dir():
+                raise
+            raise DinomixError(f"{run} was deleted or moved while it was trained.", "Begin a new run.") from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            remedy = "The messages of the process say where; resume the run, and report it if it comes back."
+            _tell(EventFile(directory.events), "error", message=f"Training failed ({reason}).", remedy=remedy)
             raise
 
 
-@contextmanager
-def _memory_told() -> Iterator[None]:
-    """Memory that ran out, on the GPU or beside it, as one clear line."""
+def _tell(events: EventFile, kind: str, **fields: object) -> None:
+    """Announce the end of a run, also on a full disk as far as that goes: the sign of life makes room for a line."""
     try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not is_out_of_memory(error):
-            raise
-        raise DinomixError(
-            "There is too little memory for a step of this run.",
-            "Begin a run with a smaller patch (--set plan.patch=96,96,48) or batch (--set batch_unlabeled=...).",
-        ) from error
+        events(kind, **fields)
+    except OSError:
+        (events.path.parent / ALIVE).unlink(missing_ok=True)
+        try:
+            events(kind, **fields)
+        except OSError:
+            events.also(kind, **fields)
 
 
-def _train(directory: RunDirectory, accelerator: Accelerator, emit: Emit, frozen: FrozenTeacher | None) -> Path:
-    config, cohort, plan = directory.config, directory.cohort, directory.plan
+def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, control: Control) -> Path:
+    config = directory.config
     began = time.monotonic()
+    accelerator = _accelerator(config)
     torch.backends.cudnn.deterministic = True
+    emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
+         reason=_why(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
         frozen = (frozen or load_teacher(config.fkd)).to(accelerator.device)
-    with accelerator.main_process_first():
-        cached = cache_cases(cohort, plan, directory.cache, emit)
-    validation_cases = [cached[case.name] for case in cohort.with_role("validation")]
+    try:
+        state, cached, batches = _prepare(directory, frozen, accelerator, control, emit)
+        wish = _steps(state, batches, cached, frozen, directory, accelerator, control, emit)
+    except Asked:
+        control.obeyed()
+        raise RunPaused(
+            "The run was ended while its cases were still being prepared, so no model was written.",
+            "Resume it to train it; the cases that are done are kept.",
+            asked=True,
+        ) from None
+    if wish is Wish.INTERRUPT:
+        raise KeyboardInterrupt
+    if wish is Wish.PAUSE:
+        control.obeyed()
+        raise RunPaused("The run was paused as asked.", "Resume it when you like.", asked=True)
 
+    if accelerator.is_main_process:
+        best = directory.load_best()
+        weights = best or state.teacher.state_dict()
+        write_result(directory, weights, frozen.name if frozen else None, cached, state.step, emit)
+        control.obeyed()
+        emit("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=wish is Wish.STOP)
+    accelerator.wait_for_everyone()
+    return directory.model
+
+
+def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator: Accelerator, control: Control,
+             emit: Emit) -> tuple[State, dict[str, CachedCase], Batches]:  # fmt: skip
+    """The state to go on from, the cached cases and the batches that are left. Raises Asked between two cases."""
+    config, cohort, plan = directory.config, directory.cohort, directory.plan
+    # Where several processes prepare a run, one that left would keep the others waiting.
+    emit_cases = control.obeying(emit) if accelerator.num_processes == 1 else emit
+    with accelerator.main_process_first():
+        cached = cache_cases(cohort, plan, directory.cache, emit_cases)
     torch.manual_seed(config.seed)
     network = build_network(plan, cohort.labels.channels)
     state = initial_state(directory, network, frozen, accelerator)
+    control.saved_step = state.step
     if accelerator.is_main_process:
         directory.forget_events_after(state.step)
     features = None
     if frozen is not None and config.fkd.mode == "cached":
-        features = _cached_features(state, frozen, cohort, cached, config, accelerator, emit)
+        features = _cached_features(state, frozen, cohort, cached, config, accelerator, emit_cases)
     batches = Batches(
         cohort, cached, plan, config, rank=accelerator.process_index, first_step=state.step, features=features
     )
-    loader = DataLoader(batches, batch_size=None, num_workers=config.workers, worker_init_fn=_ignore_interrupts)
+    return state, cached, batches
 
-    alone = accelerator.num_processes == 1
-    progress = Progress(emit, "train", config.steps, state.step)
-    with _stop_requests() as stop:
+
+def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], frozen: FrozenTeacher | None, directory: RunDirectory,
+           accelerator: Accelerator, control: Control, emit: Emit) -> Wish:  # fmt: skip
+    """Train to the last step, or to the end of the step in which something was asked for; the state is saved then.
+
+    Returns:
+        Why training ended: GO at the last step, else what was asked for.
+    """
+    config, cohort = directory.config, directory.cohort
+    cases = shown_first(cohort.with_role("validation"))
+    snapshots = Snapshots(directory, cases[0]) if cases else None
+
+    def validate_if_due() -> Wish:
+        due = state.step > state.validated and (state.step % config.validate_every == 0 or state.step == config.steps)
+        if snapshots is None or not due:
+            return Wish.GO
+        try:
+            record_validation(
+                state, [cached[case.name] for case in cases], directory, snapshots, accelerator, control, emit
+            )
+        except Asked as asked:
+            return asked.wish
+        return Wish.GO
+
+    with control.listening():
+        # A pause that came during a validation left it out.
+        if wish := validate_if_due():
+            return wish
+        loader = DataLoader(batches, batch_size=None, num_workers=config.workers, worker_init_fn=_ignore_interrupts)
+        progress = Progress(emit, "train", config.steps, state.step)
         for batch in loader:
             terms = training_step(
                 state, batch.to(accelerator.device), frozen, batches, cohort, config, accelerator, emit
             )
             state.step += 1
-            stopping = stop.is_set() if alone else _agreed(stop, state.step % config.record_every == 0, accelerator)
-            saving = stopping or state.step == config.steps or state.step % config.checkpoint_every == 0
-            if saving or state.step % config.record_every == 0:
+            recording = state.step % config.record_every == 0
+            wish = control.wish(emit) if accelerator.num_processes == 1 else _agreed(control, recording, accelerator)
+            last = state.step == config.steps
+            if last and wish is Wish.STOP:
+                wish = Wish.GO  # it ends here anyway, with its last validation
+            saving = wish or last or state.step % config.checkpoint_every == 0
+            if saving or recording:
                 record(state, terms, batches, cohort, config, accelerator, emit)
                 progress(state.step)
-            if validation_cases and (state.step % config.validate_every == 0 or state.step == config.steps):
-                record_validation(state, validation_cases, directory, accelerator, emit)
-            if saving:
+            wish = wish or validate_if_due()
+            if saving or wish:
                 save_state(state, directory, accelerator, emit)
-            if stopping:
-                raise KeyboardInterrupt
+                control.saved_step = state.step
+            if wish:
+                return wish
+    return Wish.GO
 
-    if accelerator.is_main_process:
-        best = directory.load_best()
-        write_result(directory, best or state.teacher.state_dict(), frozen.name if frozen else None, cached, emit)
-        emit("finished", path=str(directory.model), seconds=time.monotonic() - began)
-    accelerator.wait_for_everyone()
-    return directory.model
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    try:
+        return make_accelerator(config)
+    except DinomixError as error:
+        raise RunPaused(error.problem, "Resume the run when that device is free and working again.") from error
+
+
+def _why(device: torch.device) -> str:
+    """A sentence about the device, for the one who waits for it."""
+    if device.type == "cpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        return choose_device("auto")[1]
+    return f"Computing on {describe(device)}."
 
 
 def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached: dict[str, CachedCase],
@@ -186,44 +285,12 @@ def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached
     return FeatureSource(key, config.fkd.slice_stride, grid)
 
 
-def _agreed(stop: threading.Event, ask: bool, accelerator: Accelerator) -> bool:
-    """Whether any process was asked to stop; all hear of it at the same step."""
+def _agreed(control: Control, ask: bool, accelerator: Accelerator) -> Wish:
+    """What any process was asked for; all hear of it at the same step."""
     if not ask:
-        return False
-    if stop.is_set():
-        accelerator.set_trigger()
-    return bool(accelerator.check_trigger())
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM ask the loop to save and leave at the end of the step; a second one leaves at once.
-
-    One that follows within a second is the first again: a launcher passes on the Ctrl-C that the terminal has sent already.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    asked = 0.0
-
-    def request(number: int, frame: object) -> None:
-        nonlocal asked
-        if stop.is_set():
-            if time.monotonic() - asked > 1:
-                raise KeyboardInterrupt
-            return
-        asked = time.monotonic()
-        stop.set()
-        print("Stopping after this step; a second interrupt stops at once.", file=sys.stderr)
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        return Wish.GO
+    mine = torch.tensor([control.wish(silent)], device=accelerator.device)
+    return Wish(int(accelerator.gather(mine).max()))
 
 
 def _ignore_interrupts(worker: int) -> None:

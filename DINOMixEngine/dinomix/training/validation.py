@@ -1,11 +1,13 @@
 """Validation while training: per-class Dice on the network's own grid, without a detour over files."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.planning.cache import CachedCase
@@ -20,10 +22,17 @@ def dice_per_class(prediction: NDArray, reference: NDArray, classes: int) -> lis
     return [float(2 * agreed[c] / (predicted[c] + expected[c])) if expected[c] else None for c in range(1, classes + 1)]
 
 
+Seen = Callable[[int, Tensor, list[float | None]], None]
+"""Gets the number of a case, its logits (channels, x, y, z) and its Dice per class."""
+
+
 @torch.no_grad()
-def validate(network: nn.Module, cases: list[CachedCase], plan: Plan, classes: int,
-             accelerator: Accelerator) -> list[float | None]:  # fmt: skip
+def validate(network: nn.Module, cases: list[CachedCase], plan: Plan, classes: int, accelerator: Accelerator,
+             seen: Seen) -> list[float | None]:  # fmt: skip
     """Mean Dice per class over the validation cases; the cases are shared out among the processes.
+
+    Args:
+        seen: called after each case of this process; what it raises ends the validation.
 
     Returns:
         One value per class, None for a class that no case contains.
@@ -33,8 +42,9 @@ def validate(network: nn.Module, cases: list[CachedCase], plan: Plan, classes: i
         image = torch.from_numpy(np.array(cases[number].image, dtype=np.float32))[None]
         with accelerator.autocast():
             logits = predict_logits(network, image, plan, accelerator.device)
-        prediction = logits.argmax(0).cpu().numpy()
-        mine.append((number, dice_per_class(prediction, np.asarray(cases[number].label), classes)))
+        dice = dice_per_class(logits.argmax(0).cpu().numpy(), np.asarray(cases[number].label), classes)
+        mine.append((number, dice))
+        seen(number, logits, dice)
     gathered = gather_object(mine) if accelerator.num_processes > 1 else mine
     # In the order of the cases, not of the processes: sums of floats must not depend on who computed them.
     per_case = [dice for _, dice in sorted(gathered)]

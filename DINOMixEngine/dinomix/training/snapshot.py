@@ -1,0 +1,72 @@
+"""How a run segments one validation case by now: a segmentation on the case's own image grid, for others to show."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinomix.cohort.cohort import Case
+from dinomix.errors import DinomixError
+from dinomix.events import Emit
+from dinomix.images.reading import read_image
+from dinomix.images.volume import Geometry
+from dinomix.images.writing import write_labels
+from dinomix.inference.native_grid import labels_on_native_grid
+from dinomix.planning.preprocessing import Preprocessed, preprocess
+from dinomix.training.run_directory import RunDirectory
+
+
+class Snapshots:
+    """Writes RUN/snapshot/CASE.seg.nrrd anew at each validation.
+
+    The image is read once, for its grid alone. When it cannot be read any more, a warning says so and training goes on:
+    the cached case is all that training needs.
+    """
+
+    def __init__(self, directory: RunDirectory, case: Case) -> None:
+        self.directory, self.case = directory, case
+        self._grid: tuple[Preprocessed, Geometry] | None = None
+        self._missing = False
+
+    def write(self, logits: Tensor, dice: list[float | None], step: int, emit: Emit) -> None:
+        """Write the segmentation that ``logits`` (channels, x, y, z) stand for, and announce it.
+
+        Args:
+            dice: of each structure in this case, on the network's grid; None where the case lacks it.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._missing:
+            return
+        try:
+            preprocessed, geometry = self._grid = self._grid or self._read()
+        except (DinomixError, FileNotFoundError) as error:
+            self._missing = True
+            emit("warning", message=f"No segmentation of {self.case.name} is shown while training: {error}")
+            return
+        labels = self.directory.cohort.labels
+        native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)
+        path = self.directory.path / "snapshot" / f"{self.case.name}.seg.nrrd"
+        write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), geometry, labels, path)
+        known = [value for value in dice if value is not None]
+        emit(
+            "snapshot",
+            step=step,
+            case=self.case.name,
+            path=path.relative_to(self.directory.path).as_posix(),
+            mean=sum(known) / len(known) if known else None,
+        )
+
+    def _read(self) -> tuple[Preprocessed, Geometry]:
+        volume = read_image(self.case.image)
+        preprocessed = preprocess(volume, self.directory.plan)
+        return replace(preprocessed, tensor=torch.empty(0)), volume.geometry
+
+
+def shown_first(cases: tuple[Case, ...]) -> list[Case]:
+    """The cases with the smallest one at the front: its segmentation is written soonest."""
+    smallest = min(cases, key=lambda case: math.prod(case.size), default=None)
+    return sorted(cases, key=lambda case: case is not smallest)
