@@ -11,6 +11,9 @@ pseudo_label   step, voxels {class name: count}, confidence {class name: mean pr
                between student and EMA teacher, or None}
 validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
+case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
+names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
+problem        case (name or None), file (or None), message, remedy (full sentences); of a check that fails
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
 warning        message (a full sentence)

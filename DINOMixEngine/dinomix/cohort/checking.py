@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,14 @@ import psutil
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
 from dinomix.cohort.finding import Findings, find_cases
+from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
-from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids
-from dinomix.cohort.problems import raise_if_any
+from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids, with_numbers_as_names
+from dinomix.cohort.problems import Problem, raise_if_any
+from dinomix.cohort.renaming import Renames
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.cohort.table import warnings_about
+from dinomix.cohort.telling import tell_cases
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
@@ -42,6 +46,9 @@ def check_cohort(
     modality: Literal["CT", "MR", "auto"] = "auto",
     out: Path | None = None,
     overwrite: bool = False,
+    cases_file: Path | None = None,
+    exclude: Sequence[str] = (),
+    renames: Path | Renames | None = None,
     emit: Emit = silent,
 ) -> Cohort:
     """Find, pair and check the cases of a study, and give each its part.
@@ -60,7 +67,10 @@ def check_cohort(
         modality: "auto" goes by DICOM headers, ``dataset.json`` or intensities.
         out: the cohort file to write; None writes none.
         overwrite: replace another cohort at ``out``.
-        emit: gets progress and warnings.
+        cases_file: a list of cases beside those of the folders; see ``listing``.
+        exclude: names of cases to leave out.
+        renames: other names for structures, or the file of them; see ``renaming``.
+        emit: gets progress and warnings; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
 
     Returns:
         The cohort.
@@ -80,8 +90,12 @@ def check_cohort(
         if number < 0 or (number > 1 and number != int(number)):
             raise DinomixError(f"{option} {number} is not possible.", "Give a number of cases, or a fraction below 1.")
     label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
-    found = find_cases(labeled, unlabeled, test)
+    new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
+    listing_problems: list[Problem] = []
+    listed = read_cases(cases_file, listing_problems) if cases_file is not None else []
+    found = find_cases(labeled, unlabeled, test, listed, exclude)
     problems = found.problems
+    problems += [problem for problem in listing_problems if problem.case not in exclude]
     if split_file is not None:
         split = read_split(str(split_file))
         cases = given_roles(found.cases, split, str(split_file), patient_pattern, problems, found.notices)
@@ -89,32 +103,46 @@ def check_cohort(
         draw = Draw(validation, test_fraction, labeled_count, seed)
         cases = drawn_roles(found.cases, draw, patient_pattern, problems)
     if not any(case.role == "labeled" for case in cases) and not problems:
-        problems.append(DinomixError("There is no labeled case.", "Give at least one folder after --labeled."))
-    facts = _read_all(cases, problems, emit)
-    cohort = _cohort(cases, facts, found, label_set, modality, seed, emit)
+        problems.append(Problem("There is no labeled case.", "Give at least one folder after --labeled."))
+    facts = _read_all(cases, new_names, problems, emit)
+    try:
+        cohort = _cohort(cases, facts, found, label_set, new_names, modality, seed, emit)
+    finally:
+        for problem in problems:
+            emit(
+                "problem",
+                case=problem.case,
+                file=None if problem.file is None else str(problem.file),
+                message=problem.problem,
+                remedy=problem.remedy,
+            )
     if out is not None:
         _write(cohort, out, overwrite)
     return cohort
 
 
-def _read_all(cases: list[CaseWithRole], problems: list[DinomixError], emit: Emit) -> dict[str, CaseFacts]:
+def _read_all(cases: list[CaseWithRole], renames: Renames, problems: list[Problem], emit: Emit) -> dict[str, CaseFacts]:
     """Case name -> facts, for the cases that can be read; what is wrong with the others goes to ``problems``."""
     facts: dict[str, CaseFacts] = {}
-    failed: dict[str, DinomixError] = {}
+    failed: dict[str, Problem] = {}
     progress = Progress(emit, "check", len(cases))
     # Off around all threads: each would switch the display back on under the others.
     with itk_warnings_off(), ThreadPoolExecutor(_readers()) as pool:
-        jobs = {pool.submit(read_facts, c.case.image, c.case.label): c.case for c in cases}
+        jobs = {pool.submit(read_facts, c.case.image, c.case.label, c.case.names, renames): c.case for c in cases}
         try:
             for number, job in enumerate(as_completed(jobs), 1):
                 case = jobs[job]
                 try:
                     facts[case.name] = job.result()
                 except DinomixError as error:
-                    failed[case.name] = error
+                    of_label = case.label is not None and error.problem.startswith(str(case.label))
+                    file = case.label if of_label else case.image
+                    failed[case.name] = Problem(error.problem, error.remedy, case=case.name, file=file)
                 except OSError as error:
-                    where = error.filename or case.image
-                    failed[case.name] = DinomixError(f"{where} cannot be opened ({error.strerror}).", "Check the file.")
+                    where = Path(error.filename or case.image)
+                    failed[case.name] = Problem(
+                        f"{where} cannot be opened ({error.strerror}).", "Check the file.", case=case.name, file=where
+                    )
                 progress(number)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -129,7 +157,7 @@ def _readers() -> int:
     return max(1, min(4, os.cpu_count() or 1, int(psutil.virtual_memory().available // _BYTES_PER_READER)))
 
 
-def _duplicates(cases: list[CaseWithRole], facts: dict[str, CaseFacts]) -> list[DinomixError]:
+def _duplicates(cases: list[CaseWithRole], facts: dict[str, CaseFacts]) -> list[Problem]:
     first: dict[str, CaseWithRole] = {}
     problems = []
     for c in cases:
@@ -137,9 +165,10 @@ def _duplicates(cases: list[CaseWithRole], facts: dict[str, CaseFacts]) -> list[
             continue
         other = first.setdefault(facts[c.case.name].pixels_sha256, c)
         if other is not c:
-            problems.append(DinomixError(
+            problems.append(Problem(
                 f"{c.case.image} ({c.role}) is the same image as {other.case.image} ({other.role}).",
                 "Take one of them out.",
+                case=c.case.name, file=c.case.image,
             ))  # fmt: skip
     return problems
 
@@ -149,6 +178,7 @@ def _cohort(
     facts: dict[str, CaseFacts],
     found: Findings,
     given: LabelSet | None,
+    renames: Renames,
     modality: Literal["CT", "MR", "auto"],
     seed: int,
     emit: Emit,
@@ -156,12 +186,15 @@ def _cohort(
     problems = found.problems
     contents = {
         c.case.name: LabelContent(
-            c.case.label, tuple(facts[c.case.name].counts), facts[c.case.name].names or {}, c.case.names
+            c.case.label, tuple(facts[c.case.name].counts), facts[c.case.name].names or {}, c.case.names, c.case.name
         )
         for c in cases
         if c.case.label is not None and c.case.name in facts
     }
+    as_found = with_numbers_as_names(contents, given, renames)
+    contents = {name: content.with_renames(renames) for name, content in as_found.items()}
     labels = given or cohort_label_set(list(contents.values()), problems)
+    tell_cases(cases, facts, as_found, contents, labels, emit)
     if labels is None:
         raise_if_any(problems)
         raise DinomixError("No structure was found in any label file.", "Check the labeled folders.")
@@ -180,7 +213,7 @@ def _cohort(
         seed=seed,
         cases=tuple(_case(c, facts[c.case.name], ids.get(c.case.name, {}), labels) for c in cases),
     )
-    unnamed = [name for name, content in contents.items() if not content.names]
+    unnamed = [name for name, content in as_found.items() if not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
         found.notices.append(
             f"Some label files carry no names ({len(unnamed)} of {len(contents)}, such as {contents[unnamed[0]].path}); "
@@ -197,7 +230,9 @@ def _cohort(
 
 
 def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet) -> Case:
-    counted = {ids[value]: count for value, count in facts.counts.items()}
+    counted: Counter[int] = Counter()
+    for value, count in facts.counts.items():
+        counted[ids[value]] += count
     return Case(
         name=c.case.name,
         role=c.role,

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.dicom import is_dicom_file
@@ -25,7 +26,7 @@ class CaseFacts:
 
     Attributes:
         pixels_sha256: of the voxels in RAS axis order; equal for one image in two formats, names or axis orders.
-        intensity, foreground_intensity: percentiles 0.5, 50 and 99.5; foreground is every voxel that is not 0.
+        intensity, foreground_intensity: percentiles 0.5, 50 and 99.5; foreground is every voxel that is not 0 and not dropped.
         counts: voxels of each value in the label file but 0.
         names: value -> name, where the label file itself carries names.
         dicom_modality: the tag (0008,0060) of a DICOM series.
@@ -44,8 +45,14 @@ class CaseFacts:
     notices: tuple[str, ...] = ()
 
 
-def read_facts(image: Path, label: Path | None) -> CaseFacts:
+def read_facts(
+    image: Path, label: Path | None, folder_names: dict[int, str] | None = None, renames: Renames | None = None
+) -> CaseFacts:
     """Read a case's image and, where there is one, its label.
+
+    Args:
+        folder_names: value -> name in the label, where the label file says nothing.
+        renames: which structures are dropped.
 
     Raises:
         DinomixError: a file cannot be used; the image holds one value only; the label lies on another grid than the
@@ -66,7 +73,9 @@ def read_facts(image: Path, label: Path | None) -> CaseFacts:
         dicom_modality=_dicom_modality(image),
         notices=volume.notices,
     )
-    return facts if label is None else _with_label(facts, volume, image, label)
+    if label is None:
+        return facts
+    return _with_label(facts, volume, image, label, folder_names or {}, renames or Renames())
 
 
 def orientation(geometry: Geometry) -> str:
@@ -75,7 +84,8 @@ def orientation(geometry: Geometry) -> str:
     return "".join(_CODES[axis][int(sign > 0)] for axis, sign in zip(axes, signs, strict=True))
 
 
-def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path) -> CaseFacts:
+def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
+                renames: Renames) -> CaseFacts:  # fmt: skip
     # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake.
     cropped = label.name.lower().endswith(".seg.nrrd")
     labels, names = read_label(label, like=volume.geometry if cropped else None)
@@ -91,6 +101,13 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path) -> C
             f"{label} is empty: it holds no structure.",
             "Take the case out, or move its image to a folder that is given after --unlabeled.",
         )
+    called = names or folder_names
+    dropped = [value for value in present if renames.drops(called.get(value, f"class_{value}"))]
+    if len(dropped) == len(present):
+        raise DinomixError(
+            f"{label} holds no structure beside those that are left out.", "Take the case out, or keep one of them."
+        )
+    inside = ~np.isin(labels.array, [0, *dropped])
     return CaseFacts(
         geometry=facts.geometry,
         orientation=facts.orientation,
@@ -98,7 +115,7 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path) -> C
         image_sha256=facts.image_sha256,
         intensity=facts.intensity,
         label_sha256=sha256(label),
-        foreground_intensity=_percentiles(volume.array[labels.array != 0]),
+        foreground_intensity=_percentiles(volume.array[inside]),
         counts=present,
         names=names,
         dicom_modality=facts.dicom_modality,

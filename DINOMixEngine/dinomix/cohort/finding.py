@@ -13,17 +13,18 @@ Wherever an image file may be, a folder with one DICOM series may be, too.
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from dinomix.errors import DinomixError
+from dinomix.cohort.problems import Problem
 from dinomix.images.reading import ENDINGS, is_image_path
 from dinomix.labels import LabelSet, names_by_id
 
-Pool = Literal["labeled", "unlabeled", "test"]
+Pool = Literal["labeled", "unlabeled", "validation", "test"]
 
 PAIRS = {
     "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label")),
@@ -46,7 +47,7 @@ class FoundCase:
     Attributes:
         name: unique in the cohort.
         short_name: as in its folder; what patterns and split files speak of.
-        pool: which option brought it in.
+        pool: which option brought it in, or the part that a list of cases gives it.
         patient: the folder that holds several series of one patient, else None.
         names: voxel value -> name, where the folder's ``dataset.json`` says so.
     """
@@ -65,13 +66,23 @@ class Findings:
     """What was found; ``modality`` is what the ``dataset.json`` files say, if anything."""
 
     cases: list[FoundCase] = field(default_factory=list)
-    problems: list[DinomixError] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     modality: str | None = None
 
 
-def find_cases(labeled: list[Path], unlabeled: list[Path], test: list[Path]) -> Findings:
+def find_cases(
+    labeled: list[Path],
+    unlabeled: list[Path],
+    test: list[Path],
+    listed: Sequence[FoundCase] = (),
+    exclude: Sequence[str] = (),
+) -> Findings:
     """Find and pair the cases of all folders; opens no image and no label, and lists no label of an unlabeled folder.
+
+    Args:
+        listed: cases beside those of the folders; see ``listing``. Where a folder has the same image, its case makes way.
+        exclude: names of cases to leave out, with what is wrong with them.
 
     Returns:
         The cases with unique names, and a problem for everything that could not be paired.
@@ -84,22 +95,41 @@ def find_cases(labeled: list[Path], unlabeled: list[Path], test: list[Path]) -> 
             option = f"--{pool}"
             if not folder.is_dir():
                 what = "is not a folder" if folder.exists() else "does not exist"
-                found.problems.append(DinomixError(f"{folder} {what}.", f"Give a folder after {option}."))
+                found.problems.append(Problem(f"{folder} {what}.", f"Give a folder after {option}.", file=folder))
                 continue
             if (first := seen.get(folder.resolve())) and (first, option) != ("--labeled", "--unlabeled"):
                 twice = f"twice after {option}" if first == option else f"after {first} and after {option}"
-                found.problems.append(DinomixError(f"{folder} was given {twice}.", "Give each folder once."))
+                found.problems.append(Problem(f"{folder} was given {twice}.", "Give each folder once.", file=folder))
                 continue
             both = seen.setdefault(folder.resolve(), option) != option
             before = len(found.problems)
             cases = _find_unlabeled(folder, both, found) if pool == "unlabeled" else _find_labeled(folder, pool, found)
             if not cases and len(found.problems) == before:
-                found.problems.append(DinomixError(
-                    f"{folder} holds no case.", f"Put images ({', '.join(ENDINGS)} or DICOM folders) there."
+                found.problems.append(Problem(
+                    f"{folder} holds no case.", f"Put images ({', '.join(ENDINGS)} or DICOM folders) there.", file=folder
                 ))  # fmt: skip
             found.cases += cases
-    found.cases = _with_unique_names(found.cases, found)
+    found.cases = _with_unique_names([*_without_listed(found, listed), *listed], found)
+    _leave_out(exclude, found)
     return found
+
+
+def _without_listed(found: Findings, listed: Sequence[FoundCase]) -> list[FoundCase]:
+    """The folders' cases whose images are not listed: a case that was labeled later is unlabeled no more."""
+    images = {case.image.resolve() for case in listed}
+    kept = [case for case in found.cases if case.image.resolve() not in images]
+    if len(kept) < len(found.cases):
+        found.notices.append(
+            f"Cases of folders that are in the list of cases too are taken from the list: {len(found.cases) - len(kept)}."
+        )
+    return kept
+
+
+def _leave_out(exclude: Sequence[str], found: Findings) -> None:
+    known = {case.name for case in found.cases} | {problem.case for problem in found.problems}
+    found.notices += [f"There is no case {name} to leave out." for name in exclude if name not in known]
+    found.cases = [case for case in found.cases if case.name not in exclude]
+    found.problems = [problem for problem in found.problems if problem.case not in exclude]
 
 
 @dataclass(frozen=True)
@@ -120,9 +150,10 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             return _paired(images, label_files, labels_dir, pool, names, found)
     for images_name, labels_name in PAIRS[pool]:
         if (folder / images_name).is_dir():
-            found.problems.append(DinomixError(
+            found.problems.append(Problem(
                 f"{folder} has {images_name}/ but no {labels_name}/.",
                 f"Put the labels into {labels_name}/ with the names of the images, or give the folder after --unlabeled.",
+                file=folder,
             ))  # fmt: skip
             return []
     images, labels = _told_apart(_images_in(folder))
@@ -136,7 +167,7 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
 
 def _case_folder(folder: Path, pool: Pool, names: dict[int, str]) -> list[FoundCase]:
     """The case of a subfolder with one image and one label, else nothing."""
-    files = [_Image(_stem(path), path) for path in _files_in(folder)]
+    files = [_Image(stem(path), path) for path in _files_in(folder)]
     folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     dicom = [_Image(path.name, path) for path in folders if is_image_path(path)]
     images, labels = _told_apart([*files, *dicom])
@@ -151,9 +182,10 @@ def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[F
     choices = ("imagesTs",) if also_labeled else IMAGES_ONLY
     inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
     if also_labeled and inner is None:
-        found.problems.append(DinomixError(
+        found.problems.append(Problem(
             f"{folder} was given after --labeled and after --unlabeled.",
             "Give it after --labeled only; --labeled-count N then takes all but N of its cases as unlabeled.",
+            file=folder,
         ))  # fmt: skip
         return []
     if is_image_path(folder):
@@ -176,26 +208,36 @@ def _paired(
     by_stem: dict[str, list[Path]] = defaultdict(list)
     by_core: dict[str, list[Path]] = defaultdict(list)
     for label in labels:
-        by_stem[_stem(label)].append(label)
-        by_core[_core(_stem(label))].append(label)
+        by_stem[stem(label)].append(label)
+        by_core[_core(stem(label))].append(label)
     cases, used = [], set()
     for image in images:
         exact = by_stem.get(image.stem)
         candidates = exact or by_core.get(_core(image.stem), [])
         used.update(candidates)
         if len(candidates) == 1:
-            name = image.stem if exact or _core(_stem(candidates[0])) == image.stem else _core(image.stem)
+            name = image.stem if exact or _core(stem(candidates[0])) == image.stem else _core(image.stem)
             cases.append(FoundCase(name, name, pool, image.path, candidates[0], image.patient, names))
         elif candidates:
             listed = " and ".join(sorted(path.name for path in candidates))
-            found.problems.append(DinomixError(f"{image.path} has several labels: {listed}.", "Keep one of them."))
+            found.problems.append(
+                Problem(
+                    f"{image.path} has several labels: {listed}.", "Keep one of them.", case=image.stem, file=image.path
+                )
+            )
         else:
-            found.problems.append(DinomixError(
+            found.problems.append(Problem(
                 f"{image.path} has no label in {where}.",
                 "Add a label of the same name, or move the image to a folder that is given after --unlabeled.",
+                case=image.stem, file=image.path,
             ))  # fmt: skip
     found.problems.extend(
-        DinomixError(f"{label} has no image.", "Add the image of the same name, or take the label away.")
+        Problem(
+            f"{label} has no image.",
+            "Add the image of the same name, or take the label away.",
+            case=stem(label),
+            file=label,
+        )
         for label in labels
         if label not in used
     )
@@ -219,7 +261,7 @@ def _told_apart(files: list[_Image]) -> tuple[list[_Image], list[_Image]]:
 
 def _images_in(folder: Path) -> list[_Image]:
     """Image files and DICOM folders, at any depth; a subfolder's series belong to one patient."""
-    images = [_Image(_stem(path), path) for path in _files_in(folder)]
+    images = [_Image(stem(path), path) for path in _files_in(folder)]
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue
@@ -242,13 +284,14 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _without_channel(images: list[_Image], labels: list[Path]) -> list[_Image]:
     """Names without nnU-Net's channel number, where all images carry it and no label does."""
-    named_alike = {image.stem for image in images} & {_stem(label) for label in labels}
+    named_alike = {image.stem for image in images} & {stem(label) for label in labels}
     if not named_alike and images and all(image.stem.endswith("_0000") for image in images):
         return [replace(image, stem=image.stem.removesuffix("_0000")) for image in images]
     return images
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """A file's or DICOM folder's name without its ending."""
     lower = path.name.lower()
     ending = next((e for e in (".seg.nrrd", *ENDINGS) if lower.endswith(e)), "")
     return path.name[: len(path.name) - len(ending)]
@@ -271,8 +314,8 @@ def _names_of(folder: Path, found: Findings) -> dict[int, str]:
         data = json.loads(path.read_text(encoding="utf-8"))
         channels = data.get("channel_names", data.get("modality", {})) if isinstance(data, dict) else {}
         if isinstance(channels, dict) and len(channels) > 1:
-            found.problems.append(DinomixError(
-                f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here."
+            found.problems.append(Problem(
+                f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here.", file=path
             ))  # fmt: skip
         elif isinstance(channels, dict) and channels:
             found.modality = str(next(iter(channels.values()))).upper()
@@ -282,13 +325,14 @@ def _names_of(folder: Path, found: Findings) -> dict[int, str]:
         names = names_by_id(data.get("labels", data))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        found.problems.append(DinomixError(
-            f"The labels of {path} cannot be used ({reason}).", 'Give each structure one number: {"labels": {"1": "liver"}}.'
+        found.problems.append(Problem(
+            f"The labels of {path} cannot be used ({reason}).", 'Give each structure one number: {"labels": {"1": "liver"}}.',
+            file=path,
         ))  # fmt: skip
         return {}
     if "ignore" in {name.casefold() for name in names.values()}:
-        found.problems.append(DinomixError(
-            f"{path} has a label named ignore, which would be trained as a structure.", "Set those voxels to 0."
+        found.problems.append(Problem(
+            f"{path} has a label named ignore, which would be trained as a structure.", "Set those voxels to 0.", file=path
         ))  # fmt: skip
     return names
 

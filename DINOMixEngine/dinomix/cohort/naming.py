@@ -1,10 +1,11 @@
 """One label set for the whole cohort: structures are matched by name, and by number only where no name is known."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dinomix.errors import DinomixError
+from dinomix.cohort.problems import Problem
+from dinomix.cohort.renaming import Renames
 from dinomix.labels import LabelSet, normalized_name
 
 # A label map without names and with more values than this is more likely an image in the wrong folder.
@@ -16,22 +17,66 @@ class LabelContent:
     """What a label file holds.
 
     Attributes:
-        values: its voxel values but 0.
+        values: its voxel values but 0, and but the dropped ones.
         own_names: value -> name, as the file itself says.
         folder_names: value -> name, as the folder's ``dataset.json`` says; only asked where the file says nothing.
+        case: the name of the case, for messages.
+        dropped: values of structures that become background.
+        renamed: values whose name was changed, so that two of one name are meant to be one structure.
     """
 
     path: Path
     values: tuple[int, ...]
     own_names: dict[int, str] = field(default_factory=dict)
     folder_names: dict[int, str] = field(default_factory=dict)
+    case: str | None = None
+    dropped: tuple[int, ...] = ()
+    renamed: frozenset[int] = frozenset()
 
     @property
     def names(self) -> dict[int, str]:
         return self.own_names or self.folder_names
 
+    def with_renames(self, renames: Renames) -> "LabelContent":
+        names = self.names
+        dropped = {value for value, name in names.items() if renames.drops(name)}
 
-def cohort_label_set(contents: list[LabelContent], problems: list[DinomixError]) -> LabelSet | None:
+        def renamed(table: dict[int, str]) -> dict[int, str]:
+            return {value: renames(name) for value, name in table.items() if value not in dropped}
+
+        return replace(
+            self,
+            values=tuple(value for value in self.values if value not in dropped),
+            own_names=renamed(self.own_names),
+            folder_names={} if self.own_names else renamed(self.folder_names),
+            dropped=tuple(sorted(dropped)),
+            renamed=frozenset(value for value, name in names.items() if value not in dropped and name in renames),
+        )
+
+
+def with_numbers_as_names(
+    contents: dict[str, LabelContent], given: LabelSet | None, renames: Renames
+) -> dict[str, LabelContent]:
+    """Label files without names, named by their numbers where such a name (``class_v`` of value v) is to be changed.
+
+    Their other values keep what the number means in the given label set. Files that stand beside ones with names are left
+    as they are: there a value is a number of the cohort's label set.
+    """
+    if given is None and any(content.names for content in contents.values()):
+        return contents
+    meant = dict(zip(given.ids, given.names, strict=True)) if given else {}
+
+    def named(content: LabelContent) -> LabelContent:
+        by_number = {value: f"class_{value}" for value in content.values}
+        if content.names or not any(name in renames for name in by_number.values()):
+            return content
+        names = {v: name if name in renames else meant.get(v, name) for v, name in by_number.items()}
+        return replace(content, folder_names=names)
+
+    return {name: named(content) for name, content in contents.items()}
+
+
+def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> LabelSet | None:
     """The structures of all label files, or None (and a problem) when they cannot be told.
 
     A name keeps the first number that it was met with where that is free, ``dataset.json`` before the files' own
@@ -53,17 +98,20 @@ def cohort_label_set(contents: list[LabelContent], problems: list[DinomixError])
     values = {value for content in contents for value in content.values}
     images = [content for content in contents if len(content.values) > MOST_UNNAMED]
     problems.extend(
-        DinomixError(
+        Problem(
             f"{content.path} holds {len(content.values)} different values, more like an image than a label map.",
             "Put a label map in its place, or name all structures with --labels.",
+            case=content.case,
+            file=content.path,
         )
         for content in images
     )
     return LabelSet.from_names({value: f"class_{value}" for value in values}) if values and not images else None
 
 
-def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems: list[DinomixError]) -> dict[int, int]:
-    """Value in the label file -> structure id. A value that is not in the label set is a problem, and is left out.
+def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems: list[Problem]) -> dict[int, int]:
+    """Value in the label file -> structure id, 0 where it was dropped. A value that is not in the label set is a problem,
+    and is left out.
 
     ``source`` says, for the message, where the label set is from.
     """
@@ -83,14 +131,22 @@ def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems
             unknown.append(shown)
     if unknown:
         listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        problems.append(DinomixError(
+        problems.append(Problem(
             f"{content.path} holds the {'label' if len(unknown) == 1 else 'labels'} {listed}, not in {source}.",
-            "Add what is missing to the label set, or set those voxels to 0.",
+            "Add what is missing to the label set, rename or drop it with --rename, or set those voxels to 0.",
+            case=content.case, file=content.path,
         ))  # fmt: skip
     twice = [id for id, count in Counter(mapped.values()).items() if count > 1]
     for id in twice:
+        if any(other == id and value in content.renamed for value, other in mapped.items()):
+            continue
         name = labels.names[labels.ids.index(id)]
         problems.append(
-            DinomixError(f'{content.path} has two structures named "{name}".', "Rename or merge one of them.")
+            Problem(
+                f'{content.path} has two structures named "{name}".',
+                "Rename or merge one of them.",
+                case=content.case,
+                file=content.path,
+            )
         )
-    return mapped
+    return mapped | dict.fromkeys(content.dropped, 0)

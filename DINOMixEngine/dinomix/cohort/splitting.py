@@ -11,6 +11,7 @@ import numpy as np
 
 from dinomix.cohort.cohort import Role
 from dinomix.cohort.finding import FoundCase
+from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError
 
 Split = dict[Role, list[str]]
@@ -50,7 +51,7 @@ class Draw:
 
 
 def drawn_roles(
-    cases: list[FoundCase], draw: Draw, patient_pattern: str | None, problems: list[DinomixError]
+    cases: list[FoundCase], draw: Draw, patient_pattern: str | None, problems: list[Problem]
 ) -> list[CaseWithRole]:
     """Roles from the folders that the cases came from, and from a draw by patient among the labeled ones."""
     patient_of = _patients(cases, patient_pattern, problems)
@@ -68,7 +69,7 @@ def given_roles(
     split: Split,
     source: str,
     patient_pattern: str | None,
-    problems: list[DinomixError],
+    problems: list[Problem],
     notices: list[str],
 ) -> list[CaseWithRole]:
     """Roles as a split file gives them; cases that it does not name are left out, with a notice."""
@@ -77,18 +78,21 @@ def given_roles(
         for name in names:
             case = _named(name, cases)
             if case is None:
-                problems.append(DinomixError(
+                problems.append(Problem(
                     f'{source} names the {role} case "{name}", which is in none of the folders.',
                     "Give the folder that holds it, or take the name out of the split.",
+                    case=name,
                 ))  # fmt: skip
             elif roles.setdefault(case.name, role) != role:
-                problems.append(DinomixError(
-                    f'{source} has the case "{name}" as {roles[case.name]} and as {role}.', "Leave it in one of the two."
+                problems.append(Problem(
+                    f'{source} has the case "{name}" as {roles[case.name]} and as {role}.', "Leave it in one of the two.",
+                    case=case.name,
                 ))  # fmt: skip
             elif role != "unlabeled" and case.label is None:
-                problems.append(DinomixError(
+                problems.append(Problem(
                     f'{source} has "{name}" as a {role} case, but it was found without a label.',
                     "Give its folder after --labeled or --test.",
+                    case=case.name, file=case.image,
                 ))  # fmt: skip
     chosen = [case for case in cases if case.name in roles]
     if len(chosen) < len(cases):
@@ -151,7 +155,7 @@ def _named(name: str, cases: list[FoundCase]) -> FoundCase | None:
     return None
 
 
-def _patients(cases: list[FoundCase], pattern: str | None, problems: list[DinomixError]) -> dict[str, str]:
+def _patients(cases: list[FoundCase], pattern: str | None, problems: list[Problem]) -> dict[str, str]:
     """Case name -> patient: what the pattern finds in the name (its first group, if it has one), else each its own."""
     if pattern is None:
         return {case.name: case.patient or case.name for case in cases}
@@ -165,9 +169,10 @@ def _patients(cases: list[FoundCase], pattern: str | None, problems: list[Dinomi
     for case in cases:
         match = regex.search(case.short_name)
         if match is None or not match[1 if regex.groups else 0]:
-            problems.append(DinomixError(
+            problems.append(Problem(
                 f'--patient-pattern {pattern} finds no patient in the name "{case.short_name}" ({case.image}).',
                 "Change the pattern so that it fits every case.",
+                case=case.name, file=case.image,
             ))  # fmt: skip
             patients[case.name] = case.name
         else:
@@ -187,32 +192,32 @@ def _draw(
     role: Role,
     count: int,
     seed: int,
-    problems: list[DinomixError],
+    problems: list[Problem],
 ) -> None:
     """Give ``role`` to ``count`` labeled cases: whole patients, of whom nothing is in another part."""
     elsewhere = {patient_of[name] for name, given in roles.items() if given != "labeled"}
     chosen = _whole_patients(roles, patient_of, elsewhere, count, seed, role)
     if chosen is None:
         available = sum(given == "labeled" and patient_of[name] not in elsewhere for name, given in roles.items())
-        problems.append(DinomixError(
+        problems.append(Problem(
             f"The {role} cases ({count}) cannot be drawn by whole patients from the labeled cases that are free ({available}).",
             f"Ask for fewer {role} cases, or check --patient-pattern.",
         ))  # fmt: skip
         return
     roles.update(dict.fromkeys(chosen, role))
     if "labeled" not in roles.values() and not problems:
-        problems.append(DinomixError(
+        problems.append(Problem(
             f"No labeled case is left to train on after the {role} cases ({count}) were drawn.", f"Ask for fewer {role} cases."
         ))  # fmt: skip
 
 
 def _keep_labeled(
-    roles: dict[str, Role], patient_of: dict[str, str], count: int, seed: int, problems: list[DinomixError]
+    roles: dict[str, Role], patient_of: dict[str, str], count: int, seed: int, problems: list[Problem]
 ) -> None:
     kept = _whole_patients(roles, patient_of, set(), count, seed, "labeled") if count > 0 else None
     if kept is None:
         available = sum(role == "labeled" for role in roles.values())
-        problems.append(DinomixError(
+        problems.append(Problem(
             f"--labeled-count {count} cannot be met by whole patients from the labeled cases ({available}).",
             "Ask for another number, or check --patient-pattern.",
         ))  # fmt: skip
@@ -241,7 +246,7 @@ def _whole_patients(
 
 
 def _checked(
-    cases: list[FoundCase], roles: dict[str, Role], patient_of: dict[str, str], problems: list[DinomixError]
+    cases: list[FoundCase], roles: dict[str, Role], patient_of: dict[str, str], problems: list[Problem]
 ) -> list[CaseWithRole]:
     """The cases with their roles; a patient on two sides is a problem. Labels of unlabeled cases are dropped here."""
     sides: dict[str, dict[str, FoundCase]] = defaultdict(dict)
@@ -250,7 +255,7 @@ def _checked(
     for patient, where in sorted(sides.items()):
         if len(where) > 1:
             listed = " and ".join(f"{side} ({case.image})" for side, case in where.items())
-            problems.append(DinomixError(
+            problems.append(Problem(
                 f'Patient "{patient}" is in {listed}.', "Keep all cases of a patient in one of these parts."
             ))  # fmt: skip
     with_roles = []

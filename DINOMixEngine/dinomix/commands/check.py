@@ -51,6 +51,20 @@ from dinomix.errors import DinomixError
     type=click.Path(path_type=Path),
     help='The label set: {"1": "liver"}, dataset.json or a model\'s labels.json.',
 )
+@click.option(
+    "--cases",
+    "cases_file",
+    type=click.Path(path_type=Path),
+    help='More cases: [{"image": FILE, "label": FILE or null, "role": "labeled" | "unlabeled" | "validation" | "test"}]. '
+    "They take the place of cases of folders with the same image.",
+)
+@click.option("--exclude", multiple=True, metavar="NAME", help="Leave out the case of this name. May be repeated.")
+@click.option(
+    "--rename",
+    "renames",
+    type=click.Path(path_type=Path),
+    help='Other names: {"name in label files": "name in the cohort"}; null leaves the structure out.',
+)
 @click.option("--modality", type=click.Choice(["CT", "MR", "auto"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace another cohort at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the summary as JSON lines on stdout.")
@@ -83,10 +97,7 @@ def command(
             raise
         if isinstance(emit, TerminalEvents):
             emit.close()
-        for number, problem in enumerate(error.problems, 1):
-            if as_json:
-                emit("error", message=problem.problem, remedy=problem.remedy)
-            else:
+            for number, problem in enumerate(error.problems, 1):
                 click.echo(f"{number:3d}. {problem}", err=True)
         raise DinomixError(
             f"{len(error.problems)} problems were found; {out} was not written.",
