@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 from . import undo
-from .volumes import matrixAsArray
+from .volumes import matrixAsArray, matrixBetween
 
 LABEL_MAP = "Binary labelmap"
 FILL_OPACITY = 0.5
@@ -172,19 +172,15 @@ def _eraseUnder(segmentation: Any, labelMap: Any) -> None:
 
 def _volumeToNode(volumeNode: Any, segmentationNode: Any) -> Any:
     """4x4, from the volume's own coordinates to the segmentation's, through the parent transforms of both."""
-    here, there = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
-    if here == there:
-        return np.eye(4)
-    if any(node is not None and not node.IsTransformToWorldLinear() for node in (here, there)):
+    matrix = matrixBetween(volumeNode, segmentationNode)
+    if matrix is None:
         raise DinomixError(
             _("A non-linear transform lies between {volume} and {segmentation}.").format(
                 volume=volumeNode.GetName(), segmentation=segmentationNode.GetName()
             ),
             _("Put both under the same transform, or choose a new segmentation as the output."),
         )
-    matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(here, there, matrix)
-    return matrixAsArray(matrix)
+    return matrix
 
 
 def _asMatrix(array: Any) -> Any:

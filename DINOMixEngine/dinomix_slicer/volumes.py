@@ -70,6 +70,21 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
     return NodeImage(array, matrixAsArray(matrix) @ affine)
 
 
+def matrixBetween(node: Any, other: Any) -> Any:
+    """4x4, from a node's own coordinates to those of another, through the parent transforms of both, RAS mm.
+
+    None where a non-linear transform lies between them.
+    """
+    here, there = node.GetParentTransformNode(), other.GetParentTransformNode()
+    if here == there:
+        return np.eye(4)
+    if any(transform is not None and not transform.IsTransformToWorldLinear() for transform in (here, there)):
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(here, there, matrix)
+    return matrixAsArray(matrix)
+
+
 def matrixAsArray(matrix: Any) -> Any:
     """A vtkMatrix4x4 as an array, 4x4."""
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])

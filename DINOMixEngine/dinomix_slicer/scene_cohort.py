@@ -1,0 +1,311 @@
+"""Cases of the open scene: volumes paired with their segmentations, and both as arrays that need no scene any more."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+
+from .segmentations import LABEL_MAP
+from .volumes import imageOfNode, matrixAsArray, matrixBetween
+
+BLOCK_VOXELS = 2**21
+"""Voxels that are copied in one step, a few milliseconds of work."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A segmentation that may be a volume's; ``reason`` is "reference" (the volume is its reference image), "dicom" (a DICOM
+    segmentation object refers to the volume) or "place" (both are alone in a folder or study of the subject hierarchy)."""
+
+    segmentation: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class SceneCase:
+    """A case of the scene: its name, also that of its files; its volume node; its segmentation node, None without a label."""
+
+    name: str
+    volume: Any
+    segmentation: Any = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A structure of a case: its number in the label map, and what a ``.seg.nrrd`` says of it."""
+
+    id: int
+    name: str
+    color: tuple[float, float, float]
+    terminology: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A label map on a grid of its own.
+
+    Attributes:
+        array: (k, j, i), whole numbers.
+        fromVolume: 4x4, voxel index of the volume (i, j, k, 1) -> voxel index of ``array``.
+        ids: value in ``array`` -> id of the segment.
+    """
+
+    array: Any
+    fromVolume: Any
+    ids: dict[int, int]
+
+
+@dataclass(frozen=True)
+class CaseArrays:
+    """A case as arrays of its own.
+
+    Attributes:
+        image: (k, j, i).
+        affineRas: 4x4, index (i, j, k, 1) -> RAS mm in the volume's own coordinates, without its parent transform.
+        segments, layers: of the label; empty without one.
+    """
+
+    name: str
+    image: Any
+    affineRas: Any
+    segments: tuple[Segment, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+
+# -- Which belong together
+
+
+def volumesOfScene() -> list[Any]:
+    """The volumes that can be cases: with one number per voxel, and shown in Slicer's lists."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if not node.IsA("vtkMRMLLabelMapVolumeNode")
+        and not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and node.GetImageData().GetNumberOfScalarComponents() == 1
+    ]
+
+
+def segmentationsOfScene() -> list[Any]:
+    """The segmentations that are shown in Slicer's lists."""
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not node.GetHideFromEditors()]
+
+
+def proposedSegmentations() -> dict[str, list[Proposal]]:
+    """Volume node's ID -> the segmentations that may be its own, the likeliest first."""
+    volumes, segmentations = volumesOfScene(), segmentationsOfScene()
+    found: dict[str, list[Proposal]] = {volume.GetID(): [] for volume in volumes}
+    unclaimed = []
+    for segmentation in segmentations:
+        reference = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+        volume, reason = (reference, "reference") if reference in volumes else (_dicomReference(segmentation), "dicom")
+        if volume is not None and volume.GetID() in found:
+            found[volume.GetID()].append(Proposal(segmentation, reason))
+        else:
+            unclaimed.append(segmentation)
+    for segmentation in unclaimed:
+        beside = [volume for volume in volumes if _place(volume) == _place(segmentation) != _scenePlace()]
+        if len(beside) == 1 and not found[beside[0].GetID()]:
+            found[beside[0].GetID()].append(Proposal(segmentation, "place"))
+    return found
+
+
+def sceneCases(pairs: Collection[tuple[Any, Any]]) -> list[SceneCase]:
+    """Name (volume node, segmentation node or None) pairs by their volumes, so that the names can be those of files."""
+    taken: Counter[str] = Counter()
+    cases = []
+    for volume, segmentation in pairs:
+        name = fileName(volume.GetName())
+        taken[name.casefold()] += 1
+        number = taken[name.casefold()]
+        while number > 1 and f"{name}_{number}".casefold() in taken:
+            number += 1
+        unique = name if number == 1 else f"{name}_{number}"
+        taken[unique.casefold()] += unique != name
+        cases.append(SceneCase(unique, volume, segmentation))
+    return cases
+
+
+def fileName(name: str) -> str:
+    """A node's name as a file may be called on every system: letters of all languages stay."""
+    plain = unicodedata.normalize("NFC", name or "")
+    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]+', "_", plain).strip(" ._")[:80].rstrip(" .")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)?", plain):
+        return f"volume_{plain}".rstrip("_")
+    return plain
+
+
+def _dicomReference(segmentation: Any) -> Any:
+    """The volume that a segmentation loaded from DICOM names, if it is in the scene."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(segmentation)
+    items = hierarchy.GetItemsReferencedFromItemByDICOM(item) if item else ()
+    nodes = [hierarchy.GetItemDataNode(item) for item in items]
+    return next((node for node in nodes if node is not None and node.IsA("vtkMRMLScalarVolumeNode")), None)
+
+
+def _place(node: Any) -> int:
+    """The item of the subject hierarchy that a node lies under: a folder, study or patient, or the whole scene."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    return int(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)))
+
+
+def _scenePlace() -> int:
+    return int(slicer.mrmlScene.GetSubjectHierarchyNode().GetSceneItemID())
+
+
+# -- A case as arrays
+
+
+def stateOf(case: SceneCase, leftOut: Collection[str] = ()) -> object:
+    """Something that is equal as long as what ``stepsOfCase`` gives is."""
+    volume = case.volume
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    voxels = volume.GetImageData()
+    time = voxels.GetMTime() if voxels is not None else 0
+    image = (case.name, volume.GetID(), time, matrixAsArray(matrix).tobytes())
+    if case.segmentation is None:
+        return image
+    segmentation = case.segmentation.GetSegmentation()
+    between = matrixBetween(volume, case.segmentation)
+    source = segmentation.GetSourceRepresentationName()
+    segments = tuple(
+        (segment.GetName(), segment.GetColor(), segment.GetLabelValue(), terminologyOf(segment), _time(segment, source))
+        for segment in segmentsOf(case.segmentation)
+    )
+    place = None if between is None else between.tobytes()
+    return (image, case.segmentation.GetID(), place, segments, tuple(sorted(leftOut)))
+
+
+def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[None, None, CaseArrays]:
+    """Copy a case out of the scene, a few milliseconds a step; the generator returns the ``CaseArrays``.
+
+    The volume stays in its own coordinates. A segmentation under another transform than its volume is brought to them through
+    world coordinates.
+
+    Args:
+        leftOut: names of segments that are not wanted.
+
+    Raises:
+        DinomixError: the volume cannot be used; the segmentation is empty, lies under a non-linear transform of its own, or
+            cannot be made into label maps.
+    """
+    source = imageOfNode(case.volume).array
+    matrix = vtk.vtkMatrix4x4()
+    case.volume.GetIJKToRASMatrix(matrix)
+    affine = matrixAsArray(matrix)
+    segments: list[Segment] = []
+    layers: list[Layer] = []
+    if case.segmentation is not None:
+        toSegmentation = matrixBetween(case.volume, case.segmentation)
+        if toSegmentation is None:
+            raise DinomixError(
+                _("A non-linear transform lies between {volume} and its segmentation {segmentation}.").format(
+                    volume=case.volume.GetName(), segmentation=case.segmentation.GetName()
+                ),
+                _("Put both under the same transform, or harden the transform of the segmentation."),
+            )
+        yield from _stepsOfLayers(case, toSegmentation @ affine, set(leftOut), segments, layers)
+    image = yield from _copied(source)
+    return CaseArrays(case.name, image, affine, tuple(segments), tuple(layers))
+
+
+def segmentsOf(segmentationNode: Any) -> list[Any]:
+    """The segments (vtkSegment) of a segmentation node, in its order."""
+    segmentation = segmentationNode.GetSegmentation()
+    return [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
+
+
+def terminologyOf(segment: Any) -> str:
+    """A segment's terminology entry; empty without one."""
+    value = vtk.mutable("")
+    found = segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), value)
+    return str(value) if found else ""
+
+
+def _time(segment: Any, representation: str) -> int:
+    """When a representation of a segment was changed last."""
+    drawn = segment.GetRepresentation(representation)
+    return int(drawn.GetMTime()) if drawn is not None else 0
+
+
+def _stepsOfLayers(
+    case: SceneCase, indexToSegmentation: Any, leftOut: set[str], segments: list[Segment], layers: list[Layer]
+) -> Iterator[None]:
+    """Fill ``segments`` and ``layers``; ``indexToSegmentation`` leads from the volume's indices to the segmentation's RAS mm."""
+    wanted = [segment for segment in segmentsOf(case.segmentation) if segment.GetName() not in leftOut]
+    if not wanted:
+        raise DinomixError(
+            _("The segmentation {name} has no segment to learn from.").format(name=case.segmentation.GetName()),
+            _("Segment something in it, or choose no segmentation for {volume}: it is then an unlabeled case.").format(
+                volume=case.volume.GetName()
+            ),
+        )
+    drawn = wanted
+    if any(segment.GetRepresentation(LABEL_MAP) is None for segment in wanted):
+        yield
+        drawn = _converted(case, wanted)
+    byImage: dict[Any, dict[int, int]] = {}
+    for id, (segment, copy) in enumerate(zip(wanted, drawn, strict=True), 1):
+        segments.append(Segment(id, segment.GetName(), tuple(segment.GetColor()), terminologyOf(segment)))
+        byImage.setdefault(copy.GetRepresentation(LABEL_MAP), {})[int(copy.GetLabelValue())] = id
+    for image, ids in byImage.items():
+        scalars = image.GetPointData().GetScalars()
+        if scalars is None or scalars.GetNumberOfTuples() == 0:
+            continue  # nothing is drawn yet
+        voxels = vtk.util.numpy_support.vtk_to_numpy(scalars).reshape(tuple(reversed(image.GetDimensions())))
+        array = yield from _copied(voxels)
+        layers.append(Layer(array, _indexOf(image) @ indexToSegmentation, ids))
+
+
+def _converted(case: SceneCase, segments: list[Any]) -> list[Any]:
+    """Copies of segments that are surfaces or fractional, with label maps; the scene's own node stays as it is."""
+    copy = slicer.vtkSegmentation()
+    copy.DeepCopy(case.segmentation.GetSegmentation())
+    geometry = slicer.vtkOrientedImageData()
+    matrix = vtk.vtkMatrix4x4()
+    case.volume.GetIJKToRASMatrix(matrix)
+    geometry.SetExtent(case.volume.GetImageData().GetExtent())
+    geometry.SetImageToWorldMatrix(matrix)
+    text = slicer.vtkSegmentationConverter.SerializeImageGeometry(geometry)
+    copy.SetConversionParameter("Reference image geometry", text)
+    original = case.segmentation.GetSegmentation()
+    ids = [original.GetSegmentIdBySegment(segment) for segment in segments]
+    if not copy.CreateRepresentation(LABEL_MAP, True):
+        raise DinomixError(
+            _("{name} holds surfaces that cannot be made into label maps.").format(name=case.segmentation.GetName()),
+            _("Make a binary label map of it in the module Segmentations, or choose another segmentation."),
+        )
+    return [copy.GetSegment(id) for id in ids]
+
+
+def _indexOf(image: Any) -> Any:
+    """4x4, from RAS mm to the index (i, j, k, 1) in the array of a vtkOrientedImageData, which starts at its extent."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetWorldToImageMatrix(matrix)
+    start = np.eye(4)
+    start[:3, 3] = [-first for first in image.GetExtent()[::2]]
+    return start @ matrixAsArray(matrix)
+
+
+def _copied(array: Any) -> Generator[None, None, Any]:
+    """Copy an array (k, j, i) a few slices a step; the generator returns the copy."""
+    copy = np.empty(array.shape, array.dtype)
+    slices = max(1, BLOCK_VOXELS // max(1, array[0].size if len(array) else 1))
+    for start in range(0, len(array), slices):
+        copy[start : start + slices] = array[start : start + slices]
+        yield
+    return copy
