@@ -14,6 +14,7 @@ snapshot       step, case, path (relative to the run), mean (float or None): one
 case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
 names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
 problem        case (name or None), file (or None), message, remedy (full sentences); of a check that fails
+estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, device, reason, fkd; of `train --estimate`
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
 warning        message (a full sentence)

@@ -5,11 +5,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dinomix.commands.settings import method_arguments, method_options, parse_settings, teacher_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dinomix.cohort.cohort import Cohort
+    from dinomix.planning.plan import Plan
+    from dinomix.training.config import TrainConfig
 
 
 @click.command(
@@ -20,6 +27,9 @@ from dinomix.commands.settings import method_arguments, method_options, parse_se
 @click.option("--out", type=click.Path(path_type=Path), help="A new run directory; its model/ is the result.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue this run; no other option is needed.")
 @method_options
+@click.option("--preset", metavar="NAME", help="Settings for a kind of run: quick-look, standard or thorough.")
+@click.option("--list-presets", is_flag=True, help="Say what the presets are, and nothing more.")
+@click.option("--estimate", is_flag=True, help="Time a few real steps and say what the run would cost; writes nothing.")
 @click.option("--start", type=click.Path(path_type=Path), help="A model folder to begin with; classes match by name.")
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -31,12 +41,14 @@ from dinomix.commands.settings import method_arguments, method_options, parse_se
 )
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 def command(cohort: Path | None, out: Path | None, resume: Path | None, start: Path | None, plan_file: Path | None,
-            cache: Path | None, as_json: bool, **options: Any) -> None:  # fmt: skip
+            cache: Path | None, as_json: bool, list_presets: bool, estimate: bool, **options: Any) -> None:  # fmt: skip
     """Train a model from labeled and unlabeled volumes, or resume a run.
 
     A run may be stopped at any moment, by Ctrl-C or a kill, and continued with --resume. More GPUs or machines:
     `accelerate launch -m dinomix train ...`. Another program asks for a pause or an early end by RUN/request.json.
     """
+    if list_presets:
+        return _tell_presets(as_json)
     # A request that comes while PyTorch is being loaded is for this process already.
     since = time.time()
     from dinomix.events import JsonEvents, TerminalEvents
@@ -49,6 +61,10 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
         if resume is not None:
             _refuse_besides_resume(click.get_current_context())
             model = training.resume(resume, emit=emit, since=since)
+        elif estimate:
+            if cohort is None:
+                raise click.UsageError("Give --cohort, and the options that the run will have.")
+            return _tell_estimate(cohort, start, plan_file, cache, emit, options, as_json)
         elif cohort is None or out is None:
             raise click.UsageError("Give --cohort and --out, or --resume RUN.")
         else:
@@ -80,17 +96,58 @@ def _refuse_besides_resume(context: click.Context) -> None:
 
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
            since: float, options: dict[str, Any]) -> Path:  # fmt: skip
+    from dinomix.training import train as training
+
+    cohort, config, plan, weights = _arranged(cohort_file, start, plan_file, emit, options)
+    return training.train(
+        cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
+    )
+
+
+def _tell_estimate(cohort_file: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
+                   options: dict[str, Any], as_json: bool) -> None:  # fmt: skip
+    from dinomix.training.estimate import estimate
+
+    cohort, config, plan, _ = _arranged(cohort_file, start, plan_file, emit, options)
+    cost = estimate(cohort, config, plan, cache=cache, emit=emit)
+    if as_json:
+        click.echo(json.dumps({"kind": "estimate", **cost}))
+        return
+    minutes, giga = cost["seconds"] / 60, 2**30
+    lasting = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    click.echo(
+        f"About {lasting}: {cost['steps']} steps of {cost['seconds_per_step']:.2f} s, cases and validations included.\n"
+        f"Memory {cost['memory_bytes'] / giga:.1f} GB, disk {cost['disk_bytes'] / giga:.2f} GB. {cost['reason']}"
+    )
+
+
+def _tell_presets(as_json: bool) -> None:
+    from dinomix.training.presets import presets_as_data
+
+    presets = presets_as_data()
+    if as_json:
+        click.echo(json.dumps({"kind": "presets", "presets": presets}))
+        return
+    for preset in presets:
+        settings = " ".join(f"{key}={value}" for key, value in preset["settings"].items())
+        click.echo(f"{preset['name']}: {preset['description']}\n  {settings}")
+
+
+def _arranged(cohort_file: Path, start: Path | None, plan_file: Path | None, emit: Any,
+              options: dict[str, Any]) -> "tuple[Cohort, TrainConfig, Plan, dict[str, Tensor] | None]":  # fmt: skip
+    """Cohort, settings, plan and weights to begin with, of a run with these options."""
     from dinomix.cohort.cohort import Cohort
     from dinomix.inference.devices import choose_device
     from dinomix.models.folder import load_model
     from dinomix.planning.plan import Plan
     from dinomix.planning.planning import make_plan, override_plan
-    from dinomix.training import train as training
     from dinomix.training.config import make_config
     from dinomix.training.finish import matched_weights
     from dinomix.training.memory import training_memory
+    from dinomix.training.presets import preset_settings
 
-    settings = parse_settings(options["settings"])
+    settings = preset_settings(options["preset"]) if options["preset"] is not None else {}
+    settings.update(parse_settings(options["settings"]))
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
     settings.update(teacher_settings(options))
     if options["steps"] is not None:
@@ -113,6 +170,4 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
             overrides=overrides,
         )
     weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None
-    return training.train(
-        cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
-    )
+    return cohort, config, plan, weights

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,30 @@ class CachedCase:
         """Channel -> (n, 3) voxels of it; a structure that the case lacks is left out."""
         with np.load(self.folder / "locations.npz") as stored:
             return {int(channel): stored[channel].astype(np.int64) for channel in stored.files}
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case in memory, with what ``CachedCase`` reads from disk.
+
+    Attributes:
+        image, label, points, teacher: as ``CachedCase`` has them; without labels ``label`` and ``points`` are empty.
+    """
+
+    name: str
+    image: NDArray[np.float16]
+    label: NDArray[np.unsignedinteger]
+    points: dict[int, NDArray[np.int64]]
+    teacher: dict[str, NDArray[np.float16]] = field(default_factory=dict)
+
+    def features(self, key: str) -> NDArray[np.float16]:
+        return self.teacher[key]
+
+    def locations(self) -> dict[int, NDArray[np.int64]]:
+        return self.points
+
+
+AnyCase = CachedCase | PreparedCase
 
 
 def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads: int = 2) -> dict[str, CachedCase]:
@@ -130,28 +154,46 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def is_cached(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> bool:
+    """Whether ``folder`` holds the case as this cohort and plan want it."""
+    return (folder / _key(case, cohort, plan)).exists()
+
+
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:
+    prepared = prepared_case(case, cohort, plan)
+    with folder_written_aside(folder) as aside:
+        np.save(aside / "image.npy", prepared.image)
+        if not prepared.label.size:
+            return
+        np.save(aside / "label.npy", prepared.label)
+        locations = {str(channel): voxels.astype(np.int16) for channel, voxels in prepared.points.items()}
+        np.savez(aside / "locations.npz", **locations)  # type: ignore[arg-type]
+
+
+def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
+    """Read a case and bring it onto the plan's grid.
+
+    Raises:
+        DinomixError: a file cannot be read any more, or has changed since it was checked.
+    """
     label_file = case.label if case.role != "unlabeled" else None
     for path, expected in ((case.image, case.image_sha256), (label_file, case.label_sha256)):
         if path is not None and path.exists() and sha256(path) != expected:
             raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.")
-    with folder_written_aside(folder) as aside:
-        source = read_image(case.image)
-        image = preprocess(source, plan).tensor[0].numpy()
-        np.save(aside / "image.npy", image.astype(np.float16))
-        if label_file is None:
-            return
-        volume, _ = read_label(label_file, like=source.geometry)
-        label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
-        np.save(aside / "label.npy", label)
-        rng = np.random.default_rng(0)
-        locations = {}
-        for channel in range(1, cohort.labels.channels):
-            voxels = np.argwhere(label == channel)
-            if len(voxels):
-                chosen = rng.permutation(len(voxels))[:LOCATIONS]
-                locations[str(channel)] = voxels[np.sort(chosen)].astype(np.int16)
-        np.savez(aside / "locations.npz", **locations)  # type: ignore[arg-type]
+    source = read_image(case.image)
+    image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
+    if label_file is None:
+        return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
+    volume, _ = read_label(label_file, like=source.geometry)
+    label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
+    rng = np.random.default_rng(0)
+    points = {}
+    for channel in range(1, cohort.labels.channels):
+        voxels = np.argwhere(label == channel)
+        if len(voxels):
+            chosen = rng.permutation(len(voxels))[:LOCATIONS]
+            points[channel] = voxels[np.sort(chosen)]
+    return PreparedCase(case.name, image, label, points)
 
 
 def _channels(values: NDArray[np.integer], case: Case, cohort: Cohort) -> NDArray[np.unsignedinteger]:

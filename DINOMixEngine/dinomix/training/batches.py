@@ -1,5 +1,6 @@
 """Batches: labeled patches, already mixed by PIC, and unlabeled patches, for each step of a run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dinomix.cohort.cohort import Cohort
-from dinomix.planning.cache import CachedCase
+from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.training import pic
 from dinomix.training.config import TrainConfig
@@ -60,7 +61,7 @@ class Batches(Dataset[Batch]):
     process with twice the batch sees. Volumes stay on disk; a patch reads only its own region.
     """
 
-    def __init__(self, cohort: Cohort, cached: dict[str, CachedCase], plan: Plan, config: TrainConfig, *, rank: int,
+    def __init__(self, cohort: Cohort, cached: Mapping[str, AnyCase], plan: Plan, config: TrainConfig, *, rank: int,
                  first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
         self.plan, self.config, self.rank, self.first_step, self.features = plan, config, rank, first_step, features
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
@@ -150,7 +151,7 @@ class Batches(Dataset[Batch]):
         case = self.unlabeled_cases[int(rng.integers(len(self.unlabeled_cases)))]
         return self._cut(case, rng, None, with_label=False)
 
-    def _cut(self, case: CachedCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
+    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
              with_label: bool) -> dict[str, Any]:  # fmt: skip
         image = case.image
         placement: Placement = random_placement(

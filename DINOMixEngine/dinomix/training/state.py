@@ -13,7 +13,7 @@ from torch import nn
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
-from dinomix.inference.devices import choose_device
+from dinomix.inference.devices import choose_device, describe
 from dinomix.training import fkd, pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
@@ -67,6 +67,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise DinomixError(
             f"precision={config.precision} cannot be had on this device ({error}).", "Train with --set precision=fp32."
         ) from error
+
+
+def device_reason(device: torch.device) -> str:
+    """A sentence about the device of a run, for the one who waits for it."""
+    if device.type == "cpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        return choose_device("auto")[1]
+    return f"Computing on {describe(device)}."
 
 
 def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTeacher | None,

@@ -18,7 +18,6 @@ from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, Progress, silent
-from dinomix.inference.devices import choose_device, describe
 from dinomix.models.network import build_network
 from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.planning.plan import Plan
@@ -33,7 +32,7 @@ from dinomix.training.heartbeat import heartbeat
 from dinomix.training.recording import record, record_validation
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.snapshot import Snapshots, shown_first
-from dinomix.training.state import State, initial_state, make_accelerator, save_state
+from dinomix.training.state import State, device_reason, initial_state, make_accelerator, save_state
 from dinomix.training.step import training_step
 from dinomix.training.teacher import FrozenTeacher, load_teacher
 from dinomix.training.trial import try_network
@@ -148,7 +147,7 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
     accelerator = _accelerator(config)
     torch.backends.cudnn.deterministic = True
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
-         reason=_why(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
+         reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
         frozen = (frozen or load_teacher(config.fkd)).to(accelerator.device)
     try:
@@ -257,13 +256,6 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         return make_accelerator(config)
     except DinomixError as error:
         raise RunPaused(error.problem, "Resume the run when that device is free and working again.") from error
-
-
-def _why(device: torch.device) -> str:
-    """A sentence about the device, for the one who waits for it."""
-    if device.type == "cpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return choose_device("auto")[1]
-    return f"Computing on {describe(device)}."
 
 
 def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached: dict[str, CachedCase],

@@ -1,6 +1,6 @@
 """Validation while training: per-class Dice on the network's own grid, without a detour over files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dinomix.inference.sliding_window import predict_logits
-from dinomix.planning.cache import CachedCase
+from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan
 
 
@@ -27,7 +27,7 @@ Seen = Callable[[int, Tensor, list[float | None]], None]
 
 
 @torch.no_grad()
-def validate(network: nn.Module, cases: list[CachedCase], plan: Plan, classes: int, accelerator: Accelerator,
+def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, classes: int, accelerator: Accelerator,
              seen: Seen) -> list[float | None]:  # fmt: skip
     """Mean Dice per class over the validation cases; the cases are shared out among the processes.
 

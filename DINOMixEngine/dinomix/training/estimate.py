@@ -1,0 +1,194 @@
+"""What a run will cost on this computer, from a few of its real steps; all stays in memory, so that a kill leaves nothing."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import torch
+from accelerate import Accelerator
+
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.events import Emit, Progress, silent
+from dinomix.models.network import build_network
+from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
+from dinomix.planning.plan import Plan
+from dinomix.training import fkd
+from dinomix.training.batches import Batches, FeatureSource
+from dinomix.training.config import TrainConfig
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.state import State, device_reason, initial_state, make_accelerator
+from dinomix.training.step import training_step
+from dinomix.training.teacher import FrozenTeacher, load_teacher
+from dinomix.training.trial import try_network
+from dinomix.training.validation import validate
+
+T = TypeVar("T")
+STEPS, MOST_SECONDS = 5, 15.0
+"""Timed steps of each phase, and when a phase ends before that; one more step goes before them and is not counted."""
+
+
+@dataclass
+class _Trial:
+    """A small run in memory; ``cases`` are a few of the cohort's."""
+
+    cohort: Cohort
+    config: TrainConfig
+    plan: Plan
+    accelerator: Accelerator
+    frozen: FrozenTeacher | None
+    cases: dict[str, PreparedCase]
+    state: State
+    features: FeatureSource | None = None
+
+
+def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
+             emit: Emit = silent) -> dict[str, Any]:  # fmt: skip
+    """Time a few real steps, a case's preparation and a validation, and reckon with the numbers of the whole run.
+
+    Args:
+        cache: where the run would keep its cases; those that are there already cost nothing more.
+
+    Returns:
+        ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
+        ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add;
+        ``device`` and ``reason``, a sentence about it; ``fkd``, its mode.
+
+    Raises:
+        DinomixError: as ``train.train`` before its first step.
+    """
+    accelerator = make_accelerator(config)
+    frozen = load_teacher(config.fkd).to(accelerator.device) if config.fkd.mode != "off" else None
+    channels = cohort.labels.channels
+    try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
+    few = _few(cohort)
+    progress = Progress(emit, "estimate", 4)
+
+    began = time.perf_counter()
+    cases = {case.name: prepared_case(case, few, plan) for case in few.cases}
+    missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
+    larger = _voxels(missing) / _voxels(few.cases)
+    seconds = (time.perf_counter() - began) * larger
+    disk = sum(case.image.nbytes + case.label.nbytes for case in cases.values()) * larger
+    progress(1)
+
+    torch.manual_seed(config.seed)
+    directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
+    state = initial_state(directory, build_network(plan, channels), frozen, accelerator)
+    trial = _Trial(few, config, plan, accelerator, frozen, cases, state)
+    if frozen is not None and config.fkd.mode == "cached":
+        taken, size = _add_features(trial, frozen)
+        seconds, disk = seconds + taken * larger, disk + size * larger
+    progress(2)
+
+    first = config.first_pseudo_label_step
+    before = _seconds_per_step(trial, 0)
+    after = _seconds_per_step(trial, first) if first < config.steps else before
+    per_step = (min(first, config.steps) * before + max(config.steps - first, 0) * after) / config.steps
+    progress(3)
+
+    seconds += per_step * config.steps + _validation_seconds(trial, cohort)
+    weights = sum(tensor.nbytes for tensor in state.teacher.state_dict().values())
+    # The checkpoint holds student, teacher and the optimizer's momenta; the best weights and the model are two more.
+    moments = 1 if config.optimizer == "sgd" else 2
+    disk += weights * (2 + moments + 2)
+    progress(4)
+    return {
+        "steps": config.steps,
+        "seconds_per_step": per_step,
+        "seconds": seconds,
+        "memory_bytes": _peak_memory(accelerator.device),
+        "disk_bytes": int(disk),
+        "device": str(accelerator.device),
+        "reason": device_reason(accelerator.device),
+        "fkd": config.fkd.mode,
+    }
+
+
+def _few(cohort: Cohort) -> Cohort:
+    """A cohort of the cases of middle size: one labeled, one unlabeled and one to validate on, where there are such."""
+    chosen = []
+    for role in ("labeled", "unlabeled", "validation"):
+        by_size = sorted(cohort.with_role(role), key=lambda case: prod(case.size))  # type: ignore[arg-type]
+        chosen += by_size[len(by_size) // 2 :][:1]
+    return cohort.model_copy(update={"cases": tuple(chosen)})
+
+
+def _voxels(cases: Sequence[Case]) -> int:
+    return sum(prod(case.size) for case in cases)
+
+
+def _add_features(trial: _Trial, frozen: FrozenTeacher) -> tuple[float, int]:
+    """Compute the teacher's features of all cases; seconds and bytes that they took."""
+    began, key = time.perf_counter(), "estimate"
+    for case in trial.cases.values():
+        volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
+        with trial.accelerator.autocast():
+            case.teacher[key] = fkd.features_of_volume(frozen, volume, trial.config.fkd.slice_stride)
+    grid = trial.accelerator.unwrap_model(trial.state.student).grid
+    trial.features = FeatureSource(key, trial.config.fkd.slice_stride, grid)
+    return time.perf_counter() - began, sum(case.teacher[key].nbytes for case in trial.cases.values())
+
+
+def _seconds_per_step(trial: _Trial, first: int) -> float:
+    """Of a few steps from step ``first`` on, the batch's preparation included as far as the step has to wait for it."""
+    config, device = trial.config, trial.accelerator.device
+    batches = Batches(trial.cohort, trial.cases, trial.plan, config, rank=0, first_step=first, features=trial.features)
+    preparing, stepping = [], []
+    began = time.perf_counter()
+    for index in range(min(STEPS + 1, len(batches))):
+        trial.state.step = first + index
+        batch, taken = _timed(lambda index=index: batches[index], device)  # type: ignore[misc]
+        _, taken_by_step = _timed(
+            lambda batch=batch: training_step(  # type: ignore[misc]
+                trial.state, batch.to(device), trial.frozen, batches, trial.cohort, config, trial.accelerator, silent
+            ),
+            device,
+        )
+        preparing.append(taken)
+        stepping.append(taken_by_step)
+        if index and time.perf_counter() - began > MOST_SECONDS:
+            break
+    counted = slice(1, None) if len(stepping) > 1 else slice(None)
+    prepare, step = float(np.mean(preparing[counted])), float(np.mean(stepping[counted]))
+    return max(prepare / config.workers, step) if config.workers else prepare + step
+
+
+def _validation_seconds(trial: _Trial, cohort: Cohort) -> float:
+    """Of all validations of a run, reckoned from one of one case."""
+    config, cases = trial.config, trial.cohort.with_role("validation")
+    if not cases:
+        return 0.0
+    prepared = [trial.cases[case.name] for case in cases]
+    classes = len(cohort.labels.structures)
+    _, taken = _timed(
+        lambda: validate(trial.state.teacher, prepared, trial.plan, classes, trial.accelerator, lambda *_: None),
+        trial.accelerator.device,
+    )
+    times = config.steps // config.validate_every + (config.steps % config.validate_every > 0)
+    return times * taken * _voxels(cohort.with_role("validation")) / _voxels(cases)
+
+
+def _timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    began = time.perf_counter()
+    done = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return done, time.perf_counter() - began
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes that this process held at most: of the GPU's memory, else of the main memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,131 @@
+"""Presets, and what a run is said to cost before it begins."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dinomix.cli import main
+from dinomix.events import read_events
+from dinomix.training.config import TrainConfig, make_config
+from dinomix.training.estimate import estimate
+from dinomix.training.presets import PRESETS, preset_settings
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.train import train
+from tiny_cohort import make_cohort, make_plan, small_config
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("cases"), validation=2)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["train", *(str(argument) for argument in arguments)])
+    return int(left.value.code or 0)
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*")}
+
+
+def test_presets_are_settings_that_a_run_takes():
+    steps = [make_config("dino-mix", **preset_settings(preset.name)).steps for preset in PRESETS]
+    assert steps == sorted(steps) and [preset.name for preset in PRESETS] == ["quick-look", "standard", "thorough"]
+    assert make_config("dino-mix", **preset_settings("standard")) == TrainConfig.model_validate(
+        make_config("dino-mix").model_dump()
+    )
+
+
+def test_presets_are_listed_for_programs(capsys):
+    assert run("--list-presets", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "presets"
+    assert all(set(p) == {"name", "title", "description", "settings"} and p["settings"] for p in told["presets"])
+
+
+def test_what_is_given_wins_over_the_preset(cohort, tmp_path: Path, capsys):
+    cohort.write(tmp_path / "cohort.json")
+    make_plan().write(tmp_path / "plan.json")
+    common = ["--cohort", tmp_path / "cohort.json", "--plan", tmp_path / "plan.json", "--device", "cpu", "--fkd", "off"]
+    given = ["--preset", "quick-look", "--steps", "3", "--set", "learning_rate=0.002"]
+    assert run(*common, "--out", tmp_path / "run", *given) == 0
+    config = RunDirectory.open(tmp_path / "run").config
+    assert (config.steps, config.learning_rate, config.optimizer, config.validate_every) == (3, 0.002, "adamw", 50)
+    assert run(*common, "--out", tmp_path / "other", "--preset", "quick") == 2
+    assert "no preset quick" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fkd", ["off", "on-the-fly", "cached"])
+def test_an_estimate_is_near_what_a_run_takes(fkd: str, cohort, tmp_path: Path):
+    config = small_config("dino-mix", steps=40, validate_every=20, checkpoint_every=20, fkd=fkd)
+    before = everything_in(tmp_path)
+    told: list[dict] = []
+    said = estimate(cohort, config, make_plan(), emit=lambda kind, **fields: told.append(fields))
+    assert everything_in(tmp_path) == before
+    assert [fields["step"] for fields in told] == [0, 1, 2, 3, 4]
+
+    began = time.monotonic()
+    train(cohort, tmp_path / "run", config, make_plan())
+    taken = time.monotonic() - began
+    # Other programs run beside the tests; a mistake in what is counted would be larger than this.
+    assert said["seconds"] / 4 < taken < said["seconds"] * 4
+    steps = [event["time"] for event in read_events(tmp_path / "run/events.jsonl") if event["kind"] == "loss"]
+    per_step = (steps[-1] - steps[0]) / 38
+    assert said["seconds_per_step"] / 4 < per_step < said["seconds_per_step"] * 4
+    disk = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert 0.6 < said["disk_bytes"] / disk < 1.4
+    assert 2**27 < said["memory_bytes"] < 2**35
+    assert said["device"] == "cpu" and said["reason"].startswith("Computing on the CPU") and said["fkd"] == fkd
+
+
+def test_cases_that_are_cached_cost_no_disk_again(cohort, tmp_path: Path):
+    config = small_config("labeled-only", steps=4)
+    alone = estimate(cohort, config, make_plan(), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    train(cohort, tmp_path / "run", config, make_plan(), cache=tmp_path / "cache")
+    again = estimate(cohort, config, make_plan(), cache=tmp_path / "cache")
+    assert again["disk_bytes"] < alone["disk_bytes"] / 2
+
+
+def test_a_run_with_more_steps_and_cases_is_said_to_take_longer(tmp_path: Path):
+    few, many = make_cohort(tmp_path / "few", 1, 1, 1), make_cohort(tmp_path / "many", 8, 8, 4)
+    config = small_config("labeled-only", steps=4)
+    small, large = estimate(few, config, make_plan()), estimate(many, config, make_plan())
+    assert large["disk_bytes"] > 2 * small["disk_bytes"]
+    longer = estimate(few, small_config("labeled-only", steps=4000, validate_every=4000), make_plan())
+    assert longer["seconds"] > 50 * small["seconds_per_step"]
+
+
+def test_an_estimate_by_the_command_line_that_is_killed_leaves_nothing(cohort, tmp_path: Path, capsys):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    cohort.write(folder / "cohort.json")
+    options = ["--cohort", folder / "cohort.json", "--device", "cpu", "--teacher", "random:vit_small_patch16_dinov3"]
+    before = everything_in(folder)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "dinomix", "train", "--estimate", "--json", *map(str, options)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)}
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["kind"] == "progress" and json.loads(line)["step"] == 1:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert everything_in(folder) == before and not list(temporary.iterdir())
+
+    assert run(*options, "--estimate", "--steps", "30", "--json") == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["kind"] == "estimate" and last["steps"] == 30 and last["fkd"] == "on-the-fly"
+    assert everything_in(folder) == before
+    assert run("--estimate") == 2
