@@ -6,7 +6,10 @@ set(SCRIPTS
   "DINOMixTrainLib/page.py"
   "DINOMixTrainLib/pages.py"
   "DINOMixTrainLib/parameter_node.py"
+  "DINOMixTrainLib/run_logic.py"
+  "DINOMixTrainLib/run_page.py"
   "DINOMixTrainLib/self_test.py"
+  "DINOMixTrainLib/snapshot_view.py"
   "DINOMixTrainLib/widget.py"
   )
 

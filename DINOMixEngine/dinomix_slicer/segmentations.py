@@ -40,7 +40,7 @@ def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
-        _addSegments(node.GetSegmentation(), labelMap, structures)
+        addSegments(node.GetSegmentation(), labelMap, structures)
     placeBeside(node, volumeNode)
     undo.rememberNew(node)
     return node
@@ -74,7 +74,7 @@ def writeIntoSegmentation(
             _eraseUnder(segmentation, labelMap)
         if not segmentation.GetConversionParameter("Reference image geometry"):
             segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
+        addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
     segmentationNode.CreateDefaultDisplayNodes()
 
 
@@ -93,15 +93,20 @@ def labelMapOf(volumeNode: Any, labels: Any, volumeToNode: Any) -> Any:
         raise DinomixError(
             _("{name} has changed since it was segmented.").format(name=volumeNode.GetName()), _("Segment it again.")
         )
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return labelMapFrom(labels, volumeToNode @ matrixAsArray(matrix))
+
+
+def labelMapFrom(labels: Any, affineRas: Any) -> Any:
+    """Labels, (k, j, i), as one vtkOrientedImageData; ``affineRas`` leads from index (i, j, k, 1) to RAS mm."""
     type = vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT
     labelMap = slicer.vtkOrientedImageData()
-    labelMap.SetDimensions(imageData.GetDimensions())
+    labelMap.SetDimensions(*reversed(labels.shape))
     labelMap.AllocateScalars(type, 1)
     voxels = vtk.util.numpy_support.vtk_to_numpy(labelMap.GetPointData().GetScalars())
     voxels.reshape(labels.shape)[:] = labels
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    labelMap.SetImageToWorldMatrix(_asMatrix(volumeToNode @ matrixAsArray(matrix)))
+    labelMap.SetImageToWorldMatrix(_asMatrix(affineRas))
     return labelMap
 
 
@@ -115,7 +120,8 @@ def placeBeside(node: Any, volumeNode: Any) -> None:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
 
 
-def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
+def addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
+    """Add a segment for each structure, all in one label map; those whose ``voxels`` is 0 are left out."""
     for structure in structures:
         if not structure.get("voxels", 1):
             continue

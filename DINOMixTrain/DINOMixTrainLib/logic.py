@@ -10,6 +10,7 @@ from dinomix_slicer.signal import Signal
 from dinomix_slicer.worker_owner import WorkerOwner
 
 from .parameter_node import DINOMixTrainParameterNode
+from .run_logic import RunLogic
 
 if TYPE_CHECKING:
     from dinomix_slicer.protocols import Client, Installer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     """Owns one part for each page of the window, and the worker that lists models and devices.
+
+    Attributes:
+        runs: follows a run; page 3.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
         failed(problem, remedy): the worker could not be started or died.
@@ -28,9 +32,11 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
         self.failed = Signal()
+        self.runs = RunLogic()
 
     def cleanup(self) -> None:
         """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
+        self.runs.cleanup()
         self.stopWorker()
 
     def getParameterNode(self) -> DINOMixTrainParameterNode:

@@ -36,5 +36,8 @@ class Page:
     def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
         """Show what is so now; called after every change, and when the scene was closed or another loaded."""
 
+    def release(self) -> None:
+        """The scene is about to be emptied: let go of nodes."""
+
     def close(self) -> None:
         """Let go of everything; runs go on."""

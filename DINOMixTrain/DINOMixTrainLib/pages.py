@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .page import Page
+from .run_page import RunPage
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
@@ -29,7 +30,7 @@ def tabs() -> tuple[Tab, ...]:
     return (
         Tab("cases", _("1. Cases"), "DINOMixTrainCases.ui", lambda ui, logic: Page(ui)),
         Tab("training", _("2. Training"), "DINOMixTrainTraining.ui", lambda ui, logic: Page(ui)),
-        Tab("run", _("3. Run"), "DINOMixTrainRun.ui", lambda ui, logic: Page(ui)),
+        Tab("run", _("3. Run"), "DINOMixTrainRun.ui", RunPage),
         Tab("result", _("4. Result"), "DINOMixTrainResult.ui", lambda ui, logic: Page(ui)),
     )
 

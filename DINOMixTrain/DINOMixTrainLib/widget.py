@@ -113,8 +113,10 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- The scene and the parameter node
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """The parameter node is about to be emptied."""
+        """The nodes are about to go, the parameter node's content too."""
         self._setParameterNode(None)
+        for page in self.pages.values():
+            page.release()
 
     def onSceneReplaced(self, caller: Any, event: Any) -> None:
         """The scene was closed, or another was loaded."""

@@ -62,6 +62,11 @@ class TrainWindowTestCase(unittest.TestCase):
     def parameters(self):
         return self.logic.getParameterNode()
 
+    @property
+    def ui3(self):
+        """The widgets of page 3."""
+        return self.widget.pages["run"].ui
+
     # -- What a person does
 
     def click(self, button):

@@ -1,0 +1,246 @@
+"""The run that is followed: its curves, what has become of it, and what it can be asked."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix_slicer.curves import RunCurves
+from dinomix_slicer.run_follower import RunFollower
+from dinomix_slicer.run_process import LOG, askRun, endRun, exitCode, resumeRun
+from dinomix_slicer.run_registry import forgetRun, isRun, knownRuns, rememberRun
+from dinomix_slicer.run_state import NEW, RUNNING, RunState, lastLines, quickState, readJson
+from dinomix_slicer.signal import Signal
+
+WARNINGS = 200
+LOG_LINES = 400
+
+
+class RunLogic:
+    """Follows one run at a time.
+
+    Attributes:
+        path: the run directory; None without one.
+        state: see ``run_state.RunState``; None without a run.
+        curves: of this run, see ``curves.RunCurves``.
+        warnings: the last of what the run warned of, (step time, sentence).
+        snapshot: the last ``snapshot`` event; None before the first.
+        best: (step, mean Dice) of the best validation; None before the first.
+        request: "pause" or "stop" while the run has not answered to it yet; else empty.
+
+    Signals:
+        changed(): something of it is new; emitted often.
+        curvesChanged(names): names of the groups of curves that have new points, or all after a restart.
+        snapshotChanged(event)
+        ended(state): while it was followed, the run has come to its end, or paused, or was lost.
+        failed(problem, remedy): what was asked could not be done.
+    """
+
+    def __init__(self) -> None:
+        self.changed, self.curvesChanged, self.snapshotChanged = Signal(), Signal(), Signal()
+        self.ended, self.failed = Signal(), Signal()
+        self._follower: RunFollower | None = None
+        self._wasActive = False  # whether it was seen to start or run
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(50)
+        self._timer.connect("timeout()", self._announce)
+        self._forget()
+
+    # -- Which run
+
+    @property
+    def path(self) -> Path | None:
+        return self._follower.path if self._follower is not None else None
+
+    @property
+    def state(self) -> RunState | None:
+        return self._follower.state if self._follower is not None else None
+
+    @property
+    def follower(self) -> RunFollower | None:
+        """What follows the run: steps, progress, configuration."""
+        return self._follower
+
+    def runs(self, studyFolder: str) -> list[tuple[Path, RunState]]:
+        """The runs of the study, and others that were started or opened before, the newest first."""
+        return [
+            (run, self.state if run == self.path and self.state is not None else quickState(run))
+            for run in knownRuns(studyFolder)
+        ]
+
+    def follow(self, run: Path | None) -> None:
+        """Follow this run, and the one that was followed no more."""
+        if run == self.path:
+            return
+        if self._follower is not None:
+            self._follower.stop()
+        self._follower, self._wasActive = None, False
+        self._forget()
+        if run is not None:
+            follower = self._follower = RunFollower(run)
+            follower.event.connect(self._onEvent)
+            follower.restarted.connect(self._onRestarted)
+            follower.stateChanged.connect(self._onState)
+            follower.start()
+            if isRun(run):
+                rememberRun(run)
+        self.curvesChanged.emit(set(self.curves.curves))
+        self.changed.emit()
+
+    def open(self, run: Path) -> bool:
+        """Follow a run that the user has chosen, also one over a shared folder; ``failed`` where it is none."""
+        if not isRun(run):
+            self.failed.emit(
+                _("There is no run in {path}").format(path=run), _("Choose the folder that a run was started in.")
+            )
+            return False
+        self.follow(run)
+        return True
+
+    def forget(self, run: Path) -> None:
+        """Leave a run out of the list; its files stay."""
+        forgetRun(run)
+
+    def cleanup(self) -> None:
+        """Follow nothing any more; the run goes on."""
+        if self._follower is not None:
+            self._follower.stop()
+            self._follower = None
+        self._timer.stop()
+
+    # -- What it can be asked
+
+    def pause(self) -> None:
+        """Let it save its state and end; it can be resumed."""
+        self._ask("pause")
+
+    def stop(self) -> None:
+        """Let it end now; the best model by now is the result."""
+        self._ask("stop")
+
+    def resume(self) -> None:
+        """Go on with it on this computer."""
+        if self._follower is None:
+            return
+        try:
+            resumeRun(self._follower.path)
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+        self.request = ""
+        self._toldExit = False
+        self._follower.lookNow()
+
+    def end(self) -> None:
+        """End its process at once, where it does not answer."""
+        if self._follower is not None:
+            endRun(self._follower.path)
+            self._follower.lookNow()
+
+    @property
+    def waitingSeconds(self) -> float:
+        """How long the run has not answered to a request; 0 without one."""
+        return time.monotonic() - self._asked if self.request else 0.0
+
+    def logLines(self) -> list[str]:
+        """The end of the log: what the process printed, and the run's warnings where it printed none."""
+        if self.path is None:
+            return []
+        printed = lastLines(self.path / LOG, count=LOG_LINES)
+        return printed or [f"{moment}  {text}" for moment, text in self.warnings]
+
+    # -- Colors of the classes
+
+    def colors(self) -> dict[str, tuple[float, float, float]]:
+        """Each structure's color, 0 to 1, as the run's cohort has it."""
+        if self.path is None:
+            return {}
+        cohort = readJson(self.path / "cohort.json") or {}
+        structures = (cohort.get("labels") or {}).get("structures") or ()
+        return {each["name"]: tuple(value / 255 for value in each["color"]) for each in structures}
+
+    # -- Inside
+
+    def _forget(self) -> None:
+        self.curves = RunCurves()
+        self.warnings: deque[tuple[str, str]] = deque(maxlen=WARNINGS)
+        self.snapshot: dict[str, Any] | None = None
+        self.best: tuple[int, float] | None = None
+        self.started: dict[str, Any] | None = None
+        self.request = ""
+        self._asked = 0.0
+        self._toldExit = False
+        self._changedCurves: set[str] = set()
+        self._newSnapshot = False
+
+    def _ask(self, request: str) -> None:
+        if self._follower is None:
+            return
+        try:
+            askRun(self._follower.path, request)
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+            return
+        self.request, self._asked = request, time.monotonic()
+        self.changed.emit()
+
+    def _onEvent(self, event: dict[str, Any]) -> None:
+        kind = event["kind"]
+        self._changedCurves |= self.curves.take(event)
+        if kind == "validation":
+            mean = event.get("mean")
+            if isinstance(mean, float | int) and (self.best is None or mean >= self.best[1]):
+                self.best = (int(event.get("step", 0)), float(mean))
+        elif kind == "warning":
+            moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("time", 0))))
+            self.warnings.append((moment, str(event.get("message", ""))))
+        elif kind == "started":
+            self.started = event
+        elif kind == "snapshot":
+            self.snapshot, self._newSnapshot = event, True
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _onRestarted(self) -> None:
+        path, request, asked = self.path, self.request, self._asked
+        self._forget()
+        self.request, self._asked = request, asked
+        self._changedCurves = set(self.curves.curves)
+        if path is not None and not self._timer.isActive():
+            self._timer.start()
+
+    def _onState(self, state: RunState) -> None:
+        if state.name not in (NEW, RUNNING):
+            self.request = ""
+        hasEnded = self._wasActive and state.name not in (NEW, RUNNING)
+        self._wasActive = state.name in (NEW, RUNNING)
+        if hasEnded:
+            self.ended.emit(state)
+        self.changed.emit()
+
+    def _announce(self) -> None:
+        """Tell what has come since the last time, once for many events."""
+        names, self._changedCurves = self._changedCurves, set()
+        if names:
+            self.curvesChanged.emit(names)
+        if self._newSnapshot and self.snapshot is not None:
+            self._newSnapshot = False
+            self.snapshotChanged.emit(self.snapshot)
+        self._tellRefusal()
+        self.changed.emit()
+
+    def _tellRefusal(self) -> None:
+        """A process of ours that was refused, since another one trains the run, is told once."""
+        if self.path is None or self._toldExit or exitCode(self.path) in (None, 0):
+            return
+        if self.state is not None and self.state.name == RUNNING:
+            self._toldExit = True
+            errors = [line for line in self.logLines() if line.startswith("Error: ")]
+            if errors:
+                self.failed.emit(errors[-1].removeprefix("Error: "), "")
