@@ -15,10 +15,13 @@ VERBS = {
     "demo": "Train, segment and evaluate on generated phantoms; ends with a report.",
     "check": "Find, pair and check cases; write the cohort file.",
     "train": "Train a model from labeled and unlabeled volumes, or resume a run.",
+    "compare": "Compare a run's model with the one it started from.",
+    "rank": "Rank a run's unlabeled cases: which to label next.",
     "segment": "Segment images, each on its own grid.",
     "evaluate": "Compare segmentations with references.",
     "benchmark": "Run a published protocol on your copy of its data.",
     "report": "Write report.html for a run.",
+    "models": "Pass models on, and more that concerns model folders.",
     "worker": "Keep a model warm and segment what another program sends.",
 }
 

@@ -135,9 +135,10 @@ def test_the_patients_right_is_on_the_left_however_a_case_is_stored() -> None:
         direction = np.diag([-1.0, -1.0, 1.0]) @ world
         geometry = Geometry(stored.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), direction)
         volume = Volume(np.ascontiguousarray(stored.transpose(2, 1, 0)), geometry)
-        overlay = make_overlay("case", volume, volume, None, "MR")
-        np.testing.assert_array_equal(overlay.reference, ras)
-    figure = overlay_figure(Overlay("case", ras.astype(np.float32), ras, None, (1.0, 1.0, 1.0)), LABELS)
+        overlay = make_overlay("case", volume, {"Reference": volume, "Prediction": None}, "MR")
+        (row,) = overlay.rows
+        np.testing.assert_array_equal(row[1], ras)
+    figure = overlay_figure(Overlay("case", ras.astype(np.float32), (("Reference", ras),), (1.0, 1.0, 1.0)), LABELS)
     axial, coronal, sagittal = figure.axes[:3]
     for plane in (axial, coronal):
         picture = np.asarray(plane.get_images()[0].get_array())

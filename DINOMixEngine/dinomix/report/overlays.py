@@ -1,4 +1,4 @@
-"""Reference and prediction drawn on the image in three planes."""
+"""References and predictions drawn on the image in three planes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,18 +28,17 @@ SOFT_TISSUE = (-160.0, 240.0)
 
 @dataclass(frozen=True)
 class Overlay:
-    """A held-out case: its image, reference and prediction in RAS axes.
+    """A held-out case: its image, and what is shown on it, in RAS axes.
 
     Attributes:
         image: (x, y, z) in [0, 1], as it is shown.
-        reference, prediction: (x, y, z) ids, or None.
+        rows: titles and (x, y, z) ids, the reference first where there is one.
         spacing: mm along (x, y, z).
     """
 
     name: str
     image: NDArray[np.float32]
-    reference: NDArray[Any] | None
-    prediction: NDArray[Any] | None
+    rows: tuple[tuple[str, NDArray[Any]], ...]
     spacing: tuple[float, ...]
 
 
@@ -65,9 +64,9 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
         image = read_image(case.image)
         expected = read_ids(references[name], cohort.labels, image.geometry) if name in references else None
         if expected is None and reference is None and case.label is not None:
-            expected = _with_ids(read_label(case.label, like=image.geometry)[0], case.label_values)
+            expected = with_ids(read_label(case.label, like=image.geometry)[0], case.label_values)
         predicted = read_ids(predictions[name], cohort.labels, image.geometry)
-        overlays.append(make_overlay(name, image, expected, predicted, cohort.modality))
+        overlays.append(make_overlay(name, image, {"Reference": expected, "Prediction": predicted}, cohort.modality))
     if not overlays:
         raise DinomixError(
             f"{prediction} holds no segmentation of a test, validation or unlabeled case of {run.path}.",
@@ -76,37 +75,38 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
     return overlays
 
 
-def make_overlay(
-    name: str, image: Volume, reference: Volume | None, prediction: Volume | None, modality: str
-) -> Overlay:
-    """Bring a case into RAS axes and its intensities into [0, 1]: soft tissue of CT, percentiles of MR."""
+def make_overlay(name: str, image: Volume, rows: Mapping[str, Volume | None], modality: str) -> Overlay:
+    """Bring a case into RAS axes and its intensities into [0, 1]: soft tissue of CT, percentiles of MR.
+
+    Args:
+        rows: title -> label volume; a row without one is left out.
+    """
     to_ras = nearest_to_ras(image.geometry)
     shown = image.array.astype(np.float32)
     low, high = SOFT_TISSUE if modality == "CT" else np.percentile(shown, (0.5, 99.5))
     spacing = tuple(image.geometry.spacing[axis] for axis in to_ras.axes)
 
-    def forward(volume: Volume | None) -> NDArray[Any] | None:
-        return None if volume is None else to_ras.forward(volume.array.transpose(2, 1, 0))
-
     scaled = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).transpose(2, 1, 0)
-    return Overlay(name, to_ras.forward(scaled), forward(reference), forward(prediction), spacing)
+    turned = tuple((title, to_ras.forward(v.array.transpose(2, 1, 0))) for title, v in rows.items() if v is not None)
+    return Overlay(name, to_ras.forward(scaled), turned, spacing)
 
 
 def overlay_figure(
-    overlay: Overlay, labels: LabelSet, dice: Mapping[str, float | None] | None = None, title: str = ""
+    overlay: Overlay,
+    labels: LabelSet,
+    dice: Mapping[str, float | None] | None = None,
+    title: str = "",
+    dice_before: Mapping[str, float | None] | None = None,
 ) -> Figure:
-    """Rows reference and prediction (those there are), columns axial, coronal, sagittal, and a legend.
+    """The overlay's rows, columns axial, coronal, sagittal, and a legend.
 
     The planes go through the place where the most structures meet. The patient's right is on the left.
 
     Args:
         dice: name -> Dice of this case, shown in the legend.
+        dice_before: the same of an earlier model, shown before it.
     """
-    rows = [
-        (name, ids)
-        for name, ids in (("Reference", overlay.reference), ("Prediction", overlay.prediction))
-        if ids is not None
-    ]
+    rows = list(overlay.rows)
     extents = [size * mm for size, mm in zip(overlay.image.shape, overlay.spacing, strict=True)]
     widths = [extents[0], extents[0], extents[1]]
     height = max(extents[1], extents[2])
@@ -125,18 +125,23 @@ def overlay_figure(
                 axes.set_ylabel(row_name, color="white", fontsize=12)
     legend_axes = figure.add_subplot(grid[:, 3])
     legend_axes.axis("off")
-    _draw_legend(legend_axes, rows, labels, dice)
+    _draw_legend(legend_axes, rows, labels, dice, dice_before)
     if title:
         figure.suptitle(title, color="white", fontsize=12)
     return figure
 
 
 def write_overlay_picture(
-    overlay: Overlay, labels: LabelSet, out: Path, dice: Mapping[str, float | None] | None = None, title: str = ""
+    overlay: Overlay,
+    labels: LabelSet,
+    out: Path,
+    dice: Mapping[str, float | None] | None = None,
+    title: str = "",
+    dice_before: Mapping[str, float | None] | None = None,
 ) -> None:
     """Write one overlay as a PNG, such as the picture of the README."""
     with written_aside(out) as aside:
-        aside.write_bytes(small_png(overlay_figure(overlay, labels, dice, title)))
+        aside.write_bytes(small_png(overlay_figure(overlay, labels, dice, title, dice_before)))
 
 
 def _draw_plane(axes: Axes, overlay: Overlay, ids: NDArray[Any], labels: LabelSet, plane: str, at: list[int]) -> None:
@@ -169,18 +174,20 @@ def _draw_plane(axes: Axes, overlay: Overlay, ids: NDArray[Any], labels: LabelSe
 
 
 def _draw_legend(axes: Axes, rows: list[tuple[str, NDArray[Any]]], labels: LabelSet,
-                 dice: Mapping[str, float | None] | None) -> None:  # fmt: skip
+                 dice: Mapping[str, float | None] | None,
+                 before: Mapping[str, float | None] | None) -> None:  # fmt: skip
     present = {int(i) for _, ids in rows for i in np.unique(ids)}
     handles, texts = [], []
     for structure in labels.structures:
         if structure.id not in present:
             continue
-        value = dice.get(structure.name) if dice else None
+        values = [table.get(structure.name) for table in (before, dice) if table]
+        shown = " → ".join("-" if value is None else f"{value:.2f}" for value in values)
         color = colors_of(labels)[structure.name]
         handles.append(Line2D([], [], marker="s", linestyle="", markersize=9, color=color))
-        texts.append(readable(structure.name) + (f"  {value:.2f}" if value is not None else ""))
+        texts.append(readable(structure.name) + (f"  {shown}" if any(value is not None for value in values) else ""))
     axes.legend(handles, texts, loc="center left", frameon=False, fontsize=9, labelcolor="#e6edf3", borderaxespad=0,
-                title="structure and Dice of this case" if dice else None,
+                title="structure and Dice of this case" + (", before → after" if before else "") if dice else None,
                 title_fontproperties={"size": 8}, handletextpad=0.3).get_title().set_color("#9aa4af")  # fmt: skip
 
 
@@ -205,7 +212,8 @@ def _by_case(folder: Path) -> dict[str, Path]:
     return {case_name(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image_path(path)}
 
 
-def _with_ids(label: Volume, label_values: dict[int, int]) -> Volume:
+def with_ids(label: Volume, label_values: dict[int, int]) -> Volume:
+    """A label volume as its file has it, with the cohort's structure ids in place of the file's values."""
     table = np.zeros(int(label.array.max()) + 1, np.uint16)
     for value, id in label_values.items():
         if value < len(table):

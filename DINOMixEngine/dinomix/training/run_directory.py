@@ -31,13 +31,14 @@ from dinomix.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """An opened run directory."""
+    """An opened run directory; ``start_model`` is the model folder that it started from, which may be gone."""
 
     path: Path
     config: TrainConfig
     cohort: Cohort
     plan: Plan
     cache: Path
+    start_model: Path | None = None
 
     @property
     def events(self) -> Path:
@@ -88,12 +89,14 @@ class RunDirectory:
             data = json.loads((path / "config.json").read_text(encoding="utf-8"))
             config = TrainConfig.model_validate(data["train"])
             cache = Path(data["cache"]) if data["cache"] else path / "cache"
+            start_model = Path(data["start_model"]) if data.get("start_model") else None
         except (OSError, ValueError, KeyError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise DinomixError(
                 f"{path} holds no run ({reason}).", "Start one with `dinomix train --cohort`."
             ) from error
-        return cls(path, config, Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json"), cache)
+        cohort, plan = Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json")
+        return cls(path, config, cohort, plan, cache, start_model)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
