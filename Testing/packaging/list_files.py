@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("DINOMixEngine", "DINOMixSegment", "DINOMixTrain")
+FOLDERS = sorted(
+    path.parent.name for path in ROOT.glob("*/CMakeLists.txt") if "/files.cmake" in path.read_text("utf-8")
+)
 NOT_INSTALLED = {"CMakeLists.txt", "files.cmake"}
 HEADER = "# Written by Testing/packaging/list_files.py (`make lists`); do not edit."
 

@@ -1,23 +1,16 @@
 """The extension as a package: what CMake installs is all that the modules import."""
 
 import ast
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import index_rules
 import list_files
 
 ROOT = list_files.ROOT
-SCHEMA_URL = (
-    "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#"
-)
-SCHEMA_KEYS = {
-    "$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list,
-    "dicom_support_rule": str, "build_subdirectory": str, "enabled": bool, "tier": int,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +61,7 @@ def test_a_missing_file_fails_the_build(tmp_path: Path) -> None:
 
 
 def test_everything_that_the_installed_files_import_of_ours_is_installed(installed: Path) -> None:
-    modules = ("DINOMixSegment", "DINOMixTrain")
-    ours = ("dinomix", "dinomix_slicer", *modules, *(f"{name}Lib" for name in modules))
+    ours = {Path(name).parts[0].removesuffix(".py") for f in list_files.FOLDERS for name in list_files.known_files(ROOT / f)}
     missing = [
         f"{file.relative_to(installed)} imports {module}"
         for file in installed.rglob("*.py")
@@ -77,6 +69,23 @@ def test_everything_that_the_installed_files_import_of_ours_is_installed(install
         if module.split(".")[0] in ours and not _is_there(installed, module)
     ]
     assert not missing
+
+
+def test_every_resource_that_the_modules_name_is_installed(installed: Path) -> None:
+    missing = [
+        f"{file.relative_to(installed)} names {text}"
+        for file in installed.glob("DINOMix*/**/*.py")
+        for text in _texts(file)
+        if text.endswith((".ui", ".png", ".json")) and "/" in text and " " not in text and "://" not in text
+        if not (installed / "Resources" / text).is_file() and not (installed / text).is_file()
+    ]
+    assert not missing
+
+
+def test_every_module_is_part_of_the_extension(installed: Path) -> None:
+    for module in index_rules.modules(ROOT):
+        assert module in list_files.FOLDERS, f"{module}/CMakeLists.txt includes no files.cmake"
+        assert (installed / f"{module}.py").is_file(), f"the top CMakeLists.txt does not add {module}"
 
 
 def test_the_installed_engine_runs_without_the_source_tree(installed: Path) -> None:
@@ -92,26 +101,9 @@ def test_no_folder_called_testing_is_installed(installed: Path) -> None:
     assert not [path for path in installed.rglob("*") if path.name.casefold() == "testing"]
 
 
-def test_the_index_entry_follows_the_schema() -> None:
-    entry = json.loads((ROOT / "DINOMix.json").read_text("utf-8"))
-    assert entry["$schema"] == SCHEMA_URL
-    assert {"$schema", "category", "scm_url"} <= set(entry) <= set(SCHEMA_KEYS)
-    assert all(isinstance(value, SCHEMA_KEYS[key]) for key, value in entry.items())
-    assert 1 <= entry["tier"] <= 5
-    assert entry["build_dependencies"] == ["PyTorch"]
-
-
-def test_the_older_description_says_the_same() -> None:
-    lines = (ROOT / "DINOMix.s4ext").read_text("utf-8").splitlines()
-    old = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
-    entry = json.loads((ROOT / "DINOMix.json").read_text("utf-8"))
-    assert old["scmurl"] == entry["scm_url"]
-    assert old["scmrevision"] == entry["scm_revision"]
-    assert old["category"] == entry["category"]
-    assert old["depends"].split() == entry["build_dependencies"]
-    text = (ROOT / "CMakeLists.txt").read_text("utf-8")
-    for key in ("homepage", "contributors", "description", "iconurl", "screenshoturls"):
-        assert f'set(EXTENSION_{key.upper()} "{old[key]}")' in text
+def _texts(file: Path) -> list[str]:
+    constants = (node.value for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
 
 
 def _imports(file: Path, root: Path) -> list[str]:

@@ -1,0 +1,114 @@
+"""Nothing is fetched or sent without asking: only the places listed here can reach the network, each for a stated reason.
+
+The check reads the source: modules and functions by which Python, Qt, Slicer, PyTorch or Hugging Face reach the network.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import index_rules
+import list_files
+
+ROOT = index_rules.ROOT
+MODULES = {
+    "aiohttp", "ftplib", "gdown", "http", "httpx", "imaplib", "poplib", "pooch", "requests", "smtplib", "socket", "socketserver",
+    "telnetlib", "urllib.request", "urllib3", "webbrowser", "websockets", "xmlrpc",
+}  # fmt: skip
+CALLS = {
+    "cached_download", "download", "download_and_extract", "download_url", "downloadSample", "downloadFile", "downloadFromURL",
+    "downloadVolume", "hf_hub_download", "load_from_hub", "load_state_dict_from_url", "openUrl", "pip_ensure", "pip_install",
+    "QNetworkAccessManager", "snapshot_download", "urlopen", "urlretrieve",
+}  # fmt: skip
+TEXTS = {"pip", "light_the_torch", "curl", "wget", "git"}
+"""Whole texts that are programs or modules which fetch something, when they are started."""
+
+ALLOWED = {
+    "DINOMixEngine/dinomix/training/teacher.py": {
+        "hf_hub_download": "a backbone's weights, after the user has read their licence and given --download-teacher",
+    },
+    "DINOMixEngine/dinomix/worker/serve.py": {"socket": "gethostname alone: the worker says where it runs"},
+    "DINOMixEngine/dinomix_slicer/worker_client.py": {"socket": "gethostname alone: is the worker on this computer?"},
+    "DINOMixEngine/dinomix_slicer/dependencies.py": {
+        "pip": "the packages that the user was asked about, or those of a folder of wheels",
+        "light_the_torch": "PyTorch, which the user was asked about, as the PyTorch extension installs it",
+    },
+    "DINOMixSegment/DINOMixSegmentLib/sample_data.py": {
+        "downloadSample": "an example scan, by Slicer's Sample Data module, after asking",
+    },
+}  # fmt: skip
+
+
+def ways_out(file: Path) -> set[str]:
+    """Names by which a file can reach the network."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names if is_network(name.name)}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or "", *(f"{node.module}.{name.name}" for name in node.names)]
+            found |= {name for name in names if is_network(name)}
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in CALLS or (name == "load" and "hub" in ast.unparse(node.func)):
+                found.add(name)
+            if any(word.arg == "pretrained" and ast.unparse(word.value) != "False" for word in node.keywords):
+                found.add("pretrained")
+        elif isinstance(node, ast.Constant) and node.value in TEXTS:
+            found.add(str(node.value))
+    return found
+
+
+def is_network(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in MODULES)
+
+
+def shipped_files() -> list[Path]:
+    return [
+        ROOT / folder / name
+        for folder in list_files.FOLDERS
+        for name in list_files.known_files(ROOT / folder)
+        if name.endswith(".py")
+    ]
+
+
+def test_only_the_listed_places_reach_the_network() -> None:
+    found = {path.relative_to(ROOT).as_posix(): names for path in shipped_files() if (names := ways_out(path))}
+    listed = {path: set(reasons) for path, reasons in ALLOWED.items()}
+    assert found == listed, "list the place in ALLOWED with its reason, and ask the user before it is used"
+
+
+def test_the_worker_and_its_client_only_ask_for_the_name_of_this_computer() -> None:
+    for name in (name for name, reasons in ALLOWED.items() if "socket" in reasons):
+        uses = [
+            node.attr
+            for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8")))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "socket"
+        ]
+        assert set(uses) == {"gethostname"}, name
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("import urllib.request", "urllib.request"),
+        ("from urllib import request", "urllib.request"),
+        ("def f():\n    import requests", "requests"),
+        ("from http.client import HTTPSConnection", "http.client"),
+        ("torch.hub.load('a/b', 'c')", "load"),
+        ("timm.create_model(name, pretrained=True)", "pretrained"),
+        ("timm.create_model(name, pretrained=wanted)", "pretrained"),
+        ("slicer.util.pip_install('torch')", "pip_install"),
+        ("run(['-m', 'pip', 'install'])", "pip"),
+        ("qt.QDesktopServices.openUrl(url)", "openUrl"),
+    ],
+)
+def test_a_way_out_is_seen(tmp_path: Path, source: str, name: str) -> None:
+    (tmp_path / "file.py").write_text(source)
+    assert name in ways_out(tmp_path / "file.py")
+
+
+def test_what_stays_here_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "file.py").write_text("import urllib.parse\nmodel.load(path)\ntimm.create_model(name, pretrained=False)\n")
+    assert ways_out(tmp_path / "file.py") == set()
