@@ -156,7 +156,9 @@ def every_module_has_an_icon(root: Path) -> Iterator[str]:
 
 def tree_is_small(root: Path) -> Iterator[str]:
     files = sum(path.stat().st_size for path in tracked_files(root))
-    counted = subprocess.run(["git", "count-objects", "-v"], cwd=root, capture_output=True, check=True, text=True).stdout
+    counted = subprocess.run(
+        ["git", "count-objects", "-v"], cwd=root, capture_output=True, check=True, text=True
+    ).stdout
     history = sum(int(size) for size in re.findall(r"^size(?:-pack)?: (\d+)$", counted, re.MULTILINE)) * 1024
     if files + history > LARGEST_TREE:
         yield f"A clone takes {(files + history) / 2**20:.0f} MB; the Index takes at most 100."
@@ -219,7 +221,10 @@ def older_description_says_the_same(root: Path) -> Iterator[str]:
         "depends": " ".join(index.get("build_dependencies", [])) or "NA",
         "build_subdirectory": index.get("build_subdirectory", "."),
         "category": index.get("category"),
-        **{key: found.get(key.upper()) for key in ("homepage", "contributors", "description", "iconurl", "screenshoturls")},
+        **{
+            key: found.get(key.upper())
+            for key in ("homepage", "contributors", "description", "iconurl", "screenshoturls")
+        },
     }
     for key, value in expected.items():
         if old.get(key) != value:

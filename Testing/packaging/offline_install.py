@@ -57,7 +57,20 @@ def dependencies() -> list[str]:
 def download(wheels: Path) -> None:
     """Fetch the wheels of all dependencies and build that of dinomix."""
     wheels.mkdir(parents=True, exist_ok=True)
-    run([sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--dest", wheels, *dependencies()])
+    run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            wheels,
+            *dependencies(),
+        ]
+    )
     run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ROOT])
 
 
@@ -132,7 +145,11 @@ def main() -> None:
     if arguments.what == "download":
         download(arguments.wheels)
         return
-    print("The network is taken away from every command." if without_network() else "Only a closed proxy refuses the network.")
+    print(
+        "The network is taken away from every command."
+        if without_network()
+        else "Only a closed proxy refuses the network."
+    )
     if arguments.work:
         rehearse(arguments.wheels, arguments.work)
         return

@@ -9,7 +9,19 @@ import index_rules
 import list_files
 
 ROOT = index_rules.ROOT
-IN_SLICER = {"slicer", "qt", "ctk", "vtk", "numpy", "scipy", "SimpleITK", "packaging", "SampleData", "vtkmodules", "MRMLCorePython"}
+IN_SLICER = {
+    "slicer",
+    "qt",
+    "ctk",
+    "vtk",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "packaging",
+    "SampleData",
+    "vtkmodules",
+    "MRMLCorePython",
+}
 ENGINE = ROOT / "DINOMixEngine"
 
 

@@ -61,7 +61,9 @@ def test_a_missing_file_fails_the_build(tmp_path: Path) -> None:
 
 
 def test_everything_that_the_installed_files_import_of_ours_is_installed(installed: Path) -> None:
-    ours = {Path(name).parts[0].removesuffix(".py") for f in list_files.FOLDERS for name in list_files.known_files(ROOT / f)}
+    ours = {
+        Path(name).parts[0].removesuffix(".py") for f in list_files.FOLDERS for name in list_files.known_files(ROOT / f)
+    }
     missing = [
         f"{file.relative_to(installed)} imports {module}"
         for file in installed.rglob("*.py")
