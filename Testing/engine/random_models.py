@@ -8,7 +8,7 @@ from dinomix.images.reading import read_image
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.network import build_network
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid, Window
 from dinomix.planning.preprocessing import preprocess
 
 NETWORK = {
@@ -23,7 +23,7 @@ NETWORK = {
 
 def small_plan(
     grid: SpacingGrid | SizeGrid | None = None,
-    window: RangeWindow | PercentileWindow | None = None,
+    window: Window | None = None,
     patch: tuple[int, int, int] = (32, 32, 32),
 ) -> Plan:
     return Plan(

@@ -8,11 +8,22 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 
 from dinomix.images.reading import read_image
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
-from dinomix.planning.plan import RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.plan import (
+    MinMax,
+    RangeWindow,
+    Sigmoid,
+    SizeGrid,
+    SpacingGrid,
+    StepsWindow,
+    Tanh,
+    ToRange,
+    ZScore,
+)
 from random_models import labels_with_ids, random_model, small_plan
 
 
@@ -75,5 +86,23 @@ def test_size_grid_bundle(test_data: Path, tmp_path: Path) -> None:
     image = test_data / "ct_spleen/ct.nii.gz"
     plan = small_plan(SizeGrid(size=(80, 90, 32)), RangeWindow(low=-150, high=250), patch=(64, 64, 32))
     model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), image, preview=b"a picture")
+    run_bundle(model, tmp_path, "--image", str(image))
+    assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "window"),
+    [
+        ("LPS", StepsWindow(on="grid", steps=(ToRange(low=-150, high=250, to=(-1, 1), clip=False), Sigmoid()))),
+        ("RAI", StepsWindow(on="grid", steps=(ZScore(nonzero=True), MinMax(to=(-1, 1))))),
+        ("LAS", StepsWindow(on="file", steps=(ZScore(), Tanh()))),
+    ],
+)
+def test_bundle_of_a_model_from_elsewhere(
+    test_data: Path, tmp_path: Path, orientation: str, window: StepsWindow
+) -> None:
+    image = test_data / "ct_spleen/ct.nii.gz"
+    grid = SpacingGrid(spacing=(1.5, 1.5, 3.0), orientation=orientation)
+    model = random_model(tmp_path / "model", small_plan(grid, window, patch=(64, 64, 24)), labels_with_ids(1, 2), image)
     run_bundle(model, tmp_path, "--image", str(image))
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")

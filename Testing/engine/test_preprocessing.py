@@ -7,7 +7,18 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Resize, ScaleIntensityRange, ScaleIntensityRangePercentiles, Spacing
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.planning.plan import PercentileWindow, RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.plan import (
+    MinMax,
+    PercentileWindow,
+    RangeWindow,
+    Sigmoid,
+    SizeGrid,
+    SpacingGrid,
+    StepsWindow,
+    Tanh,
+    ToRange,
+    ZScore,
+)
 from dinomix.planning.preprocessing import grid_size, labels_to_plan_grid, preprocess
 from random_models import small_plan
 
@@ -39,6 +50,56 @@ def test_spacing_grid_as_monai_has_it(
     assert result.tensor.shape == expected.shape
     assert (result.tensor - expected.as_tensor()).abs().max() < 1e-6
     assert np.allclose(result.affine[:3, :3], np.diag(np.diag(expected.affine.numpy())[:3]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("on", ["file", "grid"])
+@pytest.mark.parametrize(
+    ("steps", "formula"),
+    [
+        ((ZScore(),), lambda v: (v - v.mean()) / v.std()),
+        ((ToRange(low=-50, high=80, to=(-1, 1), clip=False), Sigmoid()),
+         lambda v: 1 / (1 + np.exp(1 - 2 * (v + 50) / 130))),
+        ((ToRange(low=-50, high=80, to=(-1.5, 2.5)),), lambda v: np.clip(v, -50, 80) * 4 / 130 - 1.5 + 200 / 130),
+        ((ZScore(), Tanh(limit=3)), lambda v: 3 * np.tanh((v - v.mean()) / v.std() / 3)),
+        ((MinMax(to=(-1, 1)),), lambda v: 2 * (v - v.min()) / (v.max() - v.min()) - 1),
+    ],
+)  # fmt: skip
+def test_steps_by_their_formulas_before_or_after_resampling(on: str, steps: tuple, formula: object) -> None:
+    grid = SpacingGrid(spacing=(1.3, 2.1, 0.9))
+    plan = small_plan(grid, StepsWindow(on=on, steps=steps))
+    # A plan that changes no intensity but by a factor of one gives the resampled values themselves.
+    resampled = small_plan(grid, StepsWindow(steps=(ToRange(low=0, high=1, to=(0, 1), clip=False),)))
+    if on == "grid":
+        expected = formula(preprocess(VOLUME, resampled).tensor.double().numpy())
+    else:
+        values = formula(VOLUME.array.astype(np.float64)).astype(np.float32)
+        expected = preprocess(Volume(values, GEOMETRY), resampled).tensor.numpy()
+    assert np.abs(preprocess(VOLUME, plan).tensor.numpy() - expected).max() < 2e-5
+
+
+def test_zero_voxels_stay_zero_where_a_z_score_is_of_the_others() -> None:
+    array = VOLUME.array.copy()
+    array[:5] = 0
+    plan = small_plan(SpacingGrid(spacing=SPACING), StepsWindow(steps=(ZScore(nonzero=True),)))
+    tensor = preprocess(Volume(array, GEOMETRY), plan).tensor
+    assert not tensor[..., :5].any()
+    assert abs(float(tensor[..., 5:].mean())) < 1e-4 and abs(float(tensor[..., 5:].std()) - 1) < 1e-3
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RPI", "LAI"])
+def test_another_orientation_is_the_same_image_turned(orientation: str) -> None:
+    ras = preprocess(VOLUME, small_plan(SpacingGrid(spacing=(1.3, 2.1, 0.9))))
+    turned = preprocess(VOLUME, small_plan(SpacingGrid(spacing=(1.3, 2.1, 0.9), orientation=orientation)))
+    flips = [axis for axis, code in enumerate(orientation, 1) if code in "LPI"]
+    voxel = np.array([3, 2, 1, 1.0])
+    there = voxel.copy()
+    for axis in flips:
+        there[axis - 1] = turned.tensor.shape[axis] - 1 - voxel[axis - 1]
+    assert turned.tensor.shape == ras.tensor.shape
+    # The turned grid starts at the other end of the volume, and so lies elsewhere by less than a voxel.
+    assert np.abs((turned.affine @ there - ras.affine @ voxel)[:3]).max() < 2.1
+    same = preprocess(VOLUME, small_plan(SpacingGrid(spacing=SPACING, orientation=orientation))).tensor
+    assert torch.equal(same.flip(flips), preprocess(VOLUME, small_plan(SpacingGrid(spacing=SPACING))).tensor)
 
 
 def test_size_grid_as_monai_has_it() -> None:

@@ -9,7 +9,8 @@ import torch
 from dinomix import __version__
 from dinomix.labels import LabelSet
 from dinomix.models.network import network_arguments
-from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+from dinomix.planning.intensities import monai_steps, scales_on_grid, usual_range
+from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.preprocessing import SPACING_STEPS
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -64,23 +65,24 @@ def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
         {"_target_": "LoadImaged", **image, "image_only": True, "ensure_channel_first": True},
     ]
     if isinstance(plan.grid, SpacingGrid):
+        signs = [-1 if code in "LPI" else 1 for code in plan.grid.orientation]
+        rounded = f"torch.round(x.pixdim.double() * {SPACING_STEPS}) / {SPACING_STEPS}"
         steps += [
-            {"_target_": "Orientationd", **image, "axcodes": "RAS", "labels": [["L", "R"], ["P", "A"], ["I", "S"]]},
-            # Position and rotation are dropped, so that resampling sees indices and spacings only.
+            {
+                "_target_": "Orientationd", **image, "axcodes": plan.grid.orientation,
+                "labels": [["L", "R"], ["P", "A"], ["I", "S"]],
+            },
+            # Position and rotation are dropped, so that resampling sees indices and spacings only. Invertd needs the
+            # directions.
             {
                 "_target_": "Lambdad", **image,
-                "func": "$lambda x: (setattr(x, 'affine', torch.diag(torch.cat(["
-                f"torch.round(x.pixdim.double() * {SPACING_STEPS}) / {SPACING_STEPS}, torch.ones(1)]))), x)[1]",
+                "func": f"$lambda x: (setattr(x, 'affine', torch.diag(torch.cat([{rounded} * torch.tensor({signs}), "
+                "torch.ones(1)]))), x)[1]",
             },
         ]  # fmt: skip
-    if isinstance(plan.window, RangeWindow):
-        limits = {"a_min": plan.window.low, "a_max": plan.window.high}
-        steps.append({"_target_": "ScaleIntensityRanged", **image, **limits, "b_min": 0.0, "b_max": 1.0, "clip": True})
-    else:
-        steps.append({
-            "_target_": "ScaleIntensityRangePercentilesd", **image, "lower": plan.window.lower,
-            "upper": plan.window.upper, "b_min": 0.0, "b_max": 1.0, "clip": True, "relative": False,
-        })  # fmt: skip
+    scaling = [{"_target_": name + "d", **image, **arguments} for name, arguments in monai_steps(plan.window)]
+    if not scales_on_grid(plan.window):
+        steps += scaling
     if isinstance(plan.grid, SpacingGrid):
         steps.append({
             "_target_": "Spacingd", **image, "pixdim": list(plan.grid.spacing), "mode": "bilinear",
@@ -91,6 +93,8 @@ def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
             "_target_": "Resized", **image, "spatial_size": list(plan.grid.size), "mode": "trilinear",
             "align_corners": False, "dtype": "$torch.float64",
         })  # fmt: skip
+    if scales_on_grid(plan.window):
+        steps += scaling
     return steps
 
 
@@ -127,7 +131,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "num_channels": 1,
         "spatial_shape": list(plan.patch),
         "dtype": "float32",
-        "value_range": [0, 1],
+        "value_range": list(usual_range(plan.window)),
         "is_patch_data": True,
         "channel_def": {"0": "image"},
     }
@@ -157,7 +161,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "copyright": str(record.get("copyright", "Not stated.")),
         "data_source": str(record.get("data_source", "Not stated.")),
         "data_type": "nifti",
-        "image_classes": f"One channel, {plan.modality}; intensities scaled to [0, 1] by the preprocessing.",
+        "image_classes": f"One channel, {plan.modality}; intensities scaled by the preprocessing.",
         "label_classes": ", ".join(["0 background", *(f"{s.id} {s.name}" for s in labels.structures)]),
         "pred_classes": f"{labels.channels} channels of logits; the files written hold the label classes' numbers.",
         "intended_use": "Research only. Not a medical device; not for diagnosis or treatment.",

@@ -4,8 +4,20 @@ import json
 from typing import Any
 
 from dinomix.labels import LabelSet
-from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+from dinomix.planning.plan import (
+    MinMax,
+    PercentileWindow,
+    Plan,
+    RangeWindow,
+    Sigmoid,
+    SpacingGrid,
+    Step,
+    Tanh,
+    ToRange,
+    ZScore,
+)
 
+_DIRECTIONS = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 TO_STATE = "_Not stated yet. Fill this in before you pass the model on._"
 
 
@@ -58,14 +70,34 @@ it was trained on; look at its results on yours before you rely on them.
 
 def _grid(plan: Plan) -> str:
     if isinstance(plan.grid, SpacingGrid):
-        return "resampled to " + " x ".join(f"{mm:g}" for mm in plan.grid.spacing) + " mm (right, anterior, superior)"
+        spacing = " x ".join(f"{mm:g}" for mm in plan.grid.spacing)
+        return f"resampled to {spacing} mm ({', '.join(_DIRECTIONS[code] for code in plan.grid.orientation)})"
     return "the whole volume resized to " + " x ".join(map(str, plan.grid.size)) + " voxels"
 
 
 def _window(plan: Plan) -> str:
     if isinstance(plan.window, RangeWindow):
         return f"{plan.window.low:g} to {plan.window.high:g} HU"
-    return f"percentiles {plan.window.lower:g} to {plan.window.upper:g} of each volume"
+    if isinstance(plan.window, PercentileWindow):
+        return f"percentiles {plan.window.lower:g} to {plan.window.upper:g} of each volume"
+    where = "the network's grid" if plan.window.on == "grid" else "the scan's own grid"
+    return f"{', then '.join(map(_step, plan.window.steps))}, on {where}"
+
+
+def _step(step: Step) -> str:
+    match step:
+        case ToRange():
+            return f"{step.low:g} to {step.high:g} mapped to {step.to[0]:g} to {step.to[1]:g}" + (
+                ", clipped" if step.clip else ""
+            )
+        case ZScore():
+            return "z-score of each volume" + ("'s nonzero voxels" if step.nonzero else "")
+        case MinMax():
+            return f"minimum and maximum of each volume mapped to {step.to[0]:g} and {step.to[1]:g}"
+        case Sigmoid():
+            return "sigmoid"
+        case Tanh():
+            return f"tanh with the limit {step.limit:g}"
 
 
 def _words(key: str) -> str:

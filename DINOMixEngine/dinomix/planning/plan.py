@@ -1,6 +1,7 @@
 """The plan: how an image becomes what the network sees. Computed once, written down, obeyed by training and inference."""
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import write_json
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Overlap = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -43,12 +45,79 @@ class PercentileWindow(BaseModel):
         return self
 
 
+class ToRange(BaseModel):
+    """Map [low, high] linearly to ``to``; what lies outside is clipped, or goes on along the line."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: Literal["range"] = "range"
+    low: Finite
+    high: Finite
+    to: tuple[Finite, Finite] = (0.0, 1.0)
+    clip: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ToRange":
+        if not (self.low < self.high and self.to[0] < self.to[1]):
+            raise ValueError(f"{self.low} to {self.high} cannot be mapped to {self.to}")
+        return self
+
+
+class ZScore(BaseModel):
+    """Subtract the volume's mean and divide by its standard deviation; with ``nonzero``, of and for its nonzero voxels."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: Literal["z-score"] = "z-score"
+    nonzero: bool = False
+
+
+class MinMax(BaseModel):
+    """Map the volume's own minimum and maximum to ``to``."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: Literal["min-max"] = "min-max"
+    to: tuple[Finite, Finite] = (0.0, 1.0)
+
+
+class Sigmoid(BaseModel):
+    """1 / (1 + exp(-v))."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: Literal["sigmoid"] = "sigmoid"
+
+
+class Tanh(BaseModel):
+    """limit * tanh(v / limit)."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: Literal["tanh"] = "tanh"
+    limit: Positive = 3.0
+
+
+Step = Annotated[ToRange | ZScore | MinMax | Sigmoid | Tanh, Field(discriminator="step")]
+
+
+class StepsWindow(BaseModel):
+    """One step after the other, as models from elsewhere have it; the result need not lie in [0, 1].
+
+    ``on`` says whether the steps see the voxels of the file or those of the network's grid.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["steps"] = "steps"
+    on: Literal["file", "grid"] = "file"
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+
 class SpacingGrid(BaseModel):
-    """Reorient to RAS axes, then resample to ``spacing`` (mm along x, y, z)."""
+    """Reorient to the axes of ``orientation``, then resample to ``spacing`` (mm along x, y, z).
+
+    ``orientation`` names the direction in which x, y and z increase; only models from elsewhere have another than RAS.
+    """
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["spacing"] = "spacing"
     spacing: tuple[Positive, Positive, Positive]
+    orientation: Annotated[str, Field(pattern="^[RL][AP][SI]$")] = "RAS"
 
 
 class SizeGrid(BaseModel):
@@ -59,13 +128,16 @@ class SizeGrid(BaseModel):
     size: tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
+Window = RangeWindow | PercentileWindow | StepsWindow
+
+
 class Plan(BaseModel):
     """Everything between a file and the network.
 
     Attributes:
         grid: the grid that the network works on.
-        window: intensities to [0, 1].
-        patch: voxels along (x, y, z) of the network's grid; multiples of 16.
+        window: intensities to what the network takes, [0, 1] for networks that were trained here.
+        patch: voxels along (x, y, z) of the network's grid; multiples of ``patch_multiple``.
         overlap: of the sliding window, as a fraction of the patch per axis (x, y, z).
         blend: how overlapping windows are averaged.
         network: a MONAI network as MONAI's bundle configuration names it: {"_target_": ..., arguments}.
@@ -77,7 +149,7 @@ class Plan(BaseModel):
     version: Literal[1] = 1
     modality: Literal["CT", "MR"]
     grid: Annotated[SpacingGrid | SizeGrid, Field(discriminator="kind")]
-    window: Annotated[RangeWindow | PercentileWindow, Field(discriminator="kind")]
+    window: Annotated[Window, Field(discriminator="kind")]
     patch: tuple[int, int, int]
     overlap: tuple[Overlap, Overlap, Overlap] = (0.5, 0.5, 0.5)
     blend: Literal["gaussian", "constant"] = "gaussian"
@@ -87,8 +159,10 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _patch_fits_network(self) -> "Plan":
-        if any(side < 16 or side % 16 for side in self.patch):
-            raise ValueError(f"patch {self.patch}: each side must be a multiple of 16")
+        multiple = patch_multiple(self.network)
+        if any(side < max(8, factor) or side % factor for side, factor in zip(self.patch, multiple, strict=True)):
+            factors = multiple[0] if len(set(multiple)) == 1 else " x ".join(map(str, multiple))
+            raise ValueError(f"patch {self.patch}: each side must be a multiple of {factors}")
         return self
 
     @classmethod
@@ -101,3 +175,18 @@ class Plan(BaseModel):
 
     def write(self, path: Path) -> None:
         write_json(path, self.model_dump(mode="json"))
+
+
+def patch_multiple(network: dict[str, Any]) -> tuple[int, int, int]:
+    """What the sides of a patch must be multiples of, since the network halves them; 16 where that is not plain to see."""
+    name = str(network.get("_target_", "")).rpartition(".")[2]
+    strides, blocks = network.get("strides"), network.get("blocks_down")
+    if name in ("DynUNet", "UNet", "AttentionUnet") and isinstance(strides, (list, tuple)):
+        levels = [s if isinstance(s, (list, tuple)) and len(s) == 3 else (s, s, s) for s in strides]
+        if all(isinstance(side, int) and 0 < side < 16 for level in levels for side in level):
+            return prod(x for x, _, _ in levels), prod(y for _, y, _ in levels), prod(z for _, _, z in levels)
+    if name in ("SegResNet", "SegResNetDS") and isinstance(blocks, (list, tuple)):
+        # With a resolution, SegResNetDS halves the fine axes first, and says so itself where a patch does not fit.
+        factor = 1 if network.get("resolution") else 2 ** (len(blocks) - 1)
+        return factor, factor, factor
+    return 16, 16, 16

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import ScaleIntensityRange, ScaleIntensityRangePercentiles
 from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.planning.plan import Plan, RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.intensities import scaled, scales_on_grid
+from dinomix.planning.plan import Plan, SizeGrid, SpacingGrid
 from dinomix.planning.resampling import SLAB_BYTES, Line, resample
 from dinomix.planning.size_grid import resized_by_floor
 
@@ -52,7 +52,7 @@ class Preprocessed:
     """A volume as the network sees it, and the way back.
 
     Attributes:
-        tensor: (1, x, y, z) float32 in [0, 1].
+        tensor: (1, x, y, z) float32, scaled by the plan's window.
         affine: 4x4 float64, index (x, y, z, 1) of ``tensor`` -> RAS mm.
         reorientation: between the file's axes and (x, y, z).
         native_size: voxels of the native grid along (x, y, z).
@@ -83,7 +83,7 @@ class _Way:
 
 
 def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> Preprocessed:
-    """Bring an image (k, j, i) onto the plan's grid, with intensities in [0, 1].
+    """Bring an image (k, j, i) onto the plan's grid, with intensities scaled by its window.
 
     Reorienting is exact and resampling is done on indices, so that the position and the rotation of the patient, and
     the order in which the file stores the axes, leave no trace in the result. Resampling computes in float64,
@@ -92,10 +92,14 @@ def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> P
     way = _way(volume.geometry, plan)
     native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
     # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
-    image = _window(plan)(torch.from_numpy(np.array(native, dtype=np.float32, order="C")))
+    image = torch.from_numpy(np.array(native, dtype=np.float32, order="C"))
     lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
+    if scales_on_grid(plan.window):
+        image = scaled(resample(image, lines, slab_bytes), plan.window)
+    else:
+        image = resample(scaled(image, plan.window), lines, slab_bytes)
     return Preprocessed(
-        tensor=resample(image.as_tensor(), lines, slab_bytes)[None].contiguous(),
+        tensor=image[None].contiguous(),
         affine=_grid_affine(volume.geometry, way),
         reorientation=way.reorientation,
         native_size=way.native_size,
@@ -130,10 +134,12 @@ def grid_size(geometry: Geometry, plan: Plan) -> tuple[int, int, int]:
 
 
 def reorientation_for(geometry: Geometry, plan: Plan) -> Reorientation:
-    """The axes nearest to RAS for a spacing grid; the file's own axes for a size grid."""
+    """The axes nearest to those of a spacing grid's orientation; the file's own axes for a size grid."""
     if not isinstance(plan.grid, SpacingGrid):
         return Reorientation((0, 1, 2), (False, False, False))
-    return nearest_to_ras(geometry)
+    ras = nearest_to_ras(geometry)
+    x, y, z = (flip != (code in "LPI") for flip, code in zip(ras.flips, plan.grid.orientation, strict=True))
+    return Reorientation(ras.axes, (x, y, z))
 
 
 def nearest_to_ras(geometry: Geometry) -> Reorientation:
@@ -167,12 +173,6 @@ def _way(geometry: Geometry, plan: Plan) -> _Way:
         return _Way(reorientation, native_size, native_size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     sx, sy, sz = (native / grid).tolist()
     return _Way(reorientation, native_size, (x, y, z), (sx, sy, sz), (0.0, 0.0, 0.0))
-
-
-def _window(plan: Plan) -> Any:
-    if isinstance(plan.window, RangeWindow):
-        return ScaleIntensityRange(plan.window.low, plan.window.high, 0.0, 1.0, clip=True)
-    return ScaleIntensityRangePercentiles(plan.window.lower, plan.window.upper, 0.0, 1.0, clip=True, relative=False)
 
 
 def _grid_affine(geometry: Geometry, way: _Way) -> NDArray[np.float64]:
