@@ -8,8 +8,8 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model, write_model
+from dinomix.models.matching import matched_channels, matched_weights
 from dinomix.models.network import build_network
-from dinomix.training.finish import matched_weights
 from tiny_cohort import make_plan
 
 
@@ -46,3 +46,73 @@ def test_another_network_is_refused(started):
     plan = make_plan().model_copy(update={"network": {**make_plan().network, "features": [4, 4, 8, 8, 16, 4]}})
     with pytest.raises(DinomixError, match="has the shape"):
         matched_weights(started, started.labels, plan, 0, lambda kind, **fields: None)
+
+
+NETWORKS = {
+    "UNet": {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 2, "norm": "batch"},
+    "SegResNet": {"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]},
+    "SegResNetDS": {"init_filters": 8, "blocks_down": [1, 1, 1], "norm": "INSTANCE"},
+    "DynUNet": {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8],
+                "norm_name": "instance"},
+    "VNet": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("wanted", [{1: "liver"}, {1: "liver", 2: "tumor"}, {1: "tumor", 2: "liver", 3: "spleen"}])
+def test_known_structures_keep_their_logits_in_every_network(name: str, wanted: dict[int, str], tmp_path: Path) -> None:
+    """Where all that a class depends on is its own part, its logit stays; networks that mix classes at their end keep none."""
+    plan = make_plan().model_copy(update={"network": {"_target_": f"monai.networks.nets.{name}", **NETWORKS[name]}})
+    known = LabelSet.from_names({1: "spleen", 2: "liver"})
+    torch.manual_seed(3)
+    network = build_network(plan, known.channels)
+    write_model(tmp_path / "model", plan=plan, labels=known, weights=network.state_dict(), record={})
+    model, labels = load_model(tmp_path / "model"), LabelSet.from_names(wanted)
+    weights = matched_weights(model, labels, plan, 0, lambda kind, **fields: None)
+    matched = build_network(plan, labels.channels)
+    matched.load_state_dict(weights)
+    old, new = model.network(), matched.eval()
+    image = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        before, after = old(image), new(image)
+    assert after.shape[1] == labels.channels and torch.isfinite(after).all()
+    if name in ("UNet", "VNet"):
+        assert weights[next(iter(weights))].equal(model.weights[next(iter(weights))])
+        return
+    for channel, structure in enumerate(labels.names, 1):
+        if structure in known.names:
+            was = known.names.index(structure) + 1
+            assert torch.allclose(after[:, channel], before[:, was], atol=1e-5), structure
+    assert torch.allclose(after[:, 0], before[:, 0], atol=1e-5)
+
+
+def test_a_network_that_mixes_classes_at_its_end_is_taken_over_along_both_axes(tmp_path: Path) -> None:
+    plan = make_plan().model_copy(update={"network": {"_target_": "monai.networks.nets.UNet", **NETWORKS["UNet"]}})
+    known, labels = LabelSet.from_names({1: "spleen", 2: "liver"}), LabelSet.from_names({1: "liver", 2: "tumor"})
+    torch.manual_seed(3)
+    weights = build_network(plan, 3).state_dict()
+    write_model(tmp_path / "model", plan=plan, labels=known, weights=weights, record={})
+    matched = matched_weights(load_model(tmp_path / "model"), labels, plan, 0, lambda kind, **fields: None)
+    last = "model.2.1.conv.unit0.conv.weight"
+    assert matched[last].shape[:2] == (3, 3)
+    assert torch.equal(matched[last][1, 1], weights[last][2, 2]) and torch.equal(
+        matched[last][1, 0], weights[last][2, 0]
+    )
+    assert not torch.equal(matched[last][2, 2], weights[last][2, 2])
+    assert torch.equal(matched["model.2.0.adn.N.running_var"][:2], weights["model.2.0.adn.N.running_var"][[0, 2]])
+
+
+def test_a_terminology_that_only_one_structure_has_matches_another_name() -> None:
+    known = LabelSet.from_names({1: "kidney_left", 2: "Gall bladder", 3: "aorta"})
+    labels = LabelSet(structures=(
+        known.structures[0].model_copy(update={"id": 5, "name": "Niere links"}),
+        known.structures[1].model_copy(update={"id": 6, "name": "Gallenblase"}),
+        LabelSet.from_names({7: "kidney right"}).structures[0],
+    ))  # fmt: skip
+    assert matched_channels(labels, known) == {1: 1, 2: 2}
+
+
+def test_a_terminology_that_two_structures_share_matches_nothing() -> None:
+    aorta = LabelSet.from_names({1: "aorta"}).structures[0]
+    known = LabelSet(structures=tuple(aorta.model_copy(update={"id": i, "name": f"part {i}"}) for i in (1, 2)))
+    assert matched_channels(LabelSet(structures=(aorta,)), known) == {}

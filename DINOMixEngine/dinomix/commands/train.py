@@ -139,10 +139,10 @@ def _arranged(cohort_file: Path, start: Path | None, plan_file: Path | None, emi
     from dinomix.cohort.cohort import Cohort
     from dinomix.inference.devices import choose_device
     from dinomix.models.folder import load_model
+    from dinomix.models.matching import matched_weights
     from dinomix.planning.plan import Plan
     from dinomix.planning.planning import make_plan, override_plan
     from dinomix.training.config import make_config
-    from dinomix.training.finish import matched_weights
     from dinomix.training.memory import training_memory
     from dinomix.training.presets import preset_settings
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.planning.cache import AnyCase
+from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.training import pic
 from dinomix.training.config import TrainConfig
@@ -86,7 +87,7 @@ class Batches(Dataset[Batch]):
         if config.augment:
             first = self.rank * config.batch_labeled
             seeds = [integer_seed(config.seed, "intensity", step, first + i) for i in range(len(labeled))]
-            shown = augmented_intensities(clean, seeds)
+            shown = augmented_intensities(clean, seeds, usual_range(self.plan.window))
         batch = Batch(
             labeled=shown,
             labels=torch.stack([patch["label"] for patch in labeled]),

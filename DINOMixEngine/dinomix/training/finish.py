@@ -1,4 +1,4 @@
-"""Where a run comes from and what it leaves: weights taken over from a model, and the model folder of the result."""
+"""What a run leaves: the model folder of its result, with a record of how it came about."""
 
 import platform
 from typing import Any
@@ -8,63 +8,12 @@ from torch import Tensor
 
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
-from dinomix.errors import DinomixError
 from dinomix.events import Emit, read_events
 from dinomix.files import sha256
-from dinomix.labels import LabelSet, normalized_name
-from dinomix.models.folder import Model, write_model
-from dinomix.models.network import build_network
+from dinomix.models.folder import write_model
 from dinomix.planning.cache import CachedCase
-from dinomix.planning.plan import Plan
 from dinomix.training.preview import draw_preview
 from dinomix.training.run_directory import RunDirectory
-
-
-def matched_weights(model: Model, labels: LabelSet, plan: Plan, seed: int, emit: Emit) -> dict[str, Tensor]:
-    """Weights of ``plan``'s network for ``labels``, taken from a model with other classes.
-
-    Tensors of equal shape are copied whole. Where only the first axis differs it is the output channel: the background's
-    and each structure's are copied by name, and a structure that the model does not know starts from the seed.
-
-    Raises:
-        DinomixError: the two networks differ in more than their classes.
-    """
-    torch.manual_seed(seed)
-    weights = build_network(plan, labels.channels).state_dict()
-    if set(weights) != set(model.weights):
-        raise DinomixError(
-            f"The network of {model.path} is not the plan's network.",
-            "Start without --set plan.network, or from scratch.",
-        )
-    known = {normalized_name(name): channel for channel, name in enumerate(model.labels.names, 1)}
-    pairs = [(0, 0)]
-    pairs += [
-        (channel, known[normalized_name(name)])
-        for channel, name in enumerate(labels.names, 1)
-        if normalized_name(name) in known
-    ]
-    for name, target in weights.items():
-        source = model.weights[name].to(target.dtype)
-        per_class = target.shape[:1] == (labels.channels,) and source.shape[:1] == (model.labels.channels,)
-        if target.shape[1:] != source.shape[1:] or (target.shape != source.shape and not per_class):
-            raise DinomixError(
-                f"{name} of {model.path} has the shape {tuple(source.shape)}, not {tuple(target.shape)}.",
-                "Start without --set plan.network, or from scratch.",
-            )
-        if per_class and name in _output_tensors(weights):
-            for to, taken in pairs:
-                target[to] = source[taken]
-        else:
-            target.copy_(source)
-    new = [name for name in labels.names if normalized_name(name) not in known]
-    if new:
-        emit("warning", message=f"{model.path} does not know {', '.join(new)}; they are learned from the beginning.")
-    return weights
-
-
-def _output_tensors(weights: dict[str, Tensor]) -> set[str]:
-    """The last weight and bias of a network: MONAI's networks end with the convolution to the classes."""
-    return set(list(weights)[-2:])
 
 
 def write_result(

@@ -133,11 +133,19 @@ def intensity_augmentation() -> Compose:
     ])  # fmt: skip
 
 
-def augmented_intensities(patches: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Each of (B, 1, x, y, z) changed by its own seed, clipped back to [0, 1]."""
+def augmented_intensities(
+    patches: Tensor, seeds: Sequence[int], usual_range: tuple[float, float] = (0.0, 1.0)
+) -> Tensor:
+    """Each of (B, 1, x, y, z) changed by its own seed, clipped back to the usual range, or the patch's own where it is wider.
+
+    The changes are those of [0, 1]; other ranges are brought there and back.
+    """
+    low, width = usual_range[0], usual_range[1] - usual_range[0]
     augmentation = intensity_augmentation()
     changed = []
     for patch, seed in zip(patches, seeds, strict=True):
         augmentation.set_random_state(seed=seed)
-        changed.append(convert_to_tensor(augmentation(patch)).clamp(0, 1))
+        unit = (patch - low) / width
+        bounds = min(0.0, float(unit.min())), max(1.0, float(unit.max()))
+        changed.append(convert_to_tensor(augmentation(unit)).clamp(*bounds) * width + low)
     return torch.stack(changed)

@@ -10,6 +10,7 @@ from torch import Tensor
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.planning.intensities import usual_range
 from dinomix.training import fkd, pic
 from dinomix.training.batches import Batch, Batches
 from dinomix.training.config import TrainConfig
@@ -50,7 +51,7 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
         if config.augment:
             first = accelerator.process_index * config.batch_unlabeled
             seeds = [integer_seed(config.seed, "intensity unlabeled", step, first + i) for i in range(len(shown))]
-            shown = augmented_intensities(shown, seeds)
+            shown = augmented_intensities(shown, seeds, usual_range(batches.plan.window))
         images = torch.cat([images, shown])
         if target_features is not None and features is not None:
             target_features = torch.cat([target_features, features])

@@ -32,6 +32,7 @@ class FrozenTeacher(nn.Module):
         name: as it is recorded in the model card; an untrained one says so.
         width: channels of a token.
         reduction: pixels per token and axis.
+        usual_range: the intensities that are shown black and white.
     """
 
     mean: Tensor
@@ -42,6 +43,7 @@ class FrozenTeacher(nn.Module):
         self.backbone = backbone.eval().requires_grad_(False)
         self.name = name
         self.scale = scale
+        self.usual_range = (0.0, 1.0)
         self.width = int(backbone.num_features)
         self.reduction = int(backbone.feature_info[-1]["reduction"])
         configuration = backbone.pretrained_cfg
@@ -67,12 +69,13 @@ class FrozenTeacher(nn.Module):
         A slice is shown as a radiologist sees it (anterior up, the patient's right on the left), resized to whole tokens.
 
         Args:
-            slices: (N, x, y) in RAS, intensities in [0, 1].
+            slices: (N, x, y) in RAS, intensities in ``usual_range``.
 
         Returns:
             (N, width, x tokens, y tokens), float32; the tokens cover the slice evenly.
         """
-        pictures = slices.transpose(1, 2).flip(1, 2)[:, None].float().clamp(0, 1)
+        low, high = self.usual_range
+        pictures = ((slices.transpose(1, 2).flip(1, 2)[:, None].float() - low) / (high - low)).clamp(0, 1)
         size = [math.ceil(side * self.scale / self.reduction) * self.reduction for side in pictures.shape[2:]]
         pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=self.scale < 1)
         pictures = (pictures.expand(-1, 3, -1, -1) - self.mean) / self.std

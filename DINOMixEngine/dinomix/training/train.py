@@ -20,6 +20,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, Progress, silent
 from dinomix.models.network import build_network
 from dinomix.planning.cache import CachedCase, cache_cases, cache_features
+from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
@@ -46,7 +47,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
     Args:
         run: a new folder; see ``training/run_directory.py`` for what it will hold.
         cache: where preprocessed cases are kept, for runs that share them; by default inside ``run``.
-        start: weights of the network to begin with, e.g. of ``finish.matched_weights``.
+        start: weights of the network to begin with, e.g. of ``models.matching.matched_weights``.
         start_model: the model folder that they are from, for the record.
         since: as ``resume`` takes it.
 
@@ -150,6 +151,7 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
         frozen = (frozen or load_teacher(config.fkd)).to(accelerator.device)
+        frozen.usual_range = usual_range(directory.plan.window)
     try:
         state, cached, batches = _prepare(directory, frozen, accelerator, control, emit)
         wish = _steps(state, batches, cached, frozen, directory, accelerator, control, emit)
