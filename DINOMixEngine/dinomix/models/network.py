@@ -31,7 +31,7 @@ def build_network(plan: Plan, channels: int) -> torch.nn.Module:
             f"The plan's network {target!r} cannot be used.",
             f"Take one of {', '.join(NETWORKS)} of monai.networks.nets.",
         )
-    if not _is_plain(arguments):
+    if not is_plain(arguments):
         raise DinomixError(f"The plan's arguments of {target} hold an expression or a reference.", "Give plain values.")
 
     from monai.networks import nets
@@ -52,12 +52,12 @@ def network_arguments(arguments: dict[str, Any], channels: int) -> dict[str, Any
     return {**arguments, "spatial_dims": 3, "in_channels": 1, "out_channels": channels}
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value holds nothing that MONAI's configuration parser would evaluate or resolve."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and not key.startswith("_") and _is_plain(v) for key, v in value.items())
+        return all(isinstance(key, str) and not key.startswith("_") and is_plain(v) for key, v in value.items())
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, str):
         return not value.lstrip().startswith(("$", "@", "%")) and "@" not in value
     return value is None or isinstance(value, (bool, int, float))

@@ -1,0 +1,156 @@
+"""Models of MONAI's Auto3DSeg (algorithm segresnet): one file of weights that carries its own configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from dinomix.errors import DinomixError
+from dinomix.importing.converted import Converted, make_plan
+from dinomix.importing.label_names import labels_from_names, read_labels_csv
+from dinomix.importing.networks import network_of, with_background, without_supervision
+from dinomix.importing.weights import state_dict_of
+from dinomix.labels import LabelSet
+from dinomix.models.matching import class_axes
+from dinomix.planning.plan import Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
+
+DEFAULT_BOUNDS = (-250.0, 250.0)
+"""Where ``intensity_bounds`` is missing, as in the algorithm."""
+OVERLAP = 0.625
+
+
+def is_auto3dseg(checkpoint: Any) -> bool:
+    """Whether a file of weights is one of this algorithm's checkpoints."""
+    return (
+        isinstance(checkpoint, dict)
+        and isinstance(checkpoint.get("config"), dict)
+        and "state_dict" in checkpoint
+        and "network" in checkpoint["config"]
+    )
+
+
+def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | None) -> Converted:
+    """Convert a checkpoint; see ``segmenter.py`` of the algorithm's template for what its configuration means.
+
+    Args:
+        labels_csv: the table of labels that the extension MONAIAuto3DSeg puts beside the weights.
+
+    Raises:
+        DinomixError: more than one input image, regions that overlap, PET, or a network that cannot be used.
+    """
+    config = checkpoint["config"]
+    network, outputs = network_of({**config["network"], **_counts(config, path)}, path)
+    if config.get("extra_modalities"):
+        raise DinomixError(
+            f"{path} needs {1 + len(config['extra_modalities'])} images of a patient at once; models of one image can be "
+            "used.", "Choose a model with one input channel.",
+        )  # fmt: skip
+    if config.get("anisotropic_scales") and not network.get("resolution"):
+        network["resolution"] = _numbers(config, "resample_resolution", 3, path)
+    sigmoid = bool(config.get("sigmoid", False))
+    channels = outputs + 1 if sigmoid else outputs
+    notes: list[str] = []
+    labels = _labels(config, channels, sigmoid, path, labels_csv)
+    plan = make_plan(
+        path,
+        modality=_modality(config, path),
+        grid=SpacingGrid(spacing=_spacing(config, path, notes)),
+        window=_window(config, path),
+        patch=_numbers(config, "roi_size", 3, path),
+        overlap=(OVERLAP, OVERLAP, OVERLAP),
+        network=network,
+    )
+    axes = class_axes(plan, outputs)
+    weights = without_supervision(state_dict_of(checkpoint, path), set(axes))
+    if sigmoid:
+        weights = with_background(weights, axes)
+    if config.get("crop_foreground", True):
+        notes.append("The model's own pipeline crops a scan to its foreground first; here the whole scan is segmented.")
+    if not config.get("orientation_ras", False):
+        notes.append("The model does not say how its scans were turned; RAS axes are assumed.")
+    record = {"format": "MONAI Auto3DSeg, segresnet"}
+    if isinstance(checkpoint.get("epoch"), int):
+        record["epoch"] = checkpoint["epoch"]
+    if (metric := _float(checkpoint.get("best_metric"))) is not None:
+        record["best_metric"] = metric  # type: ignore[assignment]
+    return Converted(plan, labels, weights, record, notes)
+
+
+def _counts(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Input and output channels, which the network's definition may take from the rest of the configuration."""
+    network, counts = config["network"], {}
+    if not isinstance(network, dict):
+        raise DinomixError(f"{path} does not say which network it is.", "Its network needs a _target_ of MONAI.")
+    for key, elsewhere in (("in_channels", "input_channels"), ("out_channels", "output_classes")):
+        value = network.get(key)
+        counts[key] = config.get(elsewhere) if value in (None, f"@{elsewhere}") else value
+    return counts
+
+
+def _labels(config: dict[str, Any], channels: int, sigmoid: bool, path: Path, labels_csv: Path | None) -> LabelSet:
+    index = config.get("class_index")
+    if sigmoid and isinstance(index, list):
+        flat = [value for group in index for value in (group if isinstance(group, list) else [group])]
+        if len(set(flat)) != len(flat):
+            raise DinomixError(
+                f"{path} segments regions that overlap; structures that exclude each other can be used.",
+                "Choose another model.",
+            )
+    if labels_csv is not None:
+        return read_labels_csv(labels_csv, channels)
+    names = config.get("class_names")
+    if not isinstance(names, list):
+        return labels_from_names({}, channels, path)
+    # With softmax the first class is the background, which the list may name or leave out.
+    start = 1 if len(names) == channels - 1 else 0
+    return labels_from_names({k: str(name) for k, name in enumerate(names, start) if k}, channels, path)
+
+
+def _modality(config: dict[str, Any], path: Path) -> Any:
+    modality = str(config.get("modality", "")).lower()
+    if modality in ("ct", "mri", "mr"):
+        return "CT" if modality == "ct" else "MR"
+    raise DinomixError(
+        f"{path} is a model for {modality or 'an unknown modality'}.", "Models for CT or MR can be used."
+    )
+
+
+def _window(config: dict[str, Any], path: Path) -> StepsWindow:
+    mode = str(config.get("normalize_mode", "")).lower()
+    steps: tuple[Step, ...]
+    if mode in ("range", "ct"):
+        bounds = DEFAULT_BOUNDS
+        if config.get("intensity_bounds") is not None:
+            bounds = _numbers(config, "intensity_bounds", 2, path)
+        steps = (ToRange(low=bounds[0], high=bounds[1], to=(-1.0, 1.0), clip=False), Sigmoid())
+    elif mode in ("meanstd", "mri"):
+        steps = (ZScore(nonzero=True),)
+    elif mode == "meanstdtanh":
+        steps = (ZScore(nonzero=True), Tanh(limit=3.0))
+    else:
+        raise DinomixError(
+            f"{path} scales intensities by {mode!r}, which cannot be done here.", "Choose another model."
+        )
+    return StepsWindow(on="grid", steps=steps)
+
+
+def _spacing(config: dict[str, Any], path: Path, notes: list[str]) -> Any:
+    if not config.get("resample", True):
+        notes.append(
+            "The model's own pipeline keeps each scan's spacing; here scans are resampled to its median spacing."
+        )
+    return _numbers(config, "resample_resolution", 3, path)
+
+
+def _numbers(config: dict[str, Any], key: str, count: int, path: Path) -> Any:
+    value = config.get(key)
+    if not isinstance(value, (list, tuple)) or len(value) != count or any(_float(v) is None for v in value):
+        raise DinomixError(
+            f"{path}: its {key} is {value!r}, not {count} numbers.", "The model's configuration is damaged."
+        )
+    return tuple(value)
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

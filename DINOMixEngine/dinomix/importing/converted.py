@@ -1,0 +1,171 @@
+"""What every importer gives: a model of elsewhere in our terms. It is tried on a test volume before it is kept."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from dinomix.errors import DinomixError
+from dinomix.images.volume import Geometry, Volume
+from dinomix.labels import LabelSet
+from dinomix.models.folder import write_model
+from dinomix.models.network import build_network
+from dinomix.planning.plan import Plan, SpacingGrid, patch_multiple
+from dinomix.planning.preprocessing import preprocess
+
+_ANY_PATCH = ("AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "SegResNetDS", "UNet", "VNet")
+"""Networks without a size of their own: they are tried on a small patch."""
+
+
+@dataclass
+class Converted:
+    """A model that was read.
+
+    Attributes:
+        plan: its ``fkd_stage`` may be empty; it is then found.
+        weights: the network's state, for ``plan.network`` and ``labels.channels``.
+        record: where it came from, as it goes into the model folder.
+        notes: full sentences about what this software does otherwise than the model's own; kept in the record.
+    """
+
+    plan: Plan
+    labels: LabelSet
+    weights: dict[str, Tensor]
+    record: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def make_plan(source: Path, **fields: Any) -> Plan:
+    """A plan whose stage for FKD is still to be found. Raises DinomixError, with the first field that cannot be used."""
+    reasons = dict.fromkeys(("spacing", "window", "patch", "network"), "the model's own")
+    try:
+        return Plan(fkd_stage="", reasons=reasons, **fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "plan"
+        raise DinomixError(
+            f"{source}: its {where} cannot be used ({first['msg']}).", "Choose another model."
+        ) from error
+
+
+def write_converted(model: Converted, path: Path, source: Path) -> None:
+    """Try a converted model on a generated volume, then write its model folder.
+
+    Raises:
+        DinomixError: weights and network do not fit each other, or the network does not segment the test volume.
+    """
+    network = loaded_network(model, source)
+    try_on_test_volume(network, model, source)
+    plan = model.plan
+    if not plan.fkd_stage:
+        plan = plan.model_copy(update={"fkd_stage": distilled_stage(plan, model.labels.channels)})
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    write_model(path, plan=plan, labels=model.labels, weights=weights, record={**model.record, "notes": model.notes})
+
+
+def loaded_network(model: Converted, source: Path) -> nn.Module:
+    """The plan's network with the weights. Raises DinomixError, with the first thing that does not fit."""
+    network = build_network(model.plan, model.labels.channels)
+    wanted = network.state_dict()
+    kind = str(model.plan.network["_target_"]).rpartition(".")[2]
+    remedy = f"Its weights are not those of this {kind}; check that configuration and weights belong together."
+    missing, unknown = sorted(wanted.keys() - model.weights.keys()), sorted(model.weights.keys() - wanted.keys())
+    if missing or unknown:
+        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is too much"
+        raise DinomixError(f"{source}: weights and network do not fit ({what}).", remedy)
+    for name, tensor in model.weights.items():
+        if tensor.shape != wanted[name].shape:
+            first = name.endswith(".weight") and tensor.shape[:1] == wanted[name].shape[:1]
+            if first and name == next(iter(wanted)) and tensor.ndim == 5 and tensor.shape[1] != 1:
+                raise other_channels(source, int(tensor.shape[1]))
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
+            raise DinomixError(f"{source}: weights and network do not fit ({name} is {shapes}).", remedy)
+    network.load_state_dict(model.weights)
+    return network.eval().requires_grad_(False)
+
+
+def other_channels(source: Path, channels: int) -> DinomixError:
+    return DinomixError(
+        f"{source} takes {channels} images of a patient at once; models of one image can be used.",
+        "Choose a model with one input channel.",
+    )
+
+
+def try_on_test_volume(network: nn.Module, model: Converted, source: Path) -> None:
+    """Run the network on a generated volume through the model's own preprocessing.
+
+    Raises:
+        DinomixError: it fails, gives another number of maps than there are classes, or values that are not finite.
+    """
+    plan = model.plan.model_copy(update={"patch": _small_patch(model.plan)})
+    tensor = preprocess(_test_volume(plan), plan).tensor
+    window = torch.zeros(1, 1, *plan.patch)
+    part = tensor[:, : plan.patch[0], : plan.patch[1], : plan.patch[2]]
+    window[0, :, : part.shape[1], : part.shape[2], : part.shape[3]] = part
+    try:
+        with torch.inference_mode():
+            output = network(window)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DinomixError(
+            f"{source} was read, but its network fails on a test volume ({reason}).", "This model cannot be used."
+        ) from error
+    wanted = (1, model.labels.channels, *plan.patch)
+    if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+        got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise DinomixError(f"{source} gives {got} for a test volume; {wanted} is wanted.", "This model cannot be used.")
+    if not torch.isfinite(output).all():
+        raise DinomixError(
+            f"{source} gives values that are not finite for a test volume.", "Its weights are damaged; get it again."
+        )
+
+
+def distilled_stage(plan: Plan, channels: int) -> str:
+    """The network's module whose output FKD taps: the encoder's last at an eighth of the patch, or its deepest."""
+    with torch.device("meta"), torch.inference_mode():
+        network = build_network(plan, channels).eval()
+        seen: list[tuple[str, int]] = []
+        for name, module in network.named_modules():
+            if name:
+                module.register_forward_hook(_remembers(seen, name, plan.patch[0]))
+        network(torch.empty(1, 1, *plan.patch))
+    chosen, deepest = "", 1
+    for name, reduction in seen:
+        if reduction > 8 or reduction < deepest:
+            break
+        chosen, deepest = name, reduction
+    return chosen or seen[0][0]
+
+
+def _remembers(seen: list[tuple[str, int]], name: str, side: int) -> Any:
+    def hook(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 5:
+            seen.append((name, round(side / output.shape[2])))
+
+    return hook
+
+
+def _small_patch(plan: Plan) -> tuple[int, int, int]:
+    """As small as the network allows, since its full patch can take minutes and gigabytes on a CPU."""
+    if str(plan.network["_target_"]).rpartition(".")[2] not in _ANY_PATCH or plan.network.get("resolution"):
+        return plan.patch
+    x, y, z = (
+        min(side, max(2 * factor, 32 // factor * factor))
+        for side, factor in zip(plan.patch, patch_multiple(plan.network), strict=True)
+    )
+    return x, y, z
+
+
+def _test_volume(plan: Plan) -> Volume:
+    """A bright ball in noise, in HU, on voxels of 0.9 of the plan's spacing."""
+    size = tuple(max(side + 3, 8) for side in plan.patch)
+    spacing = tuple(mm * 0.9 for mm in plan.grid.spacing) if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
+    k, j, i = np.indices(size[::-1])
+    ball = sum(((axis - n / 2) / (n / 3)) ** 2 for axis, n in zip((i, j, k), size, strict=True)) < 1
+    noise = np.random.default_rng(0).normal(0, 20, ball.shape)
+    array = (np.where(ball, 100.0, -500.0) + noise).astype(np.float32)
+    return Volume(array, Geometry(size, spacing, (0.0, 0.0, 0.0), np.diag([-1.0, -1.0, 1.0])))  # type: ignore[arg-type]

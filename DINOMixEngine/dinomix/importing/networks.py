@@ -1,0 +1,84 @@
+"""Networks as configurations of elsewhere name them, in the few terms that a plan allows."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dinomix.errors import DinomixError
+from dinomix.importing.converted import other_channels
+from dinomix.models.network import NETWORKS, PACKAGE, is_plain
+
+_DECIDED = ("spatial_dims", "dimensions", "in_channels", "out_channels")
+
+
+def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
+    """A network definition of MONAI's configuration language, and its output channels.
+
+    Deep supervision is switched off: only the last output segments.
+
+    Raises:
+        DinomixError: not one of ``NETWORKS``, arguments that are code, 2D, or more than one input channel.
+    """
+    if not isinstance(definition, dict) or not isinstance(definition.get("_target_"), str):
+        raise DinomixError(f"{source} does not say which network it is.", "Its network needs a _target_ of MONAI.")
+    name = definition["_target_"].rpartition(".")[2]
+    module = definition["_target_"].rpartition(".")[0]
+    if name not in NETWORKS or (module and not f"{module}.".startswith(PACKAGE)):
+        raise DinomixError(
+            f"{source} names the network {definition['_target_']}, which cannot be used.",
+            f"Networks that can be used: {', '.join(NETWORKS)}.",
+        )
+    arguments = {key: value for key, value in definition.items() if key != "_target_"}
+    if not is_plain(arguments):
+        raise DinomixError(
+            f"{source}: the arguments of its network hold code; nothing of it was run.", "Write them as plain values."
+        )
+    dimensions = arguments.get("spatial_dims", arguments.get("dimensions", 3))
+    channels, inputs = arguments.get("out_channels", 2), arguments.get("in_channels", 1)
+    if dimensions != 3:
+        raise DinomixError(f"{source} is a network of {dimensions} dimensions.", "Choose a 3D model.")
+    if inputs != 1:
+        raise other_channels(source, inputs)
+    if not isinstance(channels, int) or channels < 1:
+        raise DinomixError(f"{source} does not say how many classes there are (out_channels {channels!r}).", "")
+    arguments = {key: value for key, value in arguments.items() if key not in _DECIDED}
+    if "dsdepth" in arguments:
+        arguments["dsdepth"] = 1
+    if "deep_supervision" in arguments:
+        arguments["deep_supervision"] = False
+    norm = arguments.get("norm")
+    kind, rest = (norm[0], norm[1:]) if isinstance(norm, (list, tuple)) and norm else (norm, [])
+    if isinstance(kind, str) and kind.upper() == "INSTANCE_NVFUSER":
+        # NVIDIA's faster form of the same, with the same parameters; only where apex is installed.
+        arguments["norm"] = ["INSTANCE", *rest] if rest else "INSTANCE"
+    return {"_target_": PACKAGE + name, **arguments}, channels
+
+
+def without_supervision(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Weights without the heads that only training needs."""
+    heads = ("deep_supervision_heads.", ".super_head.", ".head.", "ds_heads.")
+    return {name: w for name, w in weights.items() if name in wanted or not any(head in f".{name}" for head in heads)}
+
+
+def with_background(weights: dict[str, Tensor], axes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Weights of a network with a background channel from those of one whose channels are each sigmoid outputs.
+
+    The background's logit is always 0, so that it wins where no channel is above one half, and else the surest
+    channel. For structures that exclude each other this is the threshold that such networks are meant for.
+
+    Args:
+        axes: for each tensor the axes that the number of classes decides, as ``matching.class_axes`` finds them.
+
+    Raises:
+        ValueError: the network does not end with one convolution to the classes.
+    """
+    import torch
+
+    changed = dict(weights)
+    ends = [name for name in weights if axes.get(name)]
+    if any(axes[name] != (0,) or name.rpartition(".")[2] not in ("weight", "bias") for name in ends) or len(ends) > 4:
+        raise ValueError("its end mixes the classes")
+    for name in ends:
+        changed[name] = torch.cat([torch.zeros_like(weights[name][:1]), weights[name]])
+    return changed

@@ -1,0 +1,129 @@
+"""What a file or folder of elsewhere is, and reading it with the importer that fits."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, silent
+from dinomix.importing.auto3dseg import is_auto3dseg, read_auto3dseg
+from dinomix.importing.bare import read_bare
+from dinomix.importing.converted import Converted
+from dinomix.importing.monai_bundle import is_bundle, read_bundle
+from dinomix.importing.nnunet import is_nnunet, read_nnunet
+from dinomix.importing.unpack import unpack
+from dinomix.importing.weights import ENDINGS, read_checkpoint
+from dinomix.models.manifest import FORMAT, MANIFEST
+
+_KINDS = (
+    "a model folder of DINOMix, a MONAI bundle, an nnU-Net v2 model folder, an Auto3DSeg model.pt, a zip of one of these, "
+    "or weights with --plan and --labels"
+)
+_DEPTH = 5
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a user or the catalog adds to a source.
+
+    Attributes:
+        changes: values of a MONAI bundle's configuration to change.
+        weights: the file of weights within a MONAI bundle.
+        orientation: the axes of the scans that an nnU-Net was trained on.
+        plan, labels: files that say what a bare network is.
+    """
+
+    changes: dict[str, Any] | None = None
+    weights: str | None = None
+    orientation: str | None = None
+    plan: Path | None = None
+    labels: Path | None = None
+
+
+@contextmanager
+def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
+    """A folder with the source's files: itself, or a zip unpacked beside where the model will lie, and removed after.
+
+    Raises:
+        DinomixError: there is no such file, or the archive is refused.
+    """
+    if not source.exists():
+        raise DinomixError(f"There is no file or folder {source}.", "Check the path.")
+    if source.is_dir() or source.suffix.lower() != ".zip":
+        yield source
+        return
+    near.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".partial-", suffix="-unpacked", dir=near))
+    try:
+        unpack(source, folder, emit)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_model(folder: Path) -> Path | None:
+    """A model folder of DINOMix in an opened source; None where there is none."""
+    import json
+
+    for path in _places(folder):
+        try:
+            if json.loads((path / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT["format"]:
+                return path
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def read_source(opened_source: Path, hints: Hints, named: Path) -> Converted:
+    """Read a model of elsewhere.
+
+    Args:
+        opened_source: a folder or a file of weights.
+        named: how messages call it when nothing in it is recognized.
+
+    Raises:
+        DinomixError: it is none of the kinds that can be read, or the importer refuses it.
+    """
+    if hints.plan is not None or hints.labels is not None:
+        return read_bare(opened_source, hints.plan, hints.labels)
+    if opened_source.is_file():
+        return _read_weights(opened_source)
+    for folder in _places(opened_source):
+        if is_nnunet(folder):
+            return read_nnunet(folder, hints.orientation)
+        if is_bundle(folder):
+            return read_bundle(folder, hints.changes, hints.weights)
+        if (folder / "plan.json").is_file() and (folder / "labels.json").is_file():
+            return read_bare(folder, folder / "plan.json", folder / "labels.json")
+    files = [path for folder in _places(opened_source) for path in sorted(folder.glob("*")) if path.suffix in ENDINGS]
+    # The extension MONAIAuto3DSeg takes the weights beside labels.csv; Auto3DSeg itself has model.pt among others.
+    chosen = [path for path in files if (path.parent / "labels.csv").is_file()]
+    chosen = chosen or [path for path in files if path.name == "model.pt"] or files
+    if not chosen:
+        raise DinomixError(f"{named} holds no model that can be read.", f"Give {_KINDS}.")
+    return _read_weights(chosen[0])
+
+
+def _read_weights(path: Path) -> Converted:
+    checkpoint = read_checkpoint(path)
+    if is_auto3dseg(checkpoint):
+        table = path.parent / "labels.csv"
+        return read_auto3dseg(checkpoint, path, table if table.is_file() else None)
+    raise DinomixError(
+        f"{path} holds weights, but not what network they belong to.",
+        "Give --plan and --labels too; see docs/models.md.",
+    )
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """A folder and those below it, the nearest first."""
+    level = [folder]
+    for _ in range(_DEPTH):
+        yield from level
+        level = sorted(
+            child for parent in level for child in parent.iterdir() if child.is_dir() and not child.is_symlink()
+        )

@@ -1,0 +1,93 @@
+"""Unpacking archives of strangers: nothing is written outside, nothing swells beyond reason."""
+
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, Progress, silent
+
+LARGEST = 24 * 2**30
+"""Bytes; the largest of the published models unpack to less than 2 GB."""
+LARGEST_RATIO, RATIO_COUNTS_FROM = 30, 2**28
+"""Weights hardly compress: what is larger than the second and compressed more than the first is no model."""
+MOST_FILES = 20_000
+_CHUNK = 2**20
+
+
+def unpack(archive_path: Path, into: Path, emit: Emit = silent) -> None:
+    """Unpack a zip archive into a folder.
+
+    Raises:
+        DinomixError: not a zip, damaged or cut short; an entry that is absolute, climbs out, is a link, is encrypted, or
+            appears twice; or more files or bytes than a model has. In all of these cases but a damaged entry nothing was
+            written.
+        OSError: the disk is full.
+    """
+    try:
+        archive = zipfile.ZipFile(archive_path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DinomixError(
+            f"{archive_path} is not a zip archive, or was cut short ({error}).", "Get the file again."
+        ) from error
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        _check(archive_path, entries, into)
+        total = sum(entry.file_size for entry in entries)
+        progress, done = Progress(emit, "unpack", total), 0
+        for entry in entries:
+            target = into.joinpath(*PurePosixPath(entry.filename).parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for size in _copy(archive_path, archive, entry, target):
+                done += size
+                progress(done)
+
+
+def _copy(archive_path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Iterator[int]:
+    written = 0
+    try:
+        with archive.open(entry) as source, open(target, "xb") as file:
+            while chunk := source.read(_CHUNK):
+                written += len(chunk)
+                if written > entry.file_size:
+                    raise zipfile.BadZipFile("longer than it says")
+                file.write(chunk)
+                yield len(chunk)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+        raise DinomixError(
+            f"{entry.filename} in {archive_path} is damaged or cut short ({error}).", "Get the file again."
+        ) from error
+
+
+def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> None:
+    again = "Do not use this archive; get it from its publisher again."
+    seen: set[str] = set()
+    for entry in entries:
+        name, problem = entry.filename, ""
+        parts = PurePosixPath(name).parts
+        if "\\" in name or ":" in name or name.startswith("/") or ".." in parts or not parts or "\0" in name:
+            problem = "would be written outside of its folder"
+        elif stat.S_ISLNK(entry.external_attr >> 16):
+            problem = "is a link"
+        elif entry.flag_bits & 0x1:
+            problem = "is encrypted"
+        elif name.casefold() in seen:
+            problem = "appears twice"
+        if problem:
+            raise DinomixError(f"{archive_path} is refused: its entry {name!r} {problem}.", again)
+        seen.add(name.casefold())
+    total = sum(entry.file_size for entry in entries)
+    packed = archive_path.stat().st_size
+    if len(entries) > MOST_FILES or total > LARGEST or (total > RATIO_COUNTS_FROM and total > LARGEST_RATIO * packed):
+        raise DinomixError(
+            f"{archive_path} is refused: it would unpack to {len(entries)} files of {total / 1e9:.1f} GB.", again
+        )
+    free = shutil.disk_usage(into).free
+    if total > free:
+        raise DinomixError(
+            f"{archive_path} unpacks to {total / 1e9:.2f} GB, but {into} has {free / 1e9:.2f} GB free.",
+            "Free some disk space, or choose another models folder (DINOMIX_MODELS).",
+        )

@@ -1,0 +1,103 @@
+"""Weights of strangers: read without executing anything that came with them."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinomix.errors import DinomixError
+
+ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors")
+_HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model", "network", "net")
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a weight file holds: tensors, numbers, texts, and lists and tables of them.
+
+    PyTorch's own reader is allowed to build nothing else; numbers of NumPy, which trainers record beside the weights, are
+    the one addition.
+
+    Raises:
+        DinomixError: the file is not one, is cut short, or would run code when it is read.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    _refuse_archives_that_swell(path)
+    try:
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if "Unsupported global" in reason or "Unsupported operand" in reason or "Unsupported class" in reason:
+            raise DinomixError(
+                f"{path} holds more than weights and would run code when it is read; nothing of it was run.",
+                "Ask for a file that holds only the weights (a state dict, or safetensors).",
+            ) from error
+        if "TorchScript" in reason or "torch.jit" in reason:
+            raise DinomixError(
+                f"{path} is a TorchScript program, which would have to be run.", "Ask for its weights (a state dict)."
+            ) from error
+        raise DinomixError(
+            f"{path} cannot be read as weights ({reason[:160] or type(error).__name__}).",
+            "Get the file again: it is damaged, cut short, or something else.",
+        ) from error
+
+
+def state_dict_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of a network, by their names in it.
+
+    Raises:
+        DinomixError: there are none.
+    """
+    found = _find_tensors(checkpoint)
+    if found is None:
+        raise DinomixError(f"{path} holds no weights of a network.", "Give the file of the trained weights.")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+
+
+def _find_tensors(value: Any) -> dict[str, Tensor] | None:
+    if not isinstance(value, dict) or not value:
+        return None
+    if all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items()):
+        return dict(value)
+    for holder in _HOLDERS:
+        if (found := _find_tensors(value.get(holder))) is not None:
+            return found
+    return None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DinomixError(f"{path} cannot be read as weights ({error}).", "Get the file again.") from error
+
+
+def _numbers() -> list[Any]:
+    """The builders of NumPy's numbers, under the names that NumPy 1 and 2 wrote into files."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u8", "u4", "u1", "?")]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
+
+
+def _refuse_archives_that_swell(path: Path) -> None:
+    """PyTorch stores tensors as they are; a compressed archive could fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError):
+        return  # PyTorch's reader says what is wrong
+    if stored > 2 * path.stat().st_size + 2**20:
+        raise DinomixError(f"{path} would swell to {stored / 1e9:.1f} GB.", "This is not a file that PyTorch wrote.")
