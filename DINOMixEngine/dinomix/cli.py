@@ -20,8 +20,8 @@ VERBS = {
     "segment": "Segment images, each on its own grid.",
     "evaluate": "Compare segmentations with references.",
     "benchmark": "Run a published protocol on your copy of its data.",
+    "models": "List, install, import, export, remove and verify models.",
     "report": "Write report.html for a run.",
-    "models": "Pass models on, and more that concerns model folders.",
     "worker": "Keep a model warm and segment what another program sends.",
 }
 

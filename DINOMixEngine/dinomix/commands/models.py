@@ -1,13 +1,193 @@
-"""``dinomix models``: what can be done with model folders."""
+"""``dinomix models``: list, install, import, export, remove and verify models."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import click
 
 from dinomix.commands.models_export import command as export_command
 
 
-@click.group("models")
+@click.group("models", epilog="Example: dinomix models install abdominal-organs-3mm")
 def command() -> None:
-    """Models on this computer."""
+    """Models on this computer, and published ones to install; each can segment and be the start of a fine-tuning.
+
+    Models lie in the first folder of DINOMIX_MODELS, else in ~/.dinomix/models.
+    """
 
 
 command.add_command(export_command)
+
+
+@command.command("list", epilog="Example: dinomix models list --json")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON line.")
+def list_models(as_json: bool) -> None:
+    """Print which models are installed and which can be installed."""
+    from dinomix.importing.catalog import read_catalog
+    from dinomix.models.installed import describe_model, find_models, model_folders
+
+    installed = [describe_model(path) for path in find_models(model_folders())]
+    have = {Path(model["path"]).name for model in installed}
+    catalog = [{**entry.model_dump(mode="json"), "installed": entry.name in have} for entry in read_catalog()]
+    if as_json:
+        line = {"kind": "models", "folder": str(model_folders()[0]), "installed": installed, "catalog": catalog}
+        click.echo(json.dumps(line))
+        return
+    click.echo(f"Installed ({', '.join(map(str, model_folders()))}):")
+    for model in installed:
+        what = model["problem"] or f"{model['modality']}, {len(model['structures'])} structures"
+        click.echo(f"  {_name_of(Path(model['path'])):22} {model['bytes'] / 1e6:7.0f} MB  {what}")
+    if not installed:
+        click.echo("  none")
+    click.echo("\nTo install with `dinomix models install NAME`:")
+    for entry in catalog:
+        if not entry["installed"]:
+            click.echo(f"  {entry['name']:22} {_size(entry):>10}  {entry['title']}; {_license(entry)}")
+
+
+@command.command("install", epilog="Example: dinomix models install spleen-ct --from downloads/")
+@click.argument("name")
+@click.option(
+    "--from",
+    "origin",
+    help="A file, or a folder or an address that holds the catalog's files.  "
+    "[default: DINOMIX_MODELS_MIRROR, else the publisher]",
+)
+@click.option("--yes", is_flag=True, help="I have read the license; fetch the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
+def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> None:
+    """Install a model of the catalog, after you have agreed to its license; it is fetched, checked and converted once.
+
+    An interrupted download goes on where it stopped. Proxies are those of the system.
+    """
+    from dinomix.importing import installing
+    from dinomix.importing.catalog import find_entry
+    from dinomix.models.installed import model_folders
+
+    entry = find_entry(name)
+    there = (model_folders()[0] / entry.name / "manifest.json").is_file()
+    address = None if there else installing.address_of(entry, origin)
+    if isinstance(address, str) and not yes and not as_json:
+        yes = _agrees(entry, address)
+    with _Events(as_json) as emit:
+        path = installing.install(name, origin=origin, agreed=yes, emit=emit)
+    _result(path, f"{entry.name} was installed already: {path}" if there else f"The model is in {path}.", as_json)
+
+
+@command.command(
+    "import", epilog="Example: dinomix models import nnUNet_results/Dataset500/nnUNetTrainer__nnUNetPlans__3d_fullres"
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the model.  [default: the source's]")
+@click.option("--plan", type=click.Path(path_type=Path), help="For bare weights: network, grid, intensities and patch.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help='For bare weights: {"1": "liver", ...} or a dataset.json.'
+)
+@click.option("--orientation", help="For nnU-Net: axes of the scans it was trained on, e.g. LPS.  [default: RAS]")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
+def import_model(source: Path, as_json: bool, **options: Any) -> None:
+    """Import a model: a folder or zip of DINOMix, a MONAI bundle, an Auto3DSeg model.pt, an nnU-Net v2 folder, or weights.
+
+    Nothing that comes with it is executed. It is tried on a generated volume before it is kept.
+    """
+    from dinomix.importing import installing
+    from dinomix.importing.source import Hints
+
+    name = options.pop("name")
+    with _Events(as_json) as emit:
+        path = installing.import_model(source, name=name, hints=Hints(**options), emit=emit)
+    for note in _notes(path):
+        if not as_json:
+            click.echo(f"Note: {note}", err=True)
+    _result(path, f"The model is in {path}.", as_json)
+
+
+@command.command("remove", epilog="Example: dinomix models remove spleen-ct --yes")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON line.")
+def remove_model(name: str, yes: bool, as_json: bool) -> None:
+    """Remove an installed model from the disk."""
+    from dinomix.errors import DinomixError
+    from dinomix.importing import installing
+
+    path = installing.installed_model(name)
+    if not yes and (as_json or not click.confirm(f"Remove {path}?", err=True)):
+        raise DinomixError(f"{path} was not removed.", "Agree, or give --yes.")
+    installing.remove(name)
+    _result(path, f"{path} was removed.", as_json)
+
+
+@command.command("verify", epilog="Example: dinomix models verify")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON line.")
+def verify_models(name: str | None, as_json: bool) -> None:
+    """Compare every file of one or all installed models with its hash, and the weights with their network."""
+    from dinomix.errors import DinomixError
+    from dinomix.importing import installing
+    from dinomix.models.installed import find_models, model_folders
+
+    paths = [installing.installed_model(name)] if name else find_models(model_folders())
+    problems = {str(path): installing.verify(path) for path in paths}
+    if as_json:
+        click.echo(json.dumps({"kind": "verified", "problems": problems}))
+    for path, problem in problems.items():
+        if not as_json:
+            click.echo(f"{_name_of(Path(path))}: {problem or 'whole'}")
+    if any(problems.values()):
+        raise DinomixError("Not all models are whole.", "Remove and install those again that the lines above name.")
+
+
+class _Events:
+    """Where events go: JSON lines, or a progress bar that is closed at the end."""
+
+    def __init__(self, as_json: bool) -> None:
+        from dinomix.events import JsonEvents, TerminalEvents
+
+        self.emit: Any = JsonEvents() if as_json else TerminalEvents()
+
+    def __enter__(self) -> Any:
+        return self.emit
+
+    def __exit__(self, *exception: object) -> None:
+        if hasattr(self.emit, "close"):
+            self.emit.close()
+
+
+def _agrees(entry: Any, address: str) -> bool:
+    data = entry.model_dump(mode="json")
+    click.echo(f"{entry.title}: {entry.description}", err=True)
+    click.echo(f"  from        {address} ({_size(data)})", err=True)
+    click.echo(f"  license     {entry.license} {entry.license_url}".rstrip(), err=True)
+    click.echo(f"  publisher   {entry.publisher}, {entry.homepage}", err=True)
+    click.echo(f"  to cite     {entry.citation}", err=True)
+    if entry.download.sha256 is None:
+        click.echo(f"  hash        {entry.download.hash_note}", err=True)
+    try:
+        return click.confirm("Do you agree to its license, and shall it be fetched?", err=True)
+    except click.Abort:
+        return False
+
+
+def _size(entry: dict[str, Any]) -> str:
+    if entry["download"]["bytes"]:
+        return f"{entry['download']['bytes'] / 1e6:.0f} MB"
+    return f"~{entry['approximate_bytes'] / 1e6:.0f} MB" if entry["approximate_bytes"] else "size ?"
+
+
+def _license(entry: dict[str, Any]) -> str:
+    return entry["license"] if len(entry["license"]) < 20 else "license not stated"
+
+
+def _name_of(path: Path) -> str:
+    return path.parent.name if path.name == "model" else path.name
+
+
+def _notes(path: Path) -> list[str]:
+    record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+    return [str(note) for note in record.get("notes", [])]
+
+
+def _result(path: Path, sentence: str, as_json: bool) -> None:
+    click.echo(json.dumps({"kind": "result", "model": str(path)}) if as_json else sentence)

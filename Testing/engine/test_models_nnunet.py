@@ -1,0 +1,147 @@
+"""nnU-Net v2: its PlainConvUNet becomes MONAI's DynUNet, with equal logits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_models import nnunet_architecture, write_nnunet, zipped
+
+from dinomix.errors import DinomixError
+from dinomix.importing.installing import import_model
+from dinomix.importing.nnunet import read_nnunet
+from dinomix.importing.source import Hints
+from dinomix.models.folder import load_model
+from dinomix.models.network import build_network
+from dinomix.planning.plan import MinMax, StepsWindow, ToRange, ZScore
+
+LABELS = {"liver": 1, "tumor": 2}
+
+
+@pytest.mark.parametrize(
+    ("forward", "kernels", "strides", "bias"),
+    [
+        ([0, 1, 2], [[3, 3, 3]] * 4, [[1, 1, 1], [2, 2, 2], [2, 2, 2], [1, 2, 2]], True),
+        ([2, 0, 1], [[1, 3, 3], [1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]], True),
+        ([1, 2, 0], [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 2, 2]], False),
+    ],
+)
+def test_logits_are_those_of_the_real_network(
+    forward: list[int], kernels: list, strides: list, bias: bool, tmp_path: Path
+) -> None:
+    """Against the class that nnU-Net itself builds, on an array as nnU-Net reads it from a file: (z, y, x), transposed."""
+    unet = pytest.importorskip("dynamic_network_architectures.architectures.unet")
+    architecture = nnunet_architecture(kernels, strides, [8, 16, 32, 40], bias)
+    classes = {"conv_op": torch.nn.Conv3d, "norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
+    torch.manual_seed(0)
+    real = unet.PlainConvUNet(input_channels=1, num_classes=3, deep_supervision=False,
+                              **{**architecture["arch_kwargs"], **classes}).eval()  # fmt: skip
+    for parameter in real.parameters():
+        # Biases and scales that matter: as they are at the beginning of a training, they would hide a mistake.
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim == 1 else torch.nn.init.kaiming_normal_(parameter)
+    source = write_nnunet(tmp_path / "nnunet", LABELS, real.state_dict(), architecture=architecture)
+    plans = json.loads((source / "plans.json").read_text())
+    plans["transpose_forward"] = forward
+    (source / "plans.json").write_text(json.dumps(plans))
+    model = read_nnunet(source)
+    network = build_network(model.plan, 3)
+    network.load_state_dict(model.weights)
+    file = torch.randn(64, 48, 32)
+    with torch.no_grad():
+        theirs = real(file.permute(*forward)[None, None])[0]
+        ours = network.eval()(file.permute(2, 1, 0)[None, None])[0]
+    back = [forward.index(axis) + 1 for axis in range(3)]
+    theirs = theirs.permute(0, *back).permute(0, 3, 2, 1)
+    assert theirs.abs().max() > 1 and (theirs - ours).abs().max() < 1e-4
+    spacing, patch = [5.0, 0.8, 0.9], [16, 32, 48]
+    assert model.plan.grid.spacing == tuple(spacing[forward.index(axis)] for axis in (2, 1, 0))
+    assert model.plan.patch == tuple(patch[forward.index(axis)] for axis in (2, 1, 0))
+
+
+def test_a_trained_folder_is_imported_as_a_whole(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", LABELS)
+    path = import_model(zipped(source, "Dataset509_Spleen/nnUNetTrainer__nnUNetPlans__3d_fullres"), name="nn",
+                        folder=tmp_path / "models")  # fmt: skip
+    model = load_model(path)
+    assert model.labels.names == ("liver", "tumor") and model.plan.patch == (48, 32, 16)
+    (step,) = model.plan.window.steps
+    assert isinstance(step, ToRange) and (step.low, step.high, step.clip) == (-41.0, 176.0, True)
+    assert step.to == pytest.approx(((-41 - 99.5) / 39.4, (176 - 99.5) / 39.4))
+    assert model.record["trainer"] == "nnUNetTrainer" and model.record["fold"] == "fold_0"
+    notes = " ".join(model.record["notes"])
+    assert "fold_0" in notes and "--orientation LPS" in notes and "mirror" in notes
+
+
+def test_orientation_and_normalization(tmp_path: Path) -> None:
+    z_score = {"normalization_schemes": ["ZScoreNormalization"]}
+    source = write_nnunet(tmp_path / "one", LABELS, **z_score, use_mask_for_norm=[True])
+    model = load_model(import_model(source, hints=Hints(orientation="lps"), folder=tmp_path / "models"))
+    assert model.plan.grid.orientation == "LPS" and model.plan.window == StepsWindow(steps=(ZScore(nonzero=True),))
+    assert read_nnunet(write_nnunet(tmp_path / "two", LABELS, **z_score)).plan.window == StepsWindow(steps=(ZScore(),))
+    rescaled = write_nnunet(tmp_path / "three", LABELS, normalization_schemes=["RescaleTo01Normalization"])
+    assert read_nnunet(rescaled).plan.window == StepsWindow(steps=(MinMax(),))
+
+
+def test_plans_of_older_versions(tmp_path: Path) -> None:
+    old = {
+        "UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 8, "unet_max_num_features": 16,
+        "n_conv_per_stage_encoder": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2],
+        "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]], "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+    }  # fmt: skip
+    source = write_nnunet(tmp_path / "old", LABELS)
+    plans = json.loads((source / "plans.json").read_text())
+    new = read_nnunet(source).plan.network
+    del plans["configurations"]["3d_fullres"]["architecture"]
+    plans["configurations"]["parent"] = {**plans["configurations"]["3d_fullres"], **old}
+    plans["configurations"]["3d_fullres"] = {"inherits_from": "parent"}
+    (source / "plans.json").write_text(json.dumps(plans))
+    assert read_nnunet(source).plan.network == new
+
+
+def _residual(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["network_class_name"] = "dynamic_network_architectures.ResidualEncoderUNet"
+
+
+def _three_convolutions(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["arch_kwargs"]["n_conv_per_stage"] = [2, 3, 2]
+
+
+def _two_images(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    dataset["channel_names"] = {"0": "T1", "1": "T2"}
+
+
+def _regions(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    dataset["labels"] = {"background": 0, "whole": [1, 2], "core": [2]}
+
+
+def _two_dimensions(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["patch_size"] = [256, 256]
+
+
+def _cascade(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["previous_stage"] = "3d_lowres"
+
+
+def _other_normalization(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["normalization_schemes"] = ["MyOwnNormalization"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (_residual, "ResidualEncoderUNet"), (_three_convolutions, "two convolutions per stage"),
+        (_two_images, "takes 2 images"), (_regions, "regions that overlap"), (_two_dimensions, "2D"),
+        (_cascade, "cascade"), (_other_normalization, "MyOwnNormalization"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named(change: Any, problem: str, tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "nnunet", LABELS)
+    plans, dataset = (json.loads((source / name).read_text()) for name in ("plans.json", "dataset.json"))
+    change(plans["configurations"]["3d_fullres"], dataset)
+    (source / "plans.json").write_text(json.dumps(plans))
+    (source / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(DinomixError, match=problem) as caught:
+        import_model(source, folder=tmp_path / "models")
+    assert caught.value.remedy and "\n" not in str(caught.value)
+    assert not list((tmp_path / "models").glob("[!.]*"))
