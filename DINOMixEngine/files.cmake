@@ -23,7 +23,6 @@ set(SCRIPTS
   "dinomix/commands/demo.py"
   "dinomix/commands/evaluate.py"
   "dinomix/commands/models.py"
-  "dinomix/commands/models.py"
   "dinomix/commands/models_export.py"
   "dinomix/commands/rank.py"
   "dinomix/commands/report.py"
