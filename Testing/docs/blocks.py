@@ -8,7 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = ("", "bash")
-"""Languages of blocks that hold commands; a block without one holds commands too, unless it is declared to be something else."""
+"""Languages of blocks that hold commands; so does a block without one, unless it begins with a brace."""
+DATA = ("text", "json")
+"""Languages of blocks that hold nothing to run."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,12 @@ class Block:
     text: str
 
     @property
-    def title(self) -> tuple[str, str]:
-        """What the block is called in lists: its document and its first line."""
-        return self.document, self.text.split("\n", 1)[0].strip()
+    def is_data(self) -> bool:
+        return self.language in DATA or (not self.language and self.text.startswith("{"))
+
+    @property
+    def holds_commands(self) -> bool:
+        return self.language in COMMANDS and not self.is_data
 
     @property
     def place(self) -> str:

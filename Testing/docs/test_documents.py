@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from blocks import COMMANDS, DOCUMENTS, ROOT, Block, blocks_of, commands_of
+from blocks import DOCUMENTS, ROOT, Block, blocks_of, commands_of
 from dinomix import cli
 
 SMALLER = {
@@ -49,9 +49,6 @@ NOT_RUN_PROGRAMS = {"Testing/benchmarks/ablation.py": "trains for hours; measure
 
 PYTHON_ELSEWHERE = {"docs/scripting.md": "run in the test host by Testing/modules/test_segment_scripting.py"}
 """Documents whose Python is run by another test."""
-
-NOT_CODE = {"text", "json"}
-"""Languages of blocks that are no code."""
 
 
 @pytest.fixture
@@ -97,9 +94,9 @@ def run_block(block: Block, names: dict[str, object]) -> int:
             return 0
         exec(compile(block.text, block.place, "exec"), names)
         return 1
-    if block.language in COMMANDS:
+    if block.holds_commands:
         return sum(run_command(words) for words in commands_of(block.text))
-    assert block.language in NOT_CODE, f"nobody knows how to try a block of {block.language}"
+    assert block.is_data, f"nobody knows how to try a block of {block.language}"
     return 0
 
 
@@ -141,7 +138,7 @@ def run_make(words: list[str]) -> None:
 
 def test_what_is_declared_is_still_there() -> None:
     blocks = [block for document in DOCUMENTS for block in blocks_of(document)]
-    commands = {" ".join(words) for b in blocks if b.language in COMMANDS for words in commands_of(b.text)}
+    commands = {" ".join(words) for b in blocks if b.holds_commands for words in commands_of(b.text)}
     assert set(NOT_RUN) <= commands
     programs = {words.split()[1] for words in commands if words.startswith("python ")}
     assert set(NOT_RUN_PROGRAMS) <= programs
@@ -156,7 +153,7 @@ def test_a_program_that_is_not_run_knows_the_options_that_the_documents_give_it(
     )  # fmt: skip
     for document in DOCUMENTS:
         for block in blocks_of(document):
-            for words in commands_of(block.text) if block.language in COMMANDS else []:
+            for words in commands_of(block.text) if block.holds_commands else []:
                 if words[:2] == ["python", program]:
                     assert [word for word in words if word.startswith("--") and word not in done.stdout] == []
 

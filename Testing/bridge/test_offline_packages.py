@@ -1,7 +1,7 @@
 """The module's own installer without a network, with the real packages: a Python like Slicer's, and a folder of wheels.
 
 python Testing/packaging/offline_install.py download WHEELS
-DINOMIX_WHEELS=WHEELS python -m pytest Testing/bridge/test_offline_install.py
+DINOMIX_WHEELS=WHEELS python -m pytest Testing/bridge/test_offline_packages.py
 """
 
 import importlib.metadata
