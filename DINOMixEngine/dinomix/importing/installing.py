@@ -99,12 +99,16 @@ def install(
         else:
             file = address
         digest = _checked_hash(entry, file, folder, fetched=isinstance(address, str))
-        hints = Hints(changes=entry.changes or None, weights=entry.weights)
-        with opened(file, folder, emit) as source:
-            model = read_source(source, hints, file)
-        _shorten_paths(model.notes, source)
-        model.record = {**model.record, **_facts(entry, str(address), digest)}
-        write_converted(model, target, file)
+        try:
+            with opened(file, folder, emit) as source:
+                model = read_source(source, Hints(changes=entry.changes or None, weights=entry.weights), file)
+            model.record = {**model.record, **_facts(entry, str(address), digest)}
+            write_converted(model, target, file)
+        except DinomixError:
+            if isinstance(address, str) and not entry.download.sha256:
+                # It may have been cut short, and nobody knows its hash: next time it is fetched anew.
+                file.unlink()
+            raise
         _record_hash(entry, digest, folder)
         if isinstance(address, str):
             file.unlink()
@@ -140,7 +144,6 @@ def import_model(
             _copy_model(own, target)
             return target
         model = read_source(opened_source, hints or Hints(), source)
-        _shorten_paths(model.notes, opened_source)
         model.record = {"title": target.name, **model.record, "imported_from": source.name}
         write_converted(model, target, source)
     return target
@@ -274,11 +277,6 @@ def _copy_model(own: Path, target: Path) -> None:
             (aside / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(own / file, aside / file)
         load_model(aside)
-
-
-def _shorten_paths(notes: list[str], folder: Path) -> None:
-    """Notes go into the model folder, which must not tell of the folders of a computer."""
-    notes[:] = [note.replace(f"{folder}/", "") for note in notes]
 
 
 def _stem(source: Path) -> str:

@@ -12,6 +12,8 @@ from dinomix.errors import DinomixError
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors")
 _HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model", "network", "net")
+_MORE_THAN_WEIGHTS = ("unsupported global", "unsupported class", "is blocked", "trying to call reduce")
+"""What PyTorch says where it refuses to build something."""
 _PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -32,7 +34,7 @@ def read_checkpoint(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split())
-        if "Unsupported global" in reason or "Unsupported operand" in reason or "Unsupported class" in reason:
+        if any(told in reason.lower() for told in _MORE_THAN_WEIGHTS):
             raise DinomixError(
                 f"{path} holds more than weights and would run code when it is read; nothing of it was run.",
                 "Ask for a file that holds only the weights (a state dict, or safetensors).",
@@ -42,7 +44,7 @@ def read_checkpoint(path: Path) -> Any:
                 f"{path} is a TorchScript program, which would have to be run.", "Ask for its weights (a state dict)."
             ) from error
         raise DinomixError(
-            f"{path} cannot be read as weights ({reason[:160] or type(error).__name__}).",
+            f"{path} cannot be read as weights ({_shortened(reason) or type(error).__name__}).",
             "Get the file again: it is damaged, cut short, or something else.",
         ) from error
 
@@ -81,6 +83,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise DinomixError(f"{path} cannot be read as weights ({error}).", "Get the file again.") from error
+
+
+def _shortened(reason: str) -> str:
+    """PyTorch's reason without its advice to read the file unsafely."""
+    return reason.rpartition("WeightsUnpickler error: ")[2].partition(" Please file")[0][:160].rstrip(". ")
 
 
 def _numbers() -> list[Any]:

@@ -148,7 +148,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
     return {
         "schema": SCHEMA,
         "version": "1.0.0",
-        "changelog": {"1.0.0": "First training."},
+        "changelog": {"1.0.0": "First version of this folder."},
         "monai_version": _release(monai.__version__),
         "pytorch_version": _release(torch.__version__),
         "numpy_version": _release(numpy.__version__),
@@ -156,7 +156,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "optional_packages_version": {},
         "name": f"DINOMix, {plan.modality}: {structures}",
         "task": f"Segmentation of {structures} in {plan.modality}",
-        "description": f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes.",
+        "description": _description(record),
         "authorship": str(record.get("author", "Not stated.")),
         "copyright": str(record.get("copyright", "Not stated.")),
         "data_source": str(record.get("data_source", "Not stated.")),
@@ -168,6 +168,12 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "references": [],
         "network_data_format": {"inputs": {"image": inputs}, "outputs": {"pred": outputs}},
     }
+
+
+def _description(record: dict[str, Any]) -> str:
+    if "format" in record:
+        return f"Converted by DINOMix {__version__} from: {record['format']}."
+    return f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes."
 
 
 def _release(version: str) -> str:

@@ -27,7 +27,7 @@ def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
     facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
     return f"""# {plan.modality} model: {", ".join(labels.names)}
 
-Trained with DINOMix. This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
+{_origin(record)} This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
 
 ```
 dinomix segment --model THIS_FOLDER scan.nii.gz --out segmentation.nii.gz
@@ -55,10 +55,10 @@ it was trained on; look at its results on yours before you rely on them.
 
 ## License and credit
 
-- License of the weights: {record.get("license", TO_STATE)}
-- Author: {record.get("author", TO_STATE)}
+- License of the weights: {record.get("license", TO_STATE)} {record.get("license_url", "")}
+- Author: {record.get("author", TO_STATE)} {record.get("homepage", "")}
 - Copyright: {record.get("copyright", TO_STATE)}
-- Training data, their license and credit: {record.get("data_source", TO_STATE)}
+- Training data, their license and credit: {record.get("data_source", TO_STATE)}{_citation(record)}
 
 ## Training record
 
@@ -66,6 +66,18 @@ it was trained on; look at its results on yours before you rely on them.
 |---|---|
 {facts}
 """
+
+
+def _origin(record: dict[str, Any]) -> str:
+    """Where the weights are from; ``format`` is recorded for those that were trained with other software."""
+    if "format" not in record:
+        return "Trained with DINOMix."
+    notes = " ".join(map(str, record.get("notes", [])))
+    return f"Converted by DINOMix from: {record['format']}. {notes}".strip()
+
+
+def _citation(record: dict[str, Any]) -> str:
+    return f"\n- To cite: {record['citation']}" if record.get("citation") else ""
 
 
 def _grid(plan: Plan) -> str:
