@@ -97,6 +97,7 @@ set(SCRIPTS
   "dinomix/models/manifest.py"
   "dinomix/models/matching.py"
   "dinomix/models/network.py"
+  "dinomix/names.py"
   "dinomix/planning/__init__.py"
   "dinomix/planning/cache.py"
   "dinomix/planning/intensities.py"

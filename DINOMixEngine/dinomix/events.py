@@ -13,7 +13,8 @@ validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
 case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
 names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
-problem        case (name or None), file (or None), message, remedy (full sentences); of a check that fails
+problem        case (name or None), file (or None), message, remedy (full sentences), and the case's role, image and label (or
+               None); of a check that fails
 estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, device, reason, fkd; of `train --estimate`
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
+from dinomix.names import normalized_name as normalized_name
 
 
 class Code(BaseModel):
@@ -105,9 +106,3 @@ def names_by_id(labels: dict[str, object]) -> dict[int, str]:
     """id -> name from either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net v2); background dropped."""
     pairs = [(k, v) if str(k).isdigit() else (v, k) for k, v in labels.items()]
     return {int(str(i)): str(name) for i, name in pairs if int(str(i)) != 0}
-
-
-def normalized_name(name: str) -> str:
-    """A name as it is compared: case, separators and the order of words do not matter ("Right Kidney" = "kidney_right")."""
-    words = name.casefold().replace("_", " ").replace("-", " ").replace("/", " ").split()
-    return " ".join(sorted(word for word in words if word not in {"and", "of", "the"}))

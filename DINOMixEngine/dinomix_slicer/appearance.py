@@ -37,6 +37,14 @@ def colorIcon(color: tuple[int, int, int]) -> Any:
     return qt.QIcon(pixmap)
 
 
+def fitHeight(table: Any, least: int, most: int) -> None:
+    """Make a ``QTableWidget`` as high as its rows, but for at least and at most so many; more are scrolled to."""
+    rows = min(max(table.rowCount, least), most)
+    # Before it is shown, its header has no height yet.
+    header = table.horizontalHeader().sizeHint.height()
+    table.setFixedHeight(header + rows * table.verticalHeader().defaultSectionSize + 2 * table.frameWidth)
+
+
 def organsAsHtml(organs: tuple[Any, ...], most: int = 24) -> str:
     """Names of ``model_info.Organ``, each with a square of its color; the first ``most`` of them."""
     chips = [

@@ -122,9 +122,13 @@ def proposedSegmentations() -> dict[str, list[Proposal]]:
     return found
 
 
-def sceneCases(pairs: Collection[tuple[Any, Any]]) -> list[SceneCase]:
-    """Name (volume node, segmentation node or None) pairs by their volumes, so that the names can be those of files."""
-    taken: Counter[str] = Counter()
+def sceneCases(pairs: Collection[tuple[Any, Any]], reserved: Collection[str] = ()) -> list[SceneCase]:
+    """Name (volume node, segmentation node or None) pairs by their volumes, so that the names can be those of files.
+
+    Args:
+        reserved: names that other cases have.
+    """
+    taken = Counter(name.casefold() for name in reserved)
     cases = []
     for volume, segmentation in pairs:
         name = fileName(volume.GetName())

@@ -9,6 +9,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.worker_owner import WorkerOwner
 
+from .cohort_logic import CohortLogic
 from .parameter_node import DINOMixTrainParameterNode
 from .run_logic import RunLogic
 
@@ -20,6 +21,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     """Owns one part for each page of the window, and the worker that lists models and devices.
 
     Attributes:
+        cohort: gathers and checks cases; page 1.
         runs: follows a run; page 3.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
@@ -32,10 +34,12 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
         self.failed = Signal()
+        self.cohort = CohortLogic()
         self.runs = RunLogic()
 
     def cleanup(self) -> None:
         """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
+        self.cohort.close()
         self.runs.cleanup()
         self.stopWorker()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
+from .cohort_page import CohortPage
 from .page import Page
 from .run_page import RunPage
 
@@ -28,7 +29,7 @@ class Tab:
 
 def tabs() -> tuple[Tab, ...]:
     return (
-        Tab("cases", _("1. Cases"), "DINOMixTrainCases.ui", lambda ui, logic: Page(ui)),
+        Tab("cases", _("1. Cases"), "DINOMixTrainCases.ui", CohortPage),
         Tab("training", _("2. Training"), "DINOMixTrainTraining.ui", lambda ui, logic: Page(ui)),
         Tab("run", _("3. Run"), "DINOMixTrainRun.ui", RunPage),
         Tab("result", _("4. Result"), "DINOMixTrainResult.ui", lambda ui, logic: Page(ui)),

@@ -21,7 +21,7 @@ from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.renaming import Renames
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.cohort.table import warnings_about
-from dinomix.cohort.telling import tell_cases
+from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
@@ -108,14 +108,7 @@ def check_cohort(
     try:
         cohort = _cohort(cases, facts, found, label_set, new_names, modality, seed, emit)
     finally:
-        for problem in problems:
-            emit(
-                "problem",
-                case=problem.case,
-                file=None if problem.file is None else str(problem.file),
-                message=problem.problem,
-                remedy=problem.remedy,
-            )
+        tell_problems(problems, cases, emit)
     if out is not None:
         _write(cohort, out, overwrite)
     return cohort

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dinomix.cohort.facts import CaseFacts
 from dinomix.cohort.naming import LabelContent
+from dinomix.cohort.problems import Problem
 from dinomix.cohort.splitting import CaseWithRole
 from dinomix.events import Emit
 from dinomix.labels import LabelSet, normalized_name
@@ -49,6 +50,23 @@ def tell_cases(
             voxels=dict(voxels),
         )
     emit("names", names=_names(as_found, contents, known, by_id))
+
+
+def tell_problems(problems: Sequence[Problem], cases: Sequence[CaseWithRole], emit: Emit) -> None:
+    """Announce a ``problem`` event for each, with what is known of its case, which may have no ``case`` event."""
+    known = {c.case.name: c for c in cases}
+    for problem in problems:
+        c = known.get(problem.case) if problem.case is not None else None
+        emit(
+            "problem",
+            case=problem.case,
+            file=None if problem.file is None else str(problem.file),
+            message=problem.problem,
+            remedy=problem.remedy,
+            role=None if c is None else c.role,
+            image=None if c is None else str(c.case.image),
+            label=None if c is None or c.case.label is None else str(c.case.label),
+        )
 
 
 def _names(

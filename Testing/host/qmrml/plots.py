@@ -161,6 +161,8 @@ def showTexts(chart: "vtk.vtkChartXY", node: "slicer.vtkMRMLPlotChartNode") -> N
     for axis, title in titles:
         chart.GetAxis(axis).SetTitle(title or "")
         chart.GetAxis(axis).SetGridVisible(bool(node.GetGridVisibility()))
+        chart.GetAxis(axis).GetTitleProperties().SetFontSize(node.GetAxisTitleFontSize())
+        chart.GetAxis(axis).GetLabelProperties().SetFontSize(node.GetAxisLabelFontSize())
 
 
 def showAxes(chart: "vtk.vtkChartXY", node: "slicer.vtkMRMLPlotChartNode") -> None:

@@ -1,0 +1,283 @@
+"""The checked cases: a table of them, what is wrong with the chosen one, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix_slicer.appearance import fitHeight
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.transfer import Steps
+
+from .cohort_report import ROLES, CheckedCase, CohortReport
+
+CASE, PART, STATE, IMAGE = 0, 1, 2, 3  # columns
+NAME_ROLE = 256  # Qt.UserRole: the case's name
+NAME_WIDTH = 150  # pixels
+MOST_WARNINGS = 6
+
+
+class CaseTable:
+    """
+    Signals:
+        wantsCase(case): the user wants to see a case.
+        wantsExcluded(names, isExcluded): the user wants cases left out, or taken in again.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.wantsCase, self.wantsExcluded = Signal(), Signal()
+        self._ui = ui
+        self._report: CohortReport | None = None
+        self._excluded: list[str] = []
+        self._steps: Steps | None = None
+        self._isEnabled = True
+        table = ui.casesTable
+        table.connect("itemSelectionChanged()", self._showChosen)
+        table.connect("cellDoubleClicked(int,int)", lambda row, column: self._onShow())
+        table.connect("customContextMenuRequested(QPoint)", self._onMenu)
+        ui.loadCaseButton.connect("clicked()", self._onShow)
+        ui.excludeCaseButton.connect("clicked()", self._onExclude)
+        ui.excludeProblemsButton.connect("clicked()", self._onExcludeProblems)
+        ui.checkedFilterComboBox.addItems([title for title, _isShown in filters()])
+        ui.checkedFilterComboBox.connect("currentIndexChanged(int)", lambda index: self._filter())
+        header = table.horizontalHeader()
+        header.setResizeContentsPrecision(100)  # rows that columns are fitted to
+        header.setSectionResizeMode(CASE, qt.QHeaderView.Interactive)
+        header.setSectionResizeMode(STATE, qt.QHeaderView.Stretch)
+        table.setColumnWidth(CASE, NAME_WIDTH)
+        table.verticalHeader().hide()
+
+    def show(self, report: CohortReport | None, excluded: list[str], isEnabled: bool) -> None:
+        """Show what a check has found.
+
+        Args:
+            excluded: cases that the user wants left out from the next check on.
+        """
+        self._isEnabled = isEnabled
+        if report is not self._report or excluded != self._excluded:
+            self._report, self._excluded = report, excluded
+            self._fill()
+        self._showChosen()
+
+    def close(self) -> None:
+        """Fill the table no further."""
+        if self._steps is not None:
+            self._steps.stop()
+
+    def isFilling(self) -> bool:
+        """Whether rows are still being added."""
+        return self._steps is not None
+
+    # -- The table
+
+    def _fill(self) -> None:
+        self.close()
+        table, report = self._ui.casesTable, self._report
+        chosen = set(self._chosenNames())
+        cases = sorted(report.cases.values(), key=self._order) if report is not None else []
+        table.rowCount = len(cases)
+        fitHeight(table, 3, 9)
+        self._ui.warningsLabel.text = listOf(report.warnings) if report is not None else ""
+        self._ui.warningsLabel.visible = bool(self._ui.warningsLabel.text)
+        self._steps = Steps(self._stepsOfFilling(cases, chosen), self._onFilled, lambda *told: None)
+
+    def _order(self, case: CheckedCase) -> tuple[bool, int, str]:
+        """Those with problems first, then by their parts and names."""
+        role = ROLES.index(case.role) if case.role in ROLES else len(ROLES)
+        return (not case.problems or self._isExcluded(case), role, case.name)
+
+    def _stepsOfFilling(self, cases: list[CheckedCase], chosen: set[str]) -> Iterator[None]:
+        """A row a step, so that thousands of cases do not hold up the window."""
+        header = self._ui.casesTable.horizontalHeader()
+        # Fitted to their contents, columns would be measured anew for each cell.
+        for column in (PART, IMAGE):
+            header.setSectionResizeMode(column, qt.QHeaderView.Interactive)
+        for row, case in enumerate(cases):
+            self._fillRow(row, case)
+            if case.name in chosen:
+                self._ui.casesTable.selectRow(row)
+            self._filterRow(row, case)
+            yield
+        for column in (PART, IMAGE):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        self._showCount()
+
+    def _onFilled(self) -> None:
+        self._steps = None
+        first = self._caseOf(0)
+        if not self._chosenNames() and first is not None and first.problems and not self._isExcluded(first):
+            self._ui.casesTable.selectRow(0)
+        self._showChosen()
+
+    def _fillRow(self, row: int, case: CheckedCase) -> None:
+        state = self._stateOf(case)
+        texts = (case.name, roleTitle(case.role), state, imageText(case))
+        where = "\n".join(filter(None, (case.image, case.label)))
+        tips = (where, "", "\n".join(map(str, case.problems)) or state, orientationText(case))
+        table = self._ui.casesTable
+        for column, (text, toolTip) in enumerate(zip(texts, tips, strict=True)):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(toolTip)
+            if self._isExcluded(case):
+                item.setForeground(table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
+            table.setItem(row, column, item)
+        table.item(row, CASE).setData(NAME_ROLE, case.name)
+        table.item(row, CASE).setIcon(self._icon(case))
+
+    def _stateOf(self, case: CheckedCase) -> str:
+        if self._isExcluded(case):
+            return _("Left out")
+        if case.isExcluded:
+            return _("Taken in again; check to see its state")
+        return shortened(case) if case.problems else _("Good")
+
+    def _icon(self, case: CheckedCase) -> Any:
+        style = self._ui.casesTable.style()
+        if self._isExcluded(case) or case.isExcluded:
+            return qt.QIcon()
+        return style.standardIcon(qt.QStyle.SP_MessageBoxWarning if case.problems else qt.QStyle.SP_DialogApplyButton)
+
+    def _isExcluded(self, case: CheckedCase) -> bool:
+        return case.name in self._excluded
+
+    # -- Which rows are shown
+
+    def _filter(self) -> None:
+        for row in range(self._ui.casesTable.rowCount):
+            case = self._caseOf(row)
+            if case is not None:
+                self._filterRow(row, case)
+        self._showCount()
+
+    def _filterRow(self, row: int, case: CheckedCase) -> None:
+        _title, isShown = filters()[self._ui.checkedFilterComboBox.currentIndex]
+        self._ui.casesTable.setRowHidden(row, not isShown(case, self._isExcluded(case)))
+
+    def _showCount(self) -> None:
+        table = self._ui.casesTable
+        shown = sum(not table.isRowHidden(row) for row in range(table.rowCount))
+        text = _("{shown} of {all}").format(shown=shown, all=table.rowCount)
+        self._ui.checkedCountLabel.text = text if shown < table.rowCount else str(shown) if shown else ""
+
+    def _caseOf(self, row: int) -> CheckedCase | None:
+        item = self._ui.casesTable.item(row, CASE)
+        return self._report.cases.get(item.data(NAME_ROLE)) if item is not None and self._report is not None else None
+
+    # -- What is chosen
+
+    def _chosenNames(self) -> list[str]:
+        table = self._ui.casesTable
+        rows = sorted({item.row() for item in table.selectedItems() if not table.isRowHidden(item.row())})
+        return [table.item(row, CASE).data(NAME_ROLE) for row in rows if table.item(row, CASE) is not None]
+
+    def _chosen(self) -> list[CheckedCase]:
+        cases = self._report.cases if self._report is not None else {}
+        return [cases[name] for name in self._chosenNames() if name in cases]
+
+    def _showChosen(self) -> None:
+        ui, chosen = self._ui, self._chosen()
+        ui.caseDetailLabel.text = detailOf(chosen[0]) if len(chosen) == 1 else ""
+        ui.caseDetailLabel.visible = bool(ui.caseDetailLabel.text)
+        ui.loadCaseButton.enabled = len(chosen) == 1 and bool(chosen[0].image)
+        areOut = bool(chosen) and all(map(self._isExcluded, chosen))
+        ui.excludeCaseButton.text = _("Take in again") if areOut else _("Leave out")
+        ui.excludeCaseButton.enabled = bool(chosen) and self._isEnabled
+        problems = self._withProblems()
+        ui.excludeProblemsButton.visible = len(problems) > 1
+        ui.excludeProblemsButton.enabled = self._isEnabled
+
+    def _withProblems(self) -> list[str]:
+        cases = self._report.casesWithProblems() if self._report is not None else []
+        return [case.name for case in cases if not self._isExcluded(case)]
+
+    # -- What the user does
+
+    def _onShow(self) -> None:
+        chosen = self._chosen()
+        if len(chosen) == 1 and chosen[0].image:
+            self.wantsCase.emit(chosen[0])
+
+    def _onExclude(self) -> None:
+        chosen = self._chosen()
+        if chosen and self._isEnabled:
+            self.wantsExcluded.emit([case.name for case in chosen], not all(map(self._isExcluded, chosen)))
+
+    def _onExcludeProblems(self) -> None:
+        self.wantsExcluded.emit(self._withProblems(), True)
+
+    def _onMenu(self, position: Any) -> None:
+        ui = self._ui
+        menu = qt.QMenu(ui.casesTable)
+        for button, slot in ((ui.loadCaseButton, self._onShow), (ui.excludeCaseButton, self._onExclude)):
+            action = menu.addAction(button.text)
+            action.enabled = button.enabled
+            action.connect("triggered()", slot)
+        menu.popup(ui.casesTable.viewport().mapToGlobal(position))
+
+
+def filters() -> list[tuple[str, Any]]:
+    """What can be shown of the cases: a title, and a function of a case and whether it is left out."""
+    return [
+        (_("All cases"), lambda case, isOut: True),
+        (_("With problems"), lambda case, isOut: bool(case.problems) and not isOut),
+        *((roleTitle(role), lambda case, isOut, role=role: case.role == role and not isOut) for role in ROLES),
+        (_("Left out"), lambda case, isOut: isOut),
+    ]
+
+
+def roleTitle(role: str) -> str:
+    """A case's part in the user's language."""
+    titles = {
+        "labeled": _("Labeled"),
+        "validation": _("Validation"),
+        "unlabeled": _("Unlabeled"),
+        "test": _("Test"),
+    }
+    return titles.get(role, "")
+
+
+def imageText(case: CheckedCase) -> str:
+    """Size and spacing: "35 x 51 x 35, 1 mm"."""
+    if not case.size:
+        return ""
+    spacing = [f"{value:.3g}" for value in case.spacing]
+    times = "\N{MULTIPLICATION SIGN}"
+    millimeters = spacing[0] if len(set(spacing)) == 1 else times.join(spacing)
+    return _("{size}, {spacing} mm").format(size=times.join(map(str, case.size)), spacing=millimeters)
+
+
+def orientationText(case: CheckedCase) -> str:
+    """Voxels and mm along the file's axes, and where these lead."""
+    if not case.size:
+        return ""
+    return _("Voxels and millimeters along the file's axes ({orientation}). Patient: {patient}.").format(
+        orientation=case.orientation, patient=case.patient
+    )
+
+
+def shortened(case: CheckedCase) -> str:
+    """What is wrong with a case in the width of a column: without the path of its file, which the sentence begins with."""
+    message = case.problems[0].message
+    for file in (case.label, case.image):
+        if file and message.startswith(file):
+            message = message.removeprefix(file).strip()
+    return message[:1].upper() + message[1:]
+
+
+def detailOf(case: CheckedCase) -> str:
+    """What is wrong with a case and how to mend it; without problems, what it shows and where it lies."""
+    if case.problems:
+        return "\n".join(map(str, case.problems))
+    voxels = [_("{name} {n} voxels").format(name=name, n=f"{n:,}") for name, n in case.voxels.items()]
+    return "\n".join(filter(None, (", ".join(voxels), case.image, case.label)))
+
+
+def listOf(sentences: list[str]) -> str:
+    """Sentences as a list; only the first few of many."""
+    shown = [f"\N{BULLET} {sentence}" for sentence in sentences[:MOST_WARNINGS]]
+    if len(sentences) > MOST_WARNINGS:
+        shown.append(_("\N{BULLET} and {n} more.").format(n=len(sentences) - MOST_WARNINGS))
+    return "\n".join(shown)

@@ -1,0 +1,367 @@
+"""The page "Cases": gathers a study's cases, has them checked, and shows what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from dinomix.errors import DinomixError
+from dinomix.names import normalized_name
+from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon
+from dinomix_slicer.duration import duration
+from dinomix_slicer.transfer import Steps
+
+from .case_loading import showCase
+from .case_table import CaseTable
+from .cohort_report import CheckedCase, CohortReport
+from .cohort_request import COHORT, renamesOf, requestOf
+from .folder_table import FolderTable
+from .name_matching import Concept, conceptOf, namesInFile, sameByTerminology
+from .names_table import NamesTable, namesOf
+from .page import Page
+from .scene_table import SceneTable
+from .voxel_chart import VoxelChart
+
+if TYPE_CHECKING:
+    from .logic import DINOMixTrainLogic
+    from .parameter_node import DINOMixTrainParameterNode
+
+MODALITIES = ("auto", "CT", "MR")  # in the order of the combo box
+TYPING = 400  # ms without a change before a typed path is taken for what is meant
+
+
+class CohortPage(Page, VTKObservationMixin):
+    """The tables do the work; this follows the parameter node, the scene and the check."""
+
+    def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
+        Page.__init__(self, ui)
+        VTKObservationMixin.__init__(self)
+        self._logic, self._cohort = logic, logic.cohort
+        self._node: DINOMixTrainParameterNode | None = None
+        self._outcome: tuple[str, str] | None = None  # of the last check: level and sentence
+        self._matching: Steps | None = None
+        self._isEntered = False
+        self._shownStudy = ""
+        self._colors: dict[str, tuple[int, int, int]] = {}
+        self.folders, self.scene = FolderTable(ui), SceneTable(ui)
+        self.cases, self.names = CaseTable(ui), NamesTable(ui)
+        self.chart = VoxelChart(ui.voxelsPlotView)
+        self._studyTimer = self._makeTimer(TYPING, self._onStudyTyped)
+        self._sceneTimer = self._makeTimer(0, self._showScene)
+        self._connect()
+
+    def close(self) -> None:
+        """Let go of everything; the logic ends a check that runs."""
+        self._studyTimer.stop()
+        self._sceneTimer.stop()
+        self.removeObservers()
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
+        self._stopMatching()
+        self.cases.close()
+        self.chart.close()
+
+    def enter(self) -> None:
+        """The user comes to the module; names and pairs in the scene may have changed meanwhile."""
+        self._isEntered = True
+        self._sceneTimer.start()
+
+    def exit(self) -> None:
+        """The user goes elsewhere: what happens to the scene is looked at when the user is back."""
+        self._isEntered = False
+
+    def _connect(self) -> None:
+        ui, cohort = self.ui, self._cohort
+        self._connections = (
+            (cohort.stateChanged, self._onState),
+            (cohort.progress, self._onProgress),
+            (cohort.checked, self._onChecked),
+            (cohort.failed, self._onFailed),
+            (cohort.cancelled, self._onCancelled),
+            (self.folders.noticed, self.noticed.emit),
+            (self.scene.noticed, self.noticed.emit),
+            (self.cases.wantsCase, self._onWantsCase),
+            (self.cases.wantsExcluded, self._onWantsExcluded),
+        )
+        for signal, slot in self._connections:
+            signal.connect(slot)
+        ui.studyPathEdit.connect("currentPathChanged(QString)", lambda path: self._studyTimer.start())
+        ui.modalityComboBox.addItems([_("Automatic"), _("CT"), _("MR")])
+        ui.modalityComboBox.connect("activated(int)", self._onModality)
+        ui.checkButton.connect("clicked()", self._onButton)
+        ui.goToTrainingButton.connect("clicked()", lambda: self.wantsPage.emit("training"))
+        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent"):
+            self.addObserver(slicer.mrmlScene, getattr(slicer.vtkMRMLScene, event), self._showSceneLater)
+
+    def _makeTimer(self, milliseconds: int, slot: Any) -> Any:
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.connect("timeout()", slot)
+        return timer
+
+    # -- Showing what is so now
+
+    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+        """Show what is so now."""
+        self._node = parameterNode
+        if self._cohort.state != "idle" and not self._cohort.isChecking(parameterNode.studyFolder):
+            self._cohort.cancel()
+        before = self._cohort.report
+        self._cohort.openStudy(parameterNode)
+        if self._cohort.report is not before:
+            self._outcome = None
+        isIdle = self._cohort.state == "idle"
+        self._showStudy(parameterNode.studyFolder)
+        self.ui.modalityComboBox.currentIndex = MODALITIES.index(parameterNode.modality)
+        inputs = (self.ui.studyPathEdit, self.ui.validationSpinBox, self.ui.patternLineEdit, self.ui.seedSpinBox)
+        for widget in (*inputs, self.ui.modalityComboBox):
+            widget.enabled = isIdle
+        self.folders.show(parameterNode, isIdle)
+        self._showScene()
+        self._showReport()
+        self._showCheck()
+
+    def _showStudy(self, folder: str) -> None:
+        """Show the study folder unless the user is just typing it."""
+        if folder != self._shownStudy:
+            self._shownStudy = self.ui.studyPathEdit.currentPath = folder
+            self._studyTimer.stop()
+
+    def _showSceneLater(self, *ignored: Any) -> None:
+        self._sceneTimer.start()
+
+    def _showScene(self) -> None:
+        node = self._node.parameterNode if self._node is not None else None
+        if self._isEntered and node is not None and slicer.mrmlScene.GetNodeByID(node.GetID()) is node:
+            self.scene.show(self._node, self._cohort.state == "idle")
+
+    def _showReport(self) -> None:
+        ui, report = self.ui, self._cohort.report
+        isIdle = self._cohort.state == "idle"
+        ui.checkedCollapsibleButton.visible = report is not None
+        names = namesOf(report, self.scene.segmentNames(), renamesOf(self._node))
+        ui.structuresCollapsibleButton.visible = bool(names)
+        self.cases.show(report, list(self._node.excluded), isIdle)
+        voxels = report.voxelsToLearnFrom() if report is not None else {}
+        self.chart.show(voxels, {name: scaled(color) for name, color in self._colorsOf(report).items()})
+        ui.voxelsPlotView.visible = bool(voxels)
+        ui.imbalanceLabel.text = report.imbalance() if report is not None else ""
+        ui.imbalanceLabel.visible = bool(ui.imbalanceLabel.text)
+        wanted = list(self._wanted())
+        self.names.show(self._node, names, wanted, self._colors, isIdle)
+        ui.namesLabel.text = namesText(report, wanted)
+
+    def _colorsOf(self, report: CohortReport | None) -> dict[str, tuple[int, int, int]]:
+        """Structure -> color in the cohort file; read again only after a check."""
+        if report is None or not report.isGood:
+            self._colors = {}
+        elif not self._colors:
+            self._colors = colorsIn(Path(self._node.studyFolder) / COHORT)
+        return self._colors
+
+    def _wanted(self) -> dict[str, Concept | None]:
+        """The structures of the model to start from; empty without one."""
+        model = self._logic.model(self._node.startModel) if self._node.startModel else None
+        structures = model.get("structures", ()) if model else ()
+        return {s["name"]: conceptOf(s.get("terminology_entry") or "") for s in structures}
+
+    def _showCheck(self) -> None:
+        ui, state = self.ui, self._cohort.state
+        whyNot = self._logic.whyNotDependencies() or requestOf(self._node).whyNot()
+        ui.checkProgressBar.visible = state != "idle"
+        if state == "idle":
+            ui.checkButton.text = _("Check the cases")
+            ui.checkButton.enabled = not whyNot
+            ui.checkButton.toolTip = whyNot or _("Read every case once, and find what would go wrong in the training.")
+            self._showStatus(*self._status(whyNot))
+        else:
+            ui.checkButton.text = _("Cancel")
+            ui.checkButton.enabled = state != "cancelling"
+            ui.checkButton.toolTip = _("Give the check up. What was found before stays.")
+        isReady = self._cohort.isReady(self._node)
+        ui.goToTrainingButton.enabled = isReady
+        ui.goToTrainingButton.toolTip = (
+            _("Choose how to train on these cases.") if isReady else _("Check the cases first.")
+        )
+
+    def _status(self, whyNot: str | None) -> tuple[str, str]:
+        """Level and sentence of the line below the button."""
+        report = self._cohort.report
+        if whyNot:
+            return INFO, whyNot
+        if report is not None and not self._cohort.isUpToDate(self._node):
+            return WARNING, _("The choices have changed since the last check. Check the cases again.")
+        if self._outcome is not None:
+            return self._outcome
+        if report is not None:
+            return outcomeOf(report)
+        return INFO, _("Check reads every case once and says what is wrong before hours of training are lost.")
+
+    def _showStatus(self, level: str, text: str) -> None:
+        ui = self.ui
+        ui.checkStatusLabel.text = text
+        ui.checkStatusFrame.visible = bool(text)
+        ui.checkStatusIconLabel.visible = bool(level)
+        if level:
+            paintFrame(ui.checkStatusFrame, level)
+            paintIcon(ui.checkStatusIconLabel, level)
+        else:
+            ui.checkStatusFrame.styleSheet = ""
+
+    # -- The check
+
+    def _onButton(self) -> None:
+        if self._cohort.state == "idle":
+            self._outcome = None
+            self._stopMatching()
+            self._cohort.check(self._node)
+        else:
+            self._cohort.cancel()
+
+    def _onState(self, state: str) -> None:
+        if state == "exporting":
+            self._onProgress(_("starting"), 0, 0, None)
+        elif state == "cancelling":
+            self._showStatus("", _("The check is being ended."))
+        self.changed.emit()
+
+    def _onProgress(self, stage: str, step: int, total: int, eta: float | None) -> None:
+        self.ui.checkProgressBar.maximum = max(total, 0)
+        self.ui.checkProgressBar.value = step
+        text = _("{stage}: {step} of {total}").format(stage=stage, step=step, total=total) if total else stage
+        if eta is not None and step < total:
+            text += ", " + _("about {duration} left").format(duration=duration(eta))
+        self._showStatus("", text[0].upper() + text[1:] + ".")
+
+    def _onChecked(self, report: CohortReport) -> None:
+        self._outcome, self._colors = None, {}
+        self._startMatching(report)
+        self.changed.emit()
+
+    def _onFailed(self, problem: str, remedy: str) -> None:
+        self._outcome = (ERROR, f"{problem} {remedy}".strip())
+        self.changed.emit()
+
+    def _onCancelled(self) -> None:
+        self._outcome = (INFO, _("The check was cancelled."))
+        self.changed.emit()
+
+    # -- What the user does
+
+    def _onStudyTyped(self) -> None:
+        path = self.ui.studyPathEdit.currentPath.strip()
+        if self._node is not None and path != self._node.studyFolder:
+            self._node.studyFolder = self._shownStudy = path
+
+    def _onModality(self, row: int) -> None:
+        self._node.modality = MODALITIES[row]
+
+    def _onWantsExcluded(self, names: list[str], isExcluded: bool) -> None:
+        kept = [name for name in self._node.excluded if name not in names]
+        self._node.excluded = kept + names if isExcluded else kept
+
+    def _onWantsCase(self, case: CheckedCase) -> None:
+        qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+        try:
+            showCase(case, self._node.studyFolder, *self._cohort.nodesOf(case.image))
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+
+    # -- Names that mean the same
+
+    def _startMatching(self, report: CohortReport) -> None:
+        """Look into the segmentation files, one a step, for what their segments mean."""
+        files = [Path(c.label) for c in report.cases.values() if c.label.lower().endswith(".seg.nrrd")]
+        if not files or (len(report.names) < 2 and not self._wanted()):
+            return
+        concepts: dict[str, Concept] = {}
+
+        def steps() -> Any:
+            for file in files:
+                for name, concept in namesInFile(file).items():
+                    concepts.setdefault(normalized_name(name), concept)
+                yield
+
+        self._stopMatching()
+        self._matching = Steps(steps(), lambda: self._onMatched(report, concepts), lambda *told: None)
+
+    def _stopMatching(self) -> None:
+        if self._matching is not None:
+            self._matching.stop()
+            self._matching = None
+
+    def _onMatched(self, report: CohortReport, concepts: dict[str, Concept]) -> None:
+        self._matching = None
+        renames = renamesOf(self._node)
+        mapped = set(map(normalized_name, renames))
+        found = [(n.name, n.cases) for n in report.names if normalized_name(n.name) not in mapped]
+        same = sameByTerminology(found, concepts, self._wanted())
+        if not same:
+            return
+        self._node.renames = json.dumps({**renames, **same}, ensure_ascii=False)
+        listed = ", ".join(_("{name} as {target}").format(name=name, target=target) for name, target in same.items())
+        self.noticed.emit(
+            _("By their terminology, some names mean the same structure, and are now trained as one: {listed}. "
+              "Change that in the table of structures, or check the cases again.").format(listed=listed)
+        )  # fmt: skip
+
+
+def outcomeOf(report: CohortReport) -> tuple[str, str]:
+    """Level and sentence of what a check has found."""
+    if report.isGood:
+        counts = {
+            _("{n} labeled"): report.count("labeled"),
+            _("{n} for validation"): report.count("validation"),
+            _("{n} unlabeled"): report.count("unlabeled"),
+            _("{n} for test"): report.count("test"),
+        }
+        parts = ", ".join(text.format(n=n) for text, n in counts.items() if n)
+        return INFO, _("The cases are good: {parts}.").format(parts=parts)
+    count = len(report.casesWithProblems())
+    general = " ".join(map(str, report.general))
+    if not count:
+        return ERROR, general
+    text = (
+        _("One case has a problem. Mend it or leave it out, then check again.")
+        if count == 1
+        else _("{n} cases have problems. Mend them or leave them out, then check again.").format(n=count)
+    )
+    return ERROR, f"{text} {general}".strip()
+
+
+def namesText(report: CohortReport | None, wanted: list[str]) -> str:
+    """What the table of names is for, given the names."""
+    if report is None or not wanted:
+        return _("What the label files call the structures, and what they are called in this training:")
+    known = set(map(normalized_name, wanted))
+    new = sum(name.matched is not None and normalized_name(name.matched) not in known for name in report.names)
+    if not new:
+        return _("The model to start from knows all structures of these cases:")
+    return _(
+        "The model to start from does not know {n} of these structures. Map them to names that it knows, or they are "
+        "learned from the beginning:"
+    ).format(n=new)
+
+
+def colorsIn(cohortFile: Path) -> dict[str, tuple[int, int, int]]:
+    """Structure -> color, 0 to 255, of a cohort file; empty where it cannot be read."""
+    try:
+        structures = json.loads(cohortFile.read_text(encoding="utf-8"))["labels"]["structures"]
+        return {structure["name"]: tuple(structure["color"]) for structure in structures}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def scaled(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    """A color of 0 to 255 as one of 0 to 1."""
+    red, green, blue = (value / 255 for value in color)
+    return red, green, blue

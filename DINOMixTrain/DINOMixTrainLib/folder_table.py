@@ -1,0 +1,109 @@
+"""The folders that hold cases: a table of them, and buttons to add and remove some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from dinomix_slicer.appearance import fitHeight
+from dinomix_slicer.signal import Signal
+
+if TYPE_CHECKING:
+    from .parameter_node import DINOMixTrainParameterNode
+
+KINDS = ("labeled", "unlabeled", "test")
+USE, FOLDER = 0, 1  # columns
+
+
+class FolderTable:
+    """
+    Signals:
+        noticed(text): a folder was not added, and why.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.noticed = Signal()
+        self._ui = ui
+        self._node: DINOMixTrainParameterNode | None = None
+        self._shown: list[tuple[str, str]] | None = None
+        self._lastFolder = ""
+        ui.addLabeledButton.connect("clicked()", lambda: self._onAdd("labeled"))
+        ui.addUnlabeledButton.connect("clicked()", lambda: self._onAdd("unlabeled"))
+        ui.addTestButton.connect("clicked()", lambda: self._onAdd("test"))
+        ui.removeFolderButton.connect("clicked()", self._onRemove)
+        ui.foldersTable.connect("itemSelectionChanged()", self._showButtons)
+        header = ui.foldersTable.horizontalHeader()
+        header.setSectionResizeMode(USE, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(FOLDER, qt.QHeaderView.Stretch)
+        ui.foldersTable.verticalHeader().hide()
+        ui.foldersTable.textElideMode = qt.Qt.ElideLeft
+
+    def show(self, node: DINOMixTrainParameterNode, isEnabled: bool) -> None:
+        """Show the folders of the parameter node."""
+        self._node = node
+        rows = [(kind, folder) for kind in KINDS for folder in foldersOf(node, kind)]
+        if rows != self._shown:
+            self._fill(rows)
+        buttons = (self._ui.addLabeledButton, self._ui.addUnlabeledButton, self._ui.addTestButton)
+        for widget in (self._ui.foldersTable, *buttons):
+            widget.enabled = isEnabled
+        self._showButtons()
+
+    def _fill(self, rows: list[tuple[str, str]]) -> None:
+        self._shown = rows
+        titles = {"labeled": _("Labeled"), "unlabeled": _("Unlabeled"), "test": _("Test")}
+        table = self._ui.foldersTable
+        table.rowCount = len(rows)
+        fitHeight(table, 2, 5)
+        for row, (kind, folder) in enumerate(rows):
+            for column, text in ((USE, titles[kind]), (FOLDER, folder)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(folder)
+                table.setItem(row, column, item)
+
+    def _showButtons(self) -> None:
+        table = self._ui.foldersTable
+        self._ui.removeFolderButton.enabled = table.enabled and bool(table.selectedItems())
+
+    def _onAdd(self, kind: str) -> None:
+        titles = {
+            "labeled": _("Folder of images with labels"),
+            "unlabeled": _("Folder of images without labels"),
+            "test": _("Folder of test images with labels"),
+        }
+        folder = askForFolder(self._ui.foldersTable, titles[kind], self._lastFolder)
+        if folder:
+            self.add(kind, folder)
+
+    def add(self, kind: str, folder: str) -> None:
+        """Add a folder as "labeled", "unlabeled" or "test"."""
+        self._lastFolder = folder
+        if folder in foldersOf(self._node, kind):
+            self.noticed.emit(_("The folder {folder} is in the list already.").format(folder=folder))
+            return
+        setFolders(self._node, kind, [*foldersOf(self._node, kind), folder])
+
+    def _onRemove(self) -> None:
+        rows = {item.row() for item in self._ui.foldersTable.selectedItems()}
+        kept = [entry for row, entry in enumerate(self._shown or []) if row not in rows]
+        for kind in KINDS:
+            folders = [folder for other, folder in kept if other == kind]
+            if folders != foldersOf(self._node, kind):
+                setFolders(self._node, kind, folders)
+
+
+def askForFolder(parent: Any, title: str, start: str) -> str:
+    """The folder that the user chooses; empty when none is."""
+    return qt.QFileDialog.getExistingDirectory(parent, title, start) or ""
+
+
+def foldersOf(node: Any, kind: str) -> list[str]:
+    """The folders of a kind."""
+    return list(getattr(node, f"{kind}Folders"))
+
+
+def setFolders(node: Any, kind: str, folders: list[str]) -> None:
+    """Make these the folders of a kind."""
+    setattr(node, f"{kind}Folders", folders)

@@ -1,0 +1,118 @@
+"""A bar chart of how many voxels of each structure there are, in Slicer's plot view."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+MOST_IN_LEGEND = 14
+LETTER, SYMBOL, AXIS = 6, 45, 60
+"""Pixels: of a letter in the legend, of a color in it with its margins, and of the vertical axis."""
+LEAST_BARS = 0.3
+"""Of the chart's width."""
+
+
+class VoxelChart:
+    """The nodes of the chart: a table of one row, a series for each structure, the chart and the view. None is saved."""
+
+    def __init__(self, plotView: Any) -> None:
+        self._view = plotView
+        self._nodes: list[Any] = []
+        self._shown: object = None
+
+    def show(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
+        """Show the voxels of structures, in this order; ``colors`` are 0 to 1."""
+        shown = (dict(voxels), dict(colors))
+        if shown == self._shown and all(slicer.mrmlScene.GetNodeByID(node.GetID()) is node for node in self._nodes):
+            return
+        self.close()
+        self._shown = shown
+        if voxels:
+            self._make(voxels, colors)
+
+    def close(self) -> None:
+        """Remove the nodes."""
+        for node in reversed(self._nodes):
+            if slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node:
+                slicer.mrmlScene.RemoveNode(node)
+        self._nodes, self._shown = [], None
+
+    def _make(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
+        table = self._addNode("vtkMRMLTableNode", _("Voxels of structures"))
+        chart = self._addNode("vtkMRMLPlotChartNode", _("Voxels of structures"))
+        highest = max(map(height, voxels.values()))
+        with slicer.util.NodeModify(chart):
+            for number, (name, count) in enumerate(voxels.items()):
+                table.AddColumn(columnOf(name, count))
+                color = colors.get(name) or colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.6, 0.85)
+                chart.AddAndObservePlotSeriesNodeID(self._addSeries(name, count, table, color).GetID())
+            describe(chart, highest, self._shareOfBars([titleOf(name, count) for name, count in voxels.items()]))
+        view = self._addNode("vtkMRMLPlotViewNode", _("Voxels of structures"))
+        view.SetPlotChartNodeID(chart.GetID())
+        self._view.setMRMLPlotViewNode(view)
+
+    def _addSeries(self, name: str, count: int, table: Any, color: tuple[float, float, float]) -> Any:
+        series = self._addNode("vtkMRMLPlotSeriesNode", titleOf(name, count))
+        with slicer.util.NodeModify(series):
+            series.SetAndObserveTableNodeID(table.GetID())
+            series.SetPlotType(series.PlotTypeBar)
+            series.SetYColumnName(name)
+            series.SetColor(*color)
+        return series
+
+    def _shareOfBars(self, titles: list[str]) -> float:
+        """Of the chart's width, what the legend beside them leaves to the bars; 1 without a legend."""
+        if len(titles) > MOST_IN_LEGEND:
+            return 1.0
+        width = max(self._view.width, 400) - AXIS
+        return max(LEAST_BARS, 1 - (max(map(len, titles)) * LETTER + SYMBOL) / width)
+
+    def _addNode(self, className: str, name: str) -> Any:
+        node = slicer.mrmlScene.CreateNodeByClass(className)
+        node.UnRegister(None)
+        node.SetName(name)
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        slicer.mrmlScene.AddNode(node)
+        self._nodes.append(node)
+        return node
+
+
+def titleOf(name: str, count: int) -> str:
+    """A structure in the legend."""
+    return _("{name}: {voxels}").format(name=name, voxels=f"{count:,}")
+
+
+def height(count: int) -> float:
+    """Of a bar: VTK draws bars on linear axes only, so the logarithm is taken here."""
+    return math.log10(count) if count > 1 else 0.0
+
+
+def columnOf(name: str, count: int) -> Any:
+    """A column with one value."""
+    column = vtk.vtkFloatArray()
+    column.SetName(name)
+    column.InsertNextValue(height(count))
+    return column
+
+
+def describe(chart: Any, highest: float, shareOfBars: float) -> None:
+    """Axes and legend. Bars of one row stand side by side around 0 on the horizontal axis, whose numbers mean nothing."""
+    chart.SetTitleVisibility(False)
+    chart.SetXAxisTitleVisibility(False)
+    chart.SetYAxisTitle(_("Voxels (logarithmic)"))
+    chart.SetLegendVisibility(shareOfBars < 1)
+    chart.SetGridVisibility(False)
+    # The legend says the numbers.
+    chart.SetAxisLabelFontSize(1)
+    chart.SetAxisTitleFontSize(12)
+    chart.SetXAxisRangeAuto(False)
+    chart.SetXAxisRange(-0.43, -0.43 + 0.86 / shareOfBars)
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0, max(1.0, highest * 1.08))

@@ -1,0 +1,211 @@
+"""Takes the pictures of DINOMix Train in the documentation, from its real window, engine and scene.
+
+    python Testing/screenshots/train_module.py [--data FOLDER] [--out Resources/Screenshots] [--only PAGE]
+
+The cases are hippocampi of the Medical Segmentation Decathlon (Task04, CC-BY-SA 4.0) in the folder of test data, by default that
+of the environment variable DINOMIX_TEST_DATA. Look at the pictures before they are committed.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "modules"), str(HERE.parents[1] / "DINOMixEngine")]
+
+import host  # noqa: E402
+
+host.start()
+
+import numpy as np  # noqa: E402
+import qt  # noqa: E402
+import slicer  # noqa: E402
+
+from host import rendering  # noqa: E402
+
+PANEL_WIDTH = 500
+VIEWS_WIDTH = 900
+NAMES = {1: "hippocampus anterior", 2: "hippocampus posterior"}
+
+
+def main() -> None:
+    arguments = readArguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    host.loadModules()
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(arguments.data / "hippocampus", Path(folder))
+        session = Pictures(arguments.out)
+        try:
+            for page in arguments.only or PAGES:
+                PAGES[page](session, study)
+        finally:
+            session.close()
+
+
+def readArguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("DINOMIX_TEST_DATA"), help="folder of test data")
+    parser.add_argument("--out", type=Path, default=host.REPOSITORY / "Resources" / "Screenshots")
+    parser.add_argument("--only", action="append", choices=PAGES, help="take the pictures of this page only")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of test data with --data or DINOMIX_TEST_DATA")
+    arguments.data = Path(arguments.data)
+    return arguments
+
+
+class Study:
+    """A study as a user has it: a folder of labeled cases, one of unlabeled ones, and two in the scene."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self.folder = folder / "hippocampus study"
+        self.labeled, self.unlabeled = folder / "labeled", folder / "unlabeled"
+        self.data = data
+        self.names = [path.name for path in sorted((data / "images").glob("*.nii.gz"))]
+        for name in self.names[:8]:
+            for part in ("images", "labels"):
+                copy(data / part / name, self.labeled / part / name)
+        for name in self.names[10:24]:
+            copy(data / "images" / name, self.unlabeled / name)
+        (self.labeled / "dataset.json").write_text(
+            '{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "hippocampus anterior": 1, "hippocampus posterior": 2}}'
+        )
+
+    def loadIntoScene(self) -> list:
+        """Two cases as a user has them open, one with its segmentation."""
+        volumes = []
+        for name in self.names[8:10]:
+            volumes.append(slicer.util.loadVolume(str(self.data / "images" / name), {"name": name.split(".")[0]}))
+        labels = slicer.util.loadVolume(
+            str(self.data / "labels" / self.names[8]), {"name": "labels", "labelmap": True, "show": False}
+        )
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Hippocampus by hand")
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, segmentation)
+        slicer.mrmlScene.RemoveNode(labels)
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
+        for number, name in enumerate(NAMES.values()):
+            segmentation.GetSegmentation().GetNthSegment(number).SetName(name)
+        return volumes
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+
+
+class Pictures:
+    """Drives the window as a user does, and takes a picture at each step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.panel = slicer.modules.dinomixtrain.widgetRepresentation()
+        self.widget = self.panel.self()
+        self.logic = self.widget.logic
+        self.tabs = self.widget.ui.pagesTabWidget
+        self.panel.resize(PANEL_WIDTH, 900)
+        self.panel.show()
+        self.panel.enter()
+
+    def close(self) -> None:
+        self.panel.exit()
+        self.widget.cleanup()
+
+    @property
+    def parameters(self):
+        return self.logic.getParameterNode()
+
+    def page(self, name: str):
+        """Show a page; returns its widgets."""
+        self.widget.goTo(name)
+        host.processEvents(50)
+        return self.widget.pages[name].ui
+
+    def takePanel(self, name: str) -> None:
+        """The panel, as high as the page that is shown."""
+        self.fitPanel()
+        self.save(name, self.panel.grab().toImage())
+
+    def takeAll(self, name: str) -> None:
+        """The panel beside the views, as in Slicer's window."""
+        self.fitPanel()
+        height = self.panel.height
+        views = rendering.pictureOfScene(VIEWS_WIDTH, height)
+        picture = qt.QImage(PANEL_WIDTH + VIEWS_WIDTH, height, qt.QImage.Format_RGB32)
+        painter = qt.QPainter(picture)
+        painter.drawImage(0, 0, self.panel.grab().toImage())
+        painter.drawImage(PANEL_WIDTH, 0, imageOf(views))
+        painter.end()
+        self.save(name, picture)
+
+    def fitPanel(self) -> None:
+        # A hidden page must not make the panel higher than the one that is shown.
+        for index in range(self.tabs.count):
+            policy = qt.QSizePolicy.Preferred if index == self.tabs.currentIndex else qt.QSizePolicy.Ignored
+            self.tabs.widget(index).setSizePolicy(policy, policy)
+        self.panel.resize(PANEL_WIDTH, 100)
+        host.processEvents(50)
+        layout = self.panel.layout()
+        hint = (
+            layout.totalHeightForWidth(PANEL_WIDTH) if layout.hasHeightForWidth() else layout.totalSizeHint().height()
+        )
+        self.panel.resize(PANEL_WIDTH, hint)
+        host.processEvents(50)
+
+    def save(self, name: str, picture) -> None:
+        path = self.folder / f"{name}.png"
+        if not picture.save(str(path)):
+            raise OSError(f"{path} cannot be written")
+        print(path)
+
+
+def cases(session: Pictures, study: Study) -> None:
+    """Page 1: from nothing to a checked cohort, with a case shown."""
+    ui, node = session.page("cases"), session.parameters
+    session.takePanel("train_cases_empty")
+    study.loadIntoScene()
+    host.processEvents(50)
+    node.studyFolder = str(study.folder)
+    node.labeledFolders, node.unlabeledFolders = [str(study.labeled)], [str(study.unlabeled)]
+    node.validationCount = 2
+    host.processEvents(50)
+    ui.sceneAllButton.click()
+    broken = study.labeled / "labels" / study.names[3]
+    good = broken.read_bytes()
+    shutil.copy(study.data / "labels" / study.names[4], broken)
+    check(session, ui)
+    ui.casesTable.selectRow(0)
+    session.takePanel("train_cases_problem")
+    broken.write_bytes(good)
+    check(session, ui)
+    ui.casesTable.selectRow(0)
+    ui.loadCaseButton.click()
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        segmentation.CreateClosedSurfaceRepresentation()
+    host.processEvents(50)
+    slicer.app.layoutManager().threeDWidget(0).threeDView().resetFocalPoint()
+    session.takeAll("train_cases")
+
+
+def check(session: Pictures, ui) -> None:
+    host.processEvents(50)
+    ui.checkButton.click()
+    page = session.widget.pages["cases"]
+    host.waitUntil(lambda: session.logic.cohort.state == "idle" and not page.cases.isFilling(), 300)
+    host.processEvents(100)
+
+
+PAGES = {"cases": cases}
+
+
+def imageOf(array: np.ndarray):
+    """A ``QImage`` of a picture (height, width, 3)."""
+    height, width, _ = array.shape
+    return qt.QImage(np.ascontiguousarray(array).tobytes(), width, height, 3 * width, qt.QImage.Format_RGB888).copy()
+
+
+if __name__ == "__main__":
+    main()
