@@ -2,6 +2,7 @@
 
     python Testing/packaging/offline_install.py download WHEELS     with a network: the dependencies, and dinomix itself
     python Testing/packaging/offline_install.py rehearse WHEELS     without: install, `dinomix --help`, segment a small volume
+    python Testing/packaging/offline_install.py segment VENV        the last of these alone, in an environment that has dinomix
 
 The wheels fit the Python and the system that fetch them; about 3 GB on Linux, most of it PyTorch with CUDA. The installed
 environment (about 7 GB) is made in a temporary folder, or in --work, and removed afterwards.
@@ -138,8 +139,8 @@ def run(command: list, **options) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["download", "rehearse"])
-    parser.add_argument("wheels", type=Path)
+    parser.add_argument("what", choices=["download", "rehearse", "segment"])
+    parser.add_argument("wheels", type=Path, help="The folder of wheels; for segment, an environment that has dinomix.")
     parser.add_argument("--work", type=Path, help="An empty folder for the environment; it is kept.")
     arguments = parser.parse_args()
     if arguments.what == "download":
@@ -150,6 +151,11 @@ def main() -> None:
         if without_network()
         else "Only a closed proxy refuses the network."
     )
+    if arguments.what == "segment":
+        with tempfile.TemporaryDirectory(prefix="dinomix-offline-") as work:
+            programs_of = programs(arguments.wheels)
+            segment(programs_of / "python", [programs_of / "dinomix"], Path(work))
+        return
     if arguments.work:
         rehearse(arguments.wheels, arguments.work)
         return
