@@ -25,7 +25,8 @@ def fill(folder: Path, home: Path) -> None:
         write_case(folder / "cases" / "labeled", f"case{number}", number, ABDOMEN, ".seg.nrrd")
     for number in range(4, 7):
         write_image(image_of(balls(number), number), new(folder / "cases" / "unlabeled" / f"case{number}.nii.gz"))
-    write_image(image_of(balls(10), 10), folder / "new_scan.nii.gz")
+    for name in ("new_scan.nii.gz", "ct.nii.gz"):
+        write_image(image_of(balls(10), 10), folder / name)
     for number in (11, 12):
         write_image(image_of(balls(number), number), new(folder / "scans" / f"scan{number}.nii.gz"))
         for reference, prediction in (("references", "predictions"), ("data/labels", "segmented")):

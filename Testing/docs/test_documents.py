@@ -26,10 +26,16 @@ SMALLER = {
 SMALLER_PLAN = ["--set", "plan.patch=32,32,32", "--set", "plan.network.features=4,4,8,8,8,4"]
 """The same for a plan that is not a model's."""
 
-PLACES = {"/models/abdomen": "~/.dinomix/models/abdomen"}
-"""Folders of the reader's computer, and what stands for them here."""
+PLACES = {
+    "/models/abdomen": "~/.dinomix/models/abdomen",
+    "~/.dinomix/models/abdominal-organs-3mm": "~/.dinomix/models/abdomen",
+    "SOURCE": "run/model",
+}
+"""Models of the reader's computer, and what stands for them here."""
 
 NOT_RUN = {
+    "dinomix models install abdominal-organs-3mm":
+        "downloads; Testing/engine/test_models_install.py installs from files of the same format",
     "ssh gpu-box dinomix worker": "needs another computer; Testing/engine/test_worker*.py speak with a worker through a pipe",
     "Slicer --no-main-window --no-splash --python-script segment_scan.py scan.nrrd /models/abdomen organs.seg.nrrd":
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",
