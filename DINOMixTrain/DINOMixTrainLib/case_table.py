@@ -277,7 +277,7 @@ def detailOf(case: CheckedCase) -> str:
 
 def listOf(sentences: list[str]) -> str:
     """Sentences as a list; only the first few of many."""
-    shown = [f"\N{BULLET} {sentence}" for sentence in sentences[:MOST_WARNINGS]]
+    shown = [f"• {sentence}" for sentence in sentences[:MOST_WARNINGS]]
     if len(sentences) > MOST_WARNINGS:
-        shown.append(_("\N{BULLET} and {n} more.").format(n=len(sentences) - MOST_WARNINGS))
+        shown.append(_("• and {n} more.").format(n=len(sentences) - MOST_WARNINGS))
     return "\n".join(shown)
