@@ -11,6 +11,7 @@ set(SCRIPTS
   "DINOMixSegmentLib/choosing.py"
   "DINOMixSegmentLib/estimate.py"
   "DINOMixSegmentLib/file_run.py"
+  "DINOMixSegmentLib/get_models.py"
   "DINOMixSegmentLib/guide_panel.py"
   "DINOMixSegmentLib/logic.py"
   "DINOMixSegmentLib/model_page.py"
@@ -35,6 +36,7 @@ set(SCRIPTS
 
 set(RESOURCES
   "Resources/Icons/DINOMixSegment.png"
+  "Resources/UI/DINOMixGetModels.ui"
   "Resources/UI/DINOMixModel.ui"
   "Resources/UI/DINOMixSegment.ui"
   )

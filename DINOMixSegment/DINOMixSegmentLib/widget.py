@@ -19,6 +19,7 @@ from dinomix_slicer.message_bar import MessageBar
 
 from .batch_panel import BatchPanel
 from .estimate import Estimate
+from .get_models import GetModelsDialog
 from .guide_panel import GuidePanel
 from .logic import DINOMixSegmentLogic
 from .model_page import ModelPage
@@ -73,6 +74,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.batchPanel = BatchPanel(ui, self.logic)
         self.workerPage = WorkerPage(ui, self.logic)
         self.guidePanel = GuidePanel(ui, root, self.logic)
+        self.getModels: GetModelsDialog | None = None  # made when the user first asks for it
 
         self._updateTimer = self._makeTimer(0, self.update)
         self._estimateTimer = self._makeTimer(ESTIMATE_DELAY, self._requestEstimate)
@@ -94,6 +96,9 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self.guidePanel.end()
         self.modelPage.close()
+        if self.getModels is not None:
+            self.getModels.close()
+            self.getModels = None
         self.setupNotice.close()
         self.resultPanel.close()
         self.logic.cleanup()
@@ -158,6 +163,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for signal, slot in self._connections:
             signal.connect(slot)
         self.ui.refreshModelsButton.connect("clicked()", logic.refreshModels)
+        self.ui.getModelsButton.connect("clicked()", self.onGetModels)
         self.ui.showMeHowButton.connect("clicked()", self.onShowMeHow)
 
     # -- The scene and the parameter node
@@ -296,6 +302,13 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.messages.clear()
         self._outcome, self._began = "", time.monotonic()
         self.logic.startSegmentation(self._parameterNode)
+
+    def onGetModels(self) -> None:
+        """Open the window in which models are installed, imported and removed."""
+        if self.getModels is None:
+            self.getModels = GetModelsDialog(self.resourcePath("UI/DINOMixGetModels.ui"))
+            self.getModels.changed.connect(self.logic.refreshModels)
+        self.getModels.show()
 
     def onShowMeHow(self) -> None:
         """Lead through an example."""

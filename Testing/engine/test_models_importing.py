@@ -22,8 +22,8 @@ from monai.transforms import Compose, NormalizeIntensity, ScaleIntensity, ScaleI
 from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
+from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
-from dinomix.importing.source import Hints
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.labels import LabelSet

@@ -9,9 +9,9 @@ import torch
 from foreign_models import nnunet_architecture, write_nnunet, zipped
 
 from dinomix.errors import DinomixError
+from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
-from dinomix.importing.source import Hints
 from dinomix.models.folder import load_model
 from dinomix.models.network import build_network
 from dinomix.planning.plan import MinMax, StepsWindow, ToRange, ZScore

@@ -16,8 +16,8 @@ from foreign_models import spleen_config, write_auto3dseg, write_bundle, write_n
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.importing import unpack as unpacking
+from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
-from dinomix.importing.source import Hints
 from dinomix.importing.unpack import unpack
 from dinomix.importing.weights import read_checkpoint
 
@@ -265,6 +265,29 @@ def test_weights_that_are_not_finite_or_lack_a_tensor(tmp_path: Path) -> None:
     del whole["network_weights"]["encoder.stages.1.0.convs.0.norm.weight"]
     torch.save(whole, path)
     refusal(tmp_path, source, r"has no 'encoder\.stages\.1\.0\.convs\.0\.norm\.weight'")
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value"),
+    [
+        ("plans.json", ("configurations", "3d_fullres", "spacing"), ["a", "b", "c"]),
+        ("plans.json", ("configurations", "3d_fullres", "architecture", "arch_kwargs"), []),
+        ("plans.json", ("configurations", "3d_fullres", "architecture", "arch_kwargs", "strides"), [None]),
+        ("plans.json", ("transpose_forward",), None),
+        ("plans.json", ("configurations",), None),
+        ("dataset.json", ("labels",), None),
+        ("dataset.json", ("channel_names",), [3]),
+    ],
+)
+def test_damaged_plans_give_one_line(file: str, place: tuple, value: Any, tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "nnunet", {"liver": 1})
+    data = json.loads((source / file).read_text())
+    target: Any = data
+    for part in place[:-1]:
+        target = target[part]
+    target[place[-1]] = value
+    (source / file).write_text(json.dumps(data))
+    refusal(tmp_path, source, "")
 
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def import_model(source: Path, as_json: bool, **options: Any) -> None:
     Nothing that comes with it is executed. It is tried on a generated volume before it is kept.
     """
     from dinomix.importing import installing
-    from dinomix.importing.source import Hints
+    from dinomix.importing.hints import Hints
 
     name = options.pop("name")
     with _Events(as_json) as emit:

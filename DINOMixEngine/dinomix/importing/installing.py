@@ -1,4 +1,7 @@
-"""Models on this computer: installed from the catalog, imported, removed, verified."""
+"""Models on this computer: installed from the catalog, imported, removed, verified.
+
+PyTorch takes long to load, so it is loaded only once a file is there and its hash is right.
+"""
 
 import hashlib
 import json
@@ -18,10 +21,9 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.files import folder_written_aside, sha256, write_json
 from dinomix.importing.catalog import CatalogModel, find_entry
-from dinomix.importing.converted import write_converted
 from dinomix.importing.download import download
-from dinomix.importing.source import Hints, opened, own_model, read_source
-from dinomix.models.folder import load_model
+from dinomix.importing.hints import Hints
+from dinomix.importing.unpack import opened
 from dinomix.models.installed import find_models, model_folders
 from dinomix.models.manifest import MANIFEST, read_manifest
 
@@ -99,10 +101,13 @@ def install(
         else:
             file = address
         digest = _checked_hash(entry, file, folder, fetched=isinstance(address, str))
+        from dinomix.importing.converted import write_converted
+        from dinomix.importing.source import read_source
+
         try:
             with opened(file, folder, emit) as source:
                 model = read_source(source, Hints(changes=entry.changes or None, weights=entry.weights), file)
-            model.record = {**model.record, **_facts(entry, str(address), digest)}
+            model.record = {**model.record, **_facts(entry, address, digest)}
             write_converted(model, target, file)
         except DinomixError:
             if isinstance(address, str) and not entry.download.sha256:
@@ -134,6 +139,9 @@ def import_model(
     Raises:
         DinomixError: the name is taken or impossible, or the source is refused.
     """
+    from dinomix.importing.converted import write_converted
+    from dinomix.importing.source import own_model, read_source
+
     folder = folder or model_folders()[0]
     target = folder / _valid_name(name or _stem(source))
     if target.exists():
@@ -169,6 +177,8 @@ def remove(name: str, folders: list[Path] | None = None) -> Path:
 
 def verify(path: Path) -> str:
     """What is wrong with a model folder, in a sentence; empty where every file is as it was written and fits its network."""
+    from dinomix.models.folder import load_model
+
     try:
         load_model(path).network()
     except DinomixError as error:
@@ -255,7 +265,8 @@ def _recorded_hashes(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _facts(entry: CatalogModel, address: str, digest: str) -> dict[str, Any]:
+def _facts(entry: CatalogModel, address: str | Path, digest: str) -> dict[str, Any]:
+    """What the model folder says of where it is from; nothing of this computer's folders."""
     return {
         "title": entry.title,
         "license": entry.license,
@@ -264,13 +275,15 @@ def _facts(entry: CatalogModel, address: str, digest: str) -> dict[str, Any]:
         "citation": entry.citation,
         "homepage": entry.homepage,
         "catalog_name": entry.name,
-        "source": address,
+        "source": address if isinstance(address, str) else address.name,
         "source_sha256": digest,
     }
 
 
 def _copy_model(own: Path, target: Path) -> None:
     """Copy a model folder's own files, and no others, after comparing their hashes."""
+    from dinomix.models.folder import load_model
+
     load_model(own).network()
     with folder_written_aside(target) as aside:
         for file in [MANIFEST, *read_manifest(own)]:

@@ -1,21 +1,15 @@
 """What a file or folder of elsewhere is, and reading it with the importer that fits."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, silent
 from dinomix.importing.auto3dseg import is_auto3dseg, read_auto3dseg
 from dinomix.importing.bare import read_bare
 from dinomix.importing.converted import Converted
+from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import is_bundle, read_bundle
 from dinomix.importing.nnunet import is_nnunet, read_nnunet
-from dinomix.importing.unpack import unpack
 from dinomix.importing.weights import ENDINGS, read_checkpoint
 from dinomix.models.manifest import FORMAT, MANIFEST
 
@@ -24,45 +18,6 @@ _KINDS = (
     "or weights with --plan and --labels"
 )
 _DEPTH = 5
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What a user or the catalog adds to a source.
-
-    Attributes:
-        changes: values of a MONAI bundle's configuration to change.
-        weights: the file of weights within a MONAI bundle.
-        orientation: the axes of the scans that an nnU-Net was trained on.
-        plan, labels: files that say what a bare network is.
-    """
-
-    changes: dict[str, Any] | None = None
-    weights: str | None = None
-    orientation: str | None = None
-    plan: Path | None = None
-    labels: Path | None = None
-
-
-@contextmanager
-def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
-    """A folder with the source's files: itself, or a zip unpacked beside where the model will lie, and removed after.
-
-    Raises:
-        DinomixError: there is no such file, or the archive is refused.
-    """
-    if not source.exists():
-        raise DinomixError(f"There is no file or folder {source}.", "Check the path.")
-    if source.is_dir() or source.suffix.lower() != ".zip":
-        yield source
-        return
-    near.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".partial-", suffix="-unpacked", dir=near))
-    try:
-        unpack(source, folder, emit)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def own_model(folder: Path) -> Path | None:
@@ -88,6 +43,15 @@ def read_source(opened_source: Path, hints: Hints, named: Path) -> Converted:
     Raises:
         DinomixError: it is none of the kinds that can be read, or the importer refuses it.
     """
+    try:
+        return _read(opened_source, hints, named)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        # The files of strangers can be wrong in more ways than the importers foresee.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise DinomixError(f"{named} is not as its format demands ({reason}).", "Get the model again.") from error
+
+
+def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
     if hints.plan is not None or hints.labels is not None:
         return read_bare(opened_source, hints.plan, hints.labels)
     if opened_source.is_file():

@@ -2,9 +2,11 @@
 
 import shutil
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from dinomix.errors import DinomixError
@@ -91,3 +93,24 @@ def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> No
             f"{archive_path} unpacks to {total / 1e9:.2f} GB, but {into} has {free / 1e9:.2f} GB free.",
             "Free some disk space, or choose another models folder (DINOMIX_MODELS).",
         )
+
+
+@contextmanager
+def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
+    """A folder with the source's files: itself, or a zip unpacked beside where the model will lie, and removed after.
+
+    Raises:
+        DinomixError: there is no such file, or the archive is refused.
+    """
+    if not source.exists():
+        raise DinomixError(f"There is no file or folder {source}.", "Check the path.")
+    if source.is_dir() or source.suffix.lower() != ".zip":
+        yield source
+        return
+    near.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".partial-", suffix="-unpacked", dir=near))
+    try:
+        unpack(source, folder, emit)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
