@@ -12,6 +12,7 @@ from dinomix_slicer.worker_owner import WorkerOwner
 from .cohort_logic import CohortLogic
 from .parameter_node import DINOMixTrainParameterNode
 from .run_logic import RunLogic
+from .training_logic import TrainingLogic
 
 if TYPE_CHECKING:
     from dinomix_slicer.protocols import Client, Installer
@@ -22,6 +23,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
 
     Attributes:
         cohort: gathers and checks cases; page 1.
+        training: begins a run; page 2.
         runs: follows a run; page 3.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
@@ -35,11 +37,13 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         WorkerOwner.__init__(self, client, installer)
         self.failed = Signal()
         self.cohort = CohortLogic()
+        self.training = TrainingLogic()
         self.runs = RunLogic()
 
     def cleanup(self) -> None:
         """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
         self.cohort.close()
+        self.training.cleanup()
         self.runs.cleanup()
         self.stopWorker()
 

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from .cohort_page import CohortPage
 from .page import Page
 from .run_page import RunPage
+from .training_page import TrainingPage
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
@@ -30,7 +31,7 @@ class Tab:
 def tabs() -> tuple[Tab, ...]:
     return (
         Tab("cases", _("1. Cases"), "DINOMixTrainCases.ui", CohortPage),
-        Tab("training", _("2. Training"), "DINOMixTrainTraining.ui", lambda ui, logic: Page(ui)),
+        Tab("training", _("2. Training"), "DINOMixTrainTraining.ui", TrainingPage),
         Tab("run", _("3. Run"), "DINOMixTrainRun.ui", RunPage),
         Tab("result", _("4. Result"), "DINOMixTrainResult.ui", lambda ui, logic: Page(ui)),
     )

@@ -47,7 +47,9 @@ def test_presets_are_listed_for_programs(capsys):
     assert run("--list-presets", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["kind"] == "presets"
-    assert all(set(p) == {"name", "title", "description", "settings"} and p["settings"] for p in told["presets"])
+    assert all(
+        set(p) == {"name", "title", "description", "settings", "config"} and p["settings"] for p in told["presets"]
+    )
 
 
 def test_what_is_given_wins_over_the_preset(cohort, tmp_path: Path, capsys):

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dinomix.errors import DinomixError
+from dinomix.training.config import make_config
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,5 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 
 def presets_as_data() -> list[dict[str, Any]]:
-    return [asdict(preset) for preset in PRESETS]
+    """Each preset as plain JSON data, with ``config``: all settings of a DINO-Mix run that it leads to."""
+    return [{**asdict(preset), "config": make_config(**preset.settings).model_dump(mode="json")} for preset in PRESETS]

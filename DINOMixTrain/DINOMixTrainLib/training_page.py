@@ -1,0 +1,297 @@
+"""Page 2: from what, how thoroughly and with which teacher a run is trained, what that will cost, and Start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix_slicer.appearance import INFO, paintIcon
+
+from .licence_dialog import askForLicence
+from .page import Page
+from .preset_list import PresetList
+from .settings_form import SettingsForm
+from .study import overlapText, structuresOfModel
+from .teachers import DINOV3, OFF, RANDOM, accept, cachedFile, isAccepted, isFile, isNamed, whyNotFile
+from .training_logic import settingsOf
+
+if TYPE_CHECKING:
+    from .logic import DINOMixTrainLogic
+    from .parameter_node import DINOMixTrainParameterNode
+
+CHOOSE_FILE = "file"
+
+
+class TrainingPage(Page):
+    """Shows the choices of the parameter node, and begins a run."""
+
+    def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
+        super().__init__(ui)
+        self._logic, self._training = logic, logic.training
+        self._parameterNode: DINOMixTrainParameterNode | None = None
+        self._presets = PresetList(ui.presetsWidget.layout())
+        self._settings = SettingsForm(ui.settingsWidget.layout())
+        self._connections = (
+            (self._presets.chosen, self._onPreset),
+            (self._settings.changed, self._onSettings),
+            (self._training.presetsChanged, self.changed.emit),
+            (self._training.estimateChanged, self.changed.emit),
+            (self._training.failed, self.failed.emit),
+        )
+        for signal, slot in self._connections:
+            signal.connect(slot)
+        ui.commandComboBox.addItem(_("One process"), False)
+        ui.commandComboBox.addItem(_("More graphics cards or computers"), True)
+        # The bar keeps its place while it is hidden, so that nothing below it jumps.
+        policy = ui.estimateProgressBar.sizePolicy
+        policy.setRetainSizeWhenHidden(True)
+        ui.estimateProgressBar.sizePolicy = policy
+        paintIcon(ui.startStatusIconLabel, INFO)
+        self._connectWidgets()
+
+    def _connectWidgets(self) -> None:
+        ui = self.ui
+        ui.startModelComboBox.connect("activated(int)", self._onStartModel)
+        ui.startFolderButton.connect("clicked()", self._onStartFolder)
+        ui.teacherComboBox.connect("activated(int)", self._onTeacher)
+        ui.licenceButton.connect("clicked()", self._onLicence)
+        ui.trainingDeviceComboBox.connect("activated(int)", self._onDevice)
+        ui.estimateButton.connect("clicked()", self._onEstimate)
+        ui.settingsResetButton.connect("clicked()", self._onReset)
+        ui.commandComboBox.connect("currentIndexChanged(int)", lambda row: self._showCommand())
+        ui.copyCommandButton.connect("clicked()", self._onCopy)
+        ui.startButton.connect("clicked()", self._onStart)
+
+    # -- The window's life
+
+    def enter(self) -> None:
+        if not self._logic.missingDependencies():
+            self._training.requestPresets()
+
+    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+        self._parameterNode = node = parameterNode
+        cohort = self._training.cohort(node)
+        self.ui.cohortFactsLabel.text = cohort.text if cohort else ""
+        self.ui.cohortFactsLabel.visible = cohort is not None
+        self._showStart(cohort.structures if cohort else ())
+        self._showPresets()
+        self._showTeacher()
+        self._showDevices()
+        self._showSettings()
+        self._showCommand()
+        self._showStartButton()
+
+    def release(self) -> None:
+        self._parameterNode = None
+
+    def close(self) -> None:
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
+
+    # -- What it starts from
+
+    def _showStart(self, structures: tuple[str, ...]) -> None:
+        chosen = self._parameterNode.startModel
+        entries = [(_("Scratch: random weights"), "")]
+        entries += [(model["title"], model["path"]) for model in self._logic.models() if not model.get("problem")]
+        if chosen not in [path for title, path in entries]:
+            entries.append((modelName(chosen), chosen))
+        fill(self.ui.startModelComboBox, entries, chosen)
+        self.ui.overlapLabel.text = self._startText(chosen, structures)
+
+    def _startText(self, chosen: str, structures: tuple[str, ...]) -> str:
+        if not chosen:
+            return _("A model from scratch needs more steps than one that knows some of your structures.")
+        if not structures:
+            return ""
+        listed = self._logic.model(chosen)
+        known = tuple(each["name"] for each in listed["structures"]) if listed else structuresOfModel(Path(chosen))
+        if not known:
+            return _("There is no model in {path}. Choose another folder, or start from scratch.").format(path=chosen)
+        return overlapText(structures, known)
+
+    def _onStartModel(self, row: int) -> None:
+        self._parameterNode.startModel = self.ui.startModelComboBox.itemData(row)
+
+    def _onStartFolder(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose the folder of a model"))
+        if not folder:
+            return
+        inside = Path(folder) / "model"  # a run's folder serves too
+        self._parameterNode.startModel = str(inside) if (inside / "labels.json").is_file() else folder
+
+    # -- Presets and what they cost
+
+    def _showPresets(self) -> None:
+        node, ui = self._parameterNode, self.ui
+        hasCohort = self._training.cohort(node) is not None
+        costs = {
+            preset["name"]: self._training.estimateOf(node, preset["name"]) if hasCohort else None
+            for preset in self._training.presets
+        }
+        self._presets.show(self._training.presets, node.preset, costs)
+        progress = self._training.estimating
+        ui.estimateProgressBar.visible = progress is not None
+        if progress is not None:
+            ui.estimateProgressBar.maximum = progress[1]
+            ui.estimateProgressBar.value = progress[0]
+        whyNot = self._training.whyNotEstimate(node)
+        ui.estimateButton.text = _("Estimate time and memory") if progress is None else _("Cancel")
+        ui.estimateButton.enabled = progress is not None or whyNot is None
+
+    def _onPreset(self, name: str) -> None:
+        self._parameterNode.preset = name
+
+    def _onEstimate(self) -> None:
+        if self._training.estimating is None:
+            self._training.estimate(self._parameterNode)
+        else:
+            self._training.cancelEstimate()
+
+    # -- Device
+
+    def _showDevices(self) -> None:
+        chosen, devices = self._parameterNode.device, self._logic.devices()
+        if chosen not in dict(devices):
+            devices = [*devices, (chosen, _("{name} (not there)").format(name=chosen))]
+        fill(self.ui.trainingDeviceComboBox, [(title, name) for name, title in devices], chosen)
+
+    def _onDevice(self, row: int) -> None:
+        self._parameterNode.device = self.ui.trainingDeviceComboBox.itemData(row)
+
+    # -- The teacher
+
+    def _showTeacher(self) -> None:
+        teacher = self._parameterNode.teacher
+        isCached = cachedFile(DINOV3) is not None
+        named = _("DINOv3 ViT-B from your cache") if isCached else _("DINOv3 ViT-B, fetched by timm")
+        entries = [(_("None"), OFF), (named, DINOV3), (_("A file of weights..."), CHOOSE_FILE)]
+        if isFile(teacher):
+            entries.insert(2, (Path(teacher).name, teacher))
+        elif teacher not in (OFF, DINOV3):
+            entries.insert(2, (teacher, teacher))
+        fill(self.ui.teacherComboBox, entries, teacher)
+        self.ui.licenceButton.visible = isNamed(teacher) and cachedFile(teacher) is None
+        self.ui.teacherNoteLabel.text = teacherText(teacher)
+
+    def _onTeacher(self, row: int) -> None:
+        wanted = self.ui.teacherComboBox.itemData(row)
+        if wanted == CHOOSE_FILE:
+            wanted = self._askForFile()
+        elif isNamed(wanted) and cachedFile(wanted) is None and not isAccepted(wanted):
+            wanted = self._askForLicence(wanted)
+        if wanted:
+            self._parameterNode.teacher = wanted
+        self._showTeacher()
+
+    def _askForFile(self) -> str:
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Choose the weights of a DINOv3 vision transformer"), "",
+            _("Weights (*.safetensors *.pth *.pt *.bin)"),
+        )  # fmt: skip
+        problem = whyNotFile(Path(path)) if path else None
+        if problem:
+            self.failed.emit(problem, "")
+        return "" if problem else path
+
+    def _askForLicence(self, teacher: str) -> str:
+        if not askForLicence():
+            return ""
+        accept(teacher)
+        return teacher
+
+    def _onLicence(self) -> None:
+        self._askForLicence(self._parameterNode.teacher)
+        self.changed.emit()
+
+    # -- Advanced settings and the command line
+
+    def _showSettings(self) -> None:
+        preset = self._training.preset(self._parameterNode.preset)
+        kept = settingsOf(self._parameterNode)
+        if preset is not None:
+            self._settings.show(preset["config"], kept)
+        self.ui.settingsWidget.enabled = preset is not None
+        self.ui.settingsResetButton.enabled = bool(kept)
+        text = _("{n} settings differ from the preset.").format(n=len(kept)) if kept else ""
+        self.ui.settingsNoteLabel.text = self._settings.problem or text
+
+    def _onSettings(self, kept: dict[str, Any]) -> None:
+        self._parameterNode.settings = json.dumps(kept) if kept else ""
+        self.show(self._parameterNode)
+
+    def _onReset(self) -> None:
+        self._settings.problem = ""
+        self._onSettings({})
+
+    def _showCommand(self) -> None:
+        ui, node = self.ui, self._parameterNode
+        if node is None:
+            return
+        isForMore = bool(ui.commandComboBox.itemData(ui.commandComboBox.currentIndex))
+        text = self._training.commandLine(node, isForMore) if node.studyFolder else ""
+        if ui.trainCommandText.plainText != text:
+            ui.trainCommandText.setPlainText(text)
+        ui.copyCommandButton.enabled = bool(text)
+
+    def _onCopy(self) -> None:
+        slicer.app.clipboard().setText(self.ui.trainCommandText.plainText)
+
+    # -- Start
+
+    def _showStartButton(self) -> None:
+        node, ui = self._parameterNode, self.ui
+        ui.runNameEdit.placeholderText = self._training.runName(node) if node.studyFolder else ""
+        whyNot = self._logic.whyNotDependencies() or self._settings.problem or self._training.whyNotStart(node)
+        ui.startButton.enabled = not whyNot
+        ui.startButton.toolTip = whyNot or _("Start the run; it goes on when Slicer is closed.")
+        cohort = self._training.cohort(node)
+        if not whyNot and cohort is not None and not cohort.validation:
+            note = _("Without a validation case there is no curve of the Dice, and the last weights become the model.")
+        else:
+            note = whyNot or ""
+        ui.startStatusLabel.text = note
+        ui.startStatusIconLabel.visible = bool(note)
+
+    def _onStart(self) -> None:
+        node = self._parameterNode
+        run = self._training.start(node)
+        if run is not None:
+            node.runPath, node.runName = str(run), ""
+            self.wantsPage.emit("run")
+
+
+def fill(box: Any, entries: list[tuple[str, str]], chosen: str) -> None:
+    """Entries (text, data) of a combo box; untouched where they are the same."""
+    if [(box.itemText(row), box.itemData(row)) for row in range(box.count)] != entries:
+        box.clear()
+        for text, data in entries:
+            box.addItem(text, data)
+            box.setItemData(box.count - 1, data or text, qt.Qt.ToolTipRole)
+    box.currentIndex = [data for text, data in entries].index(chosen)
+
+
+def modelName(path: str) -> str:
+    """A model folder's name; that of the run where it is a run's model."""
+    folder = Path(path)
+    return _("{name} (run)").format(name=folder.parent.name) if folder.name == "model" else folder.name
+
+
+def teacherText(teacher: str) -> str:
+    """What this teacher means."""
+    if teacher == OFF:
+        return _("Trained without the features of a foundation model (FKD off).")
+    if teacher.startswith(RANDOM):
+        return _("A teacher that was never trained, for tests only.")
+    if isFile(teacher):
+        return whyNotFile(Path(teacher)) or teacher
+    if cachedFile(teacher) is not None:
+        return _("Its weights are in your Hugging Face cache; nothing is fetched.")
+    if isAccepted(teacher):
+        return _("You have accepted the licence; the run fetches the weights before its first step.")
+    return _("Its weights are fetched only after you have read and accepted their licence.")
