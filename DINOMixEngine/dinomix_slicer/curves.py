@@ -154,11 +154,9 @@ class CurvePlot:
         Args:
             colors: of lines, 0 to 1; others get colors of their own.
         """
-        if (
-            self._shown != group.name
-            or self._chart is None
-            or slicer.mrmlScene.GetNodeByID(self._chart.GetID()) is None
-        ):
+        isGone = self._chart is None or slicer.mrmlScene.GetNodeByID(self._chart.GetID()) is None
+        isOther = self._shown != group.name or any(name not in curve.lines for name in self._series)
+        if isGone or isOther:
             self.release()
             self._begin(group)
         self._fillTable(curve)
@@ -170,8 +168,7 @@ class CurvePlot:
             style = series.MarkerStyleCircle if isSparse else series.MarkerStyleNone
             if series.GetMarkerStyle() != style:
                 series.SetMarkerStyle(style)
-        self._table.GetTable().Modified()
-        self._table.Modified()
+        self._table.GetTable().Modified()  # the node and the plot view hear of it
 
     def release(self) -> None:
         """Take the nodes out of the scene."""

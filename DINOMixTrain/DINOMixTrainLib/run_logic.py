@@ -159,11 +159,11 @@ class RunLogic:
 
     def colors(self) -> dict[str, tuple[float, float, float]]:
         """Each structure's color, 0 to 1, as the run's cohort has it."""
-        if self.path is None:
-            return {}
-        cohort = readJson(self.path / "cohort.json") or {}
-        structures = (cohort.get("labels") or {}).get("structures") or ()
-        return {each["name"]: tuple(value / 255 for value in each["color"]) for each in structures}
+        if not self._colors and self.path is not None:
+            cohort = readJson(self.path / "cohort.json") or {}
+            structures = (cohort.get("labels") or {}).get("structures") or ()
+            self._colors = {each["name"]: tuple(value / 255 for value in each["color"]) for each in structures}
+        return self._colors
 
     # -- Inside
 
@@ -175,6 +175,7 @@ class RunLogic:
         self.started: dict[str, Any] | None = None
         self.request = ""
         self._asked = 0.0
+        self._colors: dict[str, tuple[float, float, float]] = {}
         self._toldExit = False
         self._changedCurves: set[str] = set()
         self._newSnapshot = False

@@ -116,6 +116,18 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(self.column("liver"), [0.5, 0.5])
         self.assertLess(slicer.mrmlScene.GetNumberOfNodes(), count + 4)
 
+    def test_another_run_takes_its_place(self):
+        self.curves.take(loss(2, 1.5))
+        self.show()
+        self.curves.clear()
+        self.show()
+        self.curves.take({"kind": "loss", "step": 2, "total": 3.0})
+        self.curves.take({"kind": "loss", "step": 4, "total": 2.0})
+        self.show()
+        self.assertEqual(self.column("total"), [3.0, 2.0])
+        self.view.resize(300, 200)
+        self.assertFalse(self.view.grab().isNull())
+
     def test_the_scene_is_closed_meanwhile(self):
         self.curves.take(loss(2, 1.5))
         self.show()
