@@ -1,5 +1,6 @@
 """Starts the test host for the tests of the Slicer side; those of the engine run without it."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,28 @@ import pytest
 RUN_VARIABLE = "SLICER_HOST_TEST_RUN"  # set for every process that a test starts
 HERE = Path(__file__).parent
 HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests")]
+
+
+NOT_ON_WINDOWS = ("SIGKILL", "/bin/sh", "/proc/", "/dev/full", "resource.setrlimit", "chmod(0o", "import fcntl")
+"""What only other systems have; a test in whose source one of these stands is skipped on Windows."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if os.name == "nt" else []:
+        needs = needed_of_posix(getattr(item, "function", None))
+        if needs:
+            item.add_marker(pytest.mark.skip(reason=f"Windows has no {needs}"))
+
+
+def needed_of_posix(function: object) -> str:
+    """The first of NOT_ON_WINDOWS in the source of a test, or of a function of its file that it calls; or nothing."""
+    if not inspect.isfunction(function):
+        return ""
+    module = inspect.getmodule(function)
+    used = [getattr(module, name, None) for name in function.__code__.co_names]
+    helpers = [value for value in used if inspect.isfunction(value) and value.__module__ == function.__module__]
+    text = "".join(inspect.getsource(part) for part in (function, *helpers))
+    return next((word for word in NOT_ON_WINDOWS if word in text), "")
 
 
 def is_hosted(path: Path) -> bool:
