@@ -9,6 +9,8 @@ import qt
 
 INFO, WARNING, ERROR = "info", "warning", "error"
 
+NARROW = 380  # pixels of a label in a narrow panel
+
 # Half transparent, so that they suit Slicer's light and dark styles.
 BACKGROUNDS = {INFO: "rgba(60, 130, 210, 40)", WARNING: "rgba(235, 165, 25, 60)", ERROR: "rgba(215, 60, 50, 60)"}
 
@@ -43,6 +45,17 @@ def fitHeight(table: Any, least: int, most: int) -> None:
     # Before it is shown, its header has no height yet.
     header = table.horizontalHeader().sizeHint.height()
     table.setFixedHeight(header + rows * table.verticalHeader().defaultSectionSize + 2 * table.frameWidth)
+
+
+def setWrappedText(label: Any, text: str) -> None:
+    """Set the text of a ``QLabel`` that wraps words, and keep room for all its lines.
+
+    Tabs do not pass on that a label needs more height in a narrow window, so that it would be drawn over its neighbors.
+    """
+    label.text = text
+    label.visible = bool(text)
+    width = label.width if label.isVisible() else NARROW
+    label.minimumHeight = label.heightForWidth(width) if text else 0
 
 
 def organsAsHtml(organs: tuple[Any, ...], most: int = 24) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import fitHeight
+from dinomix_slicer.appearance import fitHeight, setWrappedText
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.transfer import Steps
 
@@ -78,10 +78,10 @@ class CaseTable:
         table, report = self._ui.casesTable, self._report
         chosen = set(self._chosenNames())
         cases = sorted(report.cases.values(), key=self._order) if report is not None else []
+        table.clearSpans()
         table.rowCount = len(cases)
         fitHeight(table, 3, 9)
-        self._ui.warningsLabel.text = listOf(report.warnings) if report is not None else ""
-        self._ui.warningsLabel.visible = bool(self._ui.warningsLabel.text)
+        setWrappedText(self._ui.warningsLabel, listOf(report.warnings) if report is not None else "")
         self._steps = Steps(self._stepsOfFilling(cases, chosen), self._onFilled, lambda *told: None)
 
     def _order(self, case: CheckedCase) -> tuple[bool, int, str]:
@@ -124,6 +124,9 @@ class CaseTable:
             if self._isExcluded(case):
                 item.setForeground(table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
             table.setItem(row, column, item)
+        if not case.size:
+            # What is wrong may take the place of what is not known.
+            table.setSpan(row, STATE, 1, 2)
         table.item(row, CASE).setData(NAME_ROLE, case.name)
         table.item(row, CASE).setIcon(self._icon(case))
 
@@ -179,8 +182,7 @@ class CaseTable:
 
     def _showChosen(self) -> None:
         ui, chosen = self._ui, self._chosen()
-        ui.caseDetailLabel.text = detailOf(chosen[0]) if len(chosen) == 1 else ""
-        ui.caseDetailLabel.visible = bool(ui.caseDetailLabel.text)
+        setWrappedText(ui.caseDetailLabel, detailOf(chosen[0]) if len(chosen) == 1 else "")
         ui.loadCaseButton.enabled = len(chosen) == 1 and bool(chosen[0].image)
         areOut = bool(chosen) and all(map(self._isExcluded, chosen))
         ui.excludeCaseButton.text = _("Take in again") if areOut else _("Leave out")

@@ -13,7 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
-from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon
+from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.duration import duration
 from dinomix_slicer.transfer import Steps
 
@@ -152,11 +152,10 @@ class CohortPage(Page, VTKObservationMixin):
         voxels = report.voxelsToLearnFrom() if report is not None else {}
         self.chart.show(voxels, {name: scaled(color) for name, color in self._colorsOf(report).items()})
         ui.voxelsPlotView.visible = bool(voxels)
-        ui.imbalanceLabel.text = report.imbalance() if report is not None else ""
-        ui.imbalanceLabel.visible = bool(ui.imbalanceLabel.text)
+        setWrappedText(ui.imbalanceLabel, report.imbalance() if report is not None else "")
         wanted = list(self._wanted())
         self.names.show(self._node, names, wanted, self._colors, isIdle)
-        ui.namesLabel.text = namesText(report, wanted)
+        setWrappedText(ui.namesLabel, namesText(report, wanted))
 
     def _colorsOf(self, report: CohortReport | None) -> dict[str, tuple[int, int, int]]:
         """Structure -> color in the cohort file; read again only after a check."""
@@ -206,7 +205,7 @@ class CohortPage(Page, VTKObservationMixin):
 
     def _showStatus(self, level: str, text: str) -> None:
         ui = self.ui
-        ui.checkStatusLabel.text = text
+        setWrappedText(ui.checkStatusLabel, text)
         ui.checkStatusFrame.visible = bool(text)
         ui.checkStatusIconLabel.visible = bool(level)
         if level:

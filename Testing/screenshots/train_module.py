@@ -35,14 +35,18 @@ def main() -> None:
     arguments = readArguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     host.loadModules()
-    with tempfile.TemporaryDirectory() as folder:
-        study = Study(arguments.data / "hippocampus", Path(folder))
-        session = Pictures(arguments.out)
-        try:
-            for page in arguments.only or PAGES:
-                PAGES[page](session, study)
-        finally:
-            session.close()
+    # The name can be read in the pictures.
+    folder = Path(tempfile.gettempdir()) / "tutorial"
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already; move it away")
+    session = Pictures(arguments.out)
+    try:
+        study = Study(arguments.data / "hippocampus", folder)
+        for page in arguments.only or PAGES:
+            PAGES[page](session, study)
+    finally:
+        session.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def readArguments() -> argparse.Namespace:
@@ -61,7 +65,7 @@ class Study:
     """A study as a user has it: a folder of labeled cases, one of unlabeled ones, and two in the scene."""
 
     def __init__(self, data: Path, folder: Path) -> None:
-        self.folder = folder / "hippocampus study"
+        self.folder = folder / "study"
         self.labeled, self.unlabeled = folder / "labeled", folder / "unlabeled"
         self.data = data
         self.names = [path.name for path in sorted((data / "images").glob("*.nii.gz"))]
@@ -146,14 +150,14 @@ class Pictures:
         for index in range(self.tabs.count):
             policy = qt.QSizePolicy.Preferred if index == self.tabs.currentIndex else qt.QSizePolicy.Ignored
             self.tabs.widget(index).setSizePolicy(policy, policy)
-        self.panel.resize(PANEL_WIDTH, 100)
-        host.processEvents(50)
-        layout = self.panel.layout()
-        hint = (
-            layout.totalHeightForWidth(PANEL_WIDTH) if layout.hasHeightForWidth() else layout.totalSizeHint().height()
-        )
-        self.panel.resize(PANEL_WIDTH, hint)
-        host.processEvents(50)
+        # Texts that wrap need another height once they have their width.
+        for _ in range(2):
+            self.panel.resize(PANEL_WIDTH, 100)
+            host.processEvents(50)
+            layout = self.panel.layout()
+            asWide = layout.totalHeightForWidth(PANEL_WIDTH) if layout.hasHeightForWidth() else 0
+            self.panel.resize(PANEL_WIDTH, max(asWide, layout.totalMinimumSize().height()))
+            host.processEvents(50)
 
     def save(self, name: str, picture) -> None:
         path = self.folder / f"{name}.png"
@@ -165,7 +169,6 @@ class Pictures:
 def cases(session: Pictures, study: Study) -> None:
     """Page 1: from nothing to a checked cohort, with a case shown."""
     ui, node = session.page("cases"), session.parameters
-    session.takePanel("train_cases_empty")
     study.loadIntoScene()
     host.processEvents(50)
     node.studyFolder = str(study.folder)
