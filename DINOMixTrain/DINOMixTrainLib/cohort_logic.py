@@ -81,6 +81,8 @@ class CohortLogic:
         if node.studyFolder == self._folder:
             return
         self._folder, self.report, self._checked = node.studyFolder, None, None
+        # Perhaps the scene was closed; another one may have nodes of the same IDs.
+        self._nodes.clear()
         last = readLastCheck(node.studyFolder) if node.studyFolder else None
         if last is None:
             return

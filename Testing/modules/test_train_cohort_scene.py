@@ -6,7 +6,7 @@ import unittest
 import numpy as np
 import slicer
 import vtk
-from cohort_cases import addSceneCase, labeledFolder, labels, unlabeledFolder
+from cohort_cases import addSceneCase, image, labeledFolder, labels, unlabeledFolder
 from cohort_window import CohortTestCase
 from DINOMixTrainLib.name_matching import Concept, conceptOf, sameByTerminology
 from segment_fakes import LIVER, SPLEEN, modelDict
@@ -117,8 +117,8 @@ class CheckTest(CohortTestCase):
                 "scan100": ("Unlabeled", "Good"),
             },
         )
-        image, label = self.files("Größe 例")
-        self.assertTrue(np.array_equal(read_image(image).array, slicer.util.arrayFromVolume(volume)))
+        imageFile, label = self.files("Größe 例")
+        self.assertTrue(np.array_equal(read_image(imageFile).array, slicer.util.arrayFromVolume(volume)))
         read, names = read_label(label)
         self.assertEqual(names, {1: "liver", 2: "spleen"})
         self.assertTrue(np.array_equal(read.array, labels(1)))
@@ -154,9 +154,9 @@ class CheckTest(CohortTestCase):
         self.tick("CT")
         self.check()
         self.assertReady()
-        image, label = self.files("CT")
+        imageFile, label = self.files("CT")
         self.assertTrue(np.array_equal(read_label(label)[0].array, labels(1)))
-        self.assertTrue(np.allclose(read_image(image).geometry.origin, (-10, 20, 5)))
+        self.assertTrue(np.allclose(read_image(imageFile).geometry.origin, (-10, 20, 5)))
         self.assertEqual(volume.GetTransformNodeID(), transform.GetID(), "the scene stays as it is")
 
     def test_what_cannot_be_exported_is_said_in_a_sentence(self):
@@ -211,6 +211,10 @@ class CheckTest(CohortTestCase):
         self.settle()
         self.assertEqual(self.sceneNames(), ["CT", "CT", "MR"], "the one in the scene, and the copies in the study")
         self.assertReady()
+        self.selectCases("CT")
+        self.click(self.ui.loadCaseButton)
+        self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(self.shownVolume()), image(1)))
+        self.assertEqual(self.sceneNames(), ["CT", "CT", "MR"])
         self.tick("CT")
         self.assertEqual(self.ui.sceneLabel.text, "2 labeled, 1 unlabeled.")
         self.check()
