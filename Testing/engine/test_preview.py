@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from dinomix.cohort.cohort import Cohort
 from dinomix.labels import LabelSet, Structure
 from dinomix.planning.cache import cache_cases
-from dinomix.planning.plan import Plan, SizeGrid
+from dinomix.planning.plan import Plan, SizeGrid, SpacingGrid
 from dinomix.training.preview import draw_preview, front_view
 from tiny_cohort import make_cohort, make_plan
 
@@ -101,3 +101,15 @@ def test_only_label_maps_of_labeled_cases_are_read(tmp_path: Path) -> None:
     )
     on_size = pixels(drawn(again, size_plan(), tmp_path / "other"))
     assert np.abs(on_spacing - on_size).max() < 0.02
+
+
+def test_a_plan_of_other_axes_gives_the_same_picture(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "data", labeled=1, unlabeled=0, validation=0)
+    pictures = []
+    for orientation in ("RAS", "LPS", "RPI"):
+        grid = SpacingGrid(spacing=(1.0, 1.0, 1.0), orientation=orientation)
+        plan = make_plan().model_copy(update={"grid": grid})
+        pictures.append(
+            draw_preview(cohort, plan, cache_cases(cohort, plan, tmp_path / "cache", lambda kind, **fields: None))
+        )
+    assert pictures[0] is not None and pictures[0] == pictures[1] == pictures[2]

@@ -128,23 +128,28 @@ def distilled_stage(plan: Plan, channels: int) -> str:
     """The network's module whose output FKD taps: the encoder's last at an eighth of the patch, or its deepest."""
     with torch.device("meta"), torch.inference_mode():
         network = build_network(plan, channels).eval()
-        seen: list[tuple[str, int]] = []
+        seen: list[tuple[str, int, int]] = []
         for name, module in network.named_modules():
             if name:
                 module.register_forward_hook(_remembers(seen, name, plan.patch[0]))
         network(torch.empty(1, 1, *plan.patch))
-    chosen, deepest = "", 1
-    for name, reduction in seen:
-        if reduction > 8 or reduction < deepest:
+    way_down: list[tuple[str, int, int]] = []
+    for name, reduction, width in seen:
+        if reduction > 8 or (way_down and reduction < way_down[-1][1]):
             break
-        chosen, deepest = name, reduction
-    return chosen or seen[0][0]
+        way_down.append((name, reduction, width))
+    # The decoder begins by narrowing what it gets, so that the widest are the encoder's.
+    deepest = [(name, width) for name, reduction, width in way_down if reduction == way_down[-1][1]]
+    widest = max(width for _, width in deepest)
+    return [name for name, width in deepest if width == widest][-1]
 
 
-def _remembers(seen: list[tuple[str, int]], name: str, side: int) -> Any:
+def _remembers(seen: list[tuple[str, int, int]], name: str, side: int) -> Any:
+    """A hook that notes a module's name, by how much its output is smaller than the patch, and its channels."""
+
     def hook(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 5:
-            seen.append((name, round(side / output.shape[2])))
+            seen.append((name, round(side / output.shape[2]), output.shape[1]))
 
     return hook
 

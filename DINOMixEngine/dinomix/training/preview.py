@@ -25,6 +25,7 @@ def draw_preview(cohort: Cohort, plan: Plan, cached: dict[str, CachedCase]) -> b
     channels: NDArray[np.integer] = cached[case.name].label
     if isinstance(plan.grid, SpacingGrid):
         spacing = plan.grid.spacing
+        channels = channels[tuple(slice(None, None, 1 if code in "RAS" else -1) for code in plan.grid.orientation)]
     else:
         # On a size grid the axes are still the file's.
         axes = axes_in_ras(case)
