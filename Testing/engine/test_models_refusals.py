@@ -230,6 +230,11 @@ def test_a_bundle_with_code_or_what_cannot_be_done(
     assert not (tmp_path / "harmed").exists()
 
 
+def test_a_message_names_the_archive_and_not_where_it_was_unpacked(tmp_path: Path) -> None:
+    archive = zipped(write_auto3dseg(tmp_path / "model", ["Liver"], input_channels=4), "inner")
+    refusal(tmp_path, archive, rf"^{archive}/inner/model\.pt takes 4 images")
+
+
 def test_weights_with_more_input_channels_than_the_configuration_says(tmp_path: Path) -> None:
     source = write_auto3dseg(tmp_path / "model", ["Liver"], input_channels=2)
     checkpoint = torch.load(source / "model.pt", weights_only=False)

@@ -112,5 +112,8 @@ def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
     try:
         unpack(source, folder, emit)
         yield folder
+    except DinomixError as error:
+        # The folder will be gone when the message is read.
+        raise DinomixError(error.problem.replace(str(folder), str(source)), error.remedy) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
