@@ -44,7 +44,8 @@ class CohortPage(Page, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._logic, self._cohort = logic, logic.cohort
         self._node: DINOMixTrainParameterNode | None = None
-        self._outcome: tuple[str, str] | None = None  # of the last check: level and sentence
+        self._outcome: tuple[str, str] | None = None  # of a check that found nothing: level and sentence
+        self._outcomeOf: object = None  # the choices of that check
         self._matching: Steps | None = None
         self._isEntered = False
         self._shownStudy = ""
@@ -195,10 +196,10 @@ class CohortPage(Page, VTKObservationMixin):
         report = self._cohort.report
         if whyNot:
             return INFO, whyNot
+        if self._outcome is not None and self._outcomeOf == requestOf(self._node).asJson():
+            return self._outcome
         if report is not None and not self._cohort.isUpToDate(self._node):
             return WARNING, _("The choices have changed since the last check. Check the cases again.")
-        if self._outcome is not None:
-            return self._outcome
         if report is not None:
             return outcomeOf(report)
         return INFO, _("Check reads every case once and says what is wrong before hours of training are lost.")
@@ -245,11 +246,13 @@ class CohortPage(Page, VTKObservationMixin):
         self.changed.emit()
 
     def _onFailed(self, problem: str, remedy: str) -> None:
-        self._outcome = (ERROR, f"{problem} {remedy}".strip())
-        self.changed.emit()
+        self._endWith(ERROR, f"{problem} {remedy}".strip())
 
     def _onCancelled(self) -> None:
-        self._outcome = (INFO, _("The check was cancelled."))
+        self._endWith(INFO, _("The check was cancelled."))
+
+    def _endWith(self, level: str, text: str) -> None:
+        self._outcome, self._outcomeOf = (level, text), requestOf(self._node).asJson()
         self.changed.emit()
 
     # -- What the user does

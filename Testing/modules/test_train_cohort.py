@@ -236,6 +236,19 @@ class ProblemsTest(CohortTestCase):
         self.settle()
         self.assertIn("another computer", self.status)
 
+    def test_why_a_check_failed_is_said_though_an_older_one_succeeded(self):
+        self.openStudy()
+        self.check()
+        qt.QSettings().setValue("DINOMix/WorkerCommand", "/no/such/program worker")
+        self.ui.validationSpinBox.value = 1
+        self.settle()
+        self.assertIn("The choices have changed", self.status)
+        self.check()
+        self.assertIn("/no/such/program cannot be started", self.status)
+        self.ui.validationSpinBox.value = 2
+        self.settle()
+        self.assertIn("The choices have changed", self.status)
+
     def test_a_check_that_fails_leaves_the_cohort_and_says_that_it_is_old(self):
         self.openStudy()
         self.check()
