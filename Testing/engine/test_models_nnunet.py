@@ -13,8 +13,11 @@ from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
 from dinomix.models.folder import load_model
+from dinomix.models.matching import matched_weights
 from dinomix.models.network import build_network
 from dinomix.planning.plan import MinMax, StepsWindow, ToRange, ZScore
+from dinomix.training.train import train
+from tiny_cohort import make_cohort, small_config
 
 LABELS = {"liver": 1, "tumor": 2}
 
@@ -71,6 +74,22 @@ def test_a_trained_folder_is_imported_as_a_whole(tmp_path: Path) -> None:
     assert model.record["trainer"] == "nnUNetTrainer" and model.record["fold"] == "fold_0"
     notes = " ".join(model.record["notes"])
     assert "fold_0" in notes and "--orientation LPS" in notes and "mirror" in notes
+
+
+def test_a_fine_tuning_starts_from_it_and_keeps_the_best(tmp_path: Path) -> None:
+    """DynUNet holds its tensors under two names; everything that a run writes must cope with that."""
+    source = write_nnunet(tmp_path / "nnunet", {"tumor": 1, "liver": 2})
+    start = load_model(import_model(source, folder=tmp_path / "models"))
+    cohort = make_cohort(tmp_path / "data", labeled=1, unlabeled=0)
+    plan = start.plan.model_copy(update={"patch": (16, 16, 8)})
+    config = small_config("labeled-only", steps=2, validate_every=1, checkpoint_every=1, batch_labeled=1,
+                          learning_rate=1e-6)  # fmt: skip
+    weights = matched_weights(start, cohort.labels, plan, 0, lambda kind, **fields: None)
+    tuned = load_model(train(cohort, tmp_path / "run", config, plan, start=weights))
+    assert (tmp_path / "run/checkpoints/best.safetensors").is_file()
+    assert tuned.labels.names == ("liver", "gallbladder")
+    head = "output_block.conv.conv.weight"
+    assert torch.allclose(tuned.weights[head][:2], start.weights[head][[0, 2]], atol=1e-4)
 
 
 def test_orientation_and_normalization(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ class RunDirectory:
 
     def save_best(self, weights: dict[str, Tensor]) -> None:
         with written_aside(self.path / "checkpoints" / "best.safetensors") as aside:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
+            # Clones: DynUNet holds its tensors under two names, which safetensors refuses.
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, aside)
 
     def load_best(self) -> dict[str, Tensor] | None:
         path = self.path / "checkpoints" / "best.safetensors"
