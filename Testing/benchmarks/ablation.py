@@ -70,7 +70,7 @@ def prepare(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
 
 
 def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
-    """Strongly deformed cases of one trunk CT with 12 organs; the cases of each seed are drawn anew."""
+    """Strongly deformed cases of the abdomen of one trunk CT with 12 organs; the cases of each seed are drawn anew."""
     cohort = out / f"labeled{labeled}-seed{seed}" / "cohort.json"
     if cohort.exists():
         return cohort
@@ -78,7 +78,7 @@ def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) 
     names = data / "labels_synapse13.json"
     command = [sys.executable, "-m", "dinomix.demo.deformed", "--image", data / "ct.nii.gz", "--labels",
                data / "labels_synapse13.nii.gz", "--names", names, "--out", base, "--labeled", labeled, "--unlabeled", 12,
-               "--test", test, "--seed", seed]  # fmt: skip
+               "--test", test, "--seed", seed, "--margin", 15]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     dinomix("check", "--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test",
             "--modality", "CT", "--seed", seed, "--out", cohort)  # fmt: skip

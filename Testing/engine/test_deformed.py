@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinomix.demo.deformed import deformed_case, write_deformed_cohort
+from dinomix.demo.deformed import deformed_case, field_of_view, write_deformed_cohort
 from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
@@ -90,3 +90,15 @@ def test_labels_of_another_grid_are_refused(small_scan: tuple[Path, Path]) -> No
     image, labels = read_image(small_scan[0]), read_label(small_scan[1])[0]
     with pytest.raises(DinomixError, match="different grids"):
         deformed_case(image, Volume(labels.array[:-1], Geometry((24, 22, 19), (4, 4, 5), (1, 2, 3), np.eye(3))), 0)
+
+
+def test_a_smaller_field_of_view_leaves_every_voxel_where_it_was(scan: tuple[Volume, Volume]) -> None:
+    image, labels = scan
+    seen, seen_labels = field_of_view(image, labels, 15.0)
+    assert seen.array.size < image.array.size / 2
+    assert np.array_equal(np.bincount(seen_labels.array.ravel())[1:], np.bincount(labels.array.ravel())[1:])
+    corner = np.array([3, 5, 7, 1])
+    here = (seen.geometry.affine_ras @ corner)[:3]
+    i, j, k = np.rint(np.linalg.inv(image.geometry.affine_ras) @ [*here, 1])[:3].astype(int)
+    assert np.allclose(image.geometry.affine_ras @ [i, j, k, 1], [*here, 1])
+    assert seen.array[7, 5, 3] == image.array[k, j, i]

@@ -18,7 +18,7 @@ from dinomix.demo.smooth_fields import smooth_displacement, smooth_field
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, TerminalEvents, silent
 from dinomix.images.reading import read_image, read_label
-from dinomix.images.volume import Volume
+from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
 
 SCALES = ((110.0, 11.0), (45.0, 4.0))
@@ -52,19 +52,35 @@ def deformed_case(image: Volume, labels: Volume, seed: int | tuple[int, ...]) ->
     return Volume(changed, image.geometry), Volume(bent_labels.astype(labels.array.dtype), labels.geometry)
 
 
-def write_deformed_cohort(image_path: Path, labels_path: Path, out: Path, *, names: LabelSet, labeled: int,
-                          unlabeled: int, test: int, seed: int = 0, emit: Emit = silent) -> None:  # fmt: skip
+def field_of_view(image: Volume, labels: Volume, margin: float) -> tuple[Volume, Volume]:
+    """The part of a scan within ``margin`` mm of its structures, as a scan of the abdomen shows less than one of the trunk."""
+    box = []
+    for axis, spacing in enumerate(image.geometry.spacing[::-1]):
+        inside = np.flatnonzero(labels.array.any(axis=tuple(other for other in range(3) if other != axis)))
+        far = round(margin / spacing)
+        box.append(slice(max(int(inside[0]) - far, 0), int(inside[-1]) + 1 + far))
+    whole, kept = image.geometry, image.array[tuple(box)]
+    size = kept.shape[2], kept.shape[1], kept.shape[0]
+    i, j, k = whole.direction @ (np.array([part.start for part in box[::-1]]) * whole.spacing) + whole.origin
+    geometry = Geometry(size, whole.spacing, (float(i), float(j), float(k)), whole.direction)
+    return Volume(kept, geometry), Volume(labels.array[tuple(box)], geometry)
+
+
+def write_deformed_cohort(image_path: Path, labels_path: Path, out: Path, *, names: LabelSet, labeled: int, unlabeled: int,
+                          test: int, seed: int = 0, margin: float | None = None, emit: Emit = silent) -> None:  # fmt: skip
     """Write a cohort of deformed cases of one scan; see ``cohort_folders.write_cohort`` for its layout.
 
     Args:
         names: what the values of the label map are called.
         seed: case n of a cohort is ``deformed_case(image, labels, (seed, n))``.
+        margin: mm around the structures that a case shows; None for the whole scan.
     """
     image = read_image(image_path)
     labels, _ = read_label(labels_path, like=image.geometry)
 
     def make_case(number: int) -> tuple[Volume, Volume]:
-        return deformed_case(image, labels, (seed, number))
+        case = deformed_case(image, labels, (seed, number))
+        return case if margin is None else field_of_view(*case, margin)
 
     write_cohort(out, make_case, names, labeled=labeled, unlabeled=unlabeled, test=test, emit=emit)
 
@@ -118,8 +134,17 @@ def _with_other_intensities(
 @click.option("--unlabeled", default=16, show_default=True, help="Cases without labels.")
 @click.option("--test", default=8, show_default=True, help="Labeled cases held out.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--margin", type=float, help="Show only so many mm around the structures.  [default: the whole scan]")
 def command(
-    image: Path, labels: Path, names: Path, out: Path, labeled: int, unlabeled: int, test: int, seed: int
+    image: Path,
+    labels: Path,
+    names: Path,
+    out: Path,
+    labeled: int,
+    unlabeled: int,
+    test: int,
+    seed: int,
+    margin: float | None,
 ) -> None:
     """Write a cohort of deformed cases of one labeled scan."""
     emit = TerminalEvents()
@@ -127,7 +152,16 @@ def command(
     wanted = LabelSet.read(names)
     kept = LabelSet(structures=tuple(s for s in wanted.structures if s.id in present))
     write_deformed_cohort(
-        image, labels, out, names=kept, labeled=labeled, unlabeled=unlabeled, test=test, seed=seed, emit=emit
+        image,
+        labels,
+        out,
+        names=kept,
+        labeled=labeled,
+        unlabeled=unlabeled,
+        test=test,
+        seed=seed,
+        margin=margin,
+        emit=emit,
     )
     emit.close()
 
