@@ -4,7 +4,7 @@
     python Testing/benchmarks/ablation.py deformed-ct --data DATA/ct_multiorgan --out runs/ct --labeled 4 --steps 400
     python Testing/benchmarks/ablation.py table --out runs/hippocampus
 
-``--jobs`` trains that many runs side by side, each on one thread. A run that is there already is not repeated, one that was
+``--jobs`` trains on that many splits side by side, each on one thread. A run that is there already is not repeated, one that was
 interrupted is resumed.
 """
 
@@ -85,9 +85,17 @@ def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) 
     return cohort
 
 
-def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str], cache: Path) -> Path:
+def started(cohort: Path, steps: int, seed: int, settings: list[str], cache: Path) -> Path:
+    """A labeled-only model that all methods of a split start from; returns the model folder."""
+    run = cohort.parent / f"start-{steps}"
+    run_one(cohort, "labeled-only", steps, seed, settings, cache, run=run)
+    return run / "model"
+
+
+def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str], cache: Path, *, run: Path | None = None,
+            start: Path | None = None) -> Path:  # fmt: skip
     """Train, segment the test cases and evaluate them; returns the metrics file."""
-    run = cohort.parent / f"{method}-{steps}"
+    run = run or cohort.parent / f"{method}-{steps}"
     metrics = run / "metrics.json"
     if metrics.exists():
         return metrics
@@ -97,13 +105,20 @@ def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str
         teacher = ["--teacher", "random:vit_small_patch16_dinov3"]
         options = [item for setting in settings for item in ("--set", setting)]
         dinomix("train", "--cohort", cohort, "--out", run, *METHODS[method], *teacher, "--steps", steps, "--seed", seed,
-                "--device", "cpu", "--cache", cache, *options)  # fmt: skip
+                "--device", "cpu", "--cache", cache, *(["--start", start] if start else []), *options)  # fmt: skip
     test = cohort.parent / "cases" / "test"
     dinomix("segment", "--model", run / "model", *sorted((test / "images").iterdir()), "--out", run / "test",
             "--device", "cpu")  # fmt: skip
     dinomix("evaluate", "--prediction", run / "test", "--reference", test / "labels",
             "--labels", run / "model" / "labels.json", "--out", metrics)  # fmt: skip
     return metrics
+
+
+def run_split(cohort: Path, seed: int, arguments: argparse.Namespace) -> list[Path]:
+    """All methods on one split, one after the other."""
+    settings, cache = arguments.settings, arguments.out / "cache"
+    start = started(cohort, arguments.start_steps, seed, settings, cache) if arguments.start_steps else None
+    return [run_one(cohort, m, arguments.steps, seed, settings, cache, start=start) for m in arguments.methods]
 
 
 def table(out: Path) -> None:
@@ -147,6 +162,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS)[:5], choices=list(METHODS))
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument(
+        "--start-steps", type=int, default=0, help="of a labeled-only model that all methods start from"
+    )
     parser.add_argument("--test", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
@@ -157,11 +175,11 @@ def main() -> None:
         for seed in arguments.seeds:
             for labeled in arguments.labeled:
                 cohort = prepare_cohort(arguments.data, arguments.out, labeled, arguments.test, seed)
-                tasks += [(cohort, method, arguments.steps, seed) for method in arguments.methods]
+                tasks.append((cohort, seed))
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            jobs = [pool.submit(run_one, *task, arguments.settings, arguments.out / "cache") for task in tasks]
-            for job in jobs:
-                print(job.result(), flush=True)
+            for job in [pool.submit(run_split, *task, arguments) for task in tasks]:
+                for metrics in job.result():
+                    print(metrics, flush=True)
     table(arguments.out)
 
 
