@@ -1,5 +1,7 @@
 """PIC: the curriculum, the boxes, the donors, and how a batch is mixed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,9 @@ def pseudo_labels() -> PseudoLabeled:
     labels[0, 2:5, 2:5, 2:5] = 1
     labels[1, 9:12, 9:12, 9:12] = 2
     labels[3, :, :, :2] = 1
-    return PseudoLabeled(torch.rand(4, 1, 16, 16, 16), labels, torch.ones(4, 16, 16, 16), torch.rand(4, 6, 2, 2, 2))
+    images, weight, features = torch.rand(4, 1, 16, 16, 16), torch.ones(4, 16, 16, 16), torch.rand(4, 6, 2, 2, 2)
+    counts = torch.bincount(labels.flatten(), minlength=3)[1:]
+    return PseudoLabeled(images, labels, weight, features, counts, certainty=torch.ones(2))
 
 
 def test_image_and_pseudo_label_are_pasted_at_the_same_place():
@@ -105,7 +109,8 @@ def test_sharing_the_batch_out_changes_nothing():
     halves = []
     for first in (0, 2):
         part = slice(first, first + 2)
-        half = PseudoLabeled(before.images[part], before.labels[part], before.weight[part], before.features[part])
+        parts = {name: getattr(before, name)[part] for name in ("images", "labels", "weight", "features")}
+        half = replace(before, **parts)
         halves.append(mix_unlabeled(half, batch_of(half.labels), np.array([0.5, 0.5]), config, 7, first)[0])
     assert torch.equal(together.images, torch.cat([half.images for half in halves]))
     assert torch.equal(together.features, torch.cat([half.features for half in halves]))

@@ -115,42 +115,50 @@ class Batches(Dataset[Batch]):
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)
         case = self.labeled_cases[int(rng.integers(len(self.labeled_cases)))]
+        pic_rng = generator(self.config.seed, "pic labeled", step, number)
+        if self.config.pic.enabled and pic_rng.random() < self.config.pic.probability:
+            return self._pasted(case, step, receiver, rng, pic_rng)
         around = None
         if rng.random() < self.config.foreground_fraction:
             locations = case.locations()
             if locations:
                 voxels = locations[int(rng.choice(list(locations)))]
                 around = voxels[int(rng.integers(len(voxels)))]
-        patch = self._cut(case, rng, around, with_label=True)
-        patch["draw"] = None
-        rng = generator(self.config.seed, "pic labeled", step, number)
-        if self.config.pic.enabled and rng.random() < self.config.pic.probability:
-            self._paste(patch, step, receiver, rng)
-        return patch
+        return {**self._cut(case, rng, around, with_label=True), "draw": None}
 
-    def _paste(self, patch: dict[str, Any], step: int, receiver: int, rng: np.random.Generator) -> None:
-        """PIC among labeled cases: the donor is any labeled case of the cohort that contains the class drawn."""
+    def _pasted(self, case: AnyCase, step: int, receiver: int, rng: np.random.Generator,
+                pic_rng: np.random.Generator) -> dict[str, Any]:  # fmt: skip
+        """A patch of ``case`` with a box of a donor: any labeled case of the cohort that contains the class drawn.
+
+        The patch is cut where the donor's is, as a share of the volume: a box pasted at the same coordinates then stays
+        about where it belongs in the body, however small the patches are.
+        """
         config = self.config.pic
         probabilities = pic.class_probabilities(self.counts, step / self.config.steps, config.kappa)
-        channel, number = pic.draw_donor(self.channels, probabilities, config.tries, rng)
+        channel, number = pic.draw_donor(self.channels, probabilities, config.tries, pic_rng)
         donor_case = self.labeled_cases[number]
-        around = None
-        if channel is not None:
-            voxels = donor_case.locations().get(channel)
-            around = voxels[int(rng.integers(len(voxels)))] if voxels is not None else None
-        donor = self._cut(donor_case, rng, around, with_label=True)
-        channel, box = pic.draw_box(donor["label"], channel, config.box, rng)
+        voxels = donor_case.locations().get(channel) if channel is not None else None
+        size = np.array(donor_case.image.shape)
+        around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
+        donor = self._cut(donor_case, pic_rng, around, with_label=True)
+        patch = self._cut(case, rng, around * np.array(case.image.shape) // size, with_label=True)
+        channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(0, *box)] = donor["image"][(0, *box)]
         patch["label"][box] = donor["label"][box]
         if self.features:
             mask = pic.feature_mask(box, self.plan.patch, self.features.grid)
             patch["features"] = torch.lerp(patch["features"], donor["features"], mask)
-        patch["draw"] = pic.Draw(channel, number, receiver, box)
+        return {**patch, "draw": pic.Draw(channel, number, receiver, box)}
 
     def _unlabeled(self, step: int, number: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "unlabeled", step, number)
         case = self.unlabeled_cases[int(rng.integers(len(self.unlabeled_cases)))]
-        return self._cut(case, rng, None, with_label=False)
+        around = None
+        if self.config.pic.enabled and not self.config.pic.across:
+            # Those that mix among each other show about the same place of their volumes.
+            group = generator(self.config.seed, "unlabeled place", step, number // self.config.pic.group)
+            around = (group.random(3) * np.array(case.image.shape)).astype(np.int64)
+        return self._cut(case, rng, around, with_label=False)
 
     def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
              with_label: bool) -> dict[str, Any]:  # fmt: skip

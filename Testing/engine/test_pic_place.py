@@ -1,0 +1,63 @@
+"""PIC: what is mixed comes from about the same place of the body, however small the patches are."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from dinomix.training.batches import Batches
+from tiny_cohort import make_cohort, make_plan, small_config
+
+SIDE = 16
+SIZES = ((96, 96, 96), (144, 120, 96))
+
+
+def ramp_case(size: tuple[int, int, int], channel: int) -> SimpleNamespace:
+    """A volume whose voxels tell their place along x, as a share of its extent, and a structure at three quarters of it."""
+    x = ((np.arange(size[0]) + 0.5) / size[0])[:, None, None]
+    voxel = np.array([3 * size[0] // 4, size[1] // 2, size[2] // 2])
+    label = np.zeros(size, np.uint8)
+    label[tuple(slice(v - 2, v + 3) for v in voxel)] = channel
+    image = np.broadcast_to(x, size).astype(np.float16)
+    return SimpleNamespace(image=image, label=label, locations=lambda: {channel: np.argwhere(label == channel)})
+
+
+def batches(tmp_path: Path, *, pic: bool) -> Batches:
+    cohort = make_cohort(tmp_path)
+    cases = {case.name: ramp_case(SIZES[number % 2], 1 + number % 2) for number, case in enumerate(cohort.cases)}
+    settings = {"pic.probability": 1.0, "augment": False, "foreground_fraction": 0.0, "pseudo_label_start": 0.0}
+    config = small_config(method="mean-teacher", fkd="off", pic=pic, **settings)
+    plan = make_plan().model_copy(update={"patch": (SIDE, SIDE, SIDE)})
+    return Batches(cohort, cases, plan, config, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
+
+
+def test_a_box_is_pasted_where_it_belongs_in_the_body(tmp_path: Path):
+    source = batches(tmp_path, pic=True)
+    draws = 0
+    for step in range(8):
+        batch = source[step]
+        for draw in batch.draws:
+            patch = batch.labeled_clean[draw.receiver, 0].numpy()
+            inside = np.zeros(patch.shape, bool)
+            inside[draw.box] = True
+            # Patches lie off the voxel that they are cut around by up to a quarter of their side, each on its own.
+            assert abs(patch[inside].mean() - patch[~inside].mean()) < 1.5 * SIDE / SIZES[0][0]
+            assert abs(patch.mean() - 0.75) < SIDE / SIZES[0][0] or draw.channel is None
+            draws += 1
+    assert draws == 16
+
+
+def test_unlabeled_patches_that_mix_show_the_same_place(tmp_path: Path):
+    source = batches(tmp_path, pic=True)
+    places = []
+    for step in range(8):
+        first, second = (float(patch.mean()) for patch in source[step].unlabeled)
+        assert abs(first - second) < SIDE / SIZES[0][0]
+        places.append(first)
+    assert np.ptp(places) > 0.3
+
+
+def test_without_pic_unlabeled_patches_lie_anywhere(tmp_path: Path):
+    source = batches(tmp_path, pic=False)
+    apart = [abs(float(a.mean()) - float(b.mean())) for a, b in (source[step].unlabeled for step in range(8))]
+    assert max(apart) > 0.3
