@@ -34,7 +34,7 @@ class DependencyInstaller:
     Signals; of the last three one is emitted, once for each ``install``:
         progress(text, step, total): what is being done, commands done, commands in all.
         logged(line): a line that pip printed.
-        finished(needsRestart): everything is installed.
+        finished(needsRestart): everything is installed; packages that Slicer has loaded may have changed under it.
         failed(problem, remedy)
         cancelled()
     """
@@ -48,6 +48,7 @@ class DependencyInstaller:
         self._commands: list[tuple[str, list[str]]] = []
         self._total = 0
         self._constraints: Path | None = None
+        self._before: dict[str, str] = {}
 
     def missing(self) -> list[str]:
         """Packages to install, as pip names them. Takes milliseconds; nothing is imported."""
@@ -77,10 +78,13 @@ class DependencyInstaller:
         """Install what is missing, if ``confirm(question)`` says yes; returns at once. Slicer's tests install nothing.
 
         Raises:
-            DinomixError: an installation runs already, or torch is missing and so is the PyTorch extension.
+            DinomixError: an installation runs already, of ours or of Slicer's, or torch is missing and so is the PyTorch
+                extension.
         """
         if self._process is not None:
             raise DinomixError(_("Packages are being installed already."), _("Wait for it, or cancel it."))
+        if isSlicerInstalling():
+            raise DinomixError(_("Slicer is installing packages already."), _("Wait until it is done, then try again."))
         if not requirements.missing():
             self.finished.emit(False)
             return
@@ -90,6 +94,7 @@ class DependencyInstaller:
             self.cancelled.emit()
             return
         self.log, self._total = [], len(self._commands)
+        self._before = requirements.versions()
         self._runNext()
 
     def cancel(self) -> None:
@@ -168,7 +173,7 @@ class DependencyInstaller:
             problem = _("After installing, these packages are still missing: {names}.").format(names=", ".join(left))
             self.failed.emit(problem, _("Restart Slicer, then try again."))
             return
-        self.finished.emit(False)
+        self.finished.emit(bool(requirements.changedInUse(self._before)))
 
     def _end(self, problem: str) -> None:
         self._process, self._commands = None, []
@@ -192,6 +197,15 @@ class DependencyInstaller:
         if self._constraints is not None:
             self._constraints.unlink(missing_ok=True)
             self._constraints = None
+
+
+def isSlicerInstalling() -> bool:
+    """Whether another module installs packages through ``slicer.packaging``; two at once would spoil each other's."""
+    try:
+        from slicer.packaging import isPipInstallInProgress
+    except ImportError:  # Slicer 5.10
+        return False
+    return bool(isPipInstallInProgress())
 
 
 def rememberForRestart(module: str, volumeFile: str = "", modelPath: str = "") -> None:

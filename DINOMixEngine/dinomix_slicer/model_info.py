@@ -56,8 +56,9 @@ def facts(model: dict[str, Any]) -> str:
     record = model.get("record") or {}
     parts = [model.get("modality") or "", model.get("license") or _("license not stated")]
     if "labeled_cases" in record:
-        cases = _("{labeled} labeled and {unlabeled} unlabeled cases")
-        parts.append(cases.format(labeled=record["labeled_cases"], unlabeled=record.get("unlabeled_cases", 0)))
+        labeled, unlabeled = record["labeled_cases"], record.get("unlabeled_cases", 0)
+        cases = _("{labeled} labeled and {unlabeled} unlabeled cases") if unlabeled else _("{labeled} labeled cases")
+        parts.append(cases.format(labeled=labeled, unlabeled=unlabeled))
     validation = record.get("validation")
     if isinstance(validation, dict) and isinstance(validation.get("mean"), float | int):
         parts.append(_("validation Dice {dice:.2f}").format(dice=validation["mean"]))

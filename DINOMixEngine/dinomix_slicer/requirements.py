@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
@@ -85,6 +87,30 @@ def constraints() -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return lines
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of every installed package, by the names of their folders: reading all of them takes too long."""
+    found: dict[str, str] = {}
+    for folder in reversed(sys.path):
+        for entry in Path(folder).glob("*.dist-info"):
+            name, _dash, version = entry.name.removesuffix(".dist-info").partition("-")
+            found[canonicalize_name(name)] = version
+    return found
+
+
+def changedInUse(before: dict[str, str]) -> list[str]:
+    """Packages whose version is not that of ``before`` (see ``versions``) any more, and whose old one Slicer has loaded."""
+    importlib.invalidate_caches()
+    now = versions()
+    changed = [name for name, version in before.items() if now.get(name, version) != version]
+    return sorted(name for name in changed if _modules(name) & set(sys.modules))
+
+
+def _modules(name: str) -> set[str]:
+    """The top-level modules that a package has installed."""
+    files = importlib.metadata.files(name) or []
+    return {Path(file.parts[0]).stem for file in files if file.suffix in (".py", ".so", ".pyd")}
 
 
 def notices() -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
 
@@ -104,7 +105,7 @@ def labelMapFrom(labels: Any, affineRas: Any) -> Any:
     labelMap = slicer.vtkOrientedImageData()
     labelMap.SetDimensions(*reversed(labels.shape))
     labelMap.AllocateScalars(type, 1)
-    voxels = vtk.util.numpy_support.vtk_to_numpy(labelMap.GetPointData().GetScalars())
+    voxels = vtk_to_numpy(labelMap.GetPointData().GetScalars())
     voxels.reshape(labels.shape)[:] = labels
     labelMap.SetImageToWorldMatrix(_asMatrix(affineRas))
     return labelMap
@@ -168,8 +169,8 @@ def _eraseUnder(segmentation: Any, labelMap: Any) -> None:
             continue
         here = slicer.vtkOrientedImageData()
         resample.ResampleOrientedImageToReferenceOrientedImage(labelMap, layer, here, False)
-        covered = vtk.util.numpy_support.vtk_to_numpy(here.GetPointData().GetScalars()) != 0
-        voxels = vtk.util.numpy_support.vtk_to_numpy(layer.GetPointData().GetScalars())
+        covered = vtk_to_numpy(here.GetPointData().GetScalars()) != 0
+        voxels = vtk_to_numpy(layer.GetPointData().GetScalars())
         voxels[covered] = 0
         layer.GetPointData().GetScalars().Modified()
         layer.Modified()

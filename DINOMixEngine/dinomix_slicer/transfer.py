@@ -17,6 +17,8 @@ from dinomix.worker.arrays import frames_of_array, frames_of_file, write_array
 
 TICK_SECONDS = 0.015
 """How long the steps of one tick may take together; far below what a person notices."""
+WAIT_MILLISECONDS = 10
+"""Before looking again whether the other side has read; without it, a slow line would keep a processor busy."""
 
 
 class Steps:
@@ -41,6 +43,7 @@ class Steps:
         try:
             for step in self._steps:
                 if step is WAIT or time.monotonic() > end:
+                    self._timer.setInterval(WAIT_MILLISECONDS if step is WAIT else 0)
                     return
         except DinomixError as error:
             self._fail(error.problem, error.remedy)

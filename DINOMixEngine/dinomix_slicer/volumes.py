@@ -35,7 +35,7 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
     sizes. With a non-linear one it leads to the node's own coordinates: the voxels are a regular grid only there.
 
     Raises:
-        DinomixError: the node is no image with one number per voxel, or has no voxels.
+        DinomixError: the node is no image with one number per voxel, has no voxels, or its axes span no volume.
     """
     if volumeNode is None or not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
         raise DinomixError(_("This is not a volume."), _("Choose a CT or MR volume."))
@@ -57,6 +57,7 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     affine = matrixAsArray(matrix)
+    _requireAxes(affine, name)
     transform = volumeNode.GetParentTransformNode()
     if transform is None:
         return NodeImage(array, affine)
@@ -67,7 +68,9 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
         ).format(name=name)
         return NodeImage(array, affine, (notice,))
     transform.GetMatrixTransformToWorld(matrix)
-    return NodeImage(array, matrixAsArray(matrix) @ affine)
+    placed = matrixAsArray(matrix) @ affine
+    _requireAxes(placed, name)
+    return NodeImage(array, placed)
 
 
 def matrixBetween(node: Any, other: Any) -> Any:
@@ -88,3 +91,12 @@ def matrixBetween(node: Any, other: Any) -> Any:
 def matrixAsArray(matrix: Any) -> Any:
     """A vtkMatrix4x4 as an array, 4x4."""
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _requireAxes(affine: Any, name: str) -> None:
+    """Refuse a volume whose axes span no space: a spacing of 0, a transform that flattens it, or numbers that are none."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise DinomixError(
+            _("The axes of {name} span no volume, since a spacing is 0 or a transform flattens it.").format(name=name),
+            _("Correct its spacing and directions in the module Volumes, or its transform."),
+        )

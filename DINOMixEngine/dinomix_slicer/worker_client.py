@@ -243,6 +243,8 @@ class WorkerClient:
 
     def _insist(self, job: Job) -> None:
         """The worker is too deep in its work to hear: end it, and start another for what waits."""
+        if self._process is not None:
+            self._process.hearNow()
         if job.isOver or job is not self._current:
             return
         self._endProcess()
@@ -340,7 +342,8 @@ class WorkerClient:
     def _onEnded(self, reason: str) -> None:
         log = self.log
         lines = [line for line in log.strip().splitlines() if line.strip()][-3:]
-        told = " " + _("Its last words: {words}").format(words=" / ".join(lines)) if lines else ""
+        words = " / ".join(lines).rstrip(".")
+        told = " " + _("Its last words: {words}.").format(words=words) if words else ""
         problem = _("The worker stopped: {reason}.").format(reason=reason) + told
         if any(text in log for text in TORCH_MISSING):
             remedy = _("Install DINOMix's packages in the environment that the worker command names, then try again.")
@@ -360,6 +363,8 @@ class WorkerClient:
         self.failed.emit(problem, remedy)
 
     def _checkSilence(self) -> None:
+        if self._process is not None:
+            self._process.hearNow()
         if self._process is not None and time.monotonic() - self._lastHeard > SILENCE_SECONDS:
             self._onBroken(
                 _("Nothing was heard of the worker for {seconds} seconds.").format(seconds=round(SILENCE_SECONDS)),

@@ -68,6 +68,11 @@ class WorkerProcess:
         self._process.kill()
         self._process.waitForFinished(200)
 
+    def hearNow(self) -> None:
+        """Take in what it has said by now, without waiting: after Slicer itself was busy, a timer may be due first."""
+        if self.isRunning():
+            self._process.waitForReadyRead(0)
+
     def _onOutput(self) -> None:
         data = bytes(self._process.readAllStandardOutput().data())
         if data and not self._isAskedToEnd:
@@ -83,7 +88,8 @@ class WorkerProcess:
         if self._isAskedToEnd:
             return
         self._isAskedToEnd = True
-        if exitStatus == qt.QProcess.CrashExit:
+        # A launcher tells the end of its program by an exit code above 128.
+        if exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and exitCode > 128):
             reason = _("it was ended by the system or by another program")
         else:
             reason = _("it ended with exit code {code}").format(code=exitCode)

@@ -27,6 +27,13 @@ def whyNotOutput(output: vtkMRMLSegmentationNode | None, isForAllFrames: bool) -
     return None
 
 
+def whyNotYet(path: str, models: list[dict[str, Any]], workerState: str) -> str | None:
+    """Whether the models are still being asked for, and none is chosen meanwhile."""
+    if not path and not models and workerState == "starting":
+        return _("The worker is starting. Wait a moment; then it lists the models.")
+    return None
+
+
 def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | None:
     """``models`` are those that the worker has listed; ``isHere`` whether it reads this computer's files."""
     if not path:

@@ -263,6 +263,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         return (
             self.whyNotWorker()
             or self.whyNotDependencies()
+            or checks.whyNotYet(request.model, self.models(), self.workerState)
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
             or checks.whyNotOrgans(request.keep, self.model(request.model))
         )

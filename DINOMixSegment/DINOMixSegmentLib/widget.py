@@ -352,9 +352,11 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """A volume is segmented."""
         count = segmentation.GetSegmentation().GetNumberOfSegments()
         seconds = time.monotonic() - self._began
-        self._outcome = _("Done in {duration}: {name} has {n} segments.").format(
-            duration=duration(seconds), name=segmentation.GetName(), n=count
-        )
+        if count == 1:
+            text = _("Done in {duration}: {name} has one segment.")
+        else:
+            text = _("Done in {duration}: {name} has {n} segments.")
+        self._outcome = text.format(duration=duration(seconds), name=segmentation.GetName(), n=count)
         self.workerPage.log(self._outcome)
         self._updateLater()
 

@@ -129,6 +129,8 @@ class WorkerPage:
             self._report(str(error))
             return
         self._ui.testBrowser.visible = False
+        if not self._logic.missingDependencies():
+            self._logic.refreshModels()
         self.changed.emit()
 
     def _onRestart(self) -> None:

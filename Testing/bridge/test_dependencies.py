@@ -1,5 +1,6 @@
 """Installing packages: asked first, never in testing mode, offline too, and cancelled with its processes."""
 
+import importlib
 import importlib.metadata
 import sys
 import zipfile
@@ -84,7 +85,7 @@ def makeWheel(folder: Path, name: str, version: str) -> None:
         wheel.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
-        wheel.writestr(f"{info}/RECORD", "")
+        wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
 
 
 def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path, outside_tests):
@@ -100,6 +101,35 @@ def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path
     assert heard.last() == ("finished", False), (heard.last(), installer.log)
     assert importlib.metadata.version("dinomix_test_wheel") == "1.5"
     assert heard.events[0][0] == "progress"
+
+
+@pytest.mark.parametrize("isLoaded", [True, False])
+def test_a_restart_is_asked_for_where_a_loaded_package_was_replaced(monkeypatch, tmp_path, outside_tests, isLoaded):
+    site, name = tmp_path / "site", "dinomix_test_wheel"
+    for version in ("1.5", "1.6"):
+        makeWheel(tmp_path / "wheels", name, version)
+    wheels = [tmp_path / "wheels" / f"{name}-{version}-py3-none-any.whl" for version in ("1.5", "1.6")]
+    zipfile.ZipFile(wheels[0]).extractall(site)
+    monkeypatch.syspath_prepend(str(site))
+    if isLoaded:
+        importlib.import_module(name)
+    pip = tmp_path / "python"  # does what pip does, without its folders for a target
+    pip.write_text(f"#!/bin/sh\nrm -r '{site}'/*.dist-info\n'{sys.executable}' -m zipfile -e '{wheels[1]}' '{site}'\n")
+    pip.chmod(0o755)
+    lack(monkeypatch, f"{name}>=1.6")
+    installer = DependencyInstaller(str(pip))
+    heard = Heard(installer)
+    installer.install(lambda text: True)
+    waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 30)
+    sys.modules.pop(name, None)
+    assert heard.last() == ("finished", isLoaded), (heard.last(), installer.log)
+
+
+def test_nothing_is_installed_while_slicer_installs(monkeypatch, outside_tests):
+    lack(monkeypatch, "no-such-package-of-ours>=1")
+    monkeypatch.setattr("slicer.packaging.isPipInstallInProgress", lambda: True)
+    with pytest.raises(DinomixError, match="installing packages already"):
+        DependencyInstaller().install(lambda text: True)
 
 
 def test_a_failure_says_why_and_what_to_do(monkeypatch, tmp_path, outside_tests):

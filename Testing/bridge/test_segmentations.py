@@ -303,6 +303,11 @@ def test_what_is_no_image_is_refused_in_one_sentence():
     ]:
         with pytest.raises(DinomixError, match=words):
             imageOfNode(node)
+    flat, transformed = makeVolume(np.diag([1.0, 1.0, 0.0, 1.0])), makeVolume()
+    transformed.SetAndObserveTransformNodeID(transformNode(np.diag([1.0, 0.0, 1.0, 1.0])).GetID())
+    for node in (flat, transformed, makeVolume(np.diag([1.0, np.nan, 1.0, 1.0]))):
+        with pytest.raises(DinomixError, match="span no volume"):
+            imageOfNode(node)
     with pytest.raises(DinomixError, match="has changed"):
         addSegmentation(makeVolume(), makeLabels((5, 5, 5)), STRUCTURES)
 

@@ -55,11 +55,16 @@ def test_labels_are_those_of_the_engine(client, model):
 def test_a_second_job_finds_the_model_loaded_and_starts_at_once(client, model):
     image = noise()
     assert run(client, client.segment(image, model)).last()[0] == "finished"
-    job = client.segment(image, model)
+    waits = [secondsToStart(client, client.segment(image, model)) for _again in range(5)]  # some are slowed by other programs
+    assert min(waits) < 0.3, waits
+
+
+def secondsToStart(client, job):
+    """How long it takes until the network has its first window."""
     began, started = time.monotonic(), []
     job.progress.connect(lambda stage, *rest: started.append(time.monotonic()) if stage == "segmenting" else None)
     assert run(client, job).last()[0] == "finished"
-    assert started[0] - began < 3, "a model that is loaded again takes longer"
+    return started[0] - began
 
 
 def test_jobs_wait_for_each_other_and_one_that_fails_stops_no_other(client, model):
@@ -202,6 +207,39 @@ def test_silence_is_noticed(tmp_path, monkeypatch):
     client.start()
     waitUntil(lambda: told, 10)
     assert "Nothing was heard" in told[0][0]
+
+
+@pytest.mark.parametrize("blockedSeconds", [1.6, 0.1])
+def test_a_slicer_that_was_busy_itself_takes_no_worker_for_dead(tmp_path, monkeypatch, blockedSeconds):
+    monkeypatch.setattr("dinomix_slicer.worker_client.SILENCE_SECONDS", 1.5)
+    client = WorkerClient(script(tmp_path, HELLO + "while True:\n    say(type='alive')\n    time.sleep(0.1)\n"))
+    client.start()
+    waitUntil(lambda: client.state == "ready", 10)
+    for _again in range(3):
+        time.sleep(blockedSeconds)  # as while Slicer loads a large scan: nothing is read, and all timers are due
+        client._checkSilence()
+        processEvents(50)
+    assert client.state == "ready"
+    client.stop()
+
+
+def test_a_cancel_that_was_answered_while_slicer_was_busy_ends_no_worker(tmp_path):
+    answering = (
+        "for line in sys.stdin.buffer:\n"
+        "    message = json.loads(line)\n"
+        "    if message['type'] == 'cancel':\n"
+        "        say(type='cancelled', job=message['job'])\n"
+    )
+    client = WorkerClient(script(tmp_path, HELLO + answering))
+    job = client.segment(noise(), "any model")
+    waitUntil(lambda: job.state == "computing", 10)
+    job.cancel()
+    processEvents(0)  # the request leaves
+    time.sleep(1.0)  # longer than the worker is waited for
+    client._insist(job)
+    assert job.state == "cancelled"
+    assert client.state == "ready", "the worker had answered"
+    client.stop()
 
 
 def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, model):

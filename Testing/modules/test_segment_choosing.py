@@ -104,6 +104,9 @@ class WhyNotTest(unittest.TestCase):
     def test_no_model_chosen(self):
         self.parameters.inputVolume = addVolume()
         self.assertIn("There is no model yet", self.whyNot())
+        self.logic.client.state = "starting"
+        self.assertIn("The worker is starting", self.whyNot())
+        self.logic.client.state = "ready"
         self.logic.refreshModels()
         self.assertIn("Choose a model", self.whyNot())
 

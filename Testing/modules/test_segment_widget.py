@@ -144,6 +144,11 @@ class ApplyTest(WindowTestCase):
         segmentation = self.ui.segmentsTableView.segmentationNode()
         self.assertEqual(segmentNames(segmentation), ["liver", "spleen"])
 
+    def test_one_segment_is_not_many(self):
+        self.apply().finishWithLabels(structures=(LIVER,))
+        self.settle()
+        self.assertIn("has one segment.", self.ui.statusLabel.text)
+
     def test_cancel_then_apply_again(self):
         job = self.apply()
         self.click(self.ui.applyButton)

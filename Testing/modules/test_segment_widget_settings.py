@@ -56,6 +56,7 @@ class AdvancedTest(WindowTestCase):
         self.settle()
         self.assertEqual(self.logic.workerCommandText(), "ssh gpu-box dinomix worker")
         self.assertFalse(self.ui.testBrowser.isVisible())
+        self.assertEqual(self.ui.modelComboBox.currentText, "Abdomen", "the models of the new worker are listed")
 
     def test_connection_report(self):
         calls = []
