@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from . import undo
 from .volumes import matrixAsArray, matrixBetween
 
 LABEL_MAP = "Binary labelmap"
+COPY_BYTES = 2**22
 FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
 
@@ -24,14 +26,14 @@ def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any
     """A new segmentation node on a volume's voxels; ``undo.undo`` removes it.
 
     Args:
-        labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16.
+        labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16; or a ``LabelMap`` of them.
         structures: STRUCTURE dicts (docs/worker.md), each a segment; those whose ``voxels`` is 0 are left out.
         name: of the node; by default after the volume.
 
     Raises:
         DinomixError: the labels do not fit the volume.
     """
-    labelMap = labelMapOf(volumeNode, labels, volumeToNode=np.eye(4))
+    labelMap = _imageOf(volumeNode, labels, np.eye(4))
     node = slicer.mrmlScene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", name or _("{volume} segmentation").format(volume=volumeNode.GetName())
     )
@@ -65,7 +67,7 @@ def writeIntoSegmentation(
     Raises:
         DinomixError: the labels do not fit the volume, or a non-linear transform lies between volume and segmentation.
     """
-    labelMap = labelMapOf(volumeNode, labels, _volumeToNode(volumeNode, segmentationNode))
+    labelMap = _imageOf(volumeNode, labels, _volumeToNode(volumeNode, segmentationNode))
     segmentation = segmentationNode.GetSegmentation()
     with slicer.util.NodeModify(segmentationNode):
         _useLabelMaps(segmentationNode)
@@ -79,36 +81,83 @@ def writeIntoSegmentation(
     segmentationNode.CreateDefaultDisplayNodes()
 
 
-def labelMapOf(volumeNode: Any, labels: Any, volumeToNode: Any) -> Any:
-    """Labels as one vtkOrientedImageData, which all segments share.
+class LabelMap:
+    """Labels of a volume on their way into one vtkOrientedImageData, which all segments share.
 
-    Args:
-        labels: (k, j, i) of the volume's shape. They are copied once: a memory-mapped file may go away afterwards.
-        volumeToNode: 4x4, from the volume's own coordinates to those of the segmentation, RAS mm.
-
-    Raises:
-        DinomixError: the shapes differ.
+    They are copied once, so that a memory-mapped file may go away afterwards; ``steps`` does it a piece at a time.
     """
-    imageData = volumeNode.GetImageData()
-    if imageData is None or tuple(labels.shape) != tuple(reversed(imageData.GetDimensions())):
-        raise DinomixError(
-            _("{name} has changed since it was segmented.").format(name=volumeNode.GetName()), _("Segment it again.")
-        )
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    return labelMapFrom(labels, volumeToNode @ matrixAsArray(matrix))
+
+    def __init__(self, volumeNode: Any, labels: Any) -> None:
+        """
+        Args:
+            labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16.
+
+        Raises:
+            DinomixError: the shapes differ.
+        """
+        self._volumeNode, self._labels = volumeNode, labels
+        self._requireSameShape()
+        self._image = _emptyImage(labels)
+        self._steps = self._copy()
+
+    def steps(self) -> Iterator[int]:
+        """Copy about 4 MiB a step, as far as that is not done yet."""
+        return self._steps
+
+    def image(self, volumeToNode: Any) -> Any:
+        """The whole image.
+
+        Args:
+            volumeToNode: 4x4, from the volume's own coordinates to those of the segmentation, RAS mm.
+
+        Raises:
+            DinomixError: the volume has another shape by now.
+        """
+        for _step in self._steps:
+            pass
+        self._requireSameShape()
+        matrix = vtk.vtkMatrix4x4()
+        self._volumeNode.GetIJKToRASMatrix(matrix)
+        self._image.SetImageToWorldMatrix(_asMatrix(volumeToNode @ matrixAsArray(matrix)))
+        return self._image
+
+    def _copy(self) -> Iterator[int]:
+        labels = self._labels
+        voxels = vtk_to_numpy(self._image.GetPointData().GetScalars()).reshape(labels.shape)
+        slabs = max(COPY_BYTES // max(labels[0].nbytes, 1), 1)
+        for start in range(0, len(labels), slabs):
+            voxels[start : start + slabs] = labels[start : start + slabs]
+            yield start
+
+    def _requireSameShape(self) -> None:
+        imageData = self._volumeNode.GetImageData()
+        if imageData is None or tuple(self._labels.shape) != tuple(reversed(imageData.GetDimensions())):
+            name = self._volumeNode.GetName()
+            raise DinomixError(
+                _("{name} has changed since it was segmented.").format(name=name), _("Segment it again.")
+            )
+
+
+def _imageOf(volumeNode: Any, labels: Any, volumeToNode: Any) -> Any:
+    labelMap = labels if isinstance(labels, LabelMap) else LabelMap(volumeNode, labels)
+    return labelMap.image(volumeToNode)
 
 
 def labelMapFrom(labels: Any, affineRas: Any) -> Any:
     """Labels, (k, j, i), as one vtkOrientedImageData; ``affineRas`` leads from index (i, j, k, 1) to RAS mm."""
-    type = vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT
-    labelMap = slicer.vtkOrientedImageData()
-    labelMap.SetDimensions(*reversed(labels.shape))
-    labelMap.AllocateScalars(type, 1)
+    labelMap = _emptyImage(labels)
     voxels = vtk_to_numpy(labelMap.GetPointData().GetScalars())
     voxels.reshape(labels.shape)[:] = labels
     labelMap.SetImageToWorldMatrix(_asMatrix(affineRas))
     return labelMap
+
+
+def _emptyImage(labels: Any) -> Any:
+    """A vtkOrientedImageData with room for these labels, (k, j, i)."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*reversed(labels.shape))
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT, 1)
+    return image
 
 
 def placeBeside(node: Any, volumeNode: Any) -> None:

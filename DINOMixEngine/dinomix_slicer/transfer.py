@@ -13,7 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.worker.arrays import frames_of_array, frames_of_file, write_array
+from dinomix.worker.arrays import FRAME, frames_of_array, frames_of_file, write_array
 
 TICK_SECONDS = 0.015
 """How long the steps of one tick may take together; far below what a person notices."""
@@ -30,6 +30,10 @@ class Steps:
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._onTick)
         self._timer.start()
+
+    def begin(self) -> None:
+        """Do the first steps at once; what takes less than a tick is then done."""
+        self._onTick()
 
     def stop(self) -> None:
         """Do no further step; neither function is called any more."""
@@ -93,7 +97,7 @@ def stepsToPipe(
         if frame is None:
             return
         send(frame)
-        onProgress(min((number + 1) * 2**20, total), total)
+        onProgress(min((number + 1) * FRAME, total), total)
         yield number
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,9 @@ class WorkerClient:
         self._command = command
         self._process: WorkerProcess | None = None
         self._decoder = Decoder()
+        self._received: deque[bytes] = deque()  # what has come and is not decoded yet
+        self._messages: Iterator[Message] = iter(())
+        self._isTaking = False
         self._folder: Any = None
         self._lastLog = ""
         self._processNumber: int | None = None
@@ -83,6 +88,7 @@ class WorkerClient:
         probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
         Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
         self.hello, self._processNumber, self._decoder = None, None, Decoder()
+        self._received, self._messages, self._isTaking = deque(), iter(()), False
         self._process = WorkerProcess(self._command)
         self._process.received.connect(self._onReceived)
         self._process.ended.connect(self._onEnded)
@@ -243,8 +249,7 @@ class WorkerClient:
 
     def _insist(self, job: Job) -> None:
         """The worker is too deep in its work to hear: end it, and start another for what waits."""
-        if self._process is not None:
-            self._process.hearNow()
+        self._hearAll()
         if job.isOver or job is not self._current:
             return
         self._endProcess()
@@ -276,11 +281,35 @@ class WorkerClient:
 
     def _onReceived(self, data: bytes) -> None:
         self._lastHeard = time.monotonic()
+        self._received.append(data)
+        if not self._isTaking:
+            self._takeSome()
+
+    def _takeSome(self, seconds: float = transfer.TICK_SECONDS) -> None:
+        """Take messages for that long, and the others when the window had its turn: labels come as hundreds of frames."""
+        end, self._isTaking = time.monotonic() + seconds, True
         try:
-            for message in self._decoder.feed(data):
+            while (message := self._nextMessage()) is not None:
                 self._take(message)
+                if time.monotonic() > end:
+                    qt.QTimer.singleShot(0, self._takeSome)
+                    return
         except DinomixError as error:
             self._onBroken(error.problem, error.remedy)
+        self._isTaking = False
+
+    def _nextMessage(self) -> Message | None:
+        while True:
+            message = next(self._messages, None)
+            if message is not None or not self._received:
+                return message
+            self._messages = self._decoder.feed(self._received.popleft())
+
+    def _hearAll(self) -> None:
+        """Take everything that it has said by now."""
+        if self._process is not None:
+            self._process.hearNow()
+        self._takeSome(math.inf)
 
     def _take(self, message: Message) -> None:
         fields, kind = message.fields, message.type
@@ -340,6 +369,9 @@ class WorkerClient:
     # -- The end of it
 
     def _onEnded(self, reason: str) -> None:
+        self._takeSome(math.inf)
+        if self._process is None:
+            return  # it said why itself
         log = self.log
         lines = [line for line in log.strip().splitlines() if line.strip()][-3:]
         words = " / ".join(lines).rstrip(".")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.segmentations import addSegmentation, writeIntoSegmentation
+from dinomix_slicer.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.transfer import Steps
 from dinomix_slicer.undo import saveState, undo
 from dinomix_slicer.volumes import imageOfNode
 
@@ -39,6 +40,7 @@ class SegmentRun:
         self._client = client
         self._request = request
         self._job: Job | None = None
+        self._placing: Steps | None = None
         self._isOver = False
         self._nodes = [node for node in (request.volume, request.output) if node is not None]
         self._watch = NodeWatch(self._nodes)
@@ -70,14 +72,31 @@ class SegmentRun:
 
     def cancel(self) -> None:
         """Give up; ``cancelled`` follows when the worker has stopped."""
-        if self._job is not None:
+        if self._placing is not None:
+            self._placing.stop()
+            self._end(self.cancelled)
+        elif self._job is not None:
             self._job.cancel()
 
     def _onFinished(self, result: Any) -> None:
+        """Copy the labels a piece at a time, since the window waits meanwhile."""
         if self._isOver:
             return
         try:
-            segmentation = self._write(result)
+            labelMap = LabelMap(self._request.volume, result.labels)
+        except DinomixError as error:
+            self._end(self.failed, error.problem, error.remedy)
+            return
+
+        def onFailed(problem: str, remedy: str) -> None:
+            self._end(self.failed, problem, remedy)
+
+        self._placing = Steps(labelMap.steps(), lambda: self._onCopied(result, labelMap), onFailed)
+        self._placing.begin()
+
+    def _onCopied(self, result: Any, labelMap: LabelMap) -> None:
+        try:
+            segmentation = self._write(result, labelMap)
         except DinomixError as error:
             self._end(self.failed, error.problem, error.remedy)
             return
@@ -85,14 +104,14 @@ class SegmentRun:
             self.notice.emit(text)
         self._end(self.finished, segmentation)
 
-    def _write(self, result: Any) -> vtkMRMLSegmentationNode:
+    def _write(self, result: Any, labelMap: LabelMap) -> vtkMRMLSegmentationNode:
         request = self._request
         if request.output is None:
-            return addSegmentation(request.volume, result.labels, result.structures)
+            return addSegmentation(request.volume, labelMap, result.structures)
         saveState(request.output)
         try:
             writeIntoSegmentation(
-                request.output, request.volume, result.labels, result.structures, replaceOthers=request.replaceOthers
+                request.output, request.volume, labelMap, result.structures, replaceOthers=request.replaceOthers
             )
         except DinomixError:
             undo(request.output)
@@ -100,14 +119,20 @@ class SegmentRun:
         return request.output
 
     def _onNodeRemoved(self, name: str) -> None:
-        self.cancel()
         problem = _("{name} was removed from the scene, so segmenting was given up.").format(name=name)
-        self._end(self.failed, problem, _("Choose the volume and the output again, then click Apply."))
+        self._giveUp(self.failed, problem, _("Choose the volume and the output again, then click Apply."))
 
     def _onSceneClosed(self) -> None:
-        self.cancel()
         self.notice.emit(_("The scene was closed, so segmenting was given up."))
-        self._end(self.cancelled)
+        self._giveUp(self.cancelled)
+
+    def _giveUp(self, signal: Signal, *arguments: object) -> None:
+        # First, since a job that still waits announces at once that it is cancelled.
+        self._end(signal, *arguments)
+        if self._placing is not None:
+            self._placing.stop()
+        elif self._job is not None:
+            self._job.cancel()
 
     def _end(self, signal: Signal, *arguments: object) -> None:
         if self._isOver:

@@ -55,7 +55,9 @@ def test_labels_are_those_of_the_engine(client, model):
 def test_a_second_job_finds_the_model_loaded_and_starts_at_once(client, model):
     image = noise()
     assert run(client, client.segment(image, model)).last()[0] == "finished"
-    waits = [secondsToStart(client, client.segment(image, model)) for _again in range(5)]  # some are slowed by other programs
+    waits = [
+        secondsToStart(client, client.segment(image, model)) for _again in range(5)
+    ]  # some are slowed by other programs
     assert min(waits) < 0.3, waits
 
 

@@ -1,6 +1,6 @@
 """Arrays between a worker and its client: memory-mapped files where both share a disk, else compressed frames.
 
-Everything is a generator that does about 1 MiB a step, so that a window can take one step at a time. NumPy and the standard
+Everything is a generator that takes milliseconds a step, so that a window can take one step at a time. NumPy and the standard
 library only.
 """
 
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.worker.stream import Message, encode
 
-FRAME = 2**20
+FRAME = 2**18
+"""Bytes in a frame that is sent, before they are compressed: that takes some milliseconds of the sender's window."""
+LARGEST_FRAME = 2**20
+"""Bytes in a frame that is taken."""
 STEP = 2**22
 """Bytes copied into a memory-mapped file in one step."""
 LEVEL = 1
@@ -40,9 +43,11 @@ def frames_of_array(array: NDArray[Any], job: str, name: str) -> Iterator[bytes]
     number, rest = 0, b""
     for slab in array.reshape(1) if array.ndim == 0 else array:
         rest += np.ascontiguousarray(slab, little_endian(array.dtype)).tobytes()
-        while len(rest) > FRAME:
-            yield _frame(rest[:FRAME], job, name, number, last=False)
-            number, rest = number + 1, rest[FRAME:]
+        sent = 0
+        while len(rest) - sent > FRAME:
+            yield _frame(rest[sent : sent + FRAME], job, name, number, last=False)
+            number, sent = number + 1, sent + FRAME
+        rest = rest[sent:]
     yield _frame(rest, job, name, number, last=True)
 
 
@@ -75,7 +80,7 @@ def frame_bytes(message: Message, expected_number: int) -> bytes:
         DinomixError: a frame is missing, damaged, or larger than it may be.
     """
     raw, number = message.fields.get("raw"), message.fields.get("number")
-    if number != expected_number or not isinstance(raw, int) or not 0 <= raw <= FRAME:
+    if number != expected_number or not isinstance(raw, int) or not 0 <= raw <= LARGEST_FRAME:
         raise DinomixError(f"Frame {expected_number} of {message.fields.get('name')} did not arrive.", BROKEN)
     if raw == 0:
         return b""
