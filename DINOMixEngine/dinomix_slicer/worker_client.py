@@ -20,7 +20,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.worker.stream import PROTOCOL, Decoder, Message, encode
+from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, encode
 
 from . import transfer
 from .signal import Signal
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 CANCEL_SECONDS = 0.7
 SILENCE_SECONDS = 15.0
+FIELDS = {
+    "started": ("pid", "host"), "hello": ("shares_files", "devices", "automatic"), "models": ("models",),
+    "event": ("event",), "error": ("message", "remedy"),
+}  # fmt: skip
+"""What a message must hold; a program that sends back what it gets, such as cat, is no worker."""
 TORCH_MISSING = ("No module named dinomix", "No module named 'dinomix'", "No module named 'torch'")
 
 
@@ -313,6 +318,8 @@ class WorkerClient:
 
     def _take(self, message: Message) -> None:
         fields, kind = message.fields, message.type
+        if not all(name in fields for name in FIELDS.get(kind, ())):
+            raise DinomixError(_("The program that the worker command starts is not a worker."), NOT_A_WORKER)
         job = self._current if self._current and fields.get("job") == self._current.name else None
         if kind == "started" and fields.get("host") == socket.gethostname():
             self._processNumber = int(fields["pid"])

@@ -90,7 +90,7 @@ def splitCommand(text: str, isWindows: bool = os.name == "nt") -> list[str]:
         words = shlex.split(text, posix=not isWindows)
     except ValueError as error:
         raise DinomixError(
-            _("The worker command has a quotation mark that is not closed: {command}").format(command=text),
+            _("The worker command has a quotation mark that is not closed ({command}).").format(command=text),
             _("Correct it in the module's settings, or clear it to use Slicer's own Python."),
         ) from error
     if not isWindows:

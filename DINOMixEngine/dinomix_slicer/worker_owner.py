@@ -196,5 +196,14 @@ class WorkerOwner:
             self._client = None
 
     def _onModels(self, models: list[dict[str, Any]]) -> None:
-        self._models = models
-        self.modelsChanged.emit(models)
+        self._models = [withReadablePath(model) for model in models]
+        self.modelsChanged.emit(self._models)
+
+
+def withReadablePath(model: dict[str, Any]) -> dict[str, Any]:
+    """A MODEL dict whose folder's name is not UTF-8 cannot be shown or chosen; it says so instead."""
+    path, title = (model[key].encode("utf-8", "replace").decode("utf-8") for key in ("path", "title"))
+    if path == model["path"]:
+        return model
+    problem = _("Its path {path} has letters that are not valid UTF-8. Rename the folder.").format(path=path)
+    return {**model, "path": path, "title": title, "problem": problem}

@@ -88,8 +88,8 @@ class WorkerProcess:
         if self._isAskedToEnd:
             return
         self._isAskedToEnd = True
-        # A launcher tells the end of its program by an exit code above 128.
-        if exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and exitCode > 128):
+        # A launcher tells by 128 and the signal's number how its program ended; ssh's own errors are 255.
+        if exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and 128 < exitCode <= 128 + 64):
             reason = _("it was ended by the system or by another program")
         else:
             reason = _("it ended with exit code {code}").format(code=exitCode)

@@ -99,7 +99,9 @@ class Batch:
         self._set(item, RUNNING, f"{stage}{left}")
 
     def _onNotice(self, text: str) -> None:
-        self._notices.append(text)
+        hello = self._client.hello
+        if hello is None or text != hello["automatic"]["reason"]:  # which device computes is the same for all
+            self._notices.append(text)
 
     def _onFinished(self, item: BatchItem, result: Any) -> None:
         item.progress = 1.0

@@ -40,11 +40,11 @@ def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | 
         if models:
             return _("Choose a model.")
         return _("There is no model yet. Add a folder with models, or train one.")
-    if isHere and not Path(path).is_dir():
-        return _("The model folder {path} is gone. Choose another model.").format(path=path)
     listed = next((model for model in models if model["path"] == path), None)
     if listed is not None and listed.get("problem"):
         return _("The model {title} cannot be used. {problem}").format(title=listed["title"], problem=listed["problem"])
+    if isHere and not Path(path).is_dir():
+        return _("The model folder {path} is gone. Choose another model.").format(path=path)
     return None
 
 

@@ -54,11 +54,10 @@ def test_labels_are_those_of_the_engine(client, model):
 
 def test_a_second_job_finds_the_model_loaded_and_starts_at_once(client, model):
     image = noise()
-    assert run(client, client.segment(image, model)).last()[0] == "finished"
-    waits = [
-        secondsToStart(client, client.segment(image, model)) for _again in range(5)
-    ]  # some are slowed by other programs
-    assert min(waits) < 0.3, waits
+    first = secondsToStart(client, client.segment(image, model))
+    waits = [secondsToStart(client, client.segment(image, model)) for _again in range(5)]
+    # 0.02 s on a quiet machine; where other programs keep it busy, the first one with its imports took long as well.
+    assert min(waits) < max(0.3, first / 20), (first, waits)
 
 
 def secondsToStart(client, job):
@@ -161,6 +160,9 @@ OTHER_PROTOCOL = HELLO.replace("hello", "error").replace("protocol=1,", "message
         ("import dinomix_that_is_not_there", "No module named", "Test connection"),
         ("import sys; sys.exit('No module named dinomix')", "No module named dinomix", "Install DINOMix"),
         ("print('Welcome to the machine', flush=True); import time; time.sleep(60)", "does not speak", "same version"),
+        ("import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)", "not a worker", "dinomix worker"),
+        ("import sys; sys.exit(255)", "exit code 255", "Test connection"),
+        ("import sys; sys.exit(137)", "by the system or by another program", "Test connection"),
         (OTHER_PROTOCOL, "Protocol 2", "Update"),
     ],
 )  # fmt: skip

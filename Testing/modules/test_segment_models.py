@@ -61,6 +61,13 @@ class ModelListTest(unittest.TestCase):
         self.assertIsNone(self.logic.model("/models/c"))
         self.assertEqual(len(self.heard.of("modelsChanged")), 1)
 
+    def test_a_folder_whose_name_is_not_utf8_is_listed_and_says_so(self):
+        self.client.modelList = [modelDict("/models/mod\udcff", "mod\udcff")]
+        self.logic.refreshModels()
+        (model,) = self.logic.models()
+        self.assertEqual((model["path"], model["title"]), ("/models/mod?", "mod?"))
+        self.assertIn("not valid UTF-8. Rename", model["problem"])
+
     def test_folders_are_kept_in_the_settings(self):
         self.assertEqual(self.logic.modelFolders(), [])
         for folders in (["/models"], ["/models", "/more models"], []):
