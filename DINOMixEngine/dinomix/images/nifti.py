@@ -3,7 +3,6 @@
 It takes the qform where the sform is sheared, turns NaN into 0, and reads a file that is cut off as zeros.
 """
 
-import gzip
 import math
 import struct
 import zlib
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+from dinomix.images.gzip_streams import unpacked
 from dinomix.images.header import DAMAGED, Header, flat_image
 from dinomix.images.shear import is_sheared
 
@@ -78,15 +78,9 @@ def read_nifti_voxels(path: Path) -> NDArray[np.generic]:
     nifti = _parsed(path)
     stored = np.empty(nifti.shape[::-1], nifti.stored)
     into = stored.reshape(-1).view(np.uint8).data
-    done = 0
     try:
-        with gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb") as file:
-            file.seek(nifti.offset)
-            while done < len(into) and (count := file.readinto(into[done:])):
-                done += count
-            while file.read(1 << 20):
-                pass
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        done = _read_voxels(path, nifti.offset, into)
+    except (EOFError, zlib.error) as error:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
     if done < len(into):
         raise DinomixError(f"{path} is cut off: {done} of {len(into)} bytes of voxels are there.", DAMAGED)
@@ -94,6 +88,25 @@ def read_nifti_voxels(path: Path) -> NDArray[np.generic]:
     voxels = _scaled(stored, nifti).reshape((-1, *nifti.shape[3:4], *k_j_i))
     frames = nifti.shape[3:4] if nifti.shape[3:4] != (1,) else ()
     return np.moveaxis(voxels, 0, -1).reshape((*frames, *k_j_i, *((len(voxels),) if len(voxels) > 1 else ())))
+
+
+def _read_voxels(path: Path, offset: int, into: memoryview) -> int:
+    """Fill ``into`` with the file's bytes from ``offset`` on, and read what follows; how many bytes there were."""
+    if not _is_gzip(path):
+        with open(path, "rb") as file:
+            file.seek(offset)
+            done = 0
+            while count := file.readinto(into[done:]):
+                done += count
+            return done
+    position = -offset
+    with open(path, "rb") as file:
+        for block in unpacked(file):
+            voxels = block[max(-position, 0) : len(into) - position] if position < len(into) else b""
+            start = max(position, 0)
+            into[start : start + len(voxels)] = voxels
+            position += len(block)
+    return min(max(position, 0), len(into))
 
 
 def _scaled(stored: NDArray, nifti: _Nifti) -> NDArray:
@@ -144,10 +157,15 @@ def _first_bytes(path: Path, count: int) -> bytes:
     if not _is_gzip(path):
         with open(path, "rb") as file:
             return file.read(count)
+    start = b""
     try:
-        with gzip.open(path, "rb") as file:
-            return file.read(count)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with open(path, "rb") as file:
+            for block in unpacked(file):
+                start += block
+                if len(start) >= count:
+                    break
+        return start[:count]
+    except (EOFError, zlib.error) as error:
         raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
 
 

@@ -1,0 +1,104 @@
+"""The work of the inference benchmark: a trunk CT at clinical resolution, and a model that has learned this very scan.
+
+Both are made once and kept in a folder. The model is no good for other patients: it serves to compare labels that mean something,
+whose borders are as smooth as a trained network's are.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from dinomix.images.reading import read_image, read_label
+from dinomix.labels import LabelSet, Structure
+from dinomix.models.folder import write_model
+from dinomix.models.network import build_network
+from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
+from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
+from dinomix.training.losses import segmentation_loss
+
+SIZE, SPACING = (488, 404, 224), (0.75, 0.75, 1.5)
+PLAN = Plan(
+    modality="CT",
+    grid=SpacingGrid(spacing=(3.0, 3.0, 3.0)),
+    window=RangeWindow(low=-160, high=240),
+    patch=(96, 96, 96),
+    network={
+        "_target_": "monai.networks.nets.SegResNet",
+        "init_filters": 16,
+        "blocks_down": [1, 2, 2, 4],
+        "blocks_up": [1, 1, 1],
+    },
+    fkd_stage="down_layers.3",
+)
+TRAINING_PATCH, BATCH = 64, 1
+
+
+def make_scan(source: Path, path: Path) -> None:
+    """``source`` (3 mm) on the grid of a clinical scan, int16, linearly interpolated."""
+    _write_resampled(source, path, sitk.sitkLinear, sitk.sitkInt16)
+
+
+def make_truth(source: Path, path: Path) -> None:
+    """The labels of ``source`` on the same grid, nearest neighbor, uint8."""
+    _write_resampled(source, path, sitk.sitkNearestNeighbor, sitk.sitkUInt8)
+
+
+def make_model(data: Path, path: Path, minutes: float) -> None:
+    """Fit the network to the scan in ``data`` for some minutes and write the model folder ``path``."""
+    torch.manual_seed(0)
+    names = json.loads((data / "labels_synapse13.json").read_text())
+    labels = LabelSet(
+        structures=tuple(
+            Structure(id=int(number), name=name, color=(19 * int(number) % 256, 80, 200))
+            for number, name in names.items()
+        )
+    )
+    image = preprocess(read_image(data / "ct.nii.gz"), PLAN).tensor
+    target = labels_to_plan_grid(read_label(data / "labels_synapse13.nii.gz")[0], PLAN)[0].long()
+    network = build_network(PLAN, labels.channels)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
+    centers = [torch.nonzero(target == number) for number in range(labels.channels)]
+    centers = [points for points in centers if len(points)]
+    began, step = time.monotonic(), 0
+    while (spent := (time.monotonic() - began) / 60 / minutes) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * (1 - spent) ** 0.9
+        patches = [_patch_around(centers[(step + n) % len(centers)], target.shape) for n in range(BATCH)]
+        logits = network(torch.stack([image[:, *patch] for patch in patches]))
+        loss = segmentation_loss(logits, torch.stack([target[patch] for patch in patches]))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 50 == 0:
+            print(f"fitting the network: {100 * spent:.0f}%, step {step}, loss {loss:.3f}", file=sys.stderr, flush=True)
+    record = {"steps": step, "data_source": "TotalSegmentator's test scan, one volume"}
+    write_model(path, plan=PLAN, labels=labels, weights=network.state_dict(), record=record)
+
+
+def _patch_around(points: torch.Tensor, shape: torch.Size) -> tuple[slice, ...]:
+    center = points[int(torch.randint(len(points), ()))]
+    jitter = torch.randint(-TRAINING_PATCH // 3, TRAINING_PATCH // 3, (3,))
+    starts = [
+        int(min(max(c + j - TRAINING_PATCH // 2, 0), side - TRAINING_PATCH))
+        for c, j, side in zip(center.tolist(), jitter.tolist(), shape, strict=True)
+    ]
+    return tuple(slice(start, start + TRAINING_PATCH) for start in starts)
+
+
+def _write_resampled(source: Path, path: Path, interpolator: int, pixel: int) -> None:
+    image = sitk.ReadImage(str(source))
+    grid = sitk.Image([int(n) for n in SIZE], pixel)
+    grid.SetSpacing(SPACING)
+    grid.SetOrigin(image.GetOrigin())
+    grid.SetDirection(image.GetDirection())
+    outside = float(np.min(sitk.GetArrayViewFromImage(image)))
+    aside = path.with_name("partial-" + path.name)
+    sitk.WriteImage(sitk.Resample(image, grid, sitk.Transform(), interpolator, outside, pixel), str(aside))
+    aside.replace(path)
