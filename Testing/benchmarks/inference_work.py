@@ -15,7 +15,7 @@ import torch
 
 from dinomix.images.reading import read_image, read_label
 from dinomix.labels import LabelSet, Structure
-from dinomix.models.folder import write_model
+from dinomix.models.folder import load_model, write_model
 from dinomix.models.network import build_network
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
@@ -35,7 +35,7 @@ PLAN = Plan(
     },
     fkd_stage="down_layers.3",
 )
-TRAINING_PATCH, BATCH = 64, 1
+TRAINING_PATCH = 48
 
 
 def make_scan(source: Path, path: Path) -> None:
@@ -49,7 +49,7 @@ def make_truth(source: Path, path: Path) -> None:
 
 
 def make_model(data: Path, path: Path, minutes: float) -> None:
-    """Fit the network to the scan in ``data`` for some minutes and write the model folder ``path``."""
+    """Fit the network to the scan in ``data`` for some minutes and write the model folder ``path``; goes on from one there."""
     torch.manual_seed(0)
     names = json.loads((data / "labels_synapse13.json").read_text())
     labels = LabelSet(
@@ -61,6 +61,8 @@ def make_model(data: Path, path: Path, minutes: float) -> None:
     image = preprocess(read_image(data / "ct.nii.gz"), PLAN).tensor
     target = labels_to_plan_grid(read_label(data / "labels_synapse13.nii.gz")[0], PLAN)[0].long()
     network = build_network(PLAN, labels.channels)
+    if path.exists():
+        network.load_state_dict(load_model(path).weights)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
     centers = [torch.nonzero(target == number) for number in range(labels.channels)]
     centers = [points for points in centers if len(points)]
@@ -68,9 +70,8 @@ def make_model(data: Path, path: Path, minutes: float) -> None:
     while (spent := (time.monotonic() - began) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * (1 - spent) ** 0.9
-        patches = [_patch_around(centers[(step + n) % len(centers)], target.shape) for n in range(BATCH)]
-        logits = network(torch.stack([image[:, *patch] for patch in patches]))
-        loss = segmentation_loss(logits, torch.stack([target[patch] for patch in patches]))
+        patch = _patch_around(centers[step % len(centers)], target.shape)
+        loss = segmentation_loss(network(image[None, :, *patch]), target[patch][None])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -3,7 +3,8 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from dinomix.errors import DinomixError
-from dinomix.inference.sliding_window import CPU, Way, count_windows, predict_logits, ways_to_compute
+from dinomix.inference.sliding_window import CPU, Way, count_windows, predict_logits, predict_slabs, ways_to_compute
+from dinomix.inference.windows import Layout
 from dinomix.models.network import build_network
 from random_models import labels_with_ids, random_weights, small_plan
 
@@ -55,6 +56,45 @@ def test_same_as_monai(network: torch.nn.Module) -> None:
     with torch.no_grad():
         expected = inferer(tensor[None], network)[0]
     assert torch.equal(predict_logits(network, tensor, PLAN, "cpu"), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("blend", ["gaussian", "constant"])
+def test_slabs_are_parts_of_what_monai_gives(network: torch.nn.Module, size: tuple[int, int, int], blend: str) -> None:
+    plan = PLAN.model_copy(update={"blend": blend})
+    with torch.no_grad():
+        expected = SlidingWindowInferer(plan.patch, 1, plan.overlap, mode=blend)(volume(size)[None], network)[0]
+    slabs = [slab.clone() for slab in predict_slabs(network, volume(size), plan, "cpu")]
+    assert len(slabs) == len(Layout.of(size, plan).starts[0])
+    assert torch.equal(torch.cat(slabs, 1), expected)
+
+
+def test_windows_of_air_are_computed_once(network: torch.nn.Module) -> None:
+    tensor = volume((70, 90, 65))
+    tensor[:, :, 40:] = 0
+    batches = []
+    handle = network.register_forward_hook(lambda _, inputs, __: batches.append(inputs[0].any().item()))
+    logits = predict_logits(network, tensor, PLAN, "cpu")
+    handle.remove()
+    assert batches.count(False) == 1 and len(batches) < count_windows((70, 90, 65), PLAN)
+    with torch.no_grad():
+        expected = SlidingWindowInferer(PLAN.patch, 1, PLAN.overlap, mode="gaussian")(tensor[None], network)[0]
+    assert torch.equal(logits, expected)
+
+
+def test_the_next_way_goes_on_where_memory_ran_out() -> None:
+    class FailsOnce(ShortOfMemory):
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            if len(self.batches) == 20:
+                self.batches.append(0)
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(windows)
+
+    events, network, tensor = Events(), FailsOnce(0), volume(SIZES[3])
+    logits = predict_logits(network, tensor, PLAN, GPU, events, ways=(Way(GPU, GPU, 1), Way(CPU, CPU, 1)))
+    assert torch.allclose(logits, torch.cat([tensor, 1 - tensor]), atol=1e-5)
+    assert sum(network.batches) == count_windows(SIZES[3], PLAN) > 20
+    assert len(events.of("warning")) == 1
 
 
 @pytest.mark.parametrize("size", SIZES)

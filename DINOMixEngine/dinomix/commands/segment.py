@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -22,6 +22,13 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--max-memory", help="Main memory that may be used, such as 8G.  [default: no limit]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bfloat16 where the device is made for it and the labels stay the same, else float32.",
+)
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
@@ -32,6 +39,7 @@ def command(
     format: str | None,
     device: str,
     max_memory: str | None,
+    precision: Literal["auto", "float32", "bfloat16"],
     keep: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
@@ -49,7 +57,9 @@ def command(
     from dinomix.events import JsonEvents, TerminalEvents
     from dinomix.inference.segment import segment_files
     from dinomix.models.folder import load_model
+    from dinomix.models.light_monai import import_monai_for_networks
 
+    import_monai_for_networks()
     shown = JsonEvents() if as_json else TerminalEvents()
 
     def emit(kind: str, **fields: Any) -> None:
@@ -66,6 +76,7 @@ def command(
             format=format,
             device=device,
             max_memory=limit,
+            precision=precision,
             keep=keep,
             overwrite=overwrite,
             emit=emit,

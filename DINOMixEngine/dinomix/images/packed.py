@@ -34,7 +34,7 @@ def write_packed(array: NDArray[np.generic], geometry: Geometry, keys: dict[str,
         if not is_nifti:
             file.write(header)
             header = b""
-        pack(header, memoryview(voxels.reshape(-1).view(np.uint8)), file)
+        pack(header, voxels.reshape(-1).view(np.uint8).data, file)
 
 
 def _small_file(dtype: np.dtype, geometry: Geometry, keys: dict[str, str], path: Path) -> bytes:

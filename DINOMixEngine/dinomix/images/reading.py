@@ -28,13 +28,16 @@ def is_image_path(path: Path) -> bool:
     return path.name.lower().endswith((*ENDINGS, ".dcm"))
 
 
-def read_image(path: Path, *, frame: int | None = None, resample_sheared: bool = False) -> Volume:
+def read_image(
+    path: Path, *, frame: int | None = None, resample_sheared: bool = False, keep_integers: bool = False
+) -> Volume:
     """Read an image.
 
     Args:
         path: a NIfTI, NRRD or MetaImage file, a folder with one DICOM series, or one file of a DICOM series.
         frame: which volume to take, counted from 0, where the file holds several.
         resample_sheared: resample an image on a sheared grid onto a rectangular one instead of refusing it.
+        keep_integers: leave integers that the file does not scale as they are, which often halves the memory.
 
     Returns:
         A float32 volume, array (k, j, i): HU for CT, else the numbers that the file's own scale gives.
@@ -49,13 +52,15 @@ def read_image(path: Path, *, frame: int | None = None, resample_sheared: bool =
         array, affine = read_series(path)
     else:
         header = _read_header(path)
-        array = _one_volume(_read_voxels(path, header), header, frame, path).astype(np.float32, copy=False)
+        array = _one_volume(_read_voxels(path, header), header, frame, path)
+        if not (keep_integers and array.dtype.kind in "iu"):
+            array = array.astype(np.float32, copy=False)
         affine, notices = header.affine, header.notices
     _check_finite(array, path)
     size = (array.shape[2], array.shape[1], array.shape[0])
     check_usable(affine, path)
     if resample_sheared and is_sheared(affine, size):
-        array, affine = resampled(array, affine)
+        array, affine = resampled(array.astype(np.float32, copy=False), affine)
         size = (array.shape[2], array.shape[1], array.shape[0])
         notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
     return Volume(array, geometry_of_affine(affine, size, path), notices)
@@ -146,7 +151,9 @@ def _one_volume(array: NDArray, header: Header, frame: int | None, path: Path) -
 
 
 def _check_finite(array: NDArray, path: Path) -> None:
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if array.dtype.kind != "f":
+        return
+    bad = sum(slab.size - int(np.count_nonzero(np.isfinite(slab))) for slab in array)
     if bad:
         raise DinomixError(
             f"{path} holds {bad} voxels that are no numbers (NaN or infinite).",

@@ -21,6 +21,7 @@ from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
 SMALLEST_SLAB = 2**24
 ALLOCATOR_SLACK = 2**26
 """What the allocators keep beside what is asked of them."""
+BYTES_PER_LABEL = 2
 WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
 """Convolutions take workspace beside their inputs and outputs; measured on DynUNet, SegResNet, UNet and VNet."""
 
@@ -40,19 +41,26 @@ class MemoryUse:
     estimate: int
 
 
-def plan_memory(geometry: Geometry, model: Model, limit: int | None) -> MemoryUse:
+def plan_memory(
+    geometry: Geometry, model: Model, limit: int | None, *, voxel_bytes: int = 4, given_back: int = 0
+) -> MemoryUse:
     """Choose the buffers for an image that is already read.
 
     Args:
         limit: bytes that this process may take in all. With None, what the computer has free decides how large the
             buffers are, and nothing is refused: the system may make room.
+        voxel_bytes: of the image's voxels.
+        given_back: bytes of the image, where it is dropped once it lies on the network's grid.
 
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
     window = window_bytes(model)
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
-    uses = [MemoryUse(half, slab, _estimate(geometry, model, window, half, slab)) for half, slab in choices]
+    uses = [
+        MemoryUse(half, slab, _estimate(geometry, model, window, half, slab, voxel_bytes, given_back))
+        for half, slab in choices
+    ]
     allowed = limit or psutil.Process().memory_info().rss + psutil.virtual_memory().available
     for use in uses:
         if use.estimate <= allowed:
@@ -80,17 +88,29 @@ def _window_bytes(plan_json: str, channels: int) -> int:
     return int(live.peak * WINDOW_FACTOR) + WINDOW_EXTRA
 
 
-def _estimate(geometry: Geometry, model: Model, window: int, half: bool, slab: int) -> int:
+def _estimate(
+    geometry: Geometry, model: Model, window: int, half: bool, slab: int, voxel_bytes: int, given_back: int
+) -> int:
+    plan, channels = model.plan, model.labels.channels
     native = prod(geometry.size)
-    grid_sides = grid_size(geometry, model.plan)
-    grid = prod(grid_sides)
-    padded = prod(max(side, patch) for side, patch in zip(grid_sides, model.plan.patch, strict=True))
-    value = 2 if half else 4
-    # Scaling intensities takes up to four float32 on the native grid; resampling one there and one on the network's.
-    preprocessing = max(native * 16, native * 4 + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
-    predicting = grid * 4 + padded * value * (model.labels.channels + 2) + window
-    going_back = grid * value * model.labels.channels + native * 2 + min(slab, native * BYTES_PER_VOXEL)
-    return psutil.Process().memory_info().rss + max(preprocessing, predicting, going_back) + ALLOCATOR_SLACK
+    sides = grid_size(geometry, plan)
+    grid = prod(sides)
+    padded = [max(side, patch) for side, patch in zip(sides, plan.patch, strict=True)]
+    layer = plan.patch[0] * padded[1] * padded[2]
+    # The voxels around the grid's points, as they are and as float32; percentiles sort a copy of all voxels.
+    neighbors = min(native, 8 * grid)
+    # Percentiles sort a copy of all voxels; the steps of other windows make some.
+    whole = native * {"range": 0, "percentiles": 12, "steps": 16}[plan.window.kind]
+    preprocessing = max(whole, neighbors * (4 + voxel_bytes) + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
+    blending = layer * ((2 if half else 4) * channels + 4) + 4 * channels * prod(plan.patch)
+    # A few numbers for every cell, and what is interpolated at once.
+    labeling = layer * 40 + slab + native * BYTES_PER_LABEL // max(1, sides[0] // plan.patch[0])
+    kept = 4 * (grid + prod(padded)) + native * BYTES_PER_LABEL - given_back
+    return (
+        psutil.Process().memory_info().rss
+        + max(preprocessing, kept + blending + max(window, labeling))
+        + ALLOCATOR_SLACK
+    )
 
 
 class _LiveBytes(TorchDispatchMode):

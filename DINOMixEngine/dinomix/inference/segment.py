@@ -2,6 +2,9 @@
 
 import os
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
@@ -16,9 +20,10 @@ from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
-from dinomix.inference.native_grid import labels_on_native_grid
-from dinomix.inference.outputs import MadeBy, base_name, find_images, is_done, plan_outputs, write_output
-from dinomix.inference.sliding_window import predict_logits
+from dinomix.inference.native_grid import NativeLabels
+from dinomix.inference.outputs import MadeBy, Output, base_name, find_images, is_done, plan_outputs, write_output
+from dinomix.inference.precision import Precision, choose_dtype
+from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.labels import LabelSet, normalized_name
 from dinomix.models.folder import Model
 from dinomix.planning.preprocessing import preprocess
@@ -30,6 +35,7 @@ def segment_volume(
     *,
     device: str = "auto",
     max_memory: int | None = None,
+    precision: Precision = "auto",
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> Volume:
@@ -39,6 +45,8 @@ def segment_volume(
         volume: the image, (k, j, i).
         device: see ``choose_device``.
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
+        precision: the numbers that the network computes with, see ``choose_dtype``; the model folder run as a bundle
+            of MONAI's gives the labels of "float32".
         emit: gets ``progress`` per window, and a ``warning`` when memory forces another way.
         network: ``model.network()``, when it is at hand from an earlier image.
 
@@ -48,17 +56,42 @@ def segment_volume(
     Raises:
         DinomixError: the device cannot be used, or the memory does not suffice.
     """
+    return _segment([volume], 0, model, device, max_memory, precision, emit, network)
+
+
+def _segment(
+    volumes: list[Volume],
+    given_back: int,
+    model: Model,
+    device: str,
+    max_memory: int | None,
+    precision: Precision,
+    emit: Emit,
+    network: torch.nn.Module | None,
+) -> Volume:
+    """Segment the one volume in a list, and take it out as soon as it is not needed, which frees ``given_back`` bytes."""
+    geometry, voxel_bytes = volumes[0].geometry, volumes[0].array.itemsize
     chosen, reason = choose_device(device)
     if device == "auto":
         emit("warning", message=reason)
     network = network or model.network()
-    use = plan_memory(volume.geometry, model, max_memory)
+    use = plan_memory(geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back)
     if use.half_buffers:
         emit("warning", message="To get by with the main memory, windows are put together with half precision.")
-    preprocessed = preprocess(volume, model.plan, slab_bytes=use.slab_bytes)
-    logits = predict_logits(network, preprocessed.tensor, model.plan, chosen, emit, half_buffers=use.half_buffers)
-    labels = labels_on_native_grid(logits, preprocessed, model.labels.ids, slab_bytes=use.slab_bytes, emit=emit)
-    return Volume(np.ascontiguousarray(labels.transpose(2, 1, 0)), volume.geometry)
+    preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
+    dtype = choose_dtype(precision, network, preprocessed.tensor, model.plan, chosen, emit)
+    slabs = predict_slabs(
+        network, preprocessed.tensor, model.plan, chosen, emit, dtype=dtype, half_buffers=use.half_buffers
+    )
+    labels = NativeLabels(preprocessed, tuple(preprocessed.tensor.shape[1:]), model.labels.ids, use.slab_bytes)
+    for slab in slabs:
+        try:
+            labels.add(slab)
+        except RuntimeError as error:
+            if slab.device.type == "cpu" or not is_out_of_memory(error):
+                raise
+            labels.add(slab.cpu())
+    return Volume(labels.array, geometry)
 
 
 def segment_files(
@@ -69,6 +102,7 @@ def segment_files(
     format: str | None = None,
     device: str = "auto",
     max_memory: int | None = None,
+    precision: Precision = "auto",
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit = silent,
@@ -82,6 +116,7 @@ def segment_files(
     Args:
         out: a file's name for one image, or a folder.
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
+        precision: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
         overwrite: replace files that are there.
         network: ``model.network()``, when it is at hand from earlier.
@@ -99,23 +134,31 @@ def segment_files(
     device, reason = _device_of(share, device)
     emit("warning", message=reason)
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
-    network = network or model.network()
     failed = 0
-    for number, output in enumerate(mine, start=1):
+
+    def read(output: Output) -> list[Volume]:
+        if not overwrite and is_done(output, made_by):
+            return []
+        return [read_image(output.image, resample_sheared=True, keep_integers=True)]
+
+    # With a limit to the memory, no second image is read while one is computed.
+    ahead = 1 if max_memory is None else 0
+    for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
         emit_here = _named(emit, f"{base_name(output.image)} ({number} of {len(mine)})")
         began = time.monotonic()
         try:
-            if not overwrite and is_done(output, made_by):
+            network = network or model.network()  # while the first image is being read
+            volumes = reading.result()
+            if not volumes:
                 emit("warning", message=f"{output.path} is already there from this image and model; it is kept.")
                 continue
-            volume = read_image(output.image, resample_sheared=True)
-            for notice in volume.notices:
+            for notice in volumes[0].notices:
                 emit("warning", message=f"{output.image}: {notice}")
-            result = segment_volume(
-                volume, model, device=device, max_memory=max_memory, emit=emit_here, network=network
-            )
-            kept = np.where(np.isin(result.array, labels.ids), result.array, 0).astype(result.array.dtype)
-            write_output(kept, result.geometry, labels, output, made_by)
+            size = volumes[0].array.nbytes
+            result = _segment(volumes, size, model, device, max_memory, precision, emit_here, network)
+            if keep:
+                keep_only(result.array, labels.ids)
+            write_output(result.array, result.geometry, labels, output, made_by)
             emit("finished", path=str(output.path), seconds=time.monotonic() - began)
         except DinomixError as error:
             failed += 1
@@ -127,6 +170,14 @@ def segment_files(
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
     return [output.path for output in mine]
+
+
+def keep_only(array: NDArray[Any], ids: tuple[int, ...]) -> None:
+    """Set all labels but ``ids`` to 0, in place."""
+    kept = np.zeros(65536, array.dtype)
+    kept[list(ids)] = ids
+    for slab in array:
+        slab[...] = kept[slab]
 
 
 def kept_labels(labels: LabelSet, keep: tuple[str, ...]) -> LabelSet:
@@ -168,6 +219,18 @@ class _Share:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+
+def _read_ahead(
+    read: Callable[[Output], list[Volume]], outputs: list[Output], ahead: int
+) -> Iterator[tuple[Output, Future[list[Volume]]]]:
+    """Each output with its image, which a thread reads while up to ``ahead`` images before it are worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        futures = deque[Future[list[Volume]]]()
+        for number, output in enumerate(outputs):
+            for coming in outputs[number + len(futures) : number + ahead + 1]:
+                futures.append(pool.submit(read, coming))
+            yield output, futures.popleft()
 
 
 def _device_of(share: _Share, device: str) -> tuple[str, str]:

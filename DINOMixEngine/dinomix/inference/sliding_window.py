@@ -1,26 +1,32 @@
-"""Sliding-window prediction that gets by with the memory there is."""
+"""Sliding-window prediction that gets by with the memory there is, and hands out logits as soon as they are final."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from monai.inferers import sliding_window_inference
+import torch.nn.functional as F
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.inference.devices import describe
+from dinomix.inference.precision import home_of, in_bfloat16
+from dinomix.inference.windows import Layout, importance
 from dinomix.planning.plan import Plan
 
 GPU_BATCH = 4
 CPU = torch.device("cpu")
+PLANES = 4
+"""Planes of a window that are added up at once, so that what lies between stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """Where windows are computed and where they are put together, and how many windows are computed at once."""
+    """Where windows are computed and where they are put together, how many at once, and with which numbers."""
 
     device: torch.device
     buffers: torch.device
     batch: int
+    dtype: torch.dtype = torch.float32
 
 
 def predict_logits(
@@ -33,99 +39,190 @@ def predict_logits(
     half_buffers: bool = False,
     ways: tuple[Way, ...] | None = None,
 ) -> torch.Tensor:
-    """Predict one preprocessed volume window by window, blending overlaps as the plan says.
+    """All logits of one preprocessed volume; see ``predict_slabs``.
+
+    Returns:
+        (channels, x, y, z) on the CPU, float32, or float16 with ``half_buffers``.
+    """
+    slabs = predict_slabs(network, tensor, plan, device, emit, half_buffers=half_buffers, ways=ways)
+    whole, start = torch.empty(0), 0
+    for slab in slabs:
+        if start == 0:
+            whole = torch.empty((len(slab), *tensor.shape[1:]), dtype=slab.dtype)
+        whole[:, start : start + slab.shape[1]] = slab
+        start += slab.shape[1]
+    return whole
+
+
+def predict_slabs(
+    network: torch.nn.Module,
+    tensor: torch.Tensor,
+    plan: Plan,
+    device: torch.device | str,
+    emit: Emit = silent,
+    *,
+    dtype: torch.dtype = torch.float32,
+    half_buffers: bool = False,
+    ways: tuple[Way, ...] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Predict one preprocessed volume window by window, blending overlaps as the plan says, as MONAI does it.
+
+    No more than one window's length along x is kept: planes that no later window reaches are handed out, so they can be
+    worked on while the volume is still being computed.
 
     When the GPU's memory does not suffice, fewer windows are computed at once and put together in main memory; when
-    that does not suffice either, the CPU computes. Each step down is announced by a ``warning`` event. The network is
-    in evaluation mode while it predicts, and is afterwards on the device and in the mode in which it came.
+    that does not suffice either, the CPU computes. Each step down is announced by a ``warning`` event, and goes on where
+    the one before it failed. The network is in evaluation mode while it predicts, and is afterwards on the device and
+    in the mode in which it came.
 
     Args:
         tensor: (1, x, y, z) float32.
         device: where to begin; see ``ways_to_compute`` for what comes after it.
+        dtype: the numbers that the network computes with.
         half_buffers: add up in float16, for half the memory and three decimal digits.
-        ways: in this order instead of ``ways_to_compute(device)``.
+        ways: in this order instead of ``ways_to_compute(device, dtype)``.
 
-    Returns:
-        (channels, x, y, z) on the CPU, float32, or float16 with ``half_buffers``.
+    Yields:
+        (channels, some planes along x, y, z), on the device of the buffers, float32, or float16 with ``half_buffers``.
+        Only good until the next one is asked for.
 
     Raises:
         DinomixError: the main memory does not suffice.
     """
-    ways = ways or ways_to_compute(torch.device(device))
-    home, training = _home(network), network.training
+    ways = ways or ways_to_compute(torch.device(device), dtype)
+    home, training = home_of(network), network.training
     network.eval()
+    blending = _Blending(tensor, plan, emit, torch.float16 if half_buffers else torch.float32)
     try:
         for way, next_way in zip(ways, (*ways[1:], None), strict=True):
-            try:
-                network.to(way.device)
-                return _predict(network, tensor, plan, way, emit, half_buffers)
-            except (RuntimeError, NotImplementedError) as error:
-                if not _can_step_down(error, way):
-                    raise
-                if next_way is None:
-                    raise DinomixError(
-                        "The main memory does not suffice to segment this image.",
-                        "Close other programs, or use a computer with more memory.",
-                    ) from error
-                emit("warning", message=_step_down(way, next_way, error))
+            slabs = blending.slabs(network, way)
+            while True:
+                try:
+                    slab = next(slabs, None)
+                except (RuntimeError, NotImplementedError) as error:
+                    if not _can_step_down(error, way):
+                        raise
+                    if next_way is None:
+                        raise DinomixError(
+                            "The main memory does not suffice to segment this image.",
+                            "Close other programs, or use a computer with more memory.",
+                        ) from error
+                    emit("warning", message=_step_down(way, next_way, error))
+                    break
+                if slab is None:
+                    return
+                yield slab
             # Outside of the except block, since the exception's traceback keeps the tensors alive.
             if way.device.type == "cuda":
                 torch.cuda.empty_cache()
-        raise AssertionError("the last way returns or raises")
     finally:
         network.to(home).train(training)
 
 
-def ways_to_compute(device: torch.device) -> tuple[Way, ...]:
+def ways_to_compute(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Way, ...]:
     """The ways to use a device, the fastest first and the most frugal last."""
-    frugal = Way(CPU, CPU, 1)
     if device.type == "cpu":
-        return (frugal,)
-    return Way(device, device, GPU_BATCH), Way(device, device, 1), Way(device, CPU, 1), frugal
+        return (Way(CPU, CPU, 1, dtype),)
+    return (
+        Way(device, device, GPU_BATCH, dtype), Way(device, device, 1, dtype), Way(device, CPU, 1, dtype), Way(CPU, CPU, 1),
+    )  # fmt: skip
 
 
 def count_windows(size: tuple[int, ...], plan: Plan) -> int:
-    """How many windows MONAI's sliding window visits on a volume of ``size`` (x, y, z)."""
-    windows = 1
-    for voxels, patch, overlap in zip(size, plan.patch, plan.overlap, strict=True):
-        if voxels > patch:
-            interval = max(int(patch * (1 - overlap)), 1)
-            windows *= -(-(voxels - patch) // interval) + 1
-    return windows
+    """How many windows lie over a volume of ``size`` (x, y, z)."""
+    return len(Layout.of(size, plan))
 
 
-def _predict(
-    network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, way: Way, emit: Emit, half_buffers: bool
-) -> torch.Tensor:
-    progress = Progress(emit, "segmenting", count_windows(tuple(tensor.shape[1:]), plan))
-    done = 0
+class _Blending:
+    """The weighted sum of the windows' logits over one window's length along x, which moves on through the volume.
 
-    def predictor(windows: torch.Tensor) -> torch.Tensor:
-        nonlocal done
-        logits: torch.Tensor = network(windows.float()).to(tensor_in.dtype)
-        done += len(windows)
-        progress(done)
-        return logits
+    It can go on with another way wherever it failed.
+    """
 
-    tensor_in = tensor.to(way.buffers, torch.float16 if half_buffers else torch.float32)
-    with torch.inference_mode():
-        logits = sliding_window_inference(
-            tensor_in[None],
-            plan.patch,
-            way.batch,
-            predictor,
-            overlap=plan.overlap,
-            mode=plan.blend,
-            sw_device=way.device,
-            device=way.buffers,
-        )
-    assert isinstance(logits, torch.Tensor)
-    return logits[0].to(CPU)
+    def __init__(self, tensor: torch.Tensor, plan: Plan, emit: Emit, dtype: torch.dtype) -> None:
+        self._plan, self._dtype = plan, dtype
+        self._size = tuple(tensor.shape[1:])
+        self._layout = Layout.of(self._size, plan)
+        gaps = zip(self._layout.size, self._layout.before, self._size, strict=True)
+        padding = [side for whole, before, own in reversed(list(gaps)) for side in (before, whole - own - before)]
+        self._tensor = F.pad(tensor[0], padding) if any(padding) else tensor[0]
+        self._progress = Progress(emit, "segmenting", len(self._layout))
+        self._layer, self._done = 0, 0  # the layer of windows that begin at the same x; and how many of it are added
+        self._sums = self._weights = self._of_air = torch.empty(0)
+
+    def slabs(self, network: torch.nn.Module, way: Way) -> Iterator[torch.Tensor]:
+        """The planes that are final after each layer of windows."""
+        network = _ready(network, self._plan, way)
+        weights = importance(self._plan.patch, self._plan.blend).to(way.device)
+        self._sums, self._weights = self._sums.to(way.buffers), self._weights.to(way.buffers)
+        while self._layer < len(self._layout.starts[0]):
+            yield self._next_slab(network, way, weights)
+            self._move_on()
+
+    # Not around the whole of ``slabs``: between two slabs, the mode would hold for whoever takes them.
+    @torch.inference_mode()
+    def _next_slab(self, network: torch.nn.Module, way: Way, weights: torch.Tensor) -> torch.Tensor:
+        windows = self._layout.in_layer()
+        while self._done < len(windows):
+            group = windows[self._done : self._done + way.batch]
+            for (y, z), logits in zip(group, self._logits(network, way, group), strict=True):
+                self._add(logits, weights, y, z)
+                self._done += 1
+                self._progress(self._layer * len(windows) + self._done)
+        planes, start = self._final_planes(), self._layout.starts[0][self._layer]
+        self._sums[:, :planes] /= self._weights[:planes]
+        # What is padding is no part of the volume.
+        before, size = self._layout.before, self._size
+        x = slice(max(before[0] - start, 0), min(before[0] + size[0] - start, planes))
+        inside = slice(before[1], before[1] + size[1]), slice(before[2], before[2] + size[2])
+        return self._sums[:, x, *inside]
+
+    def _final_planes(self) -> int:
+        """How many planes no later layer reaches."""
+        starts = self._layout.starts[0]
+        end = starts[self._layer + 1] if self._layer + 1 < len(starts) else self._layout.size[0]
+        return end - starts[self._layer]
+
+    def _logits(self, network: torch.nn.Module, way: Way, group: list[tuple[int, int]]) -> list[torch.Tensor]:
+        """The logits (channels, x, y, z) of some windows. All windows of nothing but air are computed once."""
+        x, (side_x, side_y, side_z) = self._layout.starts[0][self._layer], self._plan.patch
+        windows = [self._tensor[x : x + side_x, y : y + side_y, z : z + side_z] for y, z in group]
+        filled = [window for window in windows if window.any()]
+        computed = iter(())
+        if filled:
+            batch = torch.stack(filled)[:, None].to(way.device, way.dtype)
+            computed = iter(network(batch))
+        if len(filled) < len(windows) and self._of_air.numel() == 0:
+            self._of_air = network(torch.zeros((1, 1, *self._plan.patch), device=way.device, dtype=way.dtype))[0]
+        return [next(computed) if window.any() else self._of_air.to(way.device) for window in windows]
+
+    def _add(self, logits: torch.Tensor, weights: torch.Tensor, y: int, z: int) -> None:
+        if self._sums.numel() == 0:
+            size = (self._plan.patch[0], *self._layout.size[1:])
+            self._sums = torch.zeros((len(logits), *size), dtype=self._dtype, device=self._sums.device)
+            self._weights = torch.zeros(size, device=self._sums.device)
+        inside = slice(y, y + self._plan.patch[1]), slice(z, z + self._plan.patch[2])
+        step = PLANES if logits.device == CPU else self._plan.patch[0]
+        for x in range(0, self._plan.patch[0], step):
+            part = logits[:, x : x + step].float() * weights[x : x + step]
+            self._sums[:, x : x + step, *inside] += part.to(self._sums.device)
+        self._weights[:, *inside] += weights.to(self._sums.device)
+
+    @torch.inference_mode()
+    def _move_on(self) -> None:
+        """Drop the planes that are final; plane by plane, so that no second copy is needed."""
+        planes = self._final_planes()
+        kept = self._plan.patch[0] - planes
+        for plane in range(kept):
+            self._sums[:, plane] = self._sums[:, plane + planes]
+            self._weights[plane] = self._weights[plane + planes]
+        self._sums[:, kept:], self._weights[kept:] = 0, 0
+        self._layer, self._done = self._layer + 1, 0
 
 
-def _home(network: torch.nn.Module) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return CPU if parameter is None else parameter.device
+def _ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
+    """The network on the way's device; a copy of it where it computes with other numbers than its own."""
+    return network.to(way.device) if way.dtype == torch.float32 else in_bfloat16(network, plan, way.device)
 
 
 def _can_step_down(error: Exception, way: Way) -> bool:

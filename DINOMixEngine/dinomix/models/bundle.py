@@ -1,10 +1,7 @@
 """The two files that make a model folder a MONAI bundle, so that it runs wherever MONAI does, without this package."""
 
+from importlib.metadata import version
 from typing import Any
-
-import monai
-import numpy
-import torch
 
 from dinomix import __version__
 from dinomix.labels import LabelSet
@@ -149,9 +146,9 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "schema": SCHEMA,
         "version": "1.0.0",
         "changelog": {"1.0.0": "First version of this folder."},
-        "monai_version": _release(monai.__version__),
-        "pytorch_version": _release(torch.__version__),
-        "numpy_version": _release(numpy.__version__),
+        "monai_version": _release("monai"),
+        "pytorch_version": _release("torch"),
+        "numpy_version": _release("numpy"),
         "required_packages_version": {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"},
         "optional_packages_version": {},
         "name": f"DINOMix, {plan.modality}: {structures}",
@@ -176,6 +173,6 @@ def _description(record: dict[str, Any]) -> str:
     return f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes."
 
 
-def _release(version: str) -> str:
+def _release(name: str) -> str:
     """A version without its build tag ("2.6.0+cpu" -> "2.6.0")."""
-    return version.split("+")[0]
+    return version(name).split("+")[0]

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dinomix.planning.plan import (
     MinMax,
@@ -16,6 +18,9 @@ from dinomix.planning.plan import (
     Window,
     ZScore,
 )
+
+QUANTILE_VOXELS = 1_000_000
+"""Up to here MONAI takes PyTorch's quantiles, beyond it NumPy's percentiles."""
 
 Transform = tuple[str, dict[str, Any]]
 """The name of a transform of ``monai.transforms`` and its arguments, as MONAI's configuration language has them."""
@@ -47,6 +52,29 @@ def scaled(image: torch.Tensor, window: Window) -> torch.Tensor:
         known = {key: _FUNCTIONS.get(value, value) for key, value in arguments.items()}
         image = getattr(transforms, name)(**known)(image)
     return torch.as_tensor(image).as_subclass(torch.Tensor).float()
+
+
+def limits(array: NDArray[np.generic], window: RangeWindow | PercentileWindow) -> tuple[float, float]:
+    """The intensities that become 0 and 1: the window's own, or percentiles of all voxels, as MONAI takes them."""
+    if isinstance(window, RangeWindow):
+        return window.low, window.high
+    values = np.asarray(array, np.float32)
+    ends = (window.lower, window.upper)
+    if values.size > QUANTILE_VOXELS:
+        low, high = (float(np.float32(np.percentile(values, end))) for end in ends)
+    else:
+        flat = torch.from_numpy(np.ascontiguousarray(values).reshape(-1))
+        low, high = (float(torch.quantile(flat, torch.tensor(end / 100.0))) for end in ends)
+    return low, high
+
+
+def between(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Intensities (float32) as MONAI's ``ScaleIntensityRange`` scales and clips them to [0, 1]; in place.
+
+    The same numbers as ``scaled`` gives, for some voxels of a volume whose ``limits`` are known.
+    """
+    image.sub_(low)
+    return image if high == low else image.div_(high - low).clamp_(0, 1)
 
 
 def usual_range(window: Window) -> tuple[float, float]:

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.planning.intensities import scaled, scales_on_grid
-from dinomix.planning.plan import Plan, SizeGrid, SpacingGrid
+from dinomix.planning.intensities import between, limits, scaled, scales_on_grid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid
 from dinomix.planning.resampling import SLAB_BYTES, Line, resample
 from dinomix.planning.size_grid import resized_by_floor
 
 SPACING_STEPS = 2**20
 """Spacings are rounded to 1/SPACING_STEPS mm, so that rounding in a header never decides the size of a grid."""
+
 
 Triple = tuple[float, float, float]
 
@@ -90,14 +91,19 @@ def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> P
     with ``slab_bytes`` at a time.
     """
     way = _way(volume.geometry, plan)
-    native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
-    # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
-    image = torch.from_numpy(np.array(native, dtype=np.float32, order="C"))
     lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
+    nearby = [line.among_its_neighbors() for line in lines]
     if scales_on_grid(plan.window):
-        image = scaled(resample(image, lines, slab_bytes), plan.window)
+        image = scaled(resample(_neighbors(volume.array, way.reorientation, lines), nearby, slab_bytes), plan.window)
+    elif isinstance(plan.window, (RangeWindow, PercentileWindow)):
+        # Only the voxels between which the grid's points lie are scaled: a few of many where the grid is coarse.
+        ends = limits(volume.array, plan.window)
+        image = resample(between(_neighbors(volume.array, way.reorientation, lines), *ends), nearby, slab_bytes)
     else:
-        image = resample(scaled(image, plan.window), lines, slab_bytes)
+        native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
+        # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
+        image = scaled(torch.from_numpy(np.array(native, dtype=np.float32, order="C")), plan.window)
+        image = resample(image, lines, slab_bytes)
     return Preprocessed(
         tensor=image[None].contiguous(),
         affine=_grid_affine(volume.geometry, way),
@@ -173,6 +179,20 @@ def _way(geometry: Geometry, plan: Plan) -> _Way:
         return _Way(reorientation, native_size, native_size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     sx, sy, sz = (native / grid).tolist()
     return _Way(reorientation, native_size, (x, y, z), (sx, sy, sz), (0.0, 0.0, 0.0))
+
+
+def _neighbors(array: NDArray[np.generic], reorientation: Reorientation, lines: list[Line]) -> torch.Tensor:
+    """The voxels of an array (k, j, i) that are neighbors of the lines' points; (x, y, z), float32, always a copy."""
+    # Along the axes as they lie in memory, so that whole planes and rows are skipped.
+    for file_axis in (2, 1, 0):
+        axis = reorientation.axes.index(file_axis)
+        wanted, size = lines[axis].neighbors.numpy(), array.shape[2 - file_axis]
+        if reorientation.flips[axis]:
+            wanted = size - 1 - wanted
+        if len(wanted) < size or reorientation.flips[axis]:
+            array = np.take(array, wanted, 2 - file_axis)
+    x, y, z = (2 - axis for axis in reorientation.axes)
+    return torch.from_numpy(np.array(array.transpose(x, y, z), dtype=np.float32, order="C"))
 
 
 def _grid_affine(geometry: Geometry, way: _Way) -> NDArray[np.float64]:

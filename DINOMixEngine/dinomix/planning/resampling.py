@@ -1,6 +1,8 @@
 """Linear interpolation along the axes of a grid, a slab at a time."""
 
+import copy
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 
@@ -18,14 +20,29 @@ class Line:
     """
 
     def __init__(self, positions: torch.Tensor, size: int) -> None:
+        self.size = size
         positions = positions.clamp(0, size - 1)
         self.low = positions.floor().long()
-        self.high = (self.low + 1).clamp(max=size - 1)
         self.weight = positions - self.low
+        self.high = self.low + (self.weight > 0)
         self.identity = bool(torch.equal(positions, torch.arange(size, dtype=torch.float64)))
 
     def __len__(self) -> int:
         return len(self.low)
+
+    @cached_property
+    def neighbors(self) -> torch.Tensor:
+        """The voxels of the old grid that the points lie between, ascending."""
+        return torch.unique(torch.cat([self.low, self.high]))
+
+    def among_its_neighbors(self) -> "Line":
+        """The same line on a grid that has only its ``neighbors``."""
+        if self.identity or len(self.neighbors) == self.size:
+            return self
+        line = copy.copy(self)
+        line.low, line.high = (torch.searchsorted(self.neighbors, index) for index in (self.low, self.high))
+        line.size = len(self.neighbors)
+        return line
 
     def interpolate(self, values: torch.Tensor, axis: int, start: int, stop: int) -> torch.Tensor:
         """Points start..stop along ``axis`` of ``values`` (x, y, z); float64 unless nothing has to be computed."""

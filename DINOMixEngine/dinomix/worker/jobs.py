@@ -163,9 +163,9 @@ class Jobs:
 
 def _with_voxels(structures: list[dict[str, Any]], labels: NDArray[np.generic]) -> list[dict[str, Any]]:
     """The structures with ``voxels``, how many of the labels (k, j, i) are theirs."""
-    counts = np.zeros(65536, np.int64)
+    counts = np.zeros(256 if labels.dtype == np.uint8 else 65536, np.int64)
     for slab in labels:
-        counts += np.bincount(slab.ravel(), minlength=65536)
+        counts += np.bincount(slab.ravel(), minlength=len(counts))
     return [{**structure, "voxels": int(counts[structure["id"]])} for structure in structures]
 
 

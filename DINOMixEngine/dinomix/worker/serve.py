@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,6 @@ class Worker:
         self.output.send("error", job=job, message=message, remedy=remedy)
 
     def _hello(self, request: Request) -> None:
-        import monai
         import psutil
         import torch
 
@@ -100,7 +100,7 @@ class Worker:
             dinomix=__version__,
             python=platform.python_version(),
             torch=torch.__version__,
-            monai=monai.__version__,
+            monai=version("monai"),
             pid=os.getpid(),
             host=socket.gethostname(),
             system=sys.platform,
@@ -117,8 +117,10 @@ class Worker:
         self.output.send("models", models=[describe_model(path) for path in find_models([*self.model_folders, *named])])
 
     def _compute(self, request: Request) -> None:
+        from dinomix.models.light_monai import import_monai_for_networks
         from dinomix.worker.jobs import Jobs
 
+        import_monai_for_networks()
         self._jobs = self._jobs or Jobs(self.output)
         self._jobs.run(request, self._emit_for(str(request.job)), self._stop_if_cancelled)
 

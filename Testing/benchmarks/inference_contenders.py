@@ -1,0 +1,210 @@
+"""One contender of the inference benchmark, in a process of its own; Testing/benchmarks/inference.py starts it.
+
+    python inference_contenders.py NAME MODEL IMAGE OUT DEVICE
+
+It segments the file once as a fresh process does ("cold", which whoever started it measures from outside) and, when it is told to
+by a line on its standard input, once more ("warm"), and says on its standard output how long that took.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[[], Path]
+"""Segments the image and returns the label file."""
+
+
+def monai_bundle(model: Path, image: Path, out: Path, device: str) -> Run:
+    """The model folder as a MONAI bundle: Spacing, SlidingWindowInferer, Invertd of the logits, argmax, SaveImage."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(model / "configs/inference.json"))
+    parser.read_meta(str(model / "configs/metadata.json"))
+    parser["bundle_root"], parser["image"], parser["output_dir"] = str(model), str(image), str(out)
+    parser["device"] = f"$torch.device('{device}')"
+    parser.get_parsed_content("initialize")
+    evaluator = parser.get_parsed_content("evaluator")
+
+    def run() -> Path:
+        evaluator.run()
+        return out / image.name.replace(".nii.gz", "_seg.nii.gz")
+
+    return run
+
+
+def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
+    """nnU-Net v2's predictor and export with the same network, window, spacing, intensities and overlap; no mirroring."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from dinomix.models.folder import load_model
+
+    loaded = load_model(model)
+    plan = loaded.plan
+    low, high = plan.window.low, plan.window.high
+    order = {"order": 1, "order_z": 0, "force_separate_z": None}
+    resampling = "resample_data_or_seg_to_shape"
+    plans = PlansManager({
+        "dataset_name": "Dataset001_ct", "plans_name": "plans", "image_reader_writer": "SimpleITKIO",
+        "label_manager": "LabelManager", "experiment_planner_used": "ExperimentPlanner",
+        # The scan is in RAS, so that (i, j, k) is the network's (x, y, z).
+        "transpose_forward": [2, 1, 0], "transpose_backward": [2, 1, 0],
+        "original_median_spacing_after_transp": [3, 3, 3], "original_median_shape_after_transp": [122, 101, 112],
+        "foreground_intensity_properties_per_channel": {
+            "0": {"mean": low, "std": high - low, "percentile_00_5": low, "percentile_99_5": high, "median": low,
+                  "min": low, "max": high}
+        },
+        "configurations": {
+            "3d_fullres": {
+                "data_identifier": "ct", "preprocessor_name": "DefaultPreprocessor", "batch_size": 1,
+                "patch_size": list(plan.patch), "spacing": list(plan.grid.spacing),
+                "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "batch_dice": False,
+                "resampling_fn_data": resampling, "resampling_fn_data_kwargs": {**order, "order": 3, "is_seg": False},
+                "resampling_fn_seg": resampling, "resampling_fn_seg_kwargs": {**order, "is_seg": True},
+                "resampling_fn_probabilities": resampling,
+                "resampling_fn_probabilities_kwargs": {**order, "is_seg": False},
+                "architecture": {"network_class_name": "", "arch_kwargs": {}, "_kw_requires_import": []},
+            }
+        },
+    })  # fmt: skip
+    names = {"background": 0, **{name: number for number, name in enumerate(loaded.labels.names, start=1)}}
+    predictor = nnUNetPredictor(
+        tile_step_size=0.5, use_gaussian=True, use_mirroring=False, device=torch.device(device), allow_tqdm=False
+    )
+    predictor.manual_initialization(
+        loaded.network(),
+        plans,
+        plans.get_configuration("3d_fullres"),
+        [loaded.weights],
+        {"channel_names": {"0": "CT"}, "labels": names, "numTraining": 1, "file_ending": ".nii.gz"},
+        "nnUNetTrainer",
+        None,
+    )
+
+    def run() -> Path:
+        predictor.predict_from_files_sequential([[str(image)]], [str(out / "ct")], overwrite=True)
+        return out / "ct.nii.gz"
+
+    return run
+
+
+def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str], Run]:
+    """The engine as ``dinomix segment`` uses it, with its settings or with changes to the model's plan."""
+
+    def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
+        from dinomix.inference.segment import segment_files
+        from dinomix.models.folder import Model, load_model
+        from dinomix.models.light_monai import import_monai_for_networks
+
+        import_monai_for_networks()
+        loaded = load_model(model)
+        if plan:
+            loaded = Model(loaded.path, loaded.labels, loaded.plan.model_copy(update=plan), loaded.weights, {})
+        network = loaded.network()
+
+        def run() -> Path:
+            return segment_files(
+                loaded, [image], out / "ct.nii.gz", device=device, precision=precision, overwrite=True, network=network
+            )[0]
+
+        return run
+
+    return prepare
+
+
+CONTENDERS = {
+    "MONAI bundle": monai_bundle,
+    "nnU-Net v2": nnunet,
+    "dinomix, float32": dinomix("float32"),
+    "dinomix": dinomix("auto"),
+    "overlap 0.25": dinomix("auto", overlap=(0.25, 0.25, 0.25)),
+    "one window": dinomix("auto", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
+}
+
+
+def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str, float]:
+    """Seconds of what no program can do without: the windows' forwards, unpacking the image, packing the labels."""
+    import io
+
+    import numpy as np
+    import torch
+
+    from dinomix.images.gzip_streams import pack, unpacked
+    from dinomix.images.reading import read_image, read_label
+    from dinomix.inference.precision import has_bfloat16, in_bfloat16
+    from dinomix.inference.windows import Layout
+    from dinomix.models.folder import load_model
+    from dinomix.models.light_monai import import_monai_for_networks
+    from dinomix.planning.preprocessing import preprocess
+
+    import_monai_for_networks()
+    loaded = load_model(model)
+    network = loaded.network().to(device)
+    tensor = preprocess(read_image(image), loaded.plan).tensor
+    layout = Layout.of(tuple(tensor.shape[1:]), loaded.plan)
+    window = torch.nn.functional.pad(tensor, (0, 96, 0, 96, 0, 96))[None, :, :96, :96, :96].to(device)
+
+    def forwards(network: torch.nn.Module, window: torch.Tensor) -> float:
+        with torch.inference_mode():
+            network(window)
+            began = time.perf_counter()
+            for _ in range(len(layout)):
+                result = network(window)
+            float(result.flatten()[0])
+        return time.perf_counter() - began
+
+    parts = {"windows": len(layout), "forwards, float32": forwards(network, window)}
+    if has_bfloat16(torch.device(device)):
+        fast = in_bfloat16(network, loaded.plan, torch.device(device))
+        parts["forwards, bfloat16"] = forwards(fast, window.to(torch.bfloat16))
+    began = time.perf_counter()
+    with open(image, "rb") as file:
+        for _ in unpacked(file):
+            pass
+    parts["unpacking"] = time.perf_counter() - began
+    voxels = read_label(labels)[0].array
+    began = time.perf_counter()
+    pack(b"", np.ascontiguousarray(voxels).reshape(-1).view(np.uint8).data, io.BytesIO())
+    parts["packing"] = time.perf_counter() - began
+    return parts
+
+
+def peak_memory() -> int:
+    """Bytes of main memory that this process and, at most, one of its children had."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 + children
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) + children
+
+
+def main() -> None:
+    name, device = sys.argv[1], sys.argv[5]
+    model, image, out = map(Path, sys.argv[2:5])
+    # What the contenders print must not come between.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**fields: object) -> None:
+        print(json.dumps(fields), file=answers, flush=True)
+
+    if name == "bare parts":
+        answer(**bare_parts(model, image, out, device))
+        return
+    run = CONTENDERS[name](model, image, out, device)
+    answer(labels=str(run()))
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        run()
+        answer(seconds=time.perf_counter() - began, peak=peak_memory())
+
+
+if __name__ == "__main__":
+    main()
