@@ -35,7 +35,7 @@ def segment_volume(
     *,
     device: str = "auto",
     max_memory: int | None = None,
-    precision: Precision = "auto",
+    precision: Precision = "float32",
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> Volume:
@@ -102,7 +102,7 @@ def segment_files(
     format: str | None = None,
     device: str = "auto",
     max_memory: int | None = None,
-    precision: Precision = "auto",
+    precision: Precision = "float32",
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit = silent,
