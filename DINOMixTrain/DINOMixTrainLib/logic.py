@@ -11,6 +11,7 @@ from dinomix_slicer.worker_owner import WorkerOwner
 
 from .cohort_logic import CohortLogic
 from .parameter_node import DINOMixTrainParameterNode
+from .result_logic import ResultLogic
 from .run_logic import RunLogic
 from .training_logic import TrainingLogic
 
@@ -25,6 +26,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         cohort: gathers and checks cases; page 1.
         training: begins a run; page 2.
         runs: follows a run; page 3.
+        results: what a run has brought; page 4.
 
     Signals, each with ``connect(function)``, ``disconnect(function)``:
         failed(problem, remedy): the worker could not be started or died.
@@ -39,12 +41,14 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         self.cohort = CohortLogic()
         self.training = TrainingLogic()
         self.runs = RunLogic()
+        self.results = ResultLogic()
 
     def cleanup(self) -> None:
         """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
         self.cohort.close()
         self.training.cleanup()
         self.runs.cleanup()
+        self.results.cleanup()
         self.stopWorker()
 
     def getParameterNode(self) -> DINOMixTrainParameterNode:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .cohort_page import CohortPage
 from .page import Page
+from .result_page import ResultPage
 from .run_page import RunPage
 from .training_page import TrainingPage
 
@@ -33,7 +34,7 @@ def tabs() -> tuple[Tab, ...]:
         Tab("cases", _("1. Cases"), "DINOMixTrainCases.ui", CohortPage),
         Tab("training", _("2. Training"), "DINOMixTrainTraining.ui", TrainingPage),
         Tab("run", _("3. Run"), "DINOMixTrainRun.ui", RunPage),
-        Tab("result", _("4. Result"), "DINOMixTrainResult.ui", lambda ui, logic: Page(ui)),
+        Tab("result", _("4. Result"), "DINOMixTrainResult.ui", ResultPage),
     )
 
 

@@ -13,9 +13,9 @@ from dinomix.evaluation.evaluate import evaluate_pairs
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.inference.segment import segment_files
 from dinomix.models.folder import load_model
+from dinomix.models.matching import matched_weights
 from dinomix.report.comparing import compare_run
 from dinomix.training import ranking
-from dinomix.training.finish import matched_weights
 from dinomix.training.ranking import disagreements, rank_run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import train
@@ -73,7 +73,7 @@ def test_a_structure_that_the_first_model_does_not_know_has_no_before(folder: Pa
     model = load_model(folder / "first/model")
     other = LABELS.model_copy(
         update={"structures": tuple(s.model_copy(update={"id": s.id + 4}) for s in LABELS.structures if s.id == 1)
-                + tuple(s.model_copy(update={"name": "spleen"}) for s in LABELS.structures if s.id == 2)}
+                + tuple(s.model_copy(update={"name": "spleen", "terminology": None}) for s in LABELS.structures if s.id == 2)}
     )  # fmt: skip
     compared = _Compared(model, other, model.network())
     case = RunDirectory.open(folder / "second").cohort.with_role("validation")[0]

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,9 +19,10 @@ from dinomix.files import folder_written_aside, write_json
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.inference.segment import segment_volume
-from dinomix.labels import LabelSet, normalized_name
+from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model
 from dinomix.models.installed import describe_model
+from dinomix.models.matching import matched_channels
 from dinomix.report.overlays import make_overlay, with_ids, write_overlay_picture
 from dinomix.training.run_directory import RunDirectory
 
@@ -39,21 +41,22 @@ class _Compared:
     def segment(self, image: Volume, device: str) -> Volume:
         """Labels on the image's grid, with the cohort's ids; structures that the cohort lacks are background."""
         own = segment_volume(image, self.model, device=device, network=self.network)
-        id_of = {normalized_name(s.name): s.id for s in self.labels.structures}
         table = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
-        for structure in self.model.labels.structures:
-            table[structure.id] = id_of.get(normalized_name(structure.name), 0)
+        for channel, known in self.known.items():
+            table[self.model.labels.ids[known - 1]] = self.labels.ids[channel - 1]
         return Volume(table[own.array], own.geometry)
 
-    def knows(self, name: str) -> bool:
-        return normalized_name(name) in {normalized_name(own) for own in self.model.labels.names}
+    @cached_property
+    def known(self) -> dict[int, int]:
+        """Channel of the cohort -> channel of the model, as a run that starts from it matches them."""
+        return matched_channels(self.labels, self.model.labels)
 
     def dice(self, predicted: Volume, reference: Volume) -> Dice:
         """Per structure, on the native grid; None where the case lacks the structure or the model does not know it."""
         values: Dice = {}
-        for structure in self.labels.structures:
+        for channel, structure in enumerate(self.labels.structures, 1):
             expected = reference.array == structure.id
-            scored = self.knows(structure.name) and expected.any()
+            scored = channel in self.known and expected.any()
             values[structure.name] = dice(predicted.array == structure.id, expected) if scored else None
         return values
 

@@ -1,0 +1,216 @@
+"""An unlabeled case that the run's two networks dispute: shown with labels to correct, and put among the labeled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix.files import write_json
+from dinomix_slicer import nrrd_file
+from dinomix_slicer.background import InBackground
+from dinomix_slicer.case_files import NothingInside, Overlap, labelsOf, segmentKeys
+from dinomix_slicer.label_file import LabelFile, labelFileSteps
+from dinomix_slicer.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
+from dinomix_slicer.segmentations import FILL_OPACITY, LABEL_MAP, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.transfer import WAIT
+from dinomix_slicer.views import showVolume
+
+from .case_loading import IMAGE, loadedNode, loadImage, showOnly
+from .cohort_request import CASES, CORRECTED, correctedCases
+from .snapshot_view import showMiddle, volumeOf
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLSegmentationNode
+
+PSEUDO_LABEL = "DINOMix.PseudoLabel"
+"""Attribute of a segmentation node: the file that its labels were loaded from."""
+
+
+@dataclass(frozen=True)
+class RankedCase:
+    """A case of a ranking.
+
+    Attributes:
+        image: its image file or DICOM folder.
+        disagreement: 0 to 1.
+        classes: structure -> disagreement, or None where neither network finds it; the most disputed first.
+        pseudoLabel: the labels that the model gives it.
+    """
+
+    name: str
+    image: str
+    disagreement: float
+    classes: dict[str, float | None]
+    pseudoLabel: Path
+
+
+def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
+    """The cases of a ranking.json, in its order; none where it is damaged."""
+    try:
+        return [
+            RankedCase(
+                str(case["name"]),
+                str(case["image"]),
+                float(case["disagreement"]),
+                dict(sorted(case["classes"].items(), key=lambda item: -1.0 if item[1] is None else -float(item[1]))),
+                run / str(case["pseudo_label"]),
+            )
+            for case in (ranking or {}).get("cases", ())
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def nodeOfCase(case: RankedCase) -> vtkMRMLSegmentationNode | None:
+    """The segmentation node in which the case's labels are corrected; None when it is not in the scene."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return next((node for node in nodes if node.GetAttribute(PSEUDO_LABEL) == str(case.pseudoLabel)), None)
+
+
+def openFiles() -> set[str]:
+    """The files whose labels are in the scene to be corrected."""
+    return {node.GetAttribute(PSEUDO_LABEL) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")} - {None}
+
+
+# -- Opening
+
+
+def stepsOfOpening(case: RankedCase, shown: list[Any]) -> Iterator[None]:
+    """Load a case with its labels, or show it again; ``shown`` gets the segmentation node.
+
+    Raises:
+        DinomixError: the image or the labels are not there any more, or cannot be read.
+    """
+    node = nodeOfCase(case)
+    read: LabelFile | None = None
+    if node is None:
+        if not case.pseudoLabel.is_file():
+            raise DinomixError(
+                _("The labels of {name} are not there any more ({path}).").format(
+                    name=case.name, path=case.pseudoLabel
+                ),
+                _("Rank the cases again."),
+            )
+        for part in labelFileSteps(case.pseudoLabel):
+            read = part
+            yield
+    volume = loadedVolume(case)
+    yield
+    if node is None and read is not None:
+        node = makeNode(case, volume, read)
+        showMiddle(read)
+    showVolume(volume)
+    if node is not None:
+        showOnly(node, volume)
+        shown.append(node)
+
+
+def loadedVolume(case: RankedCase) -> Any:
+    """The volume node of the case's image; loaded where it is not in the scene."""
+    path = Path(case.image)
+    if not path.exists():
+        raise DinomixError(
+            _("The image of {name} is not there any more ({path}).").format(name=case.name, path=case.image),
+            _("Connect its disk, or put the file back."),
+        )
+    if path.is_file():
+        return volumeOf(path)
+    return loadedNode("vtkMRMLScalarVolumeNode", IMAGE, case.image) or loadImage(case)
+
+
+def makeNode(case: RankedCase, volume: Any, read: LabelFile) -> Any:
+    """A segmentation of the labels, with all structures of the model, so that one that it has missed can be drawn."""
+    name = _("{case} to correct").format(case=case.name)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    with slicer.util.NodeModify(node):
+        node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+        node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
+        addSegments(node.GetSegmentation(), labelMapFrom(read.labels, read.affineRas), read.structures)
+    placeBeside(node, volume)
+    return node
+
+
+# -- Adding to the labeled cases
+
+
+def stepsOfAdding(case: RankedCase, studyFolder: Path) -> Iterator[Any]:
+    """Write the corrected labels of an open case into the study folder, on the grid that the engine gave them.
+
+    Raises:
+        DinomixError: the case is not open, its segments overlap or are empty, or the folder cannot be written.
+    """
+    node = nodeOfCase(case)
+    if node is None:
+        raise DinomixError(_("{name} is not open.").format(name=case.name), _("Open it, and correct its labels."))
+    read: LabelFile | None = None
+    for part in labelFileSteps(case.pseudoLabel):
+        read = part
+        yield
+    assert read is not None
+    arrays = yield from stepsOfCase(SceneCase(fileName(case.name), loadedVolume(case), node))
+    work = InBackground(lambda checkStop: write(case, onGrid(arrays, read), studyFolder, checkStop))
+    try:
+        while not work.isOver():
+            yield WAIT
+    finally:
+        work.stop()
+    try:
+        work.result()
+    except Overlap as error:
+        one, other = error.args
+        raise DinomixError(
+            _("In {name} the segments {one} and {other} overlap; a voxel can be one structure only.").format(
+                name=case.name, one=one, other=other
+            ),
+            _("Subtract one from the other with Logical operators in the Segment Editor."),
+        ) from error
+    except NothingInside as error:
+        raise DinomixError(
+            _("In {name} nothing is segmented.").format(name=case.name),
+            _("Draw at least one structure, or leave the case unlabeled."),
+        ) from error
+    except OSError as error:
+        raise DinomixError(
+            _("The labels of {name} cannot be written to {folder} ({reason}).").format(
+                name=case.name, folder=studyFolder / CORRECTED, reason=error.strerror or error
+            ),
+            _("Free some disk space, or choose a study folder that you may write to."),
+        ) from error
+
+
+def onGrid(case: CaseArrays, read: LabelFile) -> CaseArrays:
+    """The case's segments for the grid of its labels, which is the engine's; Slicer may have loaded the image otherwise."""
+    toVolume = np.linalg.inv(case.affineRas) @ read.affineRas
+    layers = tuple(replace(layer, fromVolume=layer.fromVolume @ toVolume) for layer in case.layers)
+    # Of the image only the shape matters.
+    image = np.broadcast_to(np.uint8(0), read.labels.shape)
+    return replace(case, image=image, affineRas=read.affineRas, layers=layers)
+
+
+def write(case: RankedCase, arrays: CaseArrays, studyFolder: Path, checkStop: Any) -> None:
+    """Write the label file, and then its entry in the list of corrected cases. Runs in a thread."""
+    folder = studyFolder / CORRECTED
+    labels = labelsOf(arrays, checkStop)
+    head = nrrd_file.header(labels, arrays.affineRas, segmentKeys(labels, arrays.segments))
+    name = f"{arrays.name}.seg.nrrd"
+    nrrd_file.write(folder / name, labels, head, checkStop)
+    others = [entry for entry in correctedCases(studyFolder) if entry["image"] != case.image]
+    entries = [*others, {"name": case.name, "image": case.image, "label": name}]
+    # Relative, so that the study folder can move.
+    write_json(folder / CASES, [{**entry, "label": Path(entry["label"]).name} for entry in entries])
+
+
+def correctedImages(studyFolder: Path) -> set[str]:
+    """The images of the cases whose labels were corrected."""
+    return {entry["image"] for entry in correctedCases(studyFolder)}

@@ -1,0 +1,391 @@
+"""The page "Result": what the training has gained, the model to use or pass on, and the case to label next."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from dinomix.errors import DinomixError
+from dinomix_slicer.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon
+from dinomix_slicer.duration import duration
+from dinomix_slicer.run_state import FINISHED
+from dinomix_slicer.transfer import Steps
+
+from .page import Page
+from .ranked_case import RankedCase
+from .result_logic import ADDING, CANCELLING, COMPARING, EXPORTING, IDLE, OPENING, RANKING
+
+if TYPE_CHECKING:
+    from .logic import DINOMixTrainLogic
+    from .parameter_node import DINOMixTrainParameterNode
+
+BAR_STEPS = 1000
+PICTURE_WIDTH = 420  # pixels, at least
+NAME, DISAGREEMENT, DISPUTED, STATE = 0, 1, 2, 3  # columns of the ranking
+COLUMN_WIDTHS = {NAME: 110, DISAGREEMENT: 110, STATE: 70}  # pixels
+MOST_DISPUTED = 3
+
+
+class ResultPage(Page):
+    """Shows the result of the run of the parameter node's ``runPath``."""
+
+    def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
+        super().__init__(ui)
+        self._logic, self._results, self._runs = logic, logic.results, logic.runs
+        self._parameterNode: DINOMixTrainParameterNode | None = None
+        self._filled: list[RankedCase] | None = None
+        self._filling: Steps | None = None
+        self._compared: object = None  # what the comparison shows
+        for table, wide in ((ui.comparisonTable, 0), (ui.rankingTable, DISPUTED)):
+            table.horizontalHeader().setSectionResizeMode(wide, qt.QHeaderView.Stretch)
+            table.verticalHeader().hide()
+        # Not by their contents: each row that is added would measure all of them again.
+        for column, width in COLUMN_WIDTHS.items():
+            ui.rankingTable.setColumnWidth(column, width)
+        self._connect()
+        self._showWork()
+
+    def _connect(self) -> None:
+        ui, results = self.ui, self._results
+        ui.useModelButton.connect("clicked()", self._onUse)
+        ui.exportModelButton.connect("clicked()", self._onExport)
+        ui.trainOnButton.connect("clicked()", self._onTrainOn)
+        ui.cancelResultButton.connect("clicked()", results.cancel)
+        ui.compareButton.connect("clicked()", lambda: results.compare(self._parameterNode.device))
+        ui.comparisonCaseComboBox.connect("currentIndexChanged(int)", lambda row: self._showPicture())
+        ui.openPictureButton.connect("clicked()", self._onEnlarge)
+        ui.rankButton.connect("clicked()", lambda: results.rank(self._parameterNode.device))
+        ui.rankingTable.connect("itemSelectionChanged()", self._showWork)
+        ui.rankingTable.connect("cellDoubleClicked(int,int)", lambda row, column: self._onOpen())
+        ui.openCaseButton.connect("clicked()", self._onOpen)
+        ui.addCaseButton.connect("clicked()", self._onAdd)
+        self._connections = (
+            (results.changed, self._showResult),
+            (results.progress, self._showProgress),
+            (results.opened, self._onOpened),
+            (results.added, self._onAdded),
+            (results.exported, self._onExported),
+            (results.failed, self.failed.emit),
+            (self._runs.ended, lambda state: self._showResult()),
+        )
+        for signal, slot in self._connections:
+            signal.connect(slot)
+
+    # -- The window's life
+
+    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+        self._parameterNode = parameterNode
+        self._results.show(Path(parameterNode.runPath) if parameterNode.runPath else None)
+        self._showResult()
+
+    def release(self) -> None:
+        """The scene is about to be emptied."""
+        self._parameterNode = None
+
+    def close(self) -> None:
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
+        self._stopFilling()
+
+    # -- What there is
+
+    def _showResult(self) -> None:
+        if self._parameterNode is None:
+            return
+        self._results.show(self._results.run)
+        level, text = self._headline()
+        paintFrame(self.ui.resultFrame, level)
+        paintIcon(self.ui.resultIconLabel, level)
+        self.ui.resultLabel.text = text
+        self._showComparison()
+        self._showRanking()
+        self._showWork()
+
+    def _headline(self) -> tuple[str, str]:
+        """How serious, and in words, what is there of a result."""
+        results, state = self._results, self._runs.state
+        if results.run is None:
+            return INFO, _("No run is shown. Choose one on page 3, or start one on page 2.")
+        name = html.escape(results.run.name)
+        if not results.run.is_dir():
+            return WARNING, _("The folder of the run {name} is gone. Choose another run on page 3.").format(name=name)
+        if results.model is None:
+            return INFO, _(
+                "The run {name} has no model yet. Let it finish, or stop it on page 3: its best model is kept."
+            ).format(name=name)
+        text = _("<b>The model of the run {name}</b>").format(name=name)
+        if state is not None and state.name != FINISHED and self._runs.path == results.run:
+            text += "<br>" + _("It is of an earlier end of this run, which goes on; see page 3.")
+        elif self._runs.best is not None and self._runs.path == results.run:
+            step, dice = self._runs.best
+            text += "<br>" + _("Best validation Dice {dice:.3f}, at step {step}.").format(dice=dice, step=f"{step:,}")
+        return INFO, text
+
+    def _showWork(self) -> None:
+        """What runs, and what can be done now."""
+        ui, results = self.ui, self._results
+        isIdle = results.state == IDLE and self._parameterNode is not None
+        hasModel = isIdle and results.model is not None
+        ui.useModelButton.enabled = results.model is not None
+        ui.exportModelButton.enabled = ui.compareButton.enabled = hasModel
+        ui.trainOnButton.enabled = results.model is not None
+        ui.rankButton.enabled = isIdle and results.canRank
+        ui.resultProgressBar.visible = ui.cancelResultButton.visible = results.state != IDLE
+        ui.cancelResultButton.enabled = results.state not in (IDLE, CANCELLING)
+        if results.state == IDLE:
+            ui.resultProgressBar.maximum, ui.resultProgressBar.value = BAR_STEPS, 0
+        elif results.state in (OPENING, ADDING, CANCELLING):
+            ui.resultProgressBar.maximum = 0
+        ui.resultProgressBar.setFormat(stateTitle(results.state))
+        case = self._chosen()
+        isOpen = case is not None and results.segmentationOf(case) is not None
+        ui.openCaseButton.enabled = isIdle and case is not None
+        ui.addCaseButton.enabled = isIdle and isOpen and bool(self._parameterNode.studyFolder)
+        ui.addCaseButton.toolTip = self._whyNotAdd(case, isOpen)
+
+    def _whyNotAdd(self, case: RankedCase | None, isOpen: bool) -> str:
+        if case is None:
+            return _("Choose a case in the table first.")
+        if not isOpen:
+            return _("Open the case first, and correct its labels in the Segment Editor.")
+        if self._parameterNode is not None and not self._parameterNode.studyFolder:
+            return _("Choose a study folder on page 1 first.")
+        return _("Put the corrected labels into the study folder; the next check counts the case as labeled.")
+
+    def _showProgress(self, step: int, total: int, eta: float | None) -> None:
+        bar = self.ui.resultProgressBar
+        bar.maximum, bar.value = BAR_STEPS, round(BAR_STEPS * step / total) if total else 0
+        text = stateTitle(self._results.state)
+        if eta is not None:
+            text = _("{what}, {time} left").format(what=text, time=duration(eta))
+        bar.setFormat(text)
+
+    # -- Before and after
+
+    def _showComparison(self) -> None:
+        ui, results = self.ui, self._results
+        comparison = results.comparison
+        ui.comparisonLabel.text = self._comparisonText()
+        parts = (ui.comparisonTable, ui.comparisonCaseLabel, ui.comparisonCaseComboBox, ui.openPictureButton)
+        for part in (*parts, ui.comparisonPictureLabel):
+            part.visible = comparison is not None
+        if comparison is self._compared:
+            return
+        self._compared = comparison
+        cases = comparison["cases"] if comparison is not None else []
+        self._fillComparison(comparison)
+        box = ui.comparisonCaseComboBox
+        box.clear()
+        for case in cases:
+            box.addItem(case["name"], str(results.run / case["picture"]))
+        self._showPicture()
+
+    def _comparisonText(self) -> str:
+        results = self._results
+        comparison = results.comparison
+        if comparison is None:
+            return _("Compare to see, on the validation cases, what the training has gained for each structure.")
+        if results.isComparisonOld:
+            return _("This is of an earlier model of the run. Compare again to see how it is now.")
+        count = len(comparison["cases"])
+        before = comparison["before"]
+        if before is None:
+            return _(
+                "Dice on {n} validation cases. There is nothing to set beside it: the run started from random weights, or "
+                "the model that it started from is not there any more."
+            ).format(n=count)
+        return _(
+            "Dice on {n} validation cases; before: {title}. These cases chose the best weights, so test cases may show a "
+            "little less."
+        ).format(n=count, title=before.get("title", ""))
+
+    def _fillComparison(self, comparison: dict[str, Any] | None) -> None:
+        table = self.ui.comparisonTable
+        rows = comparisonRows(comparison) if comparison is not None else []
+        colors = {name: tuple(round(255 * value) for value in rgb) for name, rgb in self._runs.colors().items()}
+        table.rowCount = len(rows)
+        for row, (name, *values) in enumerate(rows):
+            for column, text in enumerate((name, *values)):
+                item = qt.QTableWidgetItem(text)
+                if column:
+                    item.setTextAlignment(int(qt.Qt.AlignRight | qt.Qt.AlignVCenter))
+                table.setItem(row, column, item)
+            if name in colors:
+                table.item(row, 0).setIcon(colorIcon(colors[name]))
+        fitHeight(table, 2, 12)
+
+    def _picture(self) -> str:
+        box = self.ui.comparisonCaseComboBox
+        return str(box.itemData(box.currentIndex) or "") if box.currentIndex >= 0 else ""
+
+    def _showPicture(self) -> None:
+        label, path = self.ui.comparisonPictureLabel, self._picture()
+        pixmap = qt.QPixmap(path) if path else qt.QPixmap()
+        self.ui.openPictureButton.enabled = not pixmap.isNull()
+        if pixmap.isNull():
+            label.text = _("The picture is not there. Compare again.") if path else ""
+            return
+        width = max(self.ui.comparisonTable.width, PICTURE_WIDTH)
+        label.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
+
+    def _onEnlarge(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(self._picture()))
+
+    # -- Which case to label next
+
+    def _showRanking(self) -> None:
+        ui, ranking = self.ui, self._results.ranking
+        ui.rankingTable.visible = ui.openCaseButton.visible = ui.addCaseButton.visible = bool(ranking)
+        if ranking:
+            ui.rankingLabel.text = _(
+                "The run's two networks disagree most on the first ones: labels there teach the next training most. Open one, "
+                "correct it in the Segment Editor, and add it to the labeled cases."
+            )
+        elif self._results.canRank:
+            ui.rankingLabel.text = _("Rank the unlabeled cases to see which to label next.")
+        else:
+            ui.rankingLabel.text = _("Unlabeled cases can be ranked once the run has come to its first checkpoint.")
+        if ranking is not self._filled:
+            self._filled = ranking
+            self._stopFilling()
+            ui.rankingTable.rowCount = len(ranking)
+            fitHeight(ui.rankingTable, 3, 9)
+            self._filling = Steps(self._stepsOfFilling(ranking), self._showStates, lambda *told: None)
+        else:
+            self._showStates()
+
+    def _stepsOfFilling(self, ranking: list[RankedCase]) -> Iterator[None]:
+        """A row a step, so that thousands of cases do not hold up the window."""
+        for row, case in enumerate(ranking):
+            disputed = [f"{name} {value:.2f}" for name, value in case.classes.items() if value is not None]
+            texts = (case.name, f"{case.disagreement:.3f}", ", ".join(disputed[:MOST_DISPUTED]), "")
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(case.image if column == NAME else "\n".join(disputed))
+                self.ui.rankingTable.setItem(row, column, item)
+            yield
+
+    def _showStates(self) -> None:
+        """Which cases are open, and which are among the labeled ones by now; few are."""
+        if self._parameterNode is None:
+            return
+        states = dict.fromkeys(self._results.openCases(), _("open"))
+        states.update(dict.fromkeys(self._results.labeledCases(self._parameterNode.studyFolder), _("added")))
+        for row, case in enumerate(self._results.ranking):
+            item, state = self.ui.rankingTable.item(row, STATE), states.get(case.name, "")
+            if item is not None and item.text() != state:
+                item.setText(state)
+        self._showWork()
+
+    def _stopFilling(self) -> None:
+        if self._filling is not None:
+            self._filling.stop()
+            self._filling = None
+
+    def _chosen(self) -> RankedCase | None:
+        rows = {item.row() for item in self.ui.rankingTable.selectedItems()}
+        ranking = self._results.ranking
+        return ranking[min(rows)] if rows and min(rows) < len(ranking) else None
+
+    def _onOpen(self) -> None:
+        case = self._chosen()
+        if case is not None:
+            self._results.open(case)
+
+    def _onOpened(self, case: RankedCase, segmentation: Any) -> None:
+        self._showStates()
+        self.noticed.emit(
+            _("Correct the labels of {name} in the Segment Editor; then choose Add to labeled.").format(name=case.name)
+        )
+
+    def _onAdd(self) -> None:
+        case = self._chosen()
+        if case is not None:
+            self._results.add(case, self._parameterNode.studyFolder)
+
+    def _onAdded(self, case: RankedCase) -> None:
+        self._showStates()
+        self.noticed.emit(
+            _("{name} is among the labeled cases now. Check the cases again on page 1, then train on.").format(
+                name=case.name
+            )
+        )
+        self.changed.emit()
+
+    # -- The model
+
+    def _onUse(self) -> None:
+        if not self._logic.readsOurFiles():
+            self.failed.emit(
+                _("The worker of DINOMix Segment runs on another computer, which does not have this model."),
+                _("Export it, and unpack the file into a model folder of that computer."),
+            )
+            return
+        try:
+            self._results.useModel()
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+            return
+        self._logic.refreshModels()
+        if slicer.util.mainWindow() is not None:
+            slicer.util.selectModule("DINOMixSegment")
+        self.noticed.emit(
+            _("DINOMix Segment has chosen the model of the run {name}; segment a volume there.").format(
+                name=self._results.run.name
+            )
+        )
+
+    def _onExport(self) -> None:
+        name = f"{self._results.run.name}.zip"
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Write the model into this file"), name, _("Zip archives (*.zip)")
+        )
+        if path:
+            self._results.export(Path(path))
+
+    def _onExported(self, path: Path) -> None:
+        self.noticed.emit(_("The model is in {path}.").format(path=path))
+
+    def _onTrainOn(self) -> None:
+        self._parameterNode.startModel = str(self._results.model.resolve())
+        self._parameterNode.runName = ""
+        self.wantsPage.emit("training")
+
+
+def stateTitle(state: str) -> str:
+    """What runs, in words."""
+    titles = {
+        COMPARING: _("Comparing"), RANKING: _("Ranking"), EXPORTING: _("Exporting"), OPENING: _("Opening"),
+        ADDING: _("Adding"), CANCELLING: _("Cancelling"),
+    }  # fmt: skip
+    return titles.get(state, "")
+
+
+def comparisonRows(comparison: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Structure, Dice before, Dice after and gain as texts, and the means in a last row where there are several."""
+    classes = comparison["classes"]
+    rows = [(name, dice["before"], dice["after"]) for name, dice in classes.items()]
+    # Of those that both models know, where there are two: else a structure that is new would look like a loss.
+    compared = [row for row in rows if None not in row[1:]] or rows
+    if len(rows) > 1:
+        rows.append((_("Mean"), _mean([row[1] for row in compared]), _mean([row[2] for row in compared])))
+    return [(name, _dice(before), _dice(after), _gain(before, after)) for name, before, after in rows]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _dice(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _gain(before: float | None, after: float | None) -> str:
+    return "-" if before is None or after is None else f"{after - before:+.3f}"
