@@ -172,6 +172,7 @@ class CurvePlot:
 
     def release(self) -> None:
         """Take the nodes out of the scene."""
+        self._plotView.setMRMLPlotViewNode(None)
         for node in reversed(self._nodes):
             if slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node:
                 slicer.mrmlScene.RemoveNode(node)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import qt
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dinomix_slicer.signal import Signal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
-    """Owns one part for each page of the window, and the worker that lists models and devices.
+    """Owns one part for each page of the window, and the worker, which lists models and devices and is ended then.
 
     Attributes:
         cohort: gathers and checks cases; page 1.
@@ -38,6 +39,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
         self.failed = Signal()
+        self._hello: dict[str, Any] | None = None
         self.cohort = CohortLogic()
         self.training = TrainingLogic()
         self.runs = RunLogic()
@@ -54,6 +56,17 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
     def getParameterNode(self) -> DINOMixTrainParameterNode:
         """The wrapped parameter node of the scene; made when it is not there."""
         return DINOMixTrainParameterNode(super().getParameterNode())
+
+    @property
+    def workerHello(self) -> dict[str, Any] | None:
+        """What the worker said of itself, also after it has ended."""
+        return super().workerHello or self._hello
+
+    def _onModels(self, models: list[dict[str, Any]]) -> None:
+        # That was all it is needed for here; its memory is for the training.
+        self._hello = self.workerHello
+        super()._onModels(models)
+        qt.QTimer.singleShot(0, self.stopWorker)
 
     def _onWorkerFailed(self, problem: str, remedy: str) -> None:
         self.failed.emit(problem, remedy)

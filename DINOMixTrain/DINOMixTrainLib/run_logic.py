@@ -219,6 +219,7 @@ class RunLogic:
     def _onState(self, state: RunState) -> None:
         if state.name not in (NEW, RUNNING):
             self.request = ""
+            self._toldExit = True  # the state says why
         hasEnded = self._wasActive and state.name not in (NEW, RUNNING)
         self._wasActive = state.name in (NEW, RUNNING)
         if hasEnded:

@@ -43,6 +43,7 @@ class RunPage(Page):
         self._plot = CurvePlot(ui.curvesPlotView)
         self._snapshots = SnapshotView()
         self._listed: list[tuple[Path, RunState]] = []
+        self._listedFor: tuple[str, Path | None] | None = None
         self._staleCurves = True
         self._log: list[str] = []
         ui.curvesPlotView.setMRMLScene(slicer.mrmlScene)
@@ -83,6 +84,7 @@ class RunPage(Page):
 
     def enter(self) -> None:
         self._isEntered = True
+        self._listedFor = None
         self._listRuns()
         self._chooseObvious()
         self._timer.start()
@@ -99,7 +101,8 @@ class RunPage(Page):
             self._snapshots.stop()
             self.ui.snapshotLabel.text = ""
         self._listRuns()
-        self._showCurves()
+        if self._staleCurves:
+            self._showCurves()
         self._showRun()
 
     def release(self) -> None:
@@ -119,17 +122,19 @@ class RunPage(Page):
     # -- Which run
 
     def _listRuns(self) -> None:
+        """List them again where others may be there; each look at a run reads some of its files."""
         if not self._isEntered or self._parameterNode is None:
             return
+        isFor = (self._parameterNode.studyFolder, self._runs.path)
+        if isFor == self._listedFor:
+            return
+        self._listedFor = isFor
         self._listed = self._runs.runs(self._parameterNode.studyFolder)
         current = self._runs.path
         if current is not None and current not in [run for run, state in self._listed]:
             self._listed.insert(0, (current, self._runs.state))
         box = self.ui.runComboBox
-        entries = [
-            (_("{name}: {state}").format(name=run.name, state=stateName(state)), str(run))
-            for run, state in self._listed
-        ]
+        entries = [(entryText(run, state), str(run)) for run, state in self._listed]
         if [(box.itemText(row), box.itemData(row)) for row in range(box.count)] != entries:
             box.clear()
             for text, path in entries:
@@ -174,17 +179,22 @@ class RunPage(Page):
         paintIcon(ui.stateIconLabel, level)
         ui.stateLabel.text = self._sentences(state)
         self._showBar(state)
+        self._showEntry(state)
         isActive = state is not None and state.name == RUNNING
         isAsked = bool(self._runs.request)
         ui.pauseButton.enabled = isActive and not isAsked
-        ui.stopButton.enabled = self._canStop(state) and not isAsked
+        ui.stopButton.enabled = isActive and not isAsked
         ui.resumeButton.enabled = state is not None and state.canResume
         stands = isActive and bool(state.reason)
         ui.endButton.visible = isActive and state.isHere and (self._runs.waitingSeconds > IMPATIENCE or stands)
         ui.openFolderButton.enabled = state is not None
 
-    def _canStop(self, state: RunState | None) -> bool:
-        return state is not None and state.name == RUNNING
+    def _showEntry(self, state: RunState | None) -> None:
+        """The state in the list of runs."""
+        box, run = self.ui.runComboBox, self._runs.path
+        row = box.findData(str(run)) if run is not None else -1
+        if row >= 0 and box.itemText(row) != entryText(run, state):
+            box.setItemText(row, entryText(run, state))
 
     def _showBar(self, state: RunState | None) -> None:
         bar, follower = self.ui.runProgressBar, self._runs.follower
@@ -286,7 +296,6 @@ class RunPage(Page):
             text = _("The run {name} has ended. {reason}").format(name=name, reason=state.reason)
             self.failed.emit(text, state.remedy)
         slicer.util.showStatusMessage(text, 10000)
-        self._listRuns()
         self.changed.emit()
 
     # -- Curves
@@ -343,6 +352,11 @@ class RunPage(Page):
 
     def _onOpenFolder(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._runs.path)))
+
+
+def entryText(run: Path, state: RunState | None) -> str:
+    """A run in the list of runs."""
+    return _("{name}: {state}").format(name=run.name, state=stateName(state))
 
 
 def stateName(state: RunState | None) -> str:

@@ -7,6 +7,7 @@ of the environment variable DINOMIX_TEST_DATA. Look at the pictures before they 
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -201,7 +202,74 @@ def check(session: Pictures, ui) -> None:
     host.processEvents(100)
 
 
-PAGES = {"cases": cases}
+def training(session: Pictures, study: Study) -> None:
+    """Page 2: a preset with its cost, and the advanced settings."""
+    checkedStudy(session, study)
+    ui, node = session.page("training"), session.parameters
+    page, logic = session.widget.pages["training"], session.logic.training
+    host.waitUntil(lambda: logic.presets and session.logic.models() is not None, 120)
+    for preset in ("quick-look", "standard"):
+        node.preset = preset
+        host.processEvents(50)
+        ui.estimateButton.click()
+        host.waitUntil(lambda: logic.estimating is None, 600)
+    node.startModel = ""
+    ui.commandCollapsibleButton.collapsed = False
+    page.show(node)
+    session.takePanel("train_training")
+    ui.commandCollapsibleButton.collapsed = True
+    ui.settingsCollapsibleButton.collapsed = False
+    session.takePanel("train_settings")
+    ui.settingsCollapsibleButton.collapsed = True
+
+
+def run(session: Pictures, study: Study) -> None:
+    """Page 3: a short run with its curves, and a validation case beside it."""
+    checkedStudy(session, study)
+    ui, node = session.page("training"), session.parameters
+    node.preset, node.device, node.runName = "quick-look", "cpu", "hippocampus"
+    node.settings = json.dumps(SHORT)
+    host.processEvents(50)
+    host.waitUntil(lambda: ui.startButton.enabled, 60)
+    ui.startButton.click()
+    ui, runs = session.page("run"), session.logic.runs
+    ui.snapshotCheckBox.checked = True
+    ui.curvesComboBox.currentIndex = 1
+    host.waitUntil(lambda: runs.follower.step >= 0.8 * SHORT["steps"], 1800)
+    host.waitUntil(lambda: f"at step {runs.snapshot['step']:,}" in ui.snapshotLabel.text, 60)
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        segmentation.CreateClosedSurfaceRepresentation()
+    host.processEvents(1200)
+    session.takeAll("train_run")
+    for row, name in ((0, "losses"), (3, "pic"), (4, "agreement")):
+        ui.curvesComboBox.currentIndex = row
+        host.processEvents(1200)
+        session.takePanel(f"train_run_{name}")
+    runs.pause()
+    host.waitUntil(lambda: runs.state.name in ("paused", "finished"), 120)
+    session.takePanel("train_run_paused")
+
+
+SHORT = {
+    "steps": 150, "validate_every": 10, "checkpoint_every": 30, "record_every": 3, "learning_rate": 0.003,
+    "plan.patch": [32, 48, 32],
+    "plan.network": {"_target_": "monai.networks.nets.BasicUNet", "features": [8, 8, 16, 32, 64, 8]},
+}  # fmt: skip
+"""A run of a small network that is over in minutes on a processor, for the pictures alone."""
+
+
+def checkedStudy(session: Pictures, study: Study) -> None:
+    """The folders of the study, checked as page 1 does."""
+    ui, node = session.page("cases"), session.parameters
+    if session.logic.training.cohort(node) is not None:
+        return
+    node.studyFolder = str(study.folder)
+    node.labeledFolders, node.unlabeledFolders = [str(study.labeled)], [str(study.unlabeled)]
+    node.validationCount = 2
+    check(session, ui)
+
+
+PAGES = {"cases": cases, "training": training, "run": run}
 
 
 def imageOf(array: np.ndarray):
