@@ -11,7 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon
+from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.curves import LOSS_COLORS, CurvePlot, groups
 from dinomix_slicer.duration import duration
 from dinomix_slicer.run_state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
@@ -177,7 +177,7 @@ class RunPage(Page):
             level = WARNING
         paintFrame(ui.stateFrame, level)
         paintIcon(ui.stateIconLabel, level)
-        ui.stateLabel.text = self._sentences(state)
+        setWrappedText(ui.stateLabel, self._sentences(state))
         self._showBar(state)
         self._showEntry(state)
         isActive = state is not None and state.name == RUNNING

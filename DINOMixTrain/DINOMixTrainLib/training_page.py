@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import INFO, paintIcon
+from dinomix_slicer.appearance import INFO, paintIcon, setWrappedText
 
 from .licence_dialog import askForLicence
 from .page import Page
@@ -76,8 +76,7 @@ class TrainingPage(Page):
     def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
         self._parameterNode = node = parameterNode
         cohort = self._training.cohort(node)
-        self.ui.cohortFactsLabel.text = cohort.text if cohort else ""
-        self.ui.cohortFactsLabel.visible = cohort is not None
+        setWrappedText(self.ui.cohortFactsLabel, cohort.text if cohort else "")
         self._showStart(cohort.structures if cohort else ())
         self._showPresets()
         self._showTeacher()
@@ -102,7 +101,7 @@ class TrainingPage(Page):
         if chosen not in [path for title, path in entries]:
             entries.append((modelName(chosen), chosen))
         fill(self.ui.startModelComboBox, entries, chosen)
-        self.ui.overlapLabel.text = self._startText(chosen, structures)
+        setWrappedText(self.ui.overlapLabel, self._startText(chosen, structures))
 
     def _startText(self, chosen: str, structures: tuple[str, ...]) -> str:
         if not chosen:
@@ -156,7 +155,7 @@ class TrainingPage(Page):
     # -- Device
 
     def _showDevices(self) -> None:
-        chosen, devices = self._parameterNode.device, self._logic.devices()
+        chosen, devices = self._parameterNode.device, shortDevices(self._logic.devices(), self._logic.workerHello)
         if chosen not in dict(devices):
             devices = [*devices, (chosen, _("{name} (not there)").format(name=chosen))]
         fill(self.ui.trainingDeviceComboBox, [(title, name) for name, title in devices], chosen)
@@ -177,7 +176,7 @@ class TrainingPage(Page):
             entries.insert(2, (teacher, teacher))
         fill(self.ui.teacherComboBox, entries, teacher)
         self.ui.licenceButton.visible = isNamed(teacher) and cachedFile(teacher) is None
-        self.ui.teacherNoteLabel.text = teacherText(teacher)
+        setWrappedText(self.ui.teacherNoteLabel, teacherText(teacher))
 
     def _onTeacher(self, row: int) -> None:
         wanted = self.ui.teacherComboBox.itemData(row)
@@ -255,7 +254,7 @@ class TrainingPage(Page):
             note = _("Without a validation case there is no curve of the Dice, and the last weights become the model.")
         else:
             note = whyNot or ""
-        ui.startStatusLabel.text = note
+        setWrappedText(ui.startStatusLabel, note)
         ui.startStatusIconLabel.visible = bool(note)
 
     def _onStart(self) -> None:
@@ -274,6 +273,14 @@ def fill(box: Any, entries: list[tuple[str, str]], chosen: str) -> None:
             box.addItem(text, data)
             box.setItemData(box.count - 1, data or text, qt.Qt.ToolTipRole)
     box.currentIndex = [data for text, data in entries].index(chosen)
+
+
+def shortDevices(devices: list[tuple[str, str]], hello: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """(name, title) of each; the automatic one says what it takes, and not why."""
+    if hello is None:
+        return devices
+    taken = hello["automatic"]["device"]
+    return [("auto", _("Automatic: {device}").format(device=dict(devices).get(taken, taken))), *devices[1:]]
 
 
 def modelName(path: str) -> str:

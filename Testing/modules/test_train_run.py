@@ -101,7 +101,7 @@ class WholeLifeTest(RunTestCase):
         waitUntil(lambda: self.tableRows() >= before, 10, "curves of before")
 
         self.click(self.ui3.pauseButton)
-        self.assertIn("asked to pause", self.ui3.stateLabel.text)
+        self.assertRegex(self.ui3.stateLabel.text, "asked to pause|Paused")
         self.waitForState("paused")
         self.assertIn("Paused at step", self.ui3.stateLabel.text)
         self.assertFalse(self.ui3.pauseButton.enabled)

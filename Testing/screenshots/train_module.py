@@ -251,7 +251,7 @@ def run(session: Pictures, study: Study) -> None:
 
 
 SHORT = {
-    "steps": 150, "validate_every": 10, "checkpoint_every": 30, "record_every": 3, "learning_rate": 0.003,
+    "steps": 100, "validate_every": 10, "checkpoint_every": 30, "record_every": 3, "learning_rate": 0.003,
     "plan.patch": [32, 48, 32],
     "plan.network": {"_target_": "monai.networks.nets.BasicUNet", "features": [8, 8, 16, 32, 64, 8]},
 }  # fmt: skip
