@@ -30,7 +30,7 @@ def run(*arguments: str) -> dict:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", REPORT, json.dumps(arguments)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     result = json.loads(done.stderr.splitlines()[-1])

@@ -331,7 +331,8 @@ class StructuresTest(CohortTestCase):
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"), [])
         self.chooseStudy()
         self.settle()
-        self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")), 2)
+        names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")]
+        self.assertEqual(len(names), 2, names)
 
     def test_a_structure_is_renamed_merged_and_left_out(self):
         self.check()

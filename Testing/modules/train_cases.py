@@ -53,7 +53,7 @@ def engine(*arguments):
     """Run the engine's command line to its end."""
     command = engineCommand()
     words = [*command.arguments, *map(str, arguments)]
-    return subprocess.run(words, env=command.environment, capture_output=True, text=True, check=False)
+    return subprocess.run(words, env=command.environment, capture_output=True, encoding="utf-8", check=False)
 
 
 def setOptions(settings):

@@ -250,6 +250,34 @@ def run(session: Pictures, study: Study) -> None:
     session.takePanel("train_run_paused")
 
 
+def result(session: Pictures, study: Study) -> None:
+    """Page 4: a run beside the one that it started from, and the unlabeled case to label next, opened to be corrected."""
+    checkedStudy(session, study)
+    node, runs, results = session.parameters, session.logic.runs, session.logic.results
+    node.preset, node.device, node.settings = "quick-look", "cpu", json.dumps({**SHORT, "steps": 60})
+    for name in ("first", "second"):
+        ui = session.page("training")
+        node.runName = name
+        host.processEvents(50)
+        host.waitUntil(lambda ui=ui: ui.startButton.enabled, 60)
+        ui.startButton.click()
+        host.waitUntil(lambda name=name: runs.path.name == name and runs.state.name == "finished", 1800)
+        node.startModel = str(runs.path / "model")
+    ui = session.page("result")
+    for button in (ui.compareButton, ui.rankButton):
+        host.waitUntil(lambda button=button: button.enabled, 60)
+        button.click()
+        host.waitUntil(lambda: results.state == "idle", 600)
+    host.processEvents(500)
+    ui.rankingTable.selectRow(0)
+    ui.openCaseButton.click()
+    host.waitUntil(lambda: results.state == "idle" and ui.addCaseButton.enabled, 120)
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        segmentation.CreateClosedSurfaceRepresentation()
+    host.processEvents(500)
+    session.takeAll("train_result")
+
+
 SHORT = {
     "steps": 100, "validate_every": 10, "checkpoint_every": 30, "record_every": 3, "learning_rate": 0.003,
     "plan.patch": [32, 48, 32],
@@ -269,7 +297,7 @@ def checkedStudy(session: Pictures, study: Study) -> None:
     check(session, ui)
 
 
-PAGES = {"cases": cases, "training": training, "run": run}
+PAGES = {"cases": cases, "training": training, "run": run, "result": result}
 
 
 def imageOf(array: np.ndarray):
