@@ -73,7 +73,8 @@ class RunTestCase(TrainWindowTestCase):
         waitUntil(lambda: all(word in label.text for word in words), PATIENCE, f"{words}, not: {label.text}")
 
     def tableRows(self):
-        (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")  # page 1 has one of its own
+        (table,) = [node for node in tables if node.GetTable().GetColumnByName("step") is not None]
         return len(set(slicer.util.arrayFromTableColumn(table, "step")))
 
 
@@ -116,7 +117,9 @@ class WholeLifeTest(RunTestCase):
         again = study / "runs" / "by command line"
         done = engine("train", *trainOptions(study / "cohort.json", steps), "--out", again)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(numbers(self.run_), numbers(again))
+        # The run also tells of the step that it was paused after, wherever that was.
+        regular = [event for event in numbers(self.run_) if event["step"] % 2 == 0]
+        self.assertEqual(regular, [event for event in numbers(again) if event["step"] % 2 == 0])
 
     def test_stopped_early_it_keeps_its_best_model(self):
         self.start()
@@ -149,6 +152,8 @@ class AccidentsTest(RunTestCase):
         self.start()
         self.waitForValidation()
         process = readJson(self.run_ / "alive.json")["pid"]
+        # A process that was never seen to change its sign of life would be taken for one of an earlier time.
+        waitUntil(lambda: self.logic.runs.follower._heartbeat.wasSeen, 20, "two signs of life")
         os.kill(process, signal.SIGSTOP)
         with patch("dinomix_slicer.run_state.PATIENCE_HERE", 3.0):
             self.waitForText(self.ui3.stateLabel, "stands still")
@@ -248,7 +253,7 @@ class ElsewhereTest(RunTestCase):
             self.click(self.ui3.openRunButton)
         self.waitForState("running")
         self.waitForState("finished")
-        self.assertEqual(self.tableRows(), 6)
+        waitUntil(lambda: self.tableRows() == 6, 20, "all six rows")
 
     def test_a_folder_without_a_run_is_told(self):
         with patch("qt.QFileDialog.getExistingDirectory", lambda *arguments: str(study)):

@@ -261,7 +261,8 @@ def result(session: Pictures, study: Study) -> None:
         host.processEvents(50)
         host.waitUntil(lambda ui=ui: ui.startButton.enabled, 60)
         ui.startButton.click()
-        host.waitUntil(lambda name=name: runs.path.name == name and runs.state.name == "finished", 1800)
+        host.waitUntil(lambda name=name: runs.path is not None and runs.path.name == name, 60)
+        host.waitUntil(lambda: runs.state is not None and runs.state.name == "finished", 1800)
         node.startModel = str(runs.path / "model")
     ui = session.page("result")
     for button in (ui.compareButton, ui.rankButton):
