@@ -25,14 +25,14 @@ def linter(name: str) -> str:
 
 
 def test_actionlint_finds_nothing() -> None:
-    done = subprocess.run([linter("actionlint"), *WORKFLOWS], capture_output=True, text=True, check=False)
+    done = subprocess.run([linter("actionlint"), *WORKFLOWS], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_zizmor_finds_nothing() -> None:
     folder = index_rules.ROOT / ".github"
     command = [linter("zizmor"), "--offline", "--pedantic", "--no-progress", folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
