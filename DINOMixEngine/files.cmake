@@ -166,6 +166,7 @@ set(SCRIPTS
   "dinomix_slicer/dependencies.py"
   "dinomix_slicer/duration.py"
   "dinomix_slicer/engine_process.py"
+  "dinomix_slicer/hidden_nodes.py"
   "dinomix_slicer/label_file.py"
   "dinomix_slicer/message_bar.py"
   "dinomix_slicer/model_info.py"

@@ -29,6 +29,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,19 @@ class JsonEvents:
 
     def __call__(self, kind: str, **fields: Any) -> None:
         print(json.dumps({"time": time.time(), "kind": kind, **fields}), flush=True)
+
+
+@contextmanager
+def shown_events(as_json: bool) -> Iterator[Emit]:
+    """An ``Emit`` for a command: JSON lines for a program, or a bar for a person that is closed however the block ends."""
+    if as_json:
+        yield JsonEvents()
+        return
+    events = TerminalEvents()
+    try:
+        yield events
+    finally:
+        events.close()
 
 
 class Progress:

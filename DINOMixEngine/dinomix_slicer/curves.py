@@ -13,6 +13,8 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
+from .hidden_nodes import addHiddenNode
+
 MOST_POINTS = 400
 """Points of a curve, an even number; a plot view in a module's panel is about as many pixels wide."""
 LOSS_COLORS = {
@@ -197,12 +199,7 @@ class CurvePlot:
         self._plotView.setMRMLPlotViewNode(self._viewNode)
 
     def _addNode(self, className: str, name: str) -> Any:
-        node = slicer.mrmlScene.CreateNodeByClass(className)
-        node.UnRegister(None)
-        node.SetName(name)
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        slicer.mrmlScene.AddNode(node)
+        node = addHiddenNode(className, name)
         self._nodes.append(node)
         return node
 

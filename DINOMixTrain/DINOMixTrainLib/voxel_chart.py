@@ -11,6 +11,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from dinomix_slicer.hidden_nodes import addHiddenNode
+
 MOST_IN_LEGEND = 14
 LETTER, SYMBOL, AXIS = 6, 45, 60
 """Pixels: of a letter in the legend, of a color in it with its margins, and of the vertical axis."""
@@ -74,12 +76,7 @@ class VoxelChart:
         return max(LEAST_BARS, 1 - (max(map(len, titles)) * LETTER + SYMBOL) / width)
 
     def _addNode(self, className: str, name: str) -> Any:
-        node = slicer.mrmlScene.CreateNodeByClass(className)
-        node.UnRegister(None)
-        node.SetName(name)
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        slicer.mrmlScene.AddNode(node)
+        node = addHiddenNode(className, name)
         self._nodes.append(node)
         return node
 

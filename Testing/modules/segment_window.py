@@ -9,6 +9,7 @@ import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeClient, FakeInstaller, modelDict
 from waiting import processEvents, waitUntil
+from window_actions import WindowActions
 
 from dinomix_slicer.signal import Signal
 
@@ -53,7 +54,7 @@ class WindowInstaller(FakeInstaller):
         self.cancelled.emit()
 
 
-class WindowTestCase(unittest.TestCase):
+class WindowTestCase(WindowActions, unittest.TestCase):
     """Opens a window; ``self.models`` and ``self.installer`` may be set by ``prepare`` before.
 
     Questions are answered with ``self.answer``.
@@ -112,21 +113,6 @@ class WindowTestCase(unittest.TestCase):
         return self.logic.getParameterNode()
 
     # -- What a person does
-
-    def click(self, button):
-        """Click a button, which must be there and enabled."""
-        self.assertTrue(button.isVisible(), f"{button.text} cannot be seen")
-        self.assertTrue(button.enabled, f"{button.text} is not enabled: {button.toolTip}")
-        button.click()
-        processEvents(20)
-
-    def choose(self, comboBox, text):
-        """Choose an entry of a combo box by its text."""
-        row = comboBox.findText(text)
-        self.assertGreaterEqual(row, 0, f"there is no {text}")
-        comboBox.setCurrentIndex(row)
-        comboBox.activated(row)
-        processEvents(20)
 
     def apply(self):
         """Click Apply; returns what the worker was asked."""

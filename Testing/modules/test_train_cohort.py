@@ -314,7 +314,7 @@ class StructuresTest(CohortTestCase):
         counts = {value: sum(int((labels(n) == value).sum()) for n in range(3)) for value in (1, 2)}
         view = self.ui.voxelsPlotView.mrmlPlotViewNode()
         chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
-        series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+        series = self.seriesOf(self.ui.voxelsPlotView)
         self.assertEqual([node.GetName() for node in series], [f"liver: {counts[1]:,}", f"spleen: {counts[2]:,}"])
         self.assertEqual({node.GetPlotType() for node in series}, {slicer.vtkMRMLPlotSeriesNode.PlotTypeBar})
         table = series[0].GetTableNode().GetTable()
@@ -331,9 +331,7 @@ class StructuresTest(CohortTestCase):
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"), [])
         self.chooseStudy()
         self.settle()
-        charts = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
-        ours = [chart for chart in charts if chart.GetName() == "Voxels of structures"]  # page 3 has one of its own
-        self.assertEqual([chart.GetNumberOfPlotSeriesNodes() for chart in ours], [2])
+        self.assertEqual(len(self.seriesOf(self.ui.voxelsPlotView)), 2)
 
     def test_a_structure_is_renamed_merged_and_left_out(self):
         self.check()
@@ -518,7 +516,9 @@ class ReloadTest(unittest.TestCase):
         node.studyFolder, node.labeledFolders = str(folder / "study"), [str(labeledFolder(folder / "labeled"))]
         useSlowEngine(folder)
         processEvents(20)
-        widget.pages["cases"].ui.checkButton.click()
+        button = widget.pages["cases"].ui.checkButton
+        waitUntil(lambda: button.enabled, 5, button.toolTip)
+        button.click()
         waitUntil(lambda: cohort.state == "checking", 10, "the check")
         widget.onReload()
         processEvents(50)

@@ -73,8 +73,14 @@ class RunTestCase(TrainWindowTestCase):
         waitUntil(lambda: all(word in label.text for word in words), PATIENCE, f"{words}, not: {label.text}")
 
     def tableRows(self):
-        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")  # page 1 has one of its own
-        (table,) = [node for node in tables if node.GetTable().GetColumnByName("step") is not None]
+        """The steps that the curves shown have."""
+        view = self.ui3.curvesPlotView
+        if view.mrmlPlotViewNode() is None:
+            return 0
+        series = self.seriesOf(view)
+        if not series:
+            return 0
+        (table,) = {one.GetTableNode() for one in series}
         return len(set(slicer.util.arrayFromTableColumn(table, "step")))
 
 
@@ -119,7 +125,7 @@ class WholeLifeTest(RunTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         # The run also tells of the step that it was paused after, wherever that was.
         regular = [event for event in numbers(self.run_) if event["step"] % 2 == 0]
-        self.assertEqual(regular, [event for event in numbers(again) if event["step"] % 2 == 0])
+        self.assertEqual(regular, numbers(again))
 
     def test_stopped_early_it_keeps_its_best_model(self):
         self.start()
@@ -263,11 +269,16 @@ class ElsewhereTest(RunTestCase):
 
 
 class SceneTest(RunTestCase):
+    def stepShown(self):
+        """The step of the validation whose segmentation is shown; a fast computer may skip one while another is loaded."""
+        return int(self.ui3.snapshotLabel.text.rpartition("at step ")[2].partition(":")[0].replace(",", ""))
+
     def test_the_validation_case_is_shown_and_refreshed(self):
         self.widget.goTo("run")
         self.click(self.ui3.snapshotCheckBox)
         self.start()
-        self.waitForText(self.ui3.snapshotLabel, "at step 4: Dice")
+        self.waitForText(self.ui3.snapshotLabel, "at step", "Dice")
+        shown = self.stepShown()
         (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         self.assertEqual(volume.GetImageData().GetDimensions(), (32, 32, 32))
@@ -276,7 +287,7 @@ class SceneTest(RunTestCase):
         first = slicer.util.arrayFromSegmentBinaryLabelmap(node, node.GetSegmentation().GetNthSegmentID(0), volume)
         self.assertGreater(first.sum(), 0)
         before = first.copy()
-        self.waitForText(self.ui3.snapshotLabel, "at step 12: Dice")
+        waitUntil(lambda: self.stepShown() >= shown + 8, PATIENCE, "a segmentation two validations later")
         self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")), 1)
         after = slicer.util.arrayFromSegmentBinaryLabelmap(node, node.GetSegmentation().GetNthSegmentID(0), volume)
         self.assertTrue((before != after).any())
@@ -296,7 +307,8 @@ class SceneTest(RunTestCase):
         self.widget = panel.self()
         self.widget.enter()
         self.logic = self.widget.logic
-        self.addCleanup(lambda: panel.self().cleanup())
+        # The module's own window stays for other tests, and must be whole for them.
+        self.addCleanup(lambda: panel.self().onReload())
         self.start()
         self.waitForState("running")
         self.widget.exit()

@@ -9,9 +9,10 @@ import slicer
 from DINOMixTrainLib.logic import DINOMixTrainLogic
 from segment_window import WindowClient, WindowInstaller
 from waiting import processEvents
+from window_actions import WindowActions
 
 
-class TrainWindowTestCase(unittest.TestCase):
+class TrainWindowTestCase(WindowActions, unittest.TestCase):
     """Opens a window over a worker and an installer that the test plays; ``prepare`` may set ``self.models`` before."""
 
     def setUp(self):
@@ -67,19 +68,7 @@ class TrainWindowTestCase(unittest.TestCase):
         """The widgets of page 3."""
         return self.widget.pages["run"].ui
 
-    # -- What a person does
-
-    def click(self, button):
-        """Click a button, which must be there and enabled."""
-        self.assertTrue(button.isVisible(), f"{button.text} cannot be seen")
-        self.assertTrue(button.enabled, f"{button.text} is not enabled: {button.toolTip}")
-        button.click()
-        processEvents(20)
-
-    def choose(self, comboBox, text):
-        """Choose an entry of a combo box by its text."""
-        row = comboBox.findText(text)
-        self.assertGreaterEqual(row, 0, f"there is no {text}")
-        comboBox.setCurrentIndex(row)
-        comboBox.activated(row)
-        processEvents(20)
+    def seriesOf(self, plotView):
+        """The series that a plot view shows. Another window over the same scene, such as the module's own, has its own."""
+        chart = slicer.mrmlScene.GetNodeByID(plotView.mrmlPlotViewNode().GetPlotChartNodeID())
+        return [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]

@@ -34,7 +34,7 @@ from dinomix.errors import DinomixError
 def command(**options: Any) -> None:
     """Run a published protocol on your copy of its data and set the numbers beside the published ones."""
     from dinomix.evaluation.splits import find_split, read_splits
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
 
     if options["list_splits"]:
         for name, split in read_splits().items():
@@ -44,12 +44,8 @@ def command(**options: Any) -> None:
         return
     split_name, split = find_split(options["dataset"], options["split_name"])
     seeds = _seeds(options["seeds"], options["more_seeds"])
-    emit = JsonEvents() if options["as_json"] else TerminalEvents()
-    try:
+    with shown_events(options["as_json"]) as emit:
         text, result = _run(options, split_name, split, seeds, emit)
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     print(json.dumps(result) if options["as_json"] else text)
 
 

@@ -15,15 +15,11 @@ def command(run: Path, device: str, as_json: bool) -> None:
 
     Writes RUN/comparison: comparison.json and a picture of each case. The run must have a model.
     """
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.report.comparing import compare_run
 
-    emit = JsonEvents() if as_json else TerminalEvents()
-    try:
+    with shown_events(as_json) as emit:
         result = compare_run(run, device=device, emit=emit)
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     if as_json:
         click.echo(json.dumps({"kind": "comparison", "path": str(run / "comparison" / "comparison.json"), **result}))
         return

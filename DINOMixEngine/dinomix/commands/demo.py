@@ -20,19 +20,15 @@ def command(out: Path, seed: int, steps: int | None, device: str, as_json: bool)
 
     from dinomix.demo.demo import DEFAULT_STEPS, run_demo
     from dinomix.evaluation.evaluate import table
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
 
-    emit = JsonEvents() if as_json else TerminalEvents()
     if not as_json:
         click.echo(
             "Phantom abdomens are generated, then a model is trained on them; about 5 minutes on 2 CPU cores.\n"
             "FKD learns from DINOv3's architecture with random weights here, since the trained ones are not bundled.\n"
         )
-    try:
+    with shown_events(as_json) as emit:
         result = run_demo(out, seed=seed, steps=steps or DEFAULT_STEPS, device=device, emit=emit)
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     if as_json:
         paths = {"report": str(result.report), "model": str(result.model), "segmented": str(result.segmented)}
         click.echo(json.dumps({"kind": "result", **paths, "metrics": result.metrics}))

@@ -59,20 +59,16 @@ def command(
 ) -> None:
     """Compare segmentations with references: Dice, NSD, HD95 and ASD per case and class."""
     from dinomix.evaluation.evaluate import evaluate_folders, table
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.labels import LabelSet
 
     _refuse_to_replace(out, overwrite)
     labels = LabelSet.read(labels_path)
     tolerances = _parse_tolerances(tolerance, labels.names)
-    emit = JsonEvents() if as_json else TerminalEvents()
-    try:
+    with shown_events(as_json) as emit:
         metrics = evaluate_folders(
             prediction, reference, labels, protocol=protocol, out=out, tolerance=tolerances, emit=emit
         )
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     if as_json:
         print(json.dumps({"kind": "metrics", "path": str(out), **metrics}))
         return

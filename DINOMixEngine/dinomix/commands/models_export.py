@@ -13,13 +13,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(model: Path, out: Path, overwrite: bool, as_json: bool) -> None:
     """Write the model folder MODEL into a zip file, after every file of it was compared with its hash."""
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.models.archive import export_model
 
-    emit = JsonEvents() if as_json else TerminalEvents()
-    try:
+    with shown_events(as_json) as emit:
         export_model(model, out, overwrite=overwrite, emit=emit)
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     click.echo(json.dumps({"kind": "result", "archive": str(out)}) if as_json else f"The model is in {out}.")

@@ -16,15 +16,11 @@ def command(run: Path, device: str, as_json: bool) -> None:
     Writes RUN/ranking: ranking.json and the teacher's segmentation of each case, to be corrected. What an interrupted
     call finished is kept.
     """
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.training.ranking import rank_run
 
-    emit = JsonEvents() if as_json else TerminalEvents()
-    try:
+    with shown_events(as_json) as emit:
         result = rank_run(run, device=device, emit=emit)
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     if as_json:
         click.echo(json.dumps({"kind": "ranking", "path": str(run / "ranking" / "ranking.json"), **result}))
         return
