@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 _REMEDIES = {
     errno.ENOSPC: "Free some disk space or choose another output folder, then run the same command again.",
     errno.EDQUOT: "Free some of your disk quota or choose another output folder, then run the same command again.",
+    errno.EFBIG: "Choose an output folder on a disk that takes files of this size, then run the same command again.",
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",
     errno.EROFS: "Choose a folder that you may write to.",

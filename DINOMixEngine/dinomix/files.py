@@ -29,8 +29,8 @@ def written_aside(path: Path) -> Iterator[Path]:
         os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
     except Exception as error:
-        if full := _full_disk(aside, error):
-            raise full from error
+        if system := _refused_by_disk(aside, error):
+            raise system from error
         raise
     finally:
         aside.unlink(missing_ok=True)
@@ -52,8 +52,8 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(aside, path)
     except Exception as error:
-        if full := _full_disk(aside, error):
-            raise full from error
+        if system := _refused_by_disk(aside, error):
+            raise system from error
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -81,12 +81,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _full_disk(aside: Path, error: Exception) -> OSError | None:
-    """The system's own error where a writer failed on a full disk; torch, safetensors and numpy each say it otherwise."""
+def _refused_by_disk(aside: Path, error: Exception) -> OSError | None:
+    """The system's own error where the disk took no more; torch, safetensors and numpy each say it otherwise."""
     if isinstance(error, OSError) and error.errno is not None:
         return None
-    told = "no space left" in str(error).lower() or shutil.disk_usage(aside.parent).free < 2**16
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside.parent)) if told else None
+    told = str(error).lower()
+    if "file too large" in told:  # for the disk's format, or by the user's limit
+        return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(aside.parent))
+    full = "no space left" in told or shutil.disk_usage(aside.parent).free < 2**16
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside.parent)) if full else None
 
 
 def _umask() -> int:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import stat
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from foreign_models import spleen_config, write_auto3dseg, write_bundle, write_nnunet, zipped
 
+from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.importing import unpack as unpacking
@@ -123,7 +125,34 @@ def test_a_disk_too_small_for_what_is_in_an_archive(tmp_path: Path, monkeypatch:
     archive = zipped(write_auto3dseg(tmp_path / "model", ["Liver"]))
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real._replace(free=1000))
-    refusal(tmp_path, archive, "free")
+    refusal(tmp_path, archive, rf"model\.zip unpacks to 0\.\d MB, but {tmp_path / 'models'} has 0\.0 MB free")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes to stand for a full disk")
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_disk_that_takes_no_more_while_a_model_is_imported(
+    archived: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system itself refuses to write on: what the archive holds, or else the converted weights."""
+    import resource
+    import signal
+
+    monkeypatch.setenv("DINOMIX_MODELS", str(tmp_path / "models"))
+    source = write_auto3dseg(tmp_path / "model", ["Liver"])
+    source = zipped(source) if archived else source
+    before = everything(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(SystemExit) as left:
+            cli.main(["models", "import", str(source), "--name", "imported"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert left.value.code == 2 and told.startswith("Error: File too large") and "on a disk that takes" in told
+    assert everything(tmp_path) == before
 
 
 def test_a_good_archive_is_unpacked(tmp_path: Path) -> None:

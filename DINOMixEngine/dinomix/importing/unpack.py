@@ -90,7 +90,7 @@ def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> No
     free = shutil.disk_usage(into).free
     if total > free:
         raise DinomixError(
-            f"{archive_path} unpacks to {total / 1e9:.2f} GB, but {into} has {free / 1e9:.2f} GB free.",
+            f"{archive_path} unpacks to {total / 1e6:.1f} MB, but {into.parent} has {free / 1e6:.1f} MB free.",
             "Free some disk space, or choose another models folder (DINOMIX_MODELS).",
         )
 
