@@ -184,6 +184,17 @@ def nnunet_architecture(
     }  # fmt: skip
 
 
+def residual_architecture(
+    kernels: list[list[int]], strides: list[list[int]], features: list[int], blocks: list[int], convs: list[int]
+) -> dict[str, Any]:
+    """The architecture of plans.json of nnU-Net's planners ResEnc M, L and XL."""
+    architecture = nnunet_architecture(kernels, strides, features)
+    architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    del architecture["arch_kwargs"]["n_conv_per_stage"]
+    architecture["arch_kwargs"] |= {"n_blocks_per_stage": blocks, "n_conv_per_stage_decoder": convs}
+    return architecture
+
+
 def write_nnunet(
     folder: Path, labels: dict[str, int], weights: dict[str, torch.Tensor] | None = None, **changes: Any
 ) -> Path:
@@ -210,7 +221,9 @@ def write_nnunet(
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     if weights is None:
-        weights = nnunet_weights(architecture["arch_kwargs"], len(labels) + 1)
+        residual = architecture["network_class_name"].endswith("ResidualEncoderUNet")
+        make = residual_weights if residual else nnunet_weights
+        weights = make(architecture["arch_kwargs"], len(labels) + 1)
     checkpoint = {
         "network_weights": weights, "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.99}]},
         "grad_scaler_state": None, "logging": {"mean_fg_dice": [numpy.float64(0.5)], "epoch_end_timestamps": [1.5]},
@@ -248,6 +261,28 @@ def nnunet_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.T
         head = nn.Conv3d(features[level], classes, 1)
         for name, module in ((f"decoder.transpconvs.{number}", up), (f"decoder.seg_layers.{number}", head)):
             weights.update({f"{name}.{part}": tensor for part, tensor in module.state_dict().items()})
+    return weights
+
+
+def residual_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.Tensor]:
+    """Random weights under all names that nnU-Net's ResidualEncoderUNet gives them, with its heads for deep supervision."""
+    from dinomix.models.residual_encoder import ResidualEncoderUNet
+
+    torch.manual_seed(1)
+    taken = ("features_per_stage", "kernel_sizes", "strides", "n_blocks_per_stage", "n_conv_per_stage_decoder",
+             "conv_bias", "norm_op_kwargs", "nonlin_kwargs")  # fmt: skip
+    network = ResidualEncoderUNet(in_channels=1, out_channels=classes, **{key: arguments[key] for key in taken})
+    for parameter in network.parameters():
+        # Biases and scales that matter: as they are at the beginning of a training, they would hide a mistake.
+        nn.init.normal_(parameter, std=0.3) if parameter.ndim == 1 else nn.init.kaiming_normal_(parameter)
+    weights = dict(network.state_dict())
+    for name, tensor in list(weights.items()):
+        for part, number in (("conv", 0), ("norm", 1)):
+            weights[name.replace(f".{part}.", f".all_modules.{number}.")] = tensor
+    weights.update({f"decoder.{name}": tensor for name, tensor in list(weights.items()) if name.startswith("encoder.")})
+    for number, width in enumerate(arguments["features_per_stage"][-2:0:-1]):
+        head = nn.Conv3d(width, classes, 1)
+        weights.update({f"decoder.seg_layers.{number}.{part}": tensor for part, tensor in head.state_dict().items()})
     return weights
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from dinomix.images.reading import read_image
+from dinomix.inference.precision import last_layer
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.network import build_network
@@ -53,7 +54,7 @@ def random_weights(plan: Plan, labels: LabelSet, image: Path | None = None, seed
         pad = [n for side, patch in zip(tensor.shape[:1:-1], plan.patch[::-1], strict=True) for n in (0, patch - side)]
         with torch.no_grad():
             logits = network(torch.nn.functional.pad(tensor, pad))
-            bias = network.output_block.conv.conv.bias
+            bias = network.get_submodule(last_layer(network, plan)).bias
             bias -= logits.mean((0, 2, 3, 4))
     return network.state_dict()
 

@@ -1,4 +1,4 @@
-"""nnU-Net v2: its PlainConvUNet becomes MONAI's DynUNet, with equal logits."""
+"""nnU-Net v2: which of its models is taken, what is told, and its PlainConvUNet as MONAI's DynUNet, with equal logits."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from foreign_models import nnunet_architecture, write_nnunet, zipped
 
+from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
@@ -20,6 +21,17 @@ from dinomix.training.train import train
 from tiny_cohort import make_cohort, small_config
 
 LABELS = {"liver": 1, "tumor": 2}
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DINOMIX_MODELS", str(tmp_path / "models"))
+
+
+def dinomix(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +85,68 @@ def test_a_trained_folder_is_imported_as_a_whole(tmp_path: Path) -> None:
     assert step.to == pytest.approx(((-41 - 99.5) / 39.4, (176 - 99.5) / 39.4))
     assert model.record["trainer"] == "nnUNetTrainer" and model.record["fold"] == "fold_0"
     notes = " ".join(model.record["notes"])
-    assert "fold_0" in notes and "--orientation LPS" in notes and "mirror" in notes
+    assert "--orientation LPS" in notes and "averages its mirror images" in notes
+    assert "fold" not in notes and "3d_lowres" not in notes
+
+
+def test_which_fold_is_taken_is_told(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "nnunet", LABELS)
+    other = write_nnunet(tmp_path / "other", LABELS)
+    first = torch.load(source / "fold_0/checkpoint_final.pth", weights_only=False)
+    second = torch.load(other / "fold_0/checkpoint_final.pth", weights_only=False)
+    second["network_weights"]["decoder.seg_layers.1.bias"] += 1
+    (source / "fold_3").mkdir()
+    torch.save(second, source / "fold_3/checkpoint_best.pth")
+    head = "output_block.conv.conv.bias"
+    model = read_nnunet(source)
+    assert model.record["fold"] == "fold_0" and "2 folds (fold_0, fold_3), fold_0 is used" in " ".join(model.notes)
+    assert torch.equal(model.weights[head], first["network_weights"]["decoder.seg_layers.1.bias"])
+    assert dinomix("models", "import", source, "--fold", "3", "--name", "three") == 0
+    third = load_model(tmp_path / "models/three")
+    assert third.record["fold"] == "fold_3" and "checkpoint_best.pth is used" in " ".join(third.record["notes"])
+    assert torch.allclose(third.weights[head], model.weights[head] + 1)
+    with pytest.raises(DinomixError, match="has no fold_7") as caught:
+        read_nnunet(source, fold="7")
+    assert "fold_0, fold_3" in caught.value.remedy
+
+
+def test_of_the_configurations_of_a_dataset_the_finest_in_3d_is_taken(tmp_path: Path) -> None:
+    """nnU-Net exports all that it trained: the first by name is the 2D one."""
+    for name, patch in (("2d", [32, 48]), ("3d_cascade_fullres", [16, 32, 48]), ("3d_lowres", [16, 32, 48])):
+        source = write_nnunet(
+            tmp_path / f"Dataset509_Spleen/nnUNetTrainer__nnUNetPlans__{name}", LABELS, patch_size=patch
+        )
+        _rename_configuration(source, name)
+    low = import_model(tmp_path / "Dataset509_Spleen", name="low", folder=tmp_path / "models")
+    notes = load_model(low).record["notes"]
+    assert "__3d_lowres is used" in notes[0] and any("which a cascade would refine" in note for note in notes)
+    write_nnunet(tmp_path / "Dataset509_Spleen/nnUNetTrainer__nnUNetPlans__3d_fullres", LABELS)
+    full = import_model(zipped(tmp_path / "Dataset509_Spleen", "export"), name="full", folder=tmp_path / "models")
+    assert load_model(full).record["configuration"] == "3d_fullres"
+    with pytest.raises(DinomixError, match="2D configuration 2d") as caught:
+        import_model(tmp_path / "Dataset509_Spleen/nnUNetTrainer__nnUNetPlans__2d", folder=tmp_path / "models")
+    assert "3d_fullres" in caught.value.remedy
+
+
+def _rename_configuration(source: Path, name: str) -> None:
+    plans = json.loads((source / "plans.json").read_text())
+    plans["configurations"][name] = plans["configurations"].pop("3d_fullres")
+    (source / "plans.json").write_text(json.dumps(plans))
+    checkpoint = torch.load(source / "fold_0/checkpoint_final.pth", weights_only=False)
+    checkpoint["init_args"]["configuration"] = name
+    torch.save(checkpoint, source / "fold_0/checkpoint_final.pth")
+
+
+@pytest.mark.parametrize("axes", [None, (), "missing"])
+def test_a_trainer_without_mirroring_is_told(axes: Any, tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "nnunet", LABELS)
+    checkpoint = torch.load(source / "fold_0/checkpoint_final.pth", weights_only=False)
+    checkpoint["inference_allowed_mirroring_axes"] = axes
+    if axes == "missing":
+        del checkpoint["inference_allowed_mirroring_axes"]
+    torch.save(checkpoint, source / "fold_0/checkpoint_final.pth")
+    notes = " ".join(read_nnunet(source).notes)
+    assert "allows no mirror images" in notes and "averages its mirror images" not in notes
 
 
 def test_a_fine_tuning_starts_from_it_and_keeps_the_best(tmp_path: Path) -> None:
@@ -118,8 +191,20 @@ def test_plans_of_older_versions(tmp_path: Path) -> None:
     assert read_nnunet(source).plan.network == new
 
 
-def _residual(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
-    configuration["architecture"]["network_class_name"] = "dynamic_network_architectures.ResidualEncoderUNet"
+def _other_network(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["network_class_name"] = "dynamic_network_architectures.architectures.primus.Primus"
+
+
+def _another_package(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["network_class_name"] = "mine.PlainConvUNet"
+
+
+def _code_for_a_class(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["arch_kwargs"]["norm_op"] = "os.system"
+
+
+def _convolutions_in_2d(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
+    configuration["architecture"]["arch_kwargs"]["conv_op"] = "torch.nn.modules.conv.Conv2d"
 
 
 def _three_convolutions(configuration: dict[str, Any], dataset: dict[str, Any]) -> None:
@@ -149,7 +234,8 @@ def _other_normalization(configuration: dict[str, Any], dataset: dict[str, Any])
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (_residual, "ResidualEncoderUNet"), (_three_convolutions, "two convolutions per stage"),
+        (_other_network, "Primus"), (_another_package, "mine"), (_code_for_a_class, "instance normalization"),
+        (_convolutions_in_2d, "convolutions in 3D"), (_three_convolutions, "two convolutions per stage"),
         (_two_images, "takes 2 images"), (_regions, "regions that overlap"), (_two_dimensions, "2D"),
         (_cascade, "cascade"), (_other_normalization, "MyOwnNormalization"),
     ],

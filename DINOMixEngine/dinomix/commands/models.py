@@ -85,6 +85,7 @@ def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> No
     "--labels", type=click.Path(path_type=Path), help='For bare weights: {"1": "liver", ...} or a dataset.json.'
 )
 @click.option("--orientation", help="For nnU-Net: axes of the scans it was trained on, e.g. LPS.  [default: RAS]")
+@click.option("--fold", help="For nnU-Net: which fold's weights are taken, e.g. 3 or all.  [default: the first]")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 def import_model(source: Path, as_json: bool, **options: Any) -> None:
     """Import a model: a folder or zip of DINOMix, a MONAI bundle, an Auto3DSeg model.pt, an nnU-Net v2 folder, or weights.

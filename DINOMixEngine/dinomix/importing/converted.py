@@ -17,7 +17,9 @@ from dinomix.models.network import build_network
 from dinomix.planning.plan import Plan, SpacingGrid, patch_multiple
 from dinomix.planning.preprocessing import preprocess
 
-_ANY_PATCH = ("AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "SegResNetDS", "UNet", "VNet")
+_ANY_PATCH = (
+    "AttentionUnet", "BasicUNet", "DynUNet", "ResidualEncoderUNet", "SegResNet", "SegResNetDS", "UNet", "VNet",
+)  # fmt: skip
 """Networks without a size of their own: they are tried on a small patch."""
 
 

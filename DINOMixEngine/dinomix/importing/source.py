@@ -9,7 +9,7 @@ from dinomix.importing.bare import read_bare
 from dinomix.importing.converted import Converted
 from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import is_bundle, read_bundle
-from dinomix.importing.nnunet import is_nnunet, read_nnunet
+from dinomix.importing.nnunet import best_of, is_nnunet, read_nnunet
 from dinomix.importing.weights import ENDINGS, read_checkpoint
 from dinomix.models.manifest import FORMAT, MANIFEST
 
@@ -58,7 +58,11 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
         return _read_weights(opened_source)
     for folder in _places(opened_source):
         if is_nnunet(folder):
-            return read_nnunet(folder, hints.orientation)
+            beside = [folder] if folder == opened_source else sorted(filter(is_nnunet, folder.parent.iterdir()))
+            best, notes = best_of(beside)
+            model = read_nnunet(best, hints.orientation, hints.fold)
+            model.notes[:0] = notes
+            return model
         if is_bundle(folder):
             return read_bundle(folder, hints.changes, hints.weights)
         if (folder / "plan.json").is_file() and (folder / "labels.json").is_file():

@@ -5,7 +5,7 @@ from typing import Any
 
 from dinomix import __version__
 from dinomix.labels import LabelSet
-from dinomix.models.network import network_arguments
+from dinomix.models.network import RESIDUAL_ENCODER, network_definition
 from dinomix.planning.intensities import monai_steps, scales_on_grid, usual_range
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.preprocessing import SPACING_STEPS
@@ -20,7 +20,6 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
     ``output_dir``/NAME_seg.nii.gz with structure ids on the image's own grid. MONAI writes an image
     of one slice as a 2D file.
     """
-    network = {"_target_": plan.network["_target_"]} | network_arguments(plan.network, labels.channels)
     return {
         "imports": [
             "$import glob", "$import os", "$import numpy", "$import torch", "$import monai",
@@ -31,7 +30,7 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
         "images": "$[@image] if @image else sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii*')))",
         "output_dir": "$@bundle_root + '/eval'",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": network,
+        "network_def": network_definition(plan.network, labels.channels),
         "network": "$@network_def.to(@device)",
         "weights": {
             "_target_": "safetensors.torch.load_file",
@@ -51,9 +50,16 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
             "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
             "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
         },
-        "initialize": ["$@network_def.load_state_dict(@weights)"],
+        "initialize": [_load_weights(plan)],
         "run": ["$@evaluator.run()"],
     }  # fmt: skip
+
+
+def _load_weights(plan: Plan) -> str:
+    if plan.network["_target_"] == RESIDUAL_ENCODER:
+        # The library lists each tensor up to four times, and has heads for deep supervision, which are not used.
+        return "$@network_def.load_state_dict({**@network_def.state_dict(), **@weights})"
+    return "$@network_def.load_state_dict(@weights)"
 
 
 def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
@@ -149,7 +155,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "monai_version": _release("monai"),
         "pytorch_version": _release("torch"),
         "numpy_version": _release("numpy"),
-        "required_packages_version": {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"},
+        "required_packages_version": _packages(plan),
         "optional_packages_version": {},
         "name": f"DINOMix, {plan.modality}: {structures}",
         "task": f"Segmentation of {structures} in {plan.modality}",
@@ -171,6 +177,14 @@ def _description(record: dict[str, Any]) -> str:
     if "format" in record:
         return f"Converted by DINOMix {__version__} from: {record['format']}."
     return f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes."
+
+
+def _packages(plan: Plan) -> dict[str, str]:
+    """What MONAI needs beside itself to run the bundle."""
+    packages = {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"}
+    if plan.network["_target_"] == RESIDUAL_ENCODER:
+        packages["dynamic-network-architectures"] = "0.3.1"
+    return packages
 
 
 def _release(name: str) -> str:

@@ -140,7 +140,8 @@ class Plan(BaseModel):
         patch: voxels along (x, y, z) of the network's grid; multiples of ``patch_multiple``.
         overlap: of the sliding window, as a fraction of the patch per axis (x, y, z).
         blend: how overlapping windows are averaged.
-        network: a MONAI network as MONAI's bundle configuration names it: {"_target_": ..., arguments}.
+        network: as MONAI's bundle configuration names it: {"_target_": ..., arguments}; which ones may be named says
+            ``models.network``.
         fkd_stage: dotted name of the student's module whose output is distilled.
         reasons: for the reader, why each value was chosen.
     """
@@ -181,7 +182,7 @@ def patch_multiple(network: dict[str, Any]) -> tuple[int, int, int]:
     """What the sides of a patch must be multiples of, since the network halves them; 16 where that is not plain to see."""
     name = str(network.get("_target_", "")).rpartition(".")[2]
     strides, blocks = network.get("strides"), network.get("blocks_down")
-    if name in ("DynUNet", "UNet", "AttentionUnet") and isinstance(strides, (list, tuple)):
+    if name in ("DynUNet", "UNet", "AttentionUnet", "ResidualEncoderUNet") and isinstance(strides, (list, tuple)):
         levels = [s if isinstance(s, (list, tuple)) and len(s) == 3 else (s, s, s) for s in strides]
         if all(isinstance(side, int) and 0 < side < 16 for level in levels for side in level):
             return prod(x for x, _, _ in levels), prod(y for _, y, _ in levels), prod(z for _, _, z in levels)
