@@ -89,7 +89,7 @@ def test_a_trained_folder_is_imported_as_a_whole(tmp_path: Path) -> None:
     assert "fold" not in notes and "3d_lowres" not in notes
 
 
-def test_which_fold_is_taken_is_told(tmp_path: Path) -> None:
+def test_which_fold_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_nnunet(tmp_path / "nnunet", LABELS)
     other = write_nnunet(tmp_path / "other", LABELS)
     first = torch.load(source / "fold_0/checkpoint_final.pth", weights_only=False)
@@ -101,8 +101,9 @@ def test_which_fold_is_taken_is_told(tmp_path: Path) -> None:
     model = read_nnunet(source)
     assert model.record["fold"] == "fold_0" and "2 folds (fold_0, fold_3), fold_0 is used" in " ".join(model.notes)
     assert torch.equal(model.weights[head], first["network_weights"]["decoder.seg_layers.1.bias"])
-    assert dinomix("models", "import", source, "--fold", "3", "--name", "three") == 0
+    assert dinomix("models", "import", source, "--fold", "3", "--name", "three", "--json") == 0
     third = load_model(tmp_path / "models/three")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["notes"] == third.record["notes"]
     assert third.record["fold"] == "fold_3" and "checkpoint_best.pth is used" in " ".join(third.record["notes"])
     assert torch.allclose(third.weights[head], model.weights[head] + 1)
     with pytest.raises(DinomixError, match="has no fold_7") as caught:

@@ -98,10 +98,13 @@ def import_model(source: Path, as_json: bool, **options: Any) -> None:
     name = options.pop("name")
     with _Events(as_json) as emit:
         path = installing.import_model(source, name=name, hints=Hints(**options), emit=emit)
-    for note in _notes(path):
-        if not as_json:
-            click.echo(f"Note: {note}", err=True)
-    _result(path, f"The model is in {path}.", as_json)
+    notes = _notes(path)
+    if as_json:
+        click.echo(json.dumps({"kind": "result", "model": str(path), "notes": notes}))
+        return
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"The model is in {path}.")
 
 
 @command.command("remove", epilog="Example: dinomix models remove spleen-ct --yes")
