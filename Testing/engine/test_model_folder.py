@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     network = model.network()
     assert not network.training
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="who may read a file is POSIX's here")
+def test_others_may_read_all_of_a_model_as_they_may_read_what_else_is_written_there(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model", small_plan(), labels_with_ids(1))
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    files = [path for path in model.path.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode for path in files} == {path.name: plain.stat().st_mode for path in files}
 
 
 def test_equal_models_have_equal_fingerprints(tmp_path: Path) -> None:

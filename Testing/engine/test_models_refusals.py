@@ -4,7 +4,6 @@ import io
 import json
 import os
 import stat
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +127,6 @@ def test_a_disk_too_small_for_what_is_in_an_archive(tmp_path: Path, monkeypatch:
     refusal(tmp_path, archive, rf"model\.zip unpacks to 0\.\d MB, but {tmp_path / 'models'} has 0\.0 MB free")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes to stand for a full disk")
 @pytest.mark.parametrize("archived", [False, True])
 def test_a_disk_that_takes_no_more_while_a_model_is_imported(
     archived: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

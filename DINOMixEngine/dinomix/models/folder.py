@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dinomix.errors import DinomixError
-from dinomix.files import folder_written_aside, sha256, write_json, write_text
+from dinomix.files import folder_written_aside, sha256, write_json, write_text, written_aside
 from dinomix.labels import LabelSet
 from dinomix.models.bundle import inference_config, metadata
 from dinomix.models.card import model_card
@@ -95,9 +95,10 @@ def write_model(
     with folder_written_aside(path) as aside:
         write_json(aside / "configs/inference.json", inference_config(plan, labels))
         write_json(aside / "configs/metadata.json", metadata(plan, labels, record))
-        (aside / "models").mkdir()
-        # Clones: tensors that share memory are refused by safetensors, and must not be tied in the file either.
-        save_file({name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, aside / WEIGHTS)
+        # Aside, for the permissions: safetensors lets nobody but the writer read, and model folders are shared.
+        with written_aside(aside / WEIGHTS) as file:
+            # Clones: tensors that share memory are refused by safetensors, and must not be tied in the file either.
+            save_file({name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, file)
         labels.write(aside / "labels.json")
         plan.write(aside / "plan.json")
         write_json(aside / "record.json", record)
