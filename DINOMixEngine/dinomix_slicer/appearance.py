@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import qt
@@ -10,6 +11,7 @@ import qt
 INFO, WARNING, ERROR = "info", "warning", "error"
 
 NARROW = 380  # pixels of a label in a narrow panel
+FITTED = "dinomixFitted"
 
 # Half transparent, so that they suit Slicer's light and dark styles.
 BACKGROUNDS = {INFO: "rgba(60, 130, 210, 40)", WARNING: "rgba(235, 165, 25, 60)", ERROR: "rgba(215, 60, 50, 60)"}
@@ -48,23 +50,49 @@ def fitHeight(table: Any, least: int, most: int) -> None:
 
 
 def setWrappedText(label: Any, text: str) -> None:
-    """Set the text of a ``QLabel`` that wraps words, and keep room for all its lines.
-
-    Tabs do not pass on that a label needs more height in a narrow window, so that it would be drawn over its neighbors.
-    """
+    """Set the text of a ``QLabel`` that wraps words, and keep it as high as its lines; without a text it is hidden."""
     label.text = text
     label.visible = bool(text)
-    width = label.width if label.isVisible() else NARROW
-    label.minimumHeight = label.heightForWidth(width) if text else 0
+    keepFitted(label)
 
 
-def organsAsHtml(organs: tuple[Any, ...], most: int = 24) -> str:
-    """Names of ``model_info.Organ``, each with a square of its color; the first ``most`` of them."""
+def keepFitted(label: Any) -> None:
+    """Keep a ``QLabel`` that wraps words as high as its lines, however wide it becomes.
+
+    Tabs do not pass on that a label needs more height in a narrow window: it would be drawn over its neighbors, or be far apart
+    from them.
+    """
+    global _fitter
+    if label.property(FITTED) is None:
+        label.setProperty(FITTED, True)
+        _fitter = _fitter or _Fitter()
+        label.installEventFilter(_fitter)
+    _fit(label, label.width if label.isVisible() else NARROW)
+
+
+class _Fitter(qt.QObject):
+    def eventFilter(self, label: Any, event: Any) -> bool:
+        if event.type() == qt.QEvent.Resize:
+            _fit(label, label.width)
+        return False
+
+
+_fitter: _Fitter | None = None
+
+
+def _fit(label: Any, width: int) -> None:
+    height = label.heightForWidth(width)
+    if label.text and height != label.minimumHeight:
+        label.setFixedHeight(height)
+
+
+def legendAsHtml(entries: Sequence[tuple[str, tuple[int, int, int]]], most: int = 24) -> str:
+    """Names, each with a square of its color (red, green, blue of 0 to 255); the first ``most`` of them."""
     chips = [
-        f'<span style="color:{qt.QColor(*organ.color).name()}">&#9632;</span>&nbsp;{unbroken(organ.name)}'
-        for organ in organs[:most]
+        f'<span style="color:{qt.QColor(*color).name()}">&#9632;</span>&nbsp;{unbroken(name)}'
+        for name, color in entries[:most]
     ]
-    return " &nbsp; ".join(chips) + (" ..." if len(organs) > most else "")
+    return " &nbsp; ".join(chips) + (" ..." if len(entries) > most else "")
 
 
 def rowsAsHtml(rows: tuple[tuple[str, str], ...]) -> str:

@@ -172,6 +172,13 @@ class CurvePlot:
                 series.SetMarkerStyle(style)
         self._table.GetTable().Modified()  # the node and the plot view hear of it
 
+    @property
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """(name, color) of each line that is shown; red, green, blue of 0 to 255."""
+        return [
+            (name, tuple(round(255 * value) for value in series.GetColor())) for name, series in self._series.items()
+        ]
+
     def release(self) -> None:
         """Take the nodes out of the scene."""
         self._plotView.setMRMLPlotViewNode(None)
@@ -190,7 +197,8 @@ class CurvePlot:
             self._chart.SetTitleVisibility(False)
             self._chart.SetXAxisTitle(_("Step"))
             self._chart.SetYAxisTitle(group.axis)
-            self._chart.SetLegendVisibility(True)
+            # In the chart, it would cover the ends of the lines: see ``legend``.
+            self._chart.SetLegendVisibility(False)
             self._chart.SetYAxisRangeAuto(not group.isFraction)
             if group.isFraction:
                 self._chart.SetYAxisRange(0.0, 1.0)

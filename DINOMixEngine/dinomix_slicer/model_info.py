@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from slicer.i18n import tr as _
 
 
-@dataclass(frozen=True)
-class Organ:
+class Organ(NamedTuple):
     """A structure that a model finds: its name and its color, red, green, blue of 0 to 255."""
 
     name: str

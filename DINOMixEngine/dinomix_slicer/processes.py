@@ -1,10 +1,12 @@
-"""Whether a process of this computer is there; without psutil, which Slicer's own Python may not have."""
+"""Whether a process of this computer is there, or holds a file; without psutil and filelock, which Slicer's own Python may
+not have."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import IO
 
 
 def isThere(process: int) -> bool:
@@ -20,6 +22,34 @@ def isThere(process: int) -> bool:
     except PermissionError:
         return True
     return not _isZombie(process)
+
+
+def isHeld(lock: Path) -> bool:
+    """Whether a process of this computer holds a lock of ``filelock.FileLock``, which goes with its process."""
+    try:
+        with open(lock, "rb") as file:
+            return not _couldHold(file)
+    except OSError:
+        return False
+
+
+def _couldHold(file: IO[bytes]) -> bool:
+    """Take the lock for a moment, and give it back."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError:
+        return False
+    return True
 
 
 def _isZombie(process: int) -> bool:

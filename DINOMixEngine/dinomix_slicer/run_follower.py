@@ -15,7 +15,7 @@ from .run_process import exitCode
 from .run_state import LAST_WORDS, NEW, Heartbeat, RunState, judge, lastWord, parsed, readJson, readSigns
 from .signal import Signal
 
-TICK_SECONDS = 0.012
+TICK_SECONDS = 0.006
 """How long the events of one tick may take together; far below what a person notices."""
 READ_BYTES = 2**16
 POLL_MILLISECONDS = 500

@@ -54,6 +54,25 @@ def resumeRun(run: Path, command: WorkerCommand | None = None) -> None:
     _launch(run, ["train", "--resume", str(run)], command or engineCommand())
 
 
+def finishRun(run: Path, command: WorkerCommand | None = None) -> None:
+    """Start a process that makes the model of a run that none trains, from its best weights by now; returns at once.
+
+    Raises:
+        DinomixError: as ``startRun``; or the run has no checkpoint yet.
+    """
+    if not hasCheckpoint(run):
+        raise DinomixError(
+            _("The run in {path} has no checkpoint yet of which a model could be made.").format(path=run),
+            _("Resume it."),
+        )
+    _launch(run, ["train", "--finish", str(run)], command or engineCommand())
+
+
+def hasCheckpoint(run: Path) -> bool:
+    """Whether a model can be made of the run as it is."""
+    return (run / "checkpoints" / "last.pt").is_file()
+
+
 def askRun(run: Path, request: str) -> None:
     """Ask a run to "pause", or to "stop" and keep its best model. It answers between two steps, by an event.
 

@@ -16,7 +16,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .duration import duration
-from .processes import isThere
+from .processes import isHeld, isThere
 
 NEW, RUNNING, PAUSED, FAILED, FINISHED, LOST = "new", "running", "paused", "failed", "finished", "lost"
 LAST_WORDS = ("finished", "paused", "error")
@@ -27,6 +27,8 @@ LONGEST_START = 3600.0
 """Seconds from a start to the first event; a teacher may have to be fetched first."""
 FULL_DISK = 2**22
 LARGEST_TAIL = 2**16
+LOCK = ".lock"
+"""Held by the process that trains."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,11 @@ class Heartbeat:
     def __init__(self) -> None:
         self._last: object = None
         self._since = time.monotonic()
-        self.wasSeen = False
 
     def look(self, alive: dict[str, Any] | None) -> None:
         """Take note of the sign of life as it is now."""
         beat = None if alive is None else (alive.get("pid"), alive.get("host"), alive.get("time"))
         if beat != self._last:
-            self.wasSeen = self._last is not None and beat is not None
             self._last, self._since = beat, time.monotonic()
 
     @property
@@ -142,7 +142,8 @@ def quickState(run: Path) -> RunState:
     state = judge(run, lastWord(run), signs, heartbeat)
     if state.name == RUNNING and signs.alive is not None:
         age = abs(time.time() - _number(signs.alive, "time"))
-        if age > (PATIENCE_HERE if state.isHere else 2 * PATIENCE_ELSEWHERE):
+        isSilent = age > PATIENCE_HERE and not isHeld(run / LOCK) if state.isHere else age > 2 * PATIENCE_ELSEWHERE
+        if isSilent:
             return RunState(LOST, canResume=signs.hasConfig, isHere=state.isHere)
     return state
 
@@ -231,7 +232,8 @@ def _byHeartbeat(run: Path, alive: dict[str, Any], heartbeat: Heartbeat, hasConf
         )
     if heartbeat.silence < PATIENCE_HERE:
         return RunState(RUNNING)
-    if heartbeat.wasSeen:
+    # After a restart of the computer, another process may have that number.
+    if isHeld(run / LOCK):
         reason = _("The run has given no sign of life for {time}; its process is there, but stands still.")
         return RunState(
             RUNNING, reason.format(time=duration(heartbeat.silence)), _("Wait for it, or end its process and resume.")

@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import organsAsHtml, rowsAsHtml
+from dinomix_slicer.appearance import legendAsHtml, rowsAsHtml
 from dinomix_slicer.model_info import ModelInfo, facts, modelInfo
 from dinomix_slicer.signal import Signal
 
@@ -90,7 +90,7 @@ class ModelPage:
         if info.problem:
             self._ui.modelOrgansLabel.text = html.escape(info.problem)
         else:
-            self._ui.modelOrgansLabel.text = organsAsHtml(info.organs)
+            self._ui.modelOrgansLabel.text = legendAsHtml(info.organs)
         self._ui.modelFactsLabel.text = facts(model)
 
     def _onActivated(self, row: int) -> None:
@@ -117,7 +117,7 @@ def modelDialog(info: ModelInfo, file: str) -> Any:
     parts.titleLabel.text = info.title
     parts.problemLabel.text = info.problem or ""
     parts.problemLabel.visible = bool(info.problem)
-    parts.organsLabel.text = organsAsHtml(info.organs, most=200)
+    parts.organsLabel.text = legendAsHtml(info.organs, most=200)
     parts.factsLabel.text = rowsAsHtml(info.rows)
     parts.cardBrowser.setMarkdown(demoted(info.card))
     parts.cardBrowser.visible = bool(info.card)

@@ -105,6 +105,18 @@ class CohortLogic:
             and (Path(node.studyFolder) / COHORT).is_file()
         )
 
+    def whyNotTrain(self, node: DINOMixTrainParameterNode) -> str | None:
+        """The sentence that says why the study's cohort file is not what is chosen; None where nothing speaks against it."""
+        if node.studyFolder != self._folder or self.report is None:
+            return None  # perhaps it was checked by the command line
+        if self.state != "idle":
+            return _("The cases are being checked. Wait until that has ended.")
+        if not self.report.isGood:
+            return _("The last check found what must be mended first. See the page Cases, and check again.")
+        if not self.isUpToDate(node):
+            return _("The cases were changed since they were checked. Check them again on the page Cases.")
+        return None
+
     def nodesOf(self, image: str) -> tuple[Any, Any]:
         """The volume and segmentation node that an image file was exported from; None where it was not, or they are gone."""
         choice = self._nodes.get(image, SceneChoice())

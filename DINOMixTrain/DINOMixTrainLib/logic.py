@@ -41,7 +41,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         self.failed = Signal()
         self._hello: dict[str, Any] | None = None
         self.cohort = CohortLogic()
-        self.training = TrainingLogic()
+        self.training = TrainingLogic(self.cohort.whyNotTrain)
         self.runs = RunLogic()
         self.results = ResultLogic()
 

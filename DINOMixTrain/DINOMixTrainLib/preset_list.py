@@ -8,6 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from dinomix_slicer.appearance import setWrappedText
 from dinomix_slicer.duration import duration
 from dinomix_slicer.signal import Signal
 
@@ -38,9 +39,8 @@ class PresetList:
             blocked = button.blockSignals(True)
             button.checked = name == chosen
             button.blockSignals(blocked)
-            self._labels[
-                name
-            ].text = f"{html.escape(preset['description'])}<br><i>{html.escape(costText(costs.get(name)))}</i>"
+            description, cost = html.escape(preset["description"]), html.escape(costText(costs.get(name)))
+            setWrappedText(self._labels[name], f"{description}<br><i>{cost}</i>")
 
     def _rebuild(self) -> None:
         while self._layout.count():

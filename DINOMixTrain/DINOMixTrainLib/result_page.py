@@ -12,7 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon
+from dinomix_slicer.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.duration import duration
 from dinomix_slicer.run_state import FINISHED
 from dinomix_slicer.transfer import Steps
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 BAR_STEPS = 1000
 PICTURE_WIDTH = 420  # pixels, at least
 NAME, DISAGREEMENT, DISPUTED, STATE = 0, 1, 2, 3  # columns of the ranking
-COLUMN_WIDTHS = {NAME: 110, DISAGREEMENT: 110, STATE: 70}  # pixels
+COLUMN_WIDTHS = {DISAGREEMENT: 100, STATE: 56}  # pixels
+LEAST_NAME, MOST_NAME = 60, 170  # pixels
 MOST_DISPUTED = 3
 
 
@@ -45,6 +46,9 @@ class ResultPage(Page):
         for table, wide in ((ui.comparisonTable, 0), (ui.rankingTable, DISPUTED)):
             table.horizontalHeader().setSectionResizeMode(wide, qt.QHeaderView.Stretch)
             table.verticalHeader().hide()
+            table.textElideMode = qt.Qt.ElideMiddle  # names often differ at their ends
+        for column in range(1, ui.comparisonTable.columnCount):
+            ui.comparisonTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         # Not by their contents: each row that is added would measure all of them again.
         for column, width in COLUMN_WIDTHS.items():
             ui.rankingTable.setColumnWidth(column, width)
@@ -102,7 +106,7 @@ class ResultPage(Page):
         level, text = self._headline()
         paintFrame(self.ui.resultFrame, level)
         paintIcon(self.ui.resultIconLabel, level)
-        self.ui.resultLabel.text = text
+        setWrappedText(self.ui.resultLabel, text)
         self._showComparison()
         self._showRanking()
         self._showWork()
@@ -171,7 +175,7 @@ class ResultPage(Page):
     def _showComparison(self) -> None:
         ui, results = self.ui, self._results
         comparison = results.comparison
-        ui.comparisonLabel.text = self._comparisonText()
+        setWrappedText(ui.comparisonLabel, self._comparisonText())
         parts = (ui.comparisonTable, ui.comparisonCaseLabel, ui.comparisonCaseComboBox, ui.openPictureButton)
         for part in (*parts, ui.comparisonPictureLabel):
             part.visible = comparison is not None
@@ -243,22 +247,30 @@ class ResultPage(Page):
         ui, ranking = self.ui, self._results.ranking
         ui.rankingTable.visible = ui.openCaseButton.visible = ui.addCaseButton.visible = bool(ranking)
         if ranking:
-            ui.rankingLabel.text = _(
+            text = _(
                 "The run's two networks disagree most on the first ones: labels there teach the next training most. Open one, "
                 "correct it in the Segment Editor, and add it to the labeled cases."
             )
         elif self._results.canRank:
-            ui.rankingLabel.text = _("Rank the unlabeled cases to see which to label next.")
+            text = _("Rank the unlabeled cases to see which to label next.")
         else:
-            ui.rankingLabel.text = _("Unlabeled cases can be ranked once the run has come to its first checkpoint.")
+            text = _("Unlabeled cases can be ranked once the run has come to its first checkpoint.")
+        setWrappedText(ui.rankingLabel, text)
         if ranking is not self._filled:
             self._filled = ranking
             self._stopFilling()
             ui.rankingTable.rowCount = len(ranking)
             fitHeight(ui.rankingTable, 3, 9)
+            self._fitNames(ranking)
             self._filling = Steps(self._stepsOfFilling(ranking), self._showStates, lambda *told: None)
         else:
             self._showStates()
+
+    def _fitNames(self, ranking: list[RankedCase]) -> None:
+        """Make the column as wide as the longest name, as far as the panel has room for it."""
+        longest = max((case.name for case in ranking), key=len, default="")
+        width = self.ui.rankingTable.fontMetrics().horizontalAdvance(longest) + 16
+        self.ui.rankingTable.setColumnWidth(NAME, min(max(width, LEAST_NAME), MOST_NAME))
 
     def _stepsOfFilling(self, ranking: list[RankedCase]) -> Iterator[None]:
         """A row a step, so that thousands of cases do not hold up the window."""

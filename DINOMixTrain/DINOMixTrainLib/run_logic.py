@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix_slicer.curves import RunCurves
 from dinomix_slicer.run_follower import RunFollower
-from dinomix_slicer.run_process import LOG, askRun, endRun, exitCode, resumeRun
+from dinomix_slicer.run_process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
 from dinomix_slicer.run_registry import forgetRun, isRun, knownRuns, rememberRun
 from dinomix_slicer.run_state import NEW, RUNNING, RunState, lastLines, quickState, readJson
 from dinomix_slicer.signal import Signal
@@ -121,16 +122,30 @@ class RunLogic:
         """Let it save its state and end; it can be resumed."""
         self._ask("pause")
 
+    @property
+    def canStop(self) -> bool:
+        """Whether it trains, or has come far enough that a model can be made of it as it is."""
+        if self._follower is None or self.request:
+            return False
+        state = self._follower.state
+        return state.name == RUNNING or (state.canResume and hasCheckpoint(self._follower.path))
+
     def stop(self) -> None:
         """Let it end now; the best model by now is the result."""
-        self._ask("stop")
+        if self.state is not None and self.state.name == RUNNING:
+            self._ask("stop")
+        else:
+            self._launch(finishRun)
 
     def resume(self) -> None:
         """Go on with it on this computer."""
+        self._launch(resumeRun)
+
+    def _launch(self, start: Callable[[Path], None]) -> None:
         if self._follower is None:
             return
         try:
-            resumeRun(self._follower.path)
+            start(self._follower.path)
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
         self.request = ""

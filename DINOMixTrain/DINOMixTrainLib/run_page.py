@@ -11,7 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.appearance import ERROR, INFO, WARNING, legendAsHtml, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.curves import LOSS_COLORS, CurvePlot, groups
 from dinomix_slicer.duration import duration
 from dinomix_slicer.run_state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
@@ -99,7 +99,7 @@ class RunPage(Page):
         if path != self._runs.path:
             self._runs.follow(path)
             self._snapshots.stop()
-            self.ui.snapshotLabel.text = ""
+            setWrappedText(self.ui.snapshotLabel, "")
         self._listRuns()
         if self._staleCurves:
             self._showCurves()
@@ -183,7 +183,7 @@ class RunPage(Page):
         isActive = state is not None and state.name == RUNNING
         isAsked = bool(self._runs.request)
         ui.pauseButton.enabled = isActive and not isAsked
-        ui.stopButton.enabled = isActive and not isAsked
+        ui.stopButton.enabled = self._runs.canStop
         ui.resumeButton.enabled = state is not None and state.canResume
         stands = isActive and bool(state.reason)
         ui.endButton.visible = isActive and state.isHere and (self._runs.waitingSeconds > IMPATIENCE or stands)
@@ -314,6 +314,7 @@ class RunPage(Page):
         group = self._groups[max(self.ui.curvesComboBox.currentIndex, 0)]
         colors = {**self._runs.colors(), **LOSS_COLORS, _("mean"): LOSS_COLORS["total"]}
         self._plot.show(group, self._runs.curves.curves[group.name], colors)
+        setWrappedText(self.ui.legendLabel, legendAsHtml(self._plot.legend))
 
     # -- The validation case
 
@@ -324,7 +325,7 @@ class RunPage(Page):
         elif self._runs.snapshot is not None:
             self._onSnapshot(self._runs.snapshot)
         else:
-            self.ui.snapshotLabel.text = _("The first segmentation comes with the first validation.")
+            setWrappedText(self.ui.snapshotLabel, _("The first segmentation comes with the first validation."))
 
     def _onSnapshot(self, event: dict[str, Any]) -> None:
         if self.ui.snapshotCheckBox.checked and self._isEntered and self._runs.path is not None:
@@ -333,10 +334,12 @@ class RunPage(Page):
     def _onShown(self, case: str, step: int) -> None:
         mean = (self._runs.snapshot or {}).get("mean")
         text = _("{case} at step {step}").format(case=case, step=f"{step:,}")
-        self.ui.snapshotLabel.text = text if mean is None else _("{what}: Dice {dice:.3f}").format(what=text, dice=mean)
+        if mean is not None:
+            text = _("{what}: Dice {dice:.3f}").format(what=text, dice=mean)
+        setWrappedText(self.ui.snapshotLabel, text)
 
     def _onNotShown(self, problem: str, remedy: str) -> None:
-        self.ui.snapshotLabel.text = f"{problem} {remedy}".strip()
+        setWrappedText(self.ui.snapshotLabel, f"{problem} {remedy}".strip())
 
     # -- The log
 

@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import fitHeight
+from dinomix_slicer.appearance import fitHeight, setWrappedText
 from dinomix_slicer.scene_cohort import (
     Proposal,
     proposedSegmentations,
@@ -96,7 +96,7 @@ class SceneTable:
         self._ui.sceneTable.enabled = isEnabled
         for button in (self._ui.sceneAllButton, self._ui.sceneNoneButton):
             button.enabled = isEnabled and bool(self._rows)
-        self._ui.sceneLabel.text = summaryOf(self._rows)
+        setWrappedText(self._ui.sceneLabel, summaryOf(self._rows))
 
     def segmentNames(self) -> Counter[str]:
         """The structures of the segmentations that are ticked, and in how many."""

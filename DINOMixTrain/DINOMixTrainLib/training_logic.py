@@ -45,10 +45,15 @@ class TrainingLogic:
         failed(problem, remedy)
     """
 
-    def __init__(self, makeProcess: Callable[[list[str]], EngineProcess] = EngineProcess) -> None:
+    def __init__(
+        self,
+        whyNotTrain: Callable[[DINOMixTrainParameterNode], str | None],
+        makeProcess: Callable[[list[str]], EngineProcess] = EngineProcess,
+    ) -> None:
+        """``whyNotTrain``: that of the cases, see ``CohortLogic``."""
         self.presetsChanged, self.estimateChanged, self.failed = Signal(), Signal(), Signal()
         self.presets: list[dict[str, Any]] = []
-        self._makeProcess = makeProcess
+        self._whyNotTrain, self._makeProcess = whyNotTrain, makeProcess
         self._asking: EngineProcess | None = None
         self._estimating: EngineProcess | None = None
         self._estimated = (Path(), "")  # the study and the key of the estimate that is made
@@ -181,6 +186,9 @@ class TrainingLogic:
     def _whyNotCohort(self, node: DINOMixTrainParameterNode) -> str | None:
         if not node.studyFolder:
             return _("Choose a study folder on the page Cases first.")
+        whyNot = self._whyNotTrain(node)
+        if whyNot:
+            return whyNot
         cohort = self.cohort(node)
         if cohort is None:
             return _("The cases of this study are not checked yet. Check them on the page Cases.")

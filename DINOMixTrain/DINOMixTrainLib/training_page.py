@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import INFO, paintIcon, setWrappedText
+from dinomix_slicer.appearance import INFO, keepFitted, paintIcon, setWrappedText
 
 from .licence_dialog import askForLicence
 from .page import Page
@@ -52,6 +52,7 @@ class TrainingPage(Page):
         policy.setRetainSizeWhenHidden(True)
         ui.estimateProgressBar.sizePolicy = policy
         paintIcon(ui.startStatusIconLabel, INFO)
+        keepFitted(ui.commandNoteLabel)
         self._connectWidgets()
 
     def _connectWidgets(self) -> None:
@@ -218,7 +219,7 @@ class TrainingPage(Page):
         self.ui.settingsWidget.enabled = preset is not None
         self.ui.settingsResetButton.enabled = bool(kept)
         text = _("{n} settings differ from the preset.").format(n=len(kept)) if kept else ""
-        self.ui.settingsNoteLabel.text = self._settings.problem or text
+        setWrappedText(self.ui.settingsNoteLabel, self._settings.problem or text)
 
     def _onSettings(self, kept: dict[str, Any]) -> None:
         self._parameterNode.settings = json.dumps(kept) if kept else ""

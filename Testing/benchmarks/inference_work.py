@@ -35,7 +35,7 @@ PLAN = Plan(
     },
     fkd_stage="down_layers.3",
 )
-TRAINING_PATCH = 48
+TRAINING_PATCH = 96  # as the windows: group normalization sees how much of a patch is organ
 
 
 def make_scan(source: Path, path: Path) -> None:

@@ -11,6 +11,8 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+from filelock import FileLock
+
 import host
 from dinomix_slicer import run_state
 from dinomix_slicer.run_follower import RunFollower
@@ -121,17 +123,26 @@ class StateTest(RunFiles):
                 time.sleep(0.2)
 
     def test_a_process_that_stands_still(self):
-        """As after Ctrl-Z, or while a laptop sleeps."""
+        """As after Ctrl-Z, or while a laptop sleeps; also where this window has only just begun to look."""
         self.event("loss", step=2, total=1.0)
-        heartbeat = Heartbeat()
-        for age in (1, 0):
-            self.alive(age=age)
-            signs = readSigns(self.run_)
-            heartbeat.look(signs.alive)
-        with patch.object(run_state, "PATIENCE_HERE", -1.0):
-            state = judge(self.run_, lastWord(self.run_), signs, heartbeat)
-        self.assertEqual(state.name, "running")
+        self.alive()
+        lock = FileLock(self.run_ / ".lock")
+        with lock, patch.object(run_state, "PATIENCE_HERE", -1.0):
+            state, quick = self.judged(), quickState(self.run_)
+        self.assertEqual((state.name, quick.name), ("running", "running"))
         self.assertIn("stands still", state.reason)
+
+    def test_another_process_has_its_number_after_a_restart_of_the_computer(self):
+        self.event("loss", step=2, total=1.0)
+        self.alive()
+        (self.run_ / ".lock").touch()
+        with patch.object(run_state, "PATIENCE_HERE", -1.0):
+            state, quick = self.judged(), quickState(self.run_)
+        self.assertEqual((state.name, quick.name), ("lost", "lost"))
+        self.assertTrue(state.canResume)
+        # To look has not taken the lock away from who wants to train.
+        with FileLock(self.run_ / ".lock").acquire(timeout=0):
+            pass
 
     def test_the_folder_is_gone(self):
         signs = readSigns(self.run_ / "elsewhere")

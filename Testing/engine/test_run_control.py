@@ -21,6 +21,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import load_model
 from dinomix.training.control import POLL_SECONDS, RunPaused
 from dinomix.training.failures import pause_for
+from dinomix.training.finish import finish
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
@@ -101,6 +102,34 @@ def test_without_validation_a_stopped_run_leaves_its_last_weights(cache, tmp_pat
     state = RunDirectory.open(run).load_checkpoint()
     assert state is not None and state["step"] == 3
     assert all(torch.equal(tensor, state["teacher"][name]) for name, tensor in weights_of(run).items())
+
+
+def test_a_paused_run_is_ended_with_its_best_model(cohort, cache, tmp_path: Path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "pause", 8))
+    with pytest.raises(RunPaused):
+        train(cohort, run, small_config("dino-mix", steps=50, validate_every=6), make_plan(), cache=cache)
+    monkeypatch.undo()
+    model = finish(run)
+    assert events_of(run, "finished")[0]["stopped"] is True and not (run / "alive.json").exists()
+    record = load_model(model).record
+    assert (record["steps_done"], record["validation"]["step"]) == (8, 6)
+    assert record["fkd_teacher"] == small_config("dino-mix").fkd.teacher
+    best = load_file(run / "checkpoints/best.safetensors")
+    assert all(torch.equal(tensor, best[name]) for name, tensor in weights_of(run).items())
+    assert events_of(run, "loss")[-1]["step"] == 8
+
+
+def test_a_run_that_cannot_be_ended_is_refused(cohort, cache, tmp_path: Path):
+    with pytest.raises(DinomixError, match="holds no run"):
+        finish(tmp_path / "nowhere")
+    run = tmp_path / "run"
+    RunDirectory.create(run, small_config("labeled-only"), cohort, make_plan(), cache, None)
+    with pytest.raises(DinomixError, match="no checkpoint yet"):
+        finish(run)
+    with RunDirectory.open(run).locked(), pytest.raises(DinomixError, match="Another process is training"):
+        finish(run)
+    assert not (run / "model").exists()
 
 
 @pytest.mark.parametrize("what", ["pause", "stop"])

@@ -137,6 +137,24 @@ class WholeLifeTest(RunTestCase):
         self.assertTrue((self.run_ / "model" / "labels.json").is_file())
         self.assertLess(events(self.run_, "loss")[-1]["step"], LONG)
 
+    def test_a_paused_run_is_stopped_without_going_on(self):
+        self.start()
+        self.waitForValidation()
+        self.click(self.ui3.pauseButton)
+        self.waitForState("paused")
+        waitUntil(lambda: not self.isRunning(), 30, "the end of its process")
+        processEvents(50)
+        self.assertTrue(self.ui3.stopButton.enabled)
+        step = events(self.run_, "loss")[-1]["step"]
+        with patch.object(slicer.util, "confirmYesNoDisplay", lambda text: True):
+            self.click(self.ui3.stopButton)
+        self.waitForState("finished")
+        self.assertIn("stopped early", self.ui3.stateLabel.text)
+        self.assertIn("has finished with a validation Dice of", self.ui.messageLabel.text)
+        self.assertTrue((self.run_ / "model" / "labels.json").is_file())
+        self.assertEqual(events(self.run_, "loss")[-1]["step"], step)
+        self.assertFalse(self.ui3.stopButton.enabled)
+
 
 class AccidentsTest(RunTestCase):
     def test_a_killed_process_is_told_and_the_run_resumed(self):
@@ -158,8 +176,6 @@ class AccidentsTest(RunTestCase):
         self.start()
         self.waitForValidation()
         process = readJson(self.run_ / "alive.json")["pid"]
-        # A process that was never seen to change its sign of life would be taken for one of an earlier time.
-        waitUntil(lambda: self.logic.runs.follower._heartbeat.wasSeen, 20, "two signs of life")
         os.kill(process, signal.SIGSTOP)
         with patch("dinomix_slicer.run_state.PATIENCE_HERE", 3.0):
             self.waitForText(self.ui3.stateLabel, "stands still")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--cohort", type=click.Path(path_type=Path), help="What `dinomix check` wrote.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new run directory; its model/ is the result.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue this run; no other option is needed.")
+@click.option(
+    "--finish", type=click.Path(path_type=Path), help="End this run, which no process trains, with its best model."
+)
 @method_options
 @click.option("--preset", metavar="NAME", help="Settings for a kind of run: quick-look, standard or thorough.")
 @click.option("--list-presets", is_flag=True, help="Say what the presets are, and nothing more.")
@@ -40,12 +43,14 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. pic.kappa=2, plan.patch=96,96,64."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
-def command(cohort: Path | None, out: Path | None, resume: Path | None, start: Path | None, plan_file: Path | None,
-            cache: Path | None, as_json: bool, list_presets: bool, estimate: bool, **options: Any) -> None:  # fmt: skip
+def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: Path | None, start: Path | None,
+            plan_file: Path | None, cache: Path | None, as_json: bool, list_presets: bool, estimate: bool,
+            **options: Any) -> None:  # fmt: skip
     """Train a model from labeled and unlabeled volumes, or resume a run.
 
-    A run may be stopped at any moment, by Ctrl-C or a kill, and continued with --resume. More GPUs or machines:
-    `accelerate launch -m dinomix train ...`. Another program asks for a pause or an early end by RUN/request.json.
+    A run may be stopped at any moment, by Ctrl-C or a kill, and continued with --resume, or ended with --finish. More GPUs
+    or machines: `accelerate launch -m dinomix train ...`. Another program asks for a pause or an early end by
+    RUN/request.json.
     """
     if list_presets:
         return _tell_presets(as_json)
@@ -54,19 +59,23 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
     from dinomix.events import JsonEvents, TerminalEvents
     from dinomix.training import train as training
     from dinomix.training.control import RunPaused
+    from dinomix.training.finish import finish as finish_run
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes of `accelerate launch` one speaks
     emit = JsonEvents() if as_json else TerminalEvents()
     try:
-        if resume is not None:
-            _refuse_besides_resume(click.get_current_context())
+        if finish is not None:
+            _refuse_besides("finish")
+            model = finish_run(finish, emit=emit)
+        elif resume is not None:
+            _refuse_besides("resume")
             model = training.resume(resume, emit=emit, since=since)
         elif estimate:
             if cohort is None:
                 raise click.UsageError("Give --cohort, and the options that the run will have.")
             return _tell_estimate(cohort, start, plan_file, cache, emit, options, as_json)
         elif cohort is None or out is None:
-            raise click.UsageError("Give --cohort and --out, or --resume RUN.")
+            raise click.UsageError("Give --cohort and --out, or --resume RUN, or --finish RUN.")
         else:
             model = _begin(cohort, out, start, plan_file, cache, emit, since, options)
     except RunPaused as pause:
@@ -82,16 +91,17 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, start: P
         click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
 
 
-def _refuse_besides_resume(context: click.Context) -> None:
+def _refuse_besides(verb: str) -> None:
     """A run keeps its own cohort and settings: an option that would be ignored is refused."""
+    context = click.get_current_context()
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in ("resume", "as_json")
+        if parameter.name not in (verb, "as_json")
         and context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise click.UsageError(f"--resume takes cohort and settings from the run; leave out {', '.join(given)}.")
+        raise click.UsageError(f"--{verb} takes cohort and settings from the run; leave out {', '.join(given)}.")
 
 
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,

@@ -222,7 +222,13 @@ class _Blending:
 
 def _ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
     """The network on the way's device; a copy of it where it computes with other numbers than its own."""
-    return network.to(way.device) if way.dtype == torch.float32 else in_bfloat16(network, plan, way.device)
+    if way.dtype != torch.float32:
+        return in_bfloat16(network, plan, way.device)
+    network = network.to(way.device)
+    if way.device == CPU and not any(isinstance(module, torch.nn.InstanceNorm3d) for module in network.modules()):
+        # A fifth less time for SegResNet and UNet; instance normalization would copy its input there and back.
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
 
 
 def _can_step_down(error: Exception, way: Way) -> bool:

@@ -1,6 +1,8 @@
 """What a run leaves: the model folder of its result, with a record of how it came about."""
 
 import platform
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,10 +10,12 @@ from torch import Tensor
 
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
-from dinomix.events import Emit, read_events
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, EventFile, read_events, silent
 from dinomix.files import sha256
 from dinomix.models.folder import write_model
-from dinomix.planning.cache import CachedCase
+from dinomix.planning.cache import CachedCase, cache_cases
+from dinomix.training.heartbeat import heartbeat
 from dinomix.training.preview import draw_preview
 from dinomix.training.run_directory import RunDirectory
 
@@ -34,6 +38,31 @@ def write_result(
     record = _record(directory, teacher, steps_done)
     write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
+
+
+def finish(run: Path, *, emit: Emit = silent) -> Path:
+    """End a run that no process trains: its best weights by now become its model, as after a request to stop.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        DinomixError: no run there, another process trains it, or it has no checkpoint to make a model of.
+    """
+    directory, began = RunDirectory.open(run), time.monotonic()
+    with directory.locked(), heartbeat(run):
+        saved, best = directory.load_checkpoint(), directory.load_best()
+        if saved is None:
+            raise DinomixError(
+                f"{run} has no checkpoint yet of which a model could be made.", "Resume it, or delete its folder."
+            )
+        events, fkd = EventFile(directory.events, emit), directory.config.fkd
+        directory.forget_events_after(saved["step"])
+        cached = cache_cases(directory.cohort, directory.plan, directory.cache, events)
+        weights, teacher = best or saved["teacher"], fkd.teacher if fkd.mode != "off" else None
+        write_result(directory, weights, teacher, cached, saved["step"], events)
+        events("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=True)
+    return directory.model
 
 
 def _record(directory: RunDirectory, teacher: str | None, steps_done: int) -> dict[str, Any]:
