@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 
@@ -12,7 +11,7 @@ from slicer.i18n import tr as _
 
 from .signal import Signal
 from .worker_command import WorkerCommand, engineCommand
-from .worker_process import LOG_CHARACTERS, killTrees, processEnvironment
+from .worker_process import LOG_CHARACTERS, killTrees, processEnvironment, wasEndedFromOutside
 
 TICK_SECONDS = 0.015
 """How long the events of one tick may take together; far below what a person notices."""
@@ -165,9 +164,7 @@ class EngineProcess:
     def _onFinished(self, exitCode: int, exitStatus: int) -> None:
         self._onOutput()
         self._onErrorOutput()
-        # A launcher tells the end of its program by an exit code above 128.
-        isEnded = exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and exitCode > 128)
-        self._exit = (exitCode, isEnded)
+        self._exit = (exitCode, wasEndedFromOutside(exitCode, exitStatus))
         self._timer.start()
 
     def _onProcessError(self, error: int) -> None:

@@ -16,6 +16,7 @@ from .signal import Signal
 from .worker_command import WorkerCommand
 
 LOG_CHARACTERS = 100_000
+LARGEST_SIGNAL = 64
 
 
 class WorkerProcess:
@@ -88,8 +89,7 @@ class WorkerProcess:
         if self._isAskedToEnd:
             return
         self._isAskedToEnd = True
-        # A launcher tells by 128 and the signal's number how its program ended; ssh's own errors are 255.
-        if exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and 128 < exitCode <= 128 + 64):
+        if wasEndedFromOutside(exitCode, exitStatus):
             reason = _("it was ended by the system or by another program")
         else:
             reason = _("it ended with exit code {code}").format(code=exitCode)
@@ -100,6 +100,15 @@ class WorkerProcess:
             self._isAskedToEnd = True
             program = self.command.arguments[0]
             self.ended.emit(_("the program {program} cannot be started").format(program=program))
+
+
+def wasEndedFromOutside(exitCode: int, exitStatus: int) -> bool:
+    """Whether a signal has ended a process, or the program that it launched.
+
+    A launcher tells by 128 and the signal's number how its program ended; other high exit codes, such as ssh's 255, are
+    programs' own.
+    """
+    return exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and 128 < exitCode <= 128 + LARGEST_SIGNAL)
 
 
 def killTrees(roots: list[int]) -> None:

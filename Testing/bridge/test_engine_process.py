@@ -201,6 +201,8 @@ def test_lines_that_are_no_events_go_to_the_log(tmp_path):
         ("print('Welcome to the machine')", "is not DINOMix's engine.*Welcome to the machine", "worker command"),
         ("pass", "is not DINOMix's engine", "worker command"),
         ("import sys; print('{}'); print('kaputt', file=sys.stderr); sys.exit(3)", "exit code 3.*kaputt", "log"),
+        # What ssh says where it cannot connect; a signal's number would be at most 64 above 128.
+        ("import sys; print('Connection refused', file=sys.stderr); sys.exit(255)", "exit code 255.*refused", "log"),
         ("import dinomix_that_is_not_there", "packages are not installed.*dinomix_that_is_not_there", "Install them"),
     ],
 )
