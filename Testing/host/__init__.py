@@ -17,7 +17,7 @@ Stood in for, each in the file named, and each stricter than Slicer where the tw
 - ``slicer.ScriptedLoadableModule`` (scripted_module.py), ``slicer.parameterNodeWrapper`` (parameter_node.py), ``slicer.i18n``
   (i18n.py: nothing is translated), ``slicer.packaging`` (packaging.py: looks at what is installed), ``slicer.testing``
   (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source, Slicer's own files take
-  the place of these five (slicer_source.py).
+  the place of these five, and its Segment Statistics module can be imported (slicer_source.py).
 - Changes that pip would make, which are only written down (pip_record.py), and ``PythonSlicer``, a launcher of the Python that
   runs the tests.
 - ``qt`` (qt/), ``ctk`` (ctk/), the ``qMRML*`` widgets (qmrml/), and reading ``.ui`` files (ui_loader.py), over PySide6 drawn

@@ -1,7 +1,8 @@
 """Puts either Slicer's own Python files or the host's stand-ins into ``slicer``.
 
-With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source (of it, only ``Base/Python/slicer`` is
-needed, and ``Modules/Loadable/Terminologies/Resources`` for its terminologies), the files are taken from there as they are.
+With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source, the files are taken from there as they
+are. Of it, only ``Base/Python/slicer`` is needed; where they are there, ``Modules/Loadable/Terminologies/Resources`` gives
+Slicer's terminologies, and ``Modules/Scripted/SegmentStatistics`` can be imported as in Slicer.
 """
 
 import importlib
@@ -20,6 +21,13 @@ STAND_INS = {
     "packaging": "host.packaging",
     "testing": "host.testing",
 }
+
+# Slicer's name of a compiled library -> the module of slicer-core that is this library.
+LIBRARIES = {
+    "vtkITK": "slicer_core.vtkITK",
+    "vtkSegmentationCorePython": "slicer_core.vtkSegmentationCore",
+}
+SCRIPTED_MODULES = ("SegmentStatistics",)
 
 
 def checkout() -> Path | None:
@@ -51,12 +59,22 @@ def addNamedClasses(folder: Path) -> None:
                 setattr(module, name, type(name, (), {"__doc__": "Named by Slicer's files, not in the test host."}))
 
 
+def addScriptedModules(path: Path) -> None:
+    """Make the checkout's scripted modules importable, with the libraries that they import by name."""
+    for name, library in LIBRARIES.items():
+        sys.modules[name] = importlib.import_module(library)
+    for folder in (path / "Modules/Scripted" / name for name in SCRIPTED_MODULES):
+        if folder.is_dir():
+            sys.path.append(str(folder))
+
+
 def install() -> None:
-    """Make the five modules importable as ``slicer.<name>``."""
+    """Make the five modules importable as ``slicer.<name>``, and of a checkout its scripted modules."""
     path = checkout()
     if path is not None:
         slicer.__path__ = [*slicer.__path__, str(path / "Base/Python/slicer")]
         addNamedClasses(path / "Base/Python/slicer")
+        addScriptedModules(path)
     for name, standIn in STAND_INS.items():
         if path is None:
             sys.modules[f"slicer.{name}"] = importlib.import_module(standIn)
