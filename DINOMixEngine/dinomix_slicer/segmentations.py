@@ -17,6 +17,7 @@ from . import undo
 from .volumes import matrixAsArray, matrixBetween
 
 LABEL_MAP = "Binary labelmap"
+SURFACE = "Closed surface"
 COPY_BYTES = 2**22
 FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
@@ -58,7 +59,8 @@ def writeIntoSegmentation(
 ) -> None:
     """Put labels into a segmentation that is there. Segments of the same names are replaced, with their colors kept.
 
-    The new segments lie in a layer of their own, so that no voxel of another segment is touched.
+    The new segments lie in a layer of their own, so that no voxel of another segment is touched. Surfaces are dropped, to be
+    made by ``surfaces.surfaceSteps``: Slicer would make each new segment's as it comes, of the whole label map.
 
     Args:
         labels, structures: as for ``addSegmentation``.
@@ -71,6 +73,7 @@ def writeIntoSegmentation(
     segmentation = segmentationNode.GetSegmentation()
     with slicer.util.NodeModify(segmentationNode):
         _useLabelMaps(segmentationNode)
+        segmentation.RemoveRepresentation(SURFACE)
         present = [structure for structure in structures if structure.get("voxels", 1)]
         kept = _removeNamed(segmentation, {structure["name"] for structure in structures})
         if replaceOthers:

@@ -1,8 +1,9 @@
-"""Surfaces for the 3D view, in steps short enough to be done between the events of the window."""
+"""Surfaces for the 3D view, made in a thread beside the window, in short steps of the main thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,38 +11,46 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .segmentations import LABEL_MAP
+from .background import InBackground
+from .segmentations import LABEL_MAP, SURFACE
 
-SURFACE = "Closed surface"
 MARGIN = 1
 """Voxels around a segment, so that its surface is closed there."""
+WAIT_SECONDS = 0.001
+"""How long one step lets the thread have Python's lock; it computes without it."""
 Extent = tuple[int, int, int, int, int, int]
 
 
 def surfaceSteps(segmentationNode: Any) -> Iterator[str]:
     """Make the closed surface of each segment that has none, and show the segmentation in 3D.
 
-    Yields a segment's name when its surface is made, and "" between the slabs of voxels that are searched for the segments'
-    boxes; only the box around a segment is worked on.
+    Yields a segment's name when its surface is made, and "" while it waits; only the box around a segment is worked on. All
+    surfaces are put into the segmentation at the end: with the first one, Slicer's 3D views would make all others themselves,
+    of the whole label map and in one step. What is edited meanwhile is left to them.
     """
     segmentation = segmentationNode.GetSegmentation()
-    boxes: dict[tuple[str, int], Extent] = {}
-    for number in range(segmentation.GetNumberOfLayers()):
-        labelMap = segmentation.GetLayerDataObject(number, LABEL_MAP)
-        for found in _boxesInSlabs(labelMap):
-            for value, extent in found.items():
-                key = (_identity(labelMap), value)
-                boxes[key] = _union(boxes.get(key, extent), extent)
-            yield ""
+    layers = [segmentation.GetLayerDataObject(number, LABEL_MAP) for number in range(segmentation.GetNumberOfLayers())]
+    filled = [layer for layer in layers if layer is not None and layer.GetNumberOfPoints() > 0]
+    times = {_identity(layer): layer.GetMTime() for layer in filled}
+    boxes = yield from _inBackground(_boxFinder(filled))
+    made: dict[str, Any] = {}
     for identifier in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
         segment = segmentation.GetSegment(identifier)
         if segment is None:
             continue  # removed between two steps
         labelMap = segment.GetRepresentation(LABEL_MAP)
-        box = boxes.get((_identity(labelMap), segment.GetLabelValue())) if labelMap else None
-        if box is not None and segment.GetRepresentation(SURFACE) is None:
-            segment.AddRepresentation(SURFACE, _surfaceOf(segmentation, labelMap, segment.GetLabelValue(), box))
+        if labelMap is not None and segment.GetRepresentation(SURFACE) is None:
+            value = segment.GetLabelValue()
+            box = boxes.get((_identity(labelMap), value))
+            # An empty one where there is no voxel, as Slicer makes it; else it would search the whole label map.
+            made[identifier] = (yield from _surfaceOf(segmentation, labelMap, value, box)) if box else vtk.vtkPolyData()
         yield segment.GetName()
+    with slicer.util.NodeModify(segmentationNode):
+        for identifier, surface in made.items():
+            segment = segmentation.GetSegment(identifier)
+            labelMap = segment.GetRepresentation(LABEL_MAP) if segment is not None else None
+            if labelMap is not None and times.get(_identity(labelMap)) == labelMap.GetMTime():
+                segment.AddRepresentation(SURFACE, surface)
     display = segmentationNode.GetDisplayNode()
     if display is not None:
         display.SetVisibility3D(True)
@@ -49,58 +58,164 @@ def surfaceSteps(segmentationNode: Any) -> Iterator[str]:
     segmentation.InvokeEvent(slicer.vtkSegmentation.ContainedRepresentationNamesModified)
 
 
-def _boxesInSlabs(labelMap: Any) -> Iterator[dict[int, Extent]]:
-    """Label value -> extent (i, j, k), of about 4 million voxels at a time."""
-    from scipy.ndimage import find_objects
-
-    if labelMap is None or labelMap.GetNumberOfPoints() == 0:
-        return
-    first = labelMap.GetExtent()
-    shape = tuple(reversed(labelMap.GetDimensions()))
-    voxels = vtk_to_numpy(labelMap.GetPointData().GetScalars()).reshape(shape)
-    thickness = max(2**22 // (shape[1] * shape[2]), 1)
-    for start in range(0, shape[0], thickness):
-        slab = np.ascontiguousarray(voxels[start : start + thickness])
-        found = {}
-        for value, place in enumerate(find_objects(slab.astype(np.int32, copy=False)), start=1):
-            if place is not None:
-                k, j, i = place
-                low = (i.start + first[0], j.start + first[2], k.start + start + first[4])
-                high = (i.stop - 1 + first[0], j.stop - 1 + first[2], k.stop - 1 + start + first[4])
-                found[value] = (low[0], high[0], low[1], high[1], low[2], high[2])
-        yield found
+def areSurfacesShown(segmentationNode: Any) -> bool:
+    """Whether a segmentation has surfaces, and they are shown in 3D."""
+    display = segmentationNode.GetDisplayNode()
+    isThere = segmentationNode.GetSegmentation().ContainsRepresentation(SURFACE)
+    return bool(isThere and display is not None and display.GetVisibility3D())
 
 
-def _surfaceOf(segmentation: Any, labelMap: Any, value: int, box: Extent) -> Any:
-    """The closed surface that Slicer makes of one segment, with the segmentation's own conversion parameters."""
+def _inBackground(function: Callable[[Callable[[], None]], Any]) -> Generator[str, None, Any]:
+    """Run ``function(checkStop)`` in a thread; yields "" meanwhile and returns what it has returned."""
+    work = InBackground(function)
+    try:
+        while not work.isOver(WAIT_SECONDS):
+            yield ""
+    finally:
+        work.stop()
+    return work.result()
+
+
+def _boxFinder(labelMaps: list[Any]) -> Callable[[Callable[[], None]], dict[tuple[str, int], Extent]]:
+    """A function for ``_inBackground`` that finds the box of each label: (identity of the label map, value) -> extent."""
+    parts = [(_identity(each), each.GetExtent(), _voxelsOf(each)) for each in labelMaps]
+
+    def find(checkStop: Callable[[], None]) -> dict[tuple[str, int], Extent]:
+        from scipy.ndimage import find_objects  # here, since importing it takes a while too
+
+        boxes: dict[tuple[str, int], Extent] = {}
+        for identity, first, voxels in parts:
+            # About 4 million voxels at a time, since the lock is kept so long.
+            thickness = max(2**22 // voxels[0].size, 1)
+            for start in range(0, len(voxels), thickness):
+                checkStop()
+                slab = np.ascontiguousarray(voxels[start : start + thickness], np.int32)
+                for value, place in enumerate(find_objects(slab), start=1):
+                    if place is not None:
+                        k, j, i = place
+                        low = (i.start + first[0], j.start + first[2], k.start + start + first[4])
+                        high = (i.stop - 1 + first[0], j.stop - 1 + first[2], k.stop - 1 + start + first[4])
+                        extent = (low[0], high[0], low[1], high[1], low[2], high[2])
+                        boxes[identity, value] = _union(boxes.get((identity, value), extent), extent)
+        return boxes
+
+    return find
+
+
+def _voxelsOf(labelMap: Any) -> Any:
+    """A view of a label map's voxels, (k, j, i), which keeps them."""
+    return vtk_to_numpy(labelMap.GetPointData().GetScalars()).reshape(tuple(reversed(labelMap.GetDimensions())))
+
+
+def _surfaceOf(segmentation: Any, labelMap: Any, value: int, box: Extent) -> Generator[str, None, Any]:
+    """The closed surface that Slicer makes of one label, with the segmentation's own conversion parameters."""
+    part = _cropped(labelMap, box)
+    if any(segmentation.GetConversionParameter(name) not in ("", "0") for name in OTHER_WAYS):
+        return _surfaceBySlicer(segmentation, part, value)
+    filters = _filters(segmentation, part, value, box)
+    yield from _inBackground(lambda checkStop: filters[-1].Update())
+    surface = vtk.vtkPolyData()
+    surface.ShallowCopy(filters[-1].GetOutput())
+    surface.GetPointData().RemoveArray("ImageScalars")  # views would color the surface by them
+    return surface
+
+
+OTHER_WAYS = ("Conversion method", "SurfaceNets smoothing", "Joint smoothing")
+"""Conversion parameters that ``_filters`` knows by their default value only, 0."""
+
+
+def _filters(segmentation: Any, part: Any, value: int, box: Extent) -> list[Any]:
+    """The steps of Slicer's vtkBinaryLabelmapToClosedSurfaceConversionRule, which itself keeps Python's lock while it computes.
+
+    They are connected, none is run yet, and each must be kept until the last one has run.
+    """
+    decimation, smoothing, normals = (
+        float(segmentation.GetConversionParameter(name) or default)
+        for name, default in (("Decimation factor", 0), ("Smoothing factor", 0.5), ("Compute surface normals", 1))
+    )
+    toWorld = vtk.vtkMatrix4x4()
+    part.GetImageToWorldMatrix(toWorld)
+    voxels = vtk.vtkImageData()
+    voxels.ShallowCopy(part)
+    voxels.SetOrigin(0, 0, 0)
+    voxels.SetSpacing(1, 1, 1)
+    threshold = _threshold(value)
+    threshold.SetInputData(voxels)
+    padding = vtk.vtkImageConstantPad()
+    padding.SetOutputWholeExtent(*(box[n] - MARGIN if n % 2 == 0 else box[n] + MARGIN for n in range(6)))
+    edges = vtk.vtkDiscreteFlyingEdges3D()
+    edges.ComputeGradientsOff()
+    edges.ComputeNormalsOff()
+    edges.SetValue(0, 1)
+    filters = [threshold, padding, edges]
+    if decimation > 0:
+        decimate = vtk.vtkDecimatePro()
+        decimate.SetFeatureAngle(60)
+        decimate.SplittingOff()
+        decimate.PreserveTopologyOn()
+        decimate.SetMaximumError(1)
+        decimate.SetTargetReduction(decimation)
+        filters.append(decimate)
+    if smoothing > 0:
+        smooth = vtk.vtkWindowedSincPolyDataFilter()
+        smooth.SetNumberOfIterations(int(20 + smoothing * 40))
+        smooth.SetPassBand(10.0 ** (-4 * smoothing))
+        smooth.BoundarySmoothingOff()
+        smooth.FeatureEdgeSmoothingOff()
+        smooth.NonManifoldSmoothingOn()
+        smooth.NormalizeCoordinatesOn()
+        filters.append(smooth)
+    transform = vtk.vtkTransform()
+    transform.SetMatrix(toWorld)
+    move = vtk.vtkTransformPolyDataFilter()
+    move.SetTransform(transform)
+    filters.append(move)
+    if normals > 0:
+        orient = vtk.vtkPolyDataNormals()
+        orient.ConsistencyOn()
+        orient.SplittingOff()
+        filters.append(orient)
+    for one, following in pairwise(filters):
+        following.SetInputConnection(one.GetOutputPort())
+    return filters
+
+
+def _surfaceBySlicer(segmentation: Any, part: Any, value: int) -> Any:
+    """The same by Slicer's own conversion, in one step of the main thread: for ways that are not its default."""
+    threshold = _threshold(value)
+    threshold.SetInputData(part)
+    threshold.Update()
+    mask = slicer.vtkOrientedImageData()
+    mask.ShallowCopy(threshold.GetOutput())
+    mask.CopyDirections(part)
     alone = slicer.vtkSegmentation()
     alone.SetSourceRepresentationName(LABEL_MAP)
     alone.CopyConversionParameters(segmentation)
     segment = slicer.vtkSegment()
     segment.SetLabelValue(1)
-    segment.AddRepresentation(LABEL_MAP, _cropped(labelMap, value, box))
+    segment.AddRepresentation(LABEL_MAP, mask)
     alone.AddSegment(segment, "segment")
     alone.CreateRepresentation(SURFACE)
     return alone.GetSegment("segment").GetRepresentation(SURFACE)
 
 
-def _cropped(labelMap: Any, value: int, box: Extent) -> Any:
-    """One label as a label map of ones, no larger than its box and a margin."""
+def _cropped(labelMap: Any, box: Extent) -> Any:
+    """A copy of a label map, no larger than a box and a margin."""
     whole = labelMap.GetExtent()
     extent = [max(box[n] - MARGIN, whole[n]) if n % 2 == 0 else min(box[n] + MARGIN, whole[n]) for n in range(6)]
     part = slicer.vtkOrientedImageData()
     slicer.vtkOrientedImageDataResample.CopyImage(labelMap, part, extent)
+    return part
+
+
+def _threshold(value: int) -> Any:
+    """A filter that leaves ones where the label is."""
     threshold = vtk.vtkImageThreshold()
-    threshold.SetInputData(part)
     threshold.ThresholdBetween(value, value)
     threshold.SetInValue(1)
     threshold.SetOutValue(0)
     threshold.SetOutputScalarTypeToUnsignedChar()
-    threshold.Update()
-    mask = slicer.vtkOrientedImageData()
-    mask.ShallowCopy(threshold.GetOutput())
-    mask.CopyDirections(labelMap)
-    return mask
+    return threshold
 
 
 def _identity(labelMap: Any) -> str:

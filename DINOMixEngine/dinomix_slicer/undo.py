@@ -40,7 +40,9 @@ def undo(segmentationNode: Any) -> bool:
     identifier = segmentationNode.GetID()
     history = _histories.get(identifier)
     if history is not None and history.IsRestorePreviousStateAvailable():
-        return bool(history.RestorePreviousState())
+        # At once, since 3D views would convert segments that are only half restored.
+        with slicer.util.NodeModify(segmentationNode):
+            return bool(history.RestorePreviousState())
     if identifier in _new:
         # The node before its display nodes: views hold on to display nodes of a node that is still there, and would crash Slicer.
         for each in (*_new[identifier], identifier, *_helpersOf(segmentationNode)):

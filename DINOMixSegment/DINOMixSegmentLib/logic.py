@@ -13,6 +13,7 @@ from slicer.util import VTKObservationMixin
 from dinomix.errors import DinomixError
 from dinomix_slicer.sequences import framesOf
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.surfaces import areSurfacesShown
 from dinomix_slicer.undo import undo
 from dinomix_slicer.views import centerOnFirst, showVolume
 from dinomix_slicer.volumes import imageOfNode
@@ -47,7 +48,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         finished(segmentationNode): a volume or a sequence is done (the node of the frame shown); not for a batch.
         failed(problem, remedy): one message to show; nothing runs any more. Also when the idle worker died.
         cancelled(): what ran was given up; the scene is as before.
-        surfacesChanged(done, total): surfaces are made one by one after ``finished``; done == total at the end.
+        surfacesChanged(done, total): surfaces are made after ``finished``; done == total at the end.
         modelsChanged(models): the worker has listed its models; see ``models``.
         workerStateChanged(state): "stopped", "starting", "ready", "busy" or "failed".
         estimated(estimate): answer to ``requestEstimate``; see ``estimate.Estimate``.
@@ -123,7 +124,8 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             return
         frames = framesOf(request.volume) if request.allFrames else None
         run = SequenceRun(self.client, request, frames) if frames else SegmentRun(self.client, request)
-        run.finished.connect(lambda segmentation: self._onFinished(request, segmentation))
+        wasIn3D = request.output is not None and areSurfacesShown(request.output)
+        run.finished.connect(lambda segmentation: self._onFinished(request, segmentation, wasIn3D))
         run.failed.connect(self._onFailed)
         self._begin(run)
 
@@ -279,13 +281,14 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         self._setState(RUNNING)
         run.start()
 
-    def _onFinished(self, request: SegmentRequest, segmentation: vtkMRMLSegmentationNode) -> None:
+    def _onFinished(self, request: SegmentRequest, segmentation: vtkMRMLSegmentationNode, wasIn3D: bool) -> None:
         self._end()
         self._remember(segmentation)
         showVolume(request.volume)
         self.finished.emit(segmentation)
         if request.show3D:
             centerOnFirst(segmentation)
+        if request.show3D or wasIn3D:
             self._surfaces.start(segmentation)
 
     def _onFailed(self, problem: str, remedy: str) -> None:

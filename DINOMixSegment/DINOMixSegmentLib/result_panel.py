@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.surfaces import areSurfacesShown
 
 from .surface_timer import SurfaceTimer
 
@@ -70,17 +71,8 @@ class ResultPanel:
     def _showButton(self) -> None:
         button = self._ui.show3DButton
         blocked = button.blockSignals(True)
-        button.checked = self._isIn3D()
+        button.checked = self.segmentation is not None and areSurfacesShown(self.segmentation)
         button.blockSignals(blocked)
-
-    def _isIn3D(self) -> bool:
-        if self.segmentation is None or self.segmentation.GetDisplayNode() is None:
-            return False
-        return self._hasSurfaces() and bool(self.segmentation.GetDisplayNode().GetVisibility3D())
-
-    def _hasSurfaces(self) -> bool:
-        name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-        return bool(self.segmentation.GetSegmentation().ContainsRepresentation(name))
 
     def _onShow3D(self, isShown: bool) -> None:
         self._surfaces.cancel()

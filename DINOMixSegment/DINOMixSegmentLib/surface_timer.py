@@ -1,4 +1,4 @@
-"""Making surfaces one by one between the events of the window."""
+"""Making surfaces beside the window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SurfaceTimer:
-    """Shows a segmentation in 3D, a segment a tick.
+    """Shows a segmentation in 3D as soon as its surfaces are made.
 
     Signals:
         changed(done, total): surfaces made, of how many; done == total at the end, also when it is cancelled.
@@ -40,7 +40,7 @@ class SurfaceTimer:
         self._timer.start()
 
     def cancel(self) -> None:
-        """Make no more; those made stay."""
+        """Make no more, and show none."""
         if self.isRunning():
             self._timer.stop()
             self._steps = iter(())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
 from dinomix_slicer import undo
@@ -248,6 +249,18 @@ def test_a_segmentation_of_surfaces_is_kept_when_labels_come_in():
     assert np.array_equal(segmentArray(output, "liver", volume), labels == 1)
 
 
+def test_writing_where_surfaces_are_makes_none_in_the_same_step():
+    volume, labels = makeVolume(), makeLabels()
+    output = addSegmentation(volume, labels, STRUCTURES)
+    output.CreateClosedSurfaceRepresentation()
+    undo.saveState(output)
+    writeIntoSegmentation(output, volume, labels, [{**STRUCTURES[0], "name": "another"}])
+    assert [surfaceNumber(output, n) for n in range(3)] == [None] * 3
+    assert undo.undo(output)
+    assert names(output) == ["liver", "Milz groß"]
+    assert surfaceNumber(output, 0).GetNumberOfCells() > 0
+
+
 def test_undo_of_a_new_segmentation_removes_it():
     volume = makeVolume()
     segmentation = addSegmentation(volume, makeLabels(), STRUCTURES)
@@ -272,19 +285,98 @@ def test_undo_restores_every_voxel():
     assert not undo.undo(output)
 
 
-def test_surfaces_are_those_that_slicer_makes():
+WAYS = [
+    {},
+    {"Smoothing factor": "0.0"},
+    {"Smoothing factor": "0.8", "Decimation factor": "0.6"},
+    {"Compute surface normals": "0"},
+]
+
+
+@pytest.mark.parametrize("parameters", WAYS)
+def test_surfaces_are_those_that_slicer_makes(parameters):
     volume, labels = makeVolume(OBLIQUE), makeLabels()
+    labels[:3, :4, :5] = 1  # as far as the corner of the volume
     segmentation, expected = (addSegmentation(volume, labels, STRUCTURES) for _ in range(2))
+    for node in (segmentation, expected):
+        for name, value in parameters.items():
+            node.GetSegmentation().SetConversionParameter(name, value)
     assert [name for name in surfaceSteps(segmentation) if name] == ["liver", "Milz groß"]
     expected.CreateClosedSurfaceRepresentation()
     for number in range(2):
-        mine, theirs = (
-            node.GetSegmentation().GetNthSegment(number).GetRepresentation("Closed surface")
-            for node in (segmentation, expected)
-        )
-        assert mine.GetNumberOfCells() == theirs.GetNumberOfCells() > 0
-        np.testing.assert_allclose(mine.GetBounds(), theirs.GetBounds(), atol=1e-3)
+        mine, theirs = (surfaceNumber(node, number) for node in (segmentation, expected))
+        assert theirs.GetNumberOfCells() > 0
+        assert np.array_equal(pointsOf(mine), pointsOf(theirs))
+        assert np.array_equal(*(vtk_to_numpy(surface.GetPolys().GetData()) for surface in (mine, theirs)))
+        assert arraysOf(mine) == arraysOf(theirs)
     assert segmentation.GetDisplayNode().GetVisibility3D()
+
+
+def test_surfaces_made_in_another_way_than_slicers_default_are_made_in_that_way():
+    segmentation, expected, byDefault = (addSegmentation(makeVolume(), makeLabels(), STRUCTURES) for _ in range(3))
+    for node in (segmentation, expected):
+        node.GetSegmentation().SetConversionParameter("Conversion method", "1")  # surface nets
+    list(surfaceSteps(segmentation))
+    for node in (expected, byDefault):
+        node.CreateClosedSurfaceRepresentation()
+    mine, theirs, other = (pointsOf(surfaceNumber(node, 0)) for node in (segmentation, expected, byDefault))
+    assert np.array_equal(mine, theirs)
+    assert not np.array_equal(mine, other)
+
+
+def pointsOf(surface):
+    return vtk_to_numpy(surface.GetPoints().GetData())
+
+
+def surfaceNumber(segmentation, number):
+    return segmentation.GetSegmentation().GetNthSegment(number).GetRepresentation("Closed surface")
+
+
+def arraysOf(surface):
+    data = surface.GetPointData()
+    return {data.GetArrayName(n): vtk_to_numpy(data.GetArray(n)).tolist() for n in range(data.GetNumberOfArrays())}
+
+
+def test_a_segment_without_voxels_gets_an_empty_surface():
+    volume, labels = makeVolume(), makeLabels()
+    segmentation = addSegmentation(volume, labels, [*STRUCTURES, {**STRUCTURES[0], "id": 9, "name": "not here"}])
+    assert list(filter(None, surfaceSteps(segmentation))) == ["liver", "Milz groß", "not here"]
+    assert surfaceNumber(segmentation, 1).GetNumberOfCells() > 0
+    assert surfaceNumber(segmentation, 2).GetNumberOfCells() == 0
+
+
+def test_surfaces_come_all_at_once_and_no_sooner():
+    segmentation = addSegmentation(makeVolume(), makeLabels(), STRUCTURES)
+    steps = surfaceSteps(segmentation)
+    for name in steps:
+        assert surfaceNumber(segmentation, 0) is None
+        if name == "Milz groß":
+            break
+    assert list(steps) == []
+    assert surfaceNumber(segmentation, 0).GetNumberOfCells() > 0
+
+
+def test_surfaces_of_what_was_edited_meanwhile_are_the_new_ones():
+    volume, labels = makeVolume(), makeLabels()
+    segmentation = addSegmentation(volume, labels, STRUCTURES)
+    for name in surfaceSteps(segmentation):
+        if name == "liver":
+            labelMap = segmentation.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
+            scalars = labelMap.GetPointData().GetScalars()
+            vtk_to_numpy(scalars)[:] = np.where(np.arange(scalars.GetNumberOfTuples()) % 7 == 3, 1, 0)
+            scalars.Modified()
+            labelMap.Modified()
+    segmentation.CreateClosedSurfaceRepresentation()  # as a 3D view does
+    assert surfaceNumber(segmentation, 0).GetNumberOfCells() > 1000
+    assert surfaceNumber(segmentation, 1).GetNumberOfCells() == 0
+
+
+def test_surfaces_that_are_given_up_leave_nothing():
+    segmentation = addSegmentation(makeVolume(), makeLabels(), STRUCTURES)
+    steps = surfaceSteps(segmentation)
+    next(steps)
+    steps.close()
+    assert not segmentation.GetSegmentation().ContainsRepresentation("Closed surface")
 
 
 def test_what_is_no_image_is_refused_in_one_sentence():

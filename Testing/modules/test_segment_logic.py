@@ -109,6 +109,18 @@ class SegmentTest(LogicTestCase):
         self.assertEqual(heard.of("surfacesChanged")[0], (0, 2))
         self.assertEqual(heard.of("surfacesChanged")[-1], (2, 2))
 
+    def test_surfaces_of_an_output_that_is_shown_in_3d_are_made_anew(self):
+        self.parameters.show3D = True
+        self.apply().finishWithLabels()
+        waitUntil(lambda: not self.logic.makesSurfaces(), what="the surfaces")
+        ((output,),) = self.heard.of("finished")
+        self.parameters.outputSegmentation, self.parameters.show3D = output, False
+        self.apply().finishWithLabels(np.full((4, 5, 6), 1, np.uint8), [{**LIVER, "name": "tumor"}])
+        self.assertTrue(self.logic.makesSurfaces())
+        waitUntil(lambda: not self.logic.makesSurfaces(), what="the surfaces")
+        segments = [output.GetSegmentation().GetNthSegment(n) for n in range(3)]
+        self.assertTrue(all(segment.GetRepresentation("Closed surface").GetNumberOfCells() for segment in segments))
+
     def test_surfaces_of_a_removed_segmentation_end(self):
         self.parameters.show3D = True
         self.apply().finishWithLabels()
