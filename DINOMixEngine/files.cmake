@@ -176,6 +176,7 @@ set(SCRIPTS
   "dinomix_slicer/nrrd_file.py"
   "dinomix_slicer/processes.py"
   "dinomix_slicer/protocols.py"
+  "dinomix_slicer/representations.py"
   "dinomix_slicer/requirements.py"
   "dinomix_slicer/run_follower.py"
   "dinomix_slicer/run_process.py"

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from .segmentations import LABEL_MAP
+from .representations import LABEL_MAP
 from .volumes import imageOfNode, matrixAsArray, matrixBetween
 
 BLOCK_VOXELS = 2**21

@@ -14,10 +14,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 from dinomix.errors import DinomixError
 
 from . import undo
+from .representations import LABEL_MAP, SURFACE, removeSegments
 from .volumes import matrixAsArray, matrixBetween
 
-LABEL_MAP = "Binary labelmap"
-SURFACE = "Closed surface"
 COPY_BYTES = 2**22
 FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
@@ -190,12 +189,11 @@ def addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any
 
 def _removeNamed(segmentation: Any, names: set[str]) -> dict[str, list[float]]:
     """Remove the segments of these names; returns their colors, 0..255."""
-    colors = {}
-    for number in reversed(range(segmentation.GetNumberOfSegments())):
-        segment = segmentation.GetNthSegment(number)
-        if segment.GetName() in names:
-            colors[segment.GetName()] = [value * 255 for value in segment.GetColor()]
-            segmentation.RemoveSegment(segmentation.GetNthSegmentID(number))
+    identifiers = [segmentation.GetNthSegmentID(number) for number in range(segmentation.GetNumberOfSegments())]
+    doomed = [each for each in identifiers if segmentation.GetSegment(each).GetName() in names]
+    segments = [segmentation.GetSegment(each) for each in doomed]
+    colors = {segment.GetName(): [value * 255 for value in segment.GetColor()] for segment in segments}
+    removeSegments(segmentation, doomed)
     return colors
 
 

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 from . import undo
+from .representations import removeAllSegments
 from .segmentations import addSegmentation, placeBeside
 from .volumes import NodeImage, imageOfNode
 
@@ -102,6 +103,7 @@ class SegmentationSequence:
         for node in (segmentation, display, volume):
             if node is not None:
                 slicer.mrmlScene.RemoveNode(node)
+        removeAllSegments(segmentation.GetSegmentation())
 
     def finish(self) -> Any:
         """Put the sequence into the browser; returns the segmentation node that shows the frame of the moment."""

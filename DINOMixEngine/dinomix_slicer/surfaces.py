@@ -12,7 +12,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .background import InBackground
-from .segmentations import LABEL_MAP, SURFACE
+from .representations import LABEL_MAP, SURFACE
 
 MARGIN = 1
 """Voxels around a segment, so that its surface is closed there."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import slicer
 
+from .representations import removeAllSegments
+
 STATES = 5
 """How many states of a segmentation are kept; each holds its voxels."""
 
@@ -49,6 +51,7 @@ def undo(segmentationNode: Any) -> bool:
             node = slicer.mrmlScene.GetNodeByID(each)
             if node is not None:
                 slicer.mrmlScene.RemoveNode(node)
+        removeAllSegments(segmentationNode.GetSegmentation())
         forget(identifier)
         return True
     return False

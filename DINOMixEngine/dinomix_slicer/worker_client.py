@@ -227,9 +227,7 @@ class WorkerClient:
         image, out = Path(job.request["image"]["path"]), self._outPaths[job.name]
         format = next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if out.name.lower().endswith("." + f)), "seg.nrrd")
         frames, total = transfer.framesOfPath(image, job.name)
-        self._send(
-            {**job.request, "image": {"frames": True, "name": image.name}, "out": {"frames": True, "format": format}}
-        )
+        self._send({**job.request, "image": {"frames": True}, "out": {"frames": True, "format": format}})
         return self._stepsToPipe(frames, total, _reporter(job, _("sending the image"))), None
 
     def _stepsToPipe(self, frames: Iterator[bytes], total: int, report: Callable[[int, int], None]) -> Iterator[Any]:

@@ -17,8 +17,9 @@ from dinomix_slicer import nrrd_file
 from dinomix_slicer.background import InBackground
 from dinomix_slicer.case_files import NothingInside, Overlap, labelsOf, segmentKeys
 from dinomix_slicer.label_file import LabelFile, labelFileSteps
+from dinomix_slicer.representations import LABEL_MAP
 from dinomix_slicer.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
-from dinomix_slicer.segmentations import FILL_OPACITY, LABEL_MAP, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
 from dinomix_slicer.transfer import WAIT
 from dinomix_slicer.views import showVolume
 

@@ -13,8 +13,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.label_file import LabelFile, labelFileSteps
+from dinomix_slicer.representations import LABEL_MAP
 from dinomix_slicer.run_state import readJson
-from dinomix_slicer.segmentations import FILL_OPACITY, LABEL_MAP, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.views import showVolume
 

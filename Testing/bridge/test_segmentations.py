@@ -233,6 +233,37 @@ def test_segments_of_the_same_name_are_replaced_and_keep_their_color():
     np.testing.assert_allclose(segment.GetColor(), [0.1, 0.2, 0.3], atol=1e-6)
 
 
+def test_segments_that_go_leave_the_others_of_their_label_map():
+    volume, labels = makeVolume(OBLIQUE), makeLabels()
+    output = addSegmentation(volume, labels, STRUCTURES)
+    writeIntoSegmentation(output, volume, np.roll(labels, 3, axis=2), STRUCTURES[:1])
+    assert sorted(names(output)) == ["Milz groß", "liver"]
+    assert np.array_equal(segmentArray(output, "liver", volume), np.roll(labels, 3, axis=2) == 1)
+    assert np.array_equal(segmentArray(output, "Milz groß", volume), labels == 7)
+    # Voxels left behind would come back as soon as another segment gets their number.
+    inside = output.GetSegmentation()
+    labelMap = inside.GetSegment(inside.GetSegmentIdBySegmentName("Milz groß")).GetRepresentation("Binary labelmap")
+    assert set(np.unique(vtk_to_numpy(labelMap.GetPointData().GetScalars()))) == {0, 7}
+
+
+def test_segments_are_not_copied_out_of_their_label_map_before_they_go():
+    """Slicer would copy all voxels for each segment: seconds in a large volume, in one step of the window."""
+    volume, labels = makeVolume(), makeLabels()
+    output = addSegmentation(volume, labels, STRUCTURES)
+    segmentation, separated = output.GetSegmentation(), []
+    segmentation.AddObserver(segmentation.SourceRepresentationModified, lambda *_: separated.append(1))
+    undo.saveState(output)
+    writeIntoSegmentation(output, volume, labels, STRUCTURES)
+    undo.undo(output)
+    assert not separated
+    undo.undo(output)
+    assert segmentation.GetNumberOfSegments() == 0 and not separated
+    other = addSegmentation(volume, labels, STRUCTURES).GetSegmentation()
+    other.AddObserver(other.SourceRepresentationModified, lambda *_: separated.append(1))
+    other.RemoveSegment("liver")
+    assert separated, "Slicer does not do this any more"
+
+
 def test_a_segmentation_of_surfaces_is_kept_when_labels_come_in():
     volume, labels = makeVolume(), makeLabels()
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "surfaces")

@@ -345,8 +345,7 @@ def test_file_to_file(worker: WorkerProcess, model: Model, image: Path, tmp_path
 @pytest.mark.parametrize("format", ["seg.nrrd", "nii.gz"])
 def test_files_in_frames(worker: WorkerProcess, model: Model, image: Path, tmp_path: Path, format: str) -> None:
     options = {"out": {"frames": True, "format": format}, "device": "cpu", "keep": ["structure 2"]}
-    name = {"frames": True, "name": image.name}
-    worker.send("segment_file", job="frames", model=str(model.path), image=name, **options)
+    worker.send("segment_file", job="frames", model=str(model.path), image={"frames": True}, **options)
     worker.send_bytes(frames_of_file(image, "frames", f"file:{image.name}"))
     result = worker.answer()
     assert result["type"] == "result" and result["frames"], result
@@ -382,8 +381,7 @@ def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path)
         writer.Execute(slice_)
     files = sorted(series.iterdir())
     options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
-    name = {"frames": True, "name": "series"}
-    worker.send("segment_file", job="series", model=str(model.path), image=name, **options)
+    worker.send("segment_file", job="series", model=str(model.path), image={"frames": True}, **options)
     for file in files:
         worker.send_bytes(frames_of_file(file, "series", f"file:{file.name}", more=file != files[-1]))
     result = worker.answer()
@@ -396,7 +394,7 @@ def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path)
 @pytest.mark.parametrize("name", ["../escaped.nii.gz", "/escaped.nii.gz"])
 def test_file_names_that_lead_elsewhere(worker: WorkerProcess, model: Model, image: Path, name: str) -> None:
     options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
-    worker.send("segment_file", job="evil", model=str(model.path), image={"frames": True, "name": name}, **options)
+    worker.send("segment_file", job="evil", model=str(model.path), image={"frames": True}, **options)
     worker.send_bytes(frames_of_file(image, "evil", f"file:{name}"))
     answer = worker.answer()
     assert answer["type"] == "error" and "cannot be used" in answer["message"]
@@ -404,12 +402,11 @@ def test_file_names_that_lead_elsewhere(worker: WorkerProcess, model: Model, ima
 
 def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model, image: Path, folder: Path) -> None:
     options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
-    name = {"frames": True, "name": image.name}
     for job, keep, answers in (("good", [], ["result", "frame"]), ("bad", ["heart"], ["error"])):
-        worker.send("segment_file", job=job, model=str(model.path), image=name, keep=keep, **options)
+        worker.send("segment_file", job=job, model=str(model.path), image={"frames": True}, keep=keep, **options)
         worker.send_bytes(frames_of_file(image, job, f"file:{image.name}"))
         assert [worker.next().type for _ in answers] == answers
-    worker.send("segment_file", job="cancelled", model=str(model.path), image=name, **options)
+    worker.send("segment_file", job="cancelled", model=str(model.path), image={"frames": True}, **options)
     worker.send("cancel", job="cancelled")
     assert worker.answer()["type"] == "cancelled"
     worker.hello()  # so that what follows the last answer is done
