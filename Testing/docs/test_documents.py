@@ -43,6 +43,9 @@ NOT_RUN = {
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix benchmark amos ~/data/amos22 --method mean-teacher --seeds 0":
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
+    "python3 -m venv dinomix-env": "the tests run in an environment that was made so; a second one takes 7 GB",
+    ". dinomix-env/bin/activate": "there is no such environment",
+    "python -m pip install .": "7 GB; Testing/packaging/offline_install.py installs the same packages",
     "python -m pip download --only-binary :all: --dest wheels -r requirements.txt":
         "3 GB; Testing/packaging/offline_install.py runs it",
     "python -m pip install --no-index --find-links wheels -r requirements.txt":
