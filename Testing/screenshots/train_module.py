@@ -27,6 +27,7 @@ import slicer  # noqa: E402
 
 from host import rendering  # noqa: E402
 
+LEAST_HEIGHT = 900
 PANEL_WIDTH = 500
 VIEWS_WIDTH = 900
 NAMES = {1: "hippocampus anterior", 2: "hippocampus posterior"}
@@ -132,12 +133,12 @@ class Pictures:
     def takePanel(self, name: str) -> None:
         """The panel, as high as the page that is shown."""
         self.fitPanel()
-        self.save(name, self.panel.grab().toImage())
+        self.save(name, self.panel.grab().toImage().copy(0, 0, PANEL_WIDTH, self.usedHeight()))
 
     def takeAll(self, name: str) -> None:
         """The panel beside the views, as in Slicer's window."""
         self.fitPanel()
-        height = self.panel.height
+        height = max(self.usedHeight(), LEAST_HEIGHT)
         views = rendering.pictureOfScene(VIEWS_WIDTH, height)
         picture = qt.QImage(PANEL_WIDTH + VIEWS_WIDTH, height, qt.QImage.Format_RGB32)
         painter = qt.QPainter(picture)
@@ -145,6 +146,16 @@ class Pictures:
         painter.drawImage(PANEL_WIDTH, 0, imageOf(views))
         painter.end()
         self.save(name, picture)
+
+    def usedHeight(self) -> int:
+        """Pixels of the panel down to the last widget of the page: tabs are as high as the highest page."""
+        page = self.tabs.currentWidget()
+        bottoms = [
+            child.mapTo(self.panel, qt.QPoint(0, child.height)).y()
+            for child in page.children()
+            if isinstance(child, qt.QWidget) and child.isVisible()
+        ]
+        return min(max(bottoms) + 16, self.panel.height)
 
     def fitPanel(self) -> None:
         # A hidden page must not make the panel higher than the one that is shown.
