@@ -36,7 +36,7 @@ from dinomix.inference.precision import has_bfloat16  # noqa: E402
 from dinomix.models.folder import load_model  # noqa: E402
 
 PEERS = ("MONAI bundle", "nnU-Net v2")
-OWN = ("dinomix, float32", "dinomix")
+OWN = ("dinomix", "dinomix --precision auto")
 SHORTCUTS = ("overlap 0.25", "one window")
 Times = dict[str, list[dict[str, float]]]
 
@@ -107,7 +107,7 @@ def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argpar
             labels[name], result = run_contender(name, pythons[name], model, scan, out, device)
             times[name].append(result)
             print(f"run {number + 1}, {name}: {describe(result)}", file=sys.stderr, flush=True)
-        parts.append(run_bare_parts(model, scan, labels["dinomix"], device))
+        parts.append(run_bare_parts(model, scan, labels[OWN[0]], device))
         print(f"run {number + 1}, bare parts: {parts[-1]}", file=sys.stderr, flush=True)
     picture = []
     if arguments.write:
@@ -169,7 +169,7 @@ def has_package(python: str, name: str) -> bool:
 def times_table(times: Times) -> list[str]:
     """Medians, and how many times slower each peer was."""
     lines = [
-        "| from file to label file | warm, s | cold, s | peak memory, GB | label file, kB | dinomix, float32 is | dinomix is |",
+        "| from file to label file | warm, s | cold, s | peak memory, GB | label file, kB | dinomix is | with --precision auto |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in times:
@@ -206,7 +206,7 @@ def floor_table(times: Times, parts: list[dict[str, float]], fast: bool) -> list
 
 def labels_table(labels: dict[str, Path], truth: Path, names: tuple[str, ...]) -> list[str]:
     """How far labels agree with those of the reference, and with the ground truth."""
-    reference_name = "MONAI bundle" if "MONAI bundle" in labels else "dinomix, float32"
+    reference_name = "MONAI bundle" if "MONAI bundle" in labels else OWN[0]
     arrays = {name: read_label(path)[0].array for name, path in labels.items()}
     reference, expected = arrays[reference_name], read_label(truth)[0].array
     lines = [

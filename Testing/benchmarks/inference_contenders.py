@@ -121,10 +121,10 @@ def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str],
 CONTENDERS = {
     "MONAI bundle": monai_bundle,
     "nnU-Net v2": nnunet,
-    "dinomix, float32": dinomix("float32"),
-    "dinomix": dinomix("auto"),
-    "overlap 0.25": dinomix("auto", overlap=(0.25, 0.25, 0.25)),
-    "one window": dinomix("auto", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
+    "dinomix": dinomix("float32"),
+    "dinomix --precision auto": dinomix("auto"),
+    "overlap 0.25": dinomix("float32", overlap=(0.25, 0.25, 0.25)),
+    "one window": dinomix("float32", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
 }
 
 
@@ -145,7 +145,7 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
 
     import_monai_for_networks()
     loaded = load_model(model)
-    network = loaded.network().to(device)
+    network = loaded.network().to(device, memory_format=torch.channels_last_3d)
     tensor = preprocess(read_image(image), loaded.plan).tensor
     layout = Layout.of(tuple(tensor.shape[1:]), loaded.plan)
     window = torch.nn.functional.pad(tensor, (0, 96, 0, 96, 0, 96))[None, :, :96, :96, :96].to(device)
