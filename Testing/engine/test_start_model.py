@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model, write_model
 from dinomix.models.matching import matched_channels, matched_weights
 from dinomix.models.network import build_network
-from tiny_cohort import make_plan
+from dinomix.planning.plan import PercentileWindow, SpacingGrid
+from tiny_cohort import make_cohort, make_plan
 
 
 @pytest.fixture
@@ -46,6 +48,33 @@ def test_another_network_is_refused(started):
     plan = make_plan().model_copy(update={"network": {**make_plan().network, "features": [4, 4, 8, 8, 16, 4]}})
     with pytest.raises(DinomixError, match="has the shape"):
         matched_weights(started, started.labels, plan, 0, lambda kind, **fields: None)
+
+
+def test_a_model_of_another_modality_gives_its_weights_but_not_its_plan(tmp_path: Path, capsys) -> None:
+    """Such as a published CT model for a cohort of MR scans, or the other way round."""
+    network = {"_target_": "monai.networks.nets.UNet", "channels": [4, 8, 8], "strides": [2, 4], "num_res_units": 1}
+    plan = make_plan().model_copy(
+        update={"modality": "MR", "window": PercentileWindow(), "network": network, "fkd_stage": "model.1.submodule.1",
+                "grid": SpacingGrid(spacing=(5.0, 5.0, 5.0))}
+    )  # fmt: skip
+    labels = LabelSet.from_names({1: "gallbladder", 2: "heart"})
+    torch.manual_seed(5)
+    write_model(tmp_path / "mr", plan=plan, labels=labels, weights=build_network(plan, 3).state_dict(), record={})
+    make_cohort(tmp_path / "cases", validation=0).write(tmp_path / "cohort.json")
+    arguments = ["train", "--cohort", tmp_path / "cohort.json", "--out", tmp_path / "run", "--start", tmp_path / "mr",
+                 "--fkd", "off", "--steps", "1", "--device", "cpu", "--set", "learning_rate=0.0000001"]  # fmt: skip
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    told = capsys.readouterr().err
+    assert not left.value.code, told
+    assert "is for MR, the cohort is CT" in told and "does not know liver" in told
+    tuned = load_model(tmp_path / "run/model")
+    assert (tuned.plan.modality, tuned.plan.window.kind, tuned.plan.network) == ("CT", "range", network)
+    assert tuned.plan.grid.spacing != (5.0, 5.0, 5.0)
+    assert tuned.plan.reasons["network"] == "that of the model it starts from"
+    started = load_model(tmp_path / "mr").weights
+    name = next(iter(started))
+    assert torch.allclose(tuned.weights[name], started[name], atol=1e-3)
 
 
 NETWORKS = {

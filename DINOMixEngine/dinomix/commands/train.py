@@ -168,15 +168,19 @@ def _arranged(cohort_file: Path, start: Path | None, plan_file: Path | None, emi
     config = make_config(**method_arguments(options), **settings)
     cohort = Cohort.read(cohort_file)
     model = load_model(start) if start is not None else None
-    if plan_file is not None or model is not None:
-        given = Plan.read(plan_file) if plan_file is not None else model.plan  # type: ignore[union-attr]
+    given = Plan.read(plan_file) if plan_file is not None else model.plan if model is not None else None
+    if given is not None and (plan_file is not None or given.modality == cohort.modality):
         plan = override_plan(given.model_dump(mode="json"), overrides)
     else:
+        if given is not None:
+            emit("warning", message=f"{start} is for {given.modality}, the cohort is {cohort.modality}: weights are taken over; "
+                                    "spacing, intensities and patch are made for the cohort.")  # fmt: skip
         plan = make_plan(
             cohort,
             device_kind="cpu" if device.type == "cpu" else "gpu",
             memory_bytes=training_memory(device),
             batch=config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0),
+            start=given,
             overrides=overrides,
         )
     weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None

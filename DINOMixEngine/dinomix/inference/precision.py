@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dinomix.events import Emit
-from dinomix.planning.plan import Plan, patch_multiple
+from dinomix.planning.plan import Plan, patch_multiple, takes_one_size
 
 Precision = Literal["auto", "float32", "bfloat16"]
 AGREEMENT = 0.98
@@ -108,7 +108,7 @@ def home_of(network: torch.nn.Module) -> torch.device:
 
 def _piece(tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
     """The middle of an image, padded where it is smaller; a window's whole size where the network takes no other."""
-    fixed = plan.network["_target_"].endswith(".UNETR")
+    fixed = takes_one_size(plan.network)
     factors = patch_multiple(plan.network)
     sides = [
         patch if fixed or patch <= TRIED_SIDE else max(TRIED_SIDE // factor, 1) * factor

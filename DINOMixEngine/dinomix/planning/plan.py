@@ -178,6 +178,11 @@ class Plan(BaseModel):
         write_json(path, self.model_dump(mode="json"))
 
 
+def takes_one_size(network: dict[str, Any]) -> bool:
+    """Whether a network takes patches of one size only."""
+    return str(network["_target_"]).endswith(".UNETR")
+
+
 def patch_multiple(network: dict[str, Any]) -> tuple[int, int, int]:
     """What the sides of a patch must be multiples of, since the network halves them; 16 where that is not plain to see."""
     name = str(network.get("_target_", "")).rpartition(".")[2]

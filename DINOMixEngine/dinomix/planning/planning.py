@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, patch_multiple, takes_one_size
 
 PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
 """Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
@@ -19,7 +19,7 @@ BYTES_PER_VOXEL_AND_CHANNEL = 90
 """Peak memory of a training step of the default network per voxel of the batch and start channel, measured in float32."""
 
 
-def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int,
+def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int, start: Plan | None = None,
               overrides: dict[str, Any] | None = None) -> Plan:  # fmt: skip
     """The plan of a cohort.
 
@@ -27,6 +27,7 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         device_kind: "cpu" or "gpu".
         memory_bytes: what a training step may take.
         batch: patches in a step of one process, labeled and unlabeled.
+        start: the plan of a model whose weights are the beginning; its network is taken.
         overrides: fields of ``Plan`` (or of its grid and window, dotted) that the user fixes.
 
     Raises:
@@ -40,21 +41,36 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
     channels = START_CHANNELS[device_kind]
     limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
     patch, why_patch = _patch(cases, spacing, limit)
+    network, stage = default_network(channels), "down_3"
+    why_network = f"a U-Net of 5 levels and {channels} start channels, for a {device_kind.upper()}"
+    if start is not None:
+        network, stage, why_network = start.network, start.fkd_stage, "that of the model it starts from"
+        patch = _fitting(patch, start)
     data: dict[str, Any] = {
         "modality": cohort.modality,
         "grid": {"kind": "spacing", "spacing": spacing},
         "window": window.model_dump(),
         "patch": patch,
-        "network": default_network(channels),
-        "fkd_stage": "down_3",
+        "network": network,
+        "fkd_stage": stage,
         "reasons": {
             "spacing": why_spacing,
             "window": why_window,
             "patch": why_patch,
-            "network": f"a U-Net of 5 levels and {channels} start channels, for a {device_kind.upper()}",
+            "network": why_network,
         },
     }
     return override_plan(data, overrides or {})
+
+
+def _fitting(patch: tuple[int, int, int], start: Plan) -> tuple[int, int, int]:
+    """The patch with sides that the network of another plan takes."""
+    if takes_one_size(start.network):
+        return start.patch
+    x, y, z = (
+        -(-side // multiple) * multiple for side, multiple in zip(patch, patch_multiple(start.network), strict=True)
+    )
+    return x, y, z
 
 
 def default_network(channels: int) -> dict[str, Any]:
