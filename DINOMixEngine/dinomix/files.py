@@ -6,10 +6,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+ON_WINDOWS = os.name == "nt"
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 
 
 @contextmanager
@@ -24,10 +28,10 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        with open(aside, "rb") as file:
+        with open(aside, "r+b") as file:  # Windows refuses to flush what is open for reading
             os.fsync(file.fileno())
         os.chmod(aside, 0o666 & ~_umask())
-        os.replace(aside, path)
+        replace(aside, path)
     except Exception as error:
         if system := _refused_by_disk(aside, error):
             raise system from error
@@ -49,8 +53,8 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         yield aside
         os.chmod(aside, 0o777 & ~_umask())
         if path.exists():
-            os.replace(path, old)
-        os.replace(aside, path)
+            replace(path, old)
+        replace(aside, path)
     except Exception as error:
         if system := _refused_by_disk(aside, error):
             raise system from error
@@ -58,6 +62,21 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def replace(aside: Path, path: Path) -> None:
+    """Rename a file or folder over another one.
+
+    Windows refuses that while another program reads either, such as Slicer or a virus scanner: it is tried again for three
+    seconds there.
+    """
+    for pause in PAUSES if ON_WINDOWS else ():
+        try:
+            os.replace(aside, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(aside, path)
 
 
 def write_text(path: Path, text: str) -> None:

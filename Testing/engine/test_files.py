@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dinomix import files
 from dinomix.files import folder_written_aside, sha256, write_json, written_aside
 
 
@@ -32,6 +33,25 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path):
     with folder_written_aside(folder) as aside:
         (aside / "new").write_text("whole")
     assert os.listdir(tmp_path) == ["model"] and os.listdir(folder) == ["new"]
+
+
+def test_a_file_that_another_program_reads_on_windows_is_renamed_a_little_later(tmp_path: Path, monkeypatch):
+    rename, refused = os.replace, iter([True, True, False])
+
+    def busy(*names: Path) -> None:
+        if next(refused):
+            raise PermissionError(errno.EACCES, "The process cannot access the file", str(names[1]))
+        rename(*names)
+
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(files, "ON_WINDOWS", True)
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0))
+    write_json(tmp_path / "plan.json", {"a": 1})
+    assert os.listdir(tmp_path) == ["plan.json"]
+    refused = iter([True, True, True])
+    with pytest.raises(PermissionError):
+        write_json(tmp_path / "other.json", {"a": 1})
+    assert os.listdir(tmp_path) == ["plan.json"]
 
 
 def test_writers_that_hide_a_full_disk_are_understood(tmp_path: Path, monkeypatch):

@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Re
 from dinomix import __version__
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
+from dinomix.files import replace
 
 TIMEOUT = 30.0
 ATTEMPTS = 4
@@ -107,7 +108,7 @@ class _Part:
         self.facts.write_text(json.dumps(facts), encoding="utf-8")
 
     def finish(self) -> None:
-        os.replace(self.path, self.target)
+        replace(self.path, self.target)
         self.facts.unlink(missing_ok=True)
 
 

@@ -1,7 +1,6 @@
 """Which image becomes which file, and whether that file is already there from an earlier, interrupted batch."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.files import sha256, write_json
+from dinomix.files import replace, sha256, write_json
 from dinomix.images.reading import ENDINGS, is_image_path
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
@@ -146,7 +145,7 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
         # The record first: a record without its file is harmless, a file without its record is a stranger's.
         hashes = {"labels_sha256": sha256(aside), "image_sha256": sha256(output.image)}
         write_json(output.record, {**made_by, **hashes})
-        os.replace(aside, output.path)
+        replace(aside, output.path)
     finally:
         aside.unlink(missing_ok=True)
 
