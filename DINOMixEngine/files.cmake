@@ -12,6 +12,7 @@ set(SCRIPTS
   "dinomix/cohort/modality.py"
   "dinomix/cohort/naming.py"
   "dinomix/cohort/problems.py"
+  "dinomix/cohort/remembering.py"
   "dinomix/cohort/renaming.py"
   "dinomix/cohort/splitting.py"
   "dinomix/cohort/table.py"

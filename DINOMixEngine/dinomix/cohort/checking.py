@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
 from dinomix.cohort.finding import Findings, find_cases
@@ -18,6 +16,7 @@ from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
 from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids, with_numbers_as_names
 from dinomix.cohort.problems import Problem, raise_if_any
+from dinomix.cohort.remembering import RememberedFacts
 from dinomix.cohort.renaming import Renames
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.cohort.table import warnings_about
@@ -25,10 +24,8 @@ from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
+from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
-
-# A large CT takes about this much while it is read: the voxels, the label and the copies that are compared.
-_BYTES_PER_READER = 3 << 30
 
 
 def check_cohort(
@@ -65,7 +62,8 @@ def check_cohort(
         split_file: FILE or FILE:KEY with the names of the cases of each part; instead of the draws.
         labels: the label set or its file; without it, names come from ``dataset.json`` or from segmentation files.
         modality: "auto" goes by DICOM headers, ``dataset.json`` or intensities.
-        out: the cohort file to write; None writes none.
+        out: the cohort file to write; None writes none. Beside it lies what was read of each case (``remembering``), also
+            when the check fails: cases whose files have not changed are not read again.
         overwrite: replace another cohort at ``out``.
         cases_file: a list of cases beside those of the folders; see ``listing``.
         exclude: names of cases to leave out.
@@ -76,7 +74,7 @@ def check_cohort(
         The cohort.
 
     Raises:
-        CohortError: with all problems found, each naming its file and the remedy; nothing is written.
+        CohortError: with all problems found, each naming its file and the remedy; no cohort is written.
         DinomixError: an option cannot be used, or ``out`` holds something else.
     """
     if out is not None:
@@ -104,29 +102,35 @@ def check_cohort(
         cases = drawn_roles(found.cases, draw, patient_pattern, problems)
     if not any(case.role == "labeled" for case in cases) and not problems:
         problems.append(Problem("There is no labeled case.", "Give at least one folder after --labeled."))
-    facts = _read_all(cases, new_names, problems, emit)
+    remembered = RememberedFacts(out, new_names)
+    facts = _read_all(cases, new_names, remembered, problems, emit)
     try:
         cohort = _cohort(cases, facts, found, label_set, new_names, modality, seed, emit)
     finally:
         tell_problems(problems, cases, emit)
     if out is not None:
         _write(cohort, out, overwrite)
+        remembered.forget_others()
     return cohort
 
 
-def _read_all(cases: list[CaseWithRole], renames: Renames, problems: list[Problem], emit: Emit) -> dict[str, CaseFacts]:
+def _read_all(
+    cases: list[CaseWithRole], renames: Renames, remembered: RememberedFacts, problems: list[Problem], emit: Emit
+) -> dict[str, CaseFacts]:
     """Case name -> facts, for the cases that can be read; what is wrong with the others goes to ``problems``."""
-    facts: dict[str, CaseFacts] = {}
+    facts = {c.case.name: known for c in cases if (known := remembered.recall(c.case)) is not None}
+    unread = [c.case for c in cases if c.case.name not in facts]
     failed: dict[str, Problem] = {}
-    progress = Progress(emit, "check", len(cases))
+    progress = Progress(emit, "check", len(cases), len(facts))
     # Off around all threads: each would switch the display back on under the others.
-    with itk_warnings_off(), ThreadPoolExecutor(_readers()) as pool:
-        jobs = {pool.submit(read_facts, c.case.image, c.case.label, c.case.names, renames): c.case for c in cases}
+    with itk_warnings_off(), ThreadPoolExecutor(readers()) as pool:
+        jobs = {pool.submit(read_facts, case.image, case.label, case.names, renames): case for case in unread}
         try:
-            for number, job in enumerate(as_completed(jobs), 1):
+            for number, job in enumerate(as_completed(jobs), len(cases) - len(unread) + 1):
                 case = jobs[job]
                 try:
                     facts[case.name] = job.result()
+                    remembered.keep(case, facts[case.name])
                 except DinomixError as error:
                     of_label = case.label is not None and error.problem.startswith(str(case.label))
                     file = case.label if of_label else case.image
@@ -143,11 +147,6 @@ def _read_all(cases: list[CaseWithRole], renames: Renames, problems: list[Proble
     problems.extend(failed[c.case.name] for c in cases if c.case.name in failed)
     problems.extend(_duplicates(cases, facts))
     return {c.case.name: facts[c.case.name] for c in cases if c.case.name in facts}
-
-
-def _readers() -> int:
-    """Threads that fit the processors and the memory at hand."""
-    return max(1, min(4, os.cpu_count() or 1, int(psutil.virtual_memory().available // _BYTES_PER_READER)))
 
 
 def _duplicates(cases: list[CaseWithRole], facts: dict[str, CaseFacts]) -> list[Problem]:

@@ -80,7 +80,9 @@ def command(
     """Find, pair and check cases, and write the cohort file.
 
     All that would fail later is refused now, in one list: label and image on different grids, unknown or non-integer
-    labels, empty cases, the same image twice, 4D or color images, NaN, damaged files. Then nothing is written.
+    labels, empty cases, the same image twice, 4D or color images, NaN, damaged files. Then no cohort is written.
+
+    Files that have not changed since the last check with the same --out are not read again.
     """
     from dinomix.cohort.checking import check_cohort
     from dinomix.cohort.problems import CohortError

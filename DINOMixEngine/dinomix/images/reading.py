@@ -1,8 +1,10 @@
 """Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
@@ -16,6 +18,8 @@ from dinomix.images.volume import Geometry, Volume
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
+_BYTES_PER_READER = 3 << 30
+"""A large CT takes about this much while it is read: the voxels, the label and the copies that are compared."""
 ONE_VOLUME = "Export the one volume that you mean as a file of its own."
 
 
@@ -201,3 +205,8 @@ def _placed(label: Volume, like: Geometry, path: Path) -> Volume:
             f"{path} has {lost} labeled voxels outside of its image.", "Check that the label map belongs to the image."
         )
     return Volume(array, like, (*label.notices, "The label map was cropped or padded and was put on its image's grid."))
+
+
+def readers() -> int:
+    """How many large volumes may be read and worked on at once, by the processors and the memory at hand."""
+    return max(1, min(4, os.cpu_count() or 1, int(psutil.virtual_memory().available // _BYTES_PER_READER)))
