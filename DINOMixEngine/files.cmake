@@ -127,6 +127,7 @@ set(SCRIPTS
   "dinomix/training/batches.py"
   "dinomix/training/config.py"
   "dinomix/training/control.py"
+  "dinomix/training/disk.py"
   "dinomix/training/ema.py"
   "dinomix/training/estimate.py"
   "dinomix/training/failures.py"

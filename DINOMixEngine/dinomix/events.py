@@ -15,7 +15,9 @@ case           name, role, image, label (or None), size, spacing, orientation, p
 names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
 problem        case (name or None), file (or None), message, remedy (full sentences), and the case's role, image and label (or
                None); of a check that fails
-estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, device, reason, fkd; of `train --estimate`
+disk           cases, features (bytes that the cache will take), free (bytes), path; before the cache is filled
+estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd; of
+               `train --estimate`
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
 warning        message (a full sentence)
@@ -110,6 +112,14 @@ class TerminalEvents:
             tqdm.write(f"step {fields['step']}: validation Dice {fields['mean']:.3f} ({worst})", file=sys.stderr)
         elif kind == "stuck":
             tqdm.write(f"step {fields['step']}: no voxel right yet of {', '.join(fields['classes'])}", file=sys.stderr)
+        elif kind == "disk":
+            size = fields["cases"] + fields["features"]
+            shown = f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+            of_features = f" ({fields['features'] / size:.0%} for the teacher's features)" if fields["features"] else ""
+            tqdm.write(
+                f"The prepared cases will take {shown} of disk{of_features}; {fields['free'] / 1e9:.0f} GB are free.",
+                file=sys.stderr,
+            )
         elif kind == "warning":
             tqdm.write(f"Note: {fields['message']}", file=sys.stderr)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import dinomix.training.teacher
 from dinomix.errors import DinomixError
 from dinomix.training import fkd
 from dinomix.training.config import FkdConfig
@@ -93,6 +94,45 @@ def test_cached_features_of_the_whole_volume_equal_those_on_the_fly(teacher):
     for axis in (1, 2, 3):
         # Every cell is nearer to its own place than to its mirror image: no axis is turned round or swapped.
         assert (cosine(sampled, live, dim=0) >= cosine(sampled, live.flip(axis), dim=0)).all()
+
+
+def test_cached_features_are_interpolated_linearly_between_tokens():
+    rng = np.random.default_rng(0)
+    # Tokens whose three channels are their own place are, interpolated, the place that was asked for.
+    places = np.stack(np.meshgrid(np.arange(9), np.arange(4), np.arange(5), indexing="ij"), -1).astype(np.float16)
+    size, patch, grid = (64, 80, 18), (32, 32, 8), (4, 4, 2)
+    for seed in range(20):
+        placement = random_placement(size, patch, np.random.default_rng(seed), augment=seed % 2 == 0)
+        sampled = sample_features(places, 2, 18, placement, patch, size, grid).movedim(0, -1).numpy()
+        points = placement.coordinates(patch, (4, 4, 4)).astype(np.float64)
+        slices, x, y = (points[..., 2] - 1) / 2, (points[..., 0] + 0.5) / 16 - 0.5, (points[..., 1] + 0.5) / 16 - 0.5
+        wanted = np.stack([slices.clip(0, 8), x.clip(0, 3), y.clip(0, 4)], -1).reshape(4, 4, 2, 2, 3).mean(3)
+        np.testing.assert_allclose(sampled, wanted, atol=1e-3)
+    one = sample_features(rng.random((1, 1, 1, 7)).astype(np.float16), 4, 1, placement, patch, (16, 16, 1), grid)
+    assert one.shape == (7, 4, 4, 2) and (one - one[:, :1, :1, :1]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", [SMALL, "resnet18"])
+def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: str, monkeypatch):
+    monkeypatch.setattr(dinomix.training.teacher, "has_bfloat16", lambda device: True)
+    exact, fast = load_teacher(FkdConfig(teacher=f"random:{name}")), load_teacher(FkdConfig(teacher=f"random:{name}"))
+    cpu, slices = torch.device("cpu"), 5 * torch.rand(3, 64, 64) - 1
+    exact.on(cpu, "fp32", (-1.0, 4.0))
+    fast.on(cpu, "auto", (-1.0, 4.0))
+    assert next(exact.backbone.parameters()).dtype == torch.float32
+    assert next(fast.backbone.parameters()).dtype == torch.bfloat16
+    tokens = fast.tokens(slices)
+    assert tokens.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(tokens, exact.tokens(slices), dim=1).min() > 0.99
+    assert fkd.features_key(fast, FkdConfig()) == fkd.features_key(exact, FkdConfig())
+    assert fkd.features_key(fast, FkdConfig()) != fkd.features_key(exact, FkdConfig(slice_stride=3))
+
+
+def test_a_teacher_whose_tokens_would_change_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(dinomix.training.teacher, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(dinomix.training.teacher, "_SAME_TOKENS", 1.1)
+    teacher = load_teacher(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto", (0.0, 1.0))
+    assert all(parameter.dtype == torch.float32 for parameter in teacher.backbone.parameters())
 
 
 def test_every_slice_stride_sees_at_least_one_slice():

@@ -5,7 +5,7 @@ An entry is a folder named after what it was made from (contents of the files, g
     image.npy       (X, Y, Z) float16 in [0, 1], on the plan's grid
     label.npy       (X, Y, Z) uint8 or uint16 channel numbers (0 background, k the k-th structure); labeled cases only
     locations.npz   "<channel>": (n, 3) up to 2,000 random voxels of each structure; labeled cases only
-    features.npy    (slices, width, x tokens, y tokens) float16; where FKD reads features from disk
+    features-<key>.npy  (slices, x tokens, y tokens, width) float16; where FKD reads features from disk
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
 from dinomix.files import folder_written_aside, sha256, written_aside
-from dinomix.images.reading import read_image, read_label
+from dinomix.images.reading import read_image, read_label, readers
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 
@@ -52,8 +52,14 @@ class CachedCase:
         return np.load(self.folder / "label.npy", mmap_mode="r")
 
     def features(self, key: str) -> NDArray[np.float16]:
-        """(slices, width, x tokens, y tokens), memory-mapped."""
-        return np.load(self.folder / f"features-{key}.npy", mmap_mode="r")
+        """(slices, x tokens, y tokens, width), memory-mapped."""
+        return np.load(self.features_file(key), mmap_mode="r")
+
+    def features_file(self, key: str) -> Path:
+        return self.folder / f"features-{key}.npy"
+
+    def has_features(self, key: str) -> bool:
+        return self.features_file(key).exists()
 
     def locations(self) -> dict[int, NDArray[np.int64]]:
         """Channel -> (n, 3) voxels of it; a structure that the case lacks is left out."""
@@ -85,7 +91,7 @@ class PreparedCase:
 AnyCase = CachedCase | PreparedCase
 
 
-def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads: int = 2) -> dict[str, CachedCase]:
+def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit) -> dict[str, CachedCase]:
     """Preprocess all cases but the test cases; entries that are there already are kept.
 
     Returns:
@@ -96,7 +102,7 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads
         OSError: the disk is full.
     """
     wanted = [case for case in cohort.cases if case.role != "test"]
-    cached = {case.name: CachedCase(case.name, folder / _key(case, cohort, plan)) for case in wanted}
+    cached = {case.name: cached_case(case, cohort, plan, folder) for case in wanted}
     folder.mkdir(parents=True, exist_ok=True)
     # Runs that share a cache wait here for each other, and find written what they would have written.
     with FileLock(folder / ".lock"):
@@ -104,15 +110,13 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit, *, threads
             shutil.rmtree(leftover, ignore_errors=True)
         missing = [case for case in wanted if not cached[case.name].folder.exists()]
         if missing:
-            _write_entries(missing, cohort, plan, cached, emit, threads)
+            _write_entries(missing, cohort, plan, cached, emit)
     return cached
 
 
-def _write_entries(
-    missing: list[Case], cohort: Cohort, plan: Plan, cached: dict[str, CachedCase], emit: Emit, threads: int
-) -> None:
+def _write_entries(missing: list[Case], cohort: Cohort, plan: Plan, cached: dict[str, CachedCase], emit: Emit) -> None:
     progress = Progress(emit, "preprocess", len(missing))
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         jobs = [pool.submit(_write_entry, case, cohort, plan, cached[case.name].folder) for case in missing]
         try:
             for number, job in enumerate(as_completed(jobs), 1):
@@ -124,21 +128,29 @@ def _write_entries(
 
 
 def cache_features(
-    cases: list[CachedCase], key: str, features_of: Callable[[NDArray[np.float16]], NDArray[np.float16]], emit: Emit
-) -> None:
-    """Keep the teacher's features of each case beside its image; ``key`` names teacher, stride and scale."""
-    with FileLock(cases[0].folder.parent / ".lock"):
-        missing = [case for case in cases if not (case.folder / f"features-{key}.npy").exists()]
-        progress = Progress(emit, "teacher features", len(missing)) if missing else None
-        for number, case in enumerate(missing, 1):
-            path = case.folder / f"features-{key}.npy"
-            with written_aside(path) as aside:
+    cases: list[CachedCase], key: str, features_of: Callable[[NDArray[np.float16]], NDArray[np.float16]], emit: Emit, *,
+    share: tuple[int, int] = (0, 1),
+) -> None:  # fmt: skip
+    """Keep the teacher's features of each case beside its image; what is there already is kept.
+
+    Args:
+        key: names teacher, stride and scale.
+        share: the number of this process and of all; each takes its part of the cases.
+    """
+    number, processes = share
+    mine = cases[number::processes]
+    if not mine:
+        return
+    # Runs that share a cache wait here for each other, and find written what they would have written.
+    with FileLock(mine[0].folder.parent / f".lock-features-{number}"):
+        missing = [case for case in mine if not case.has_features(key)]
+        if not missing:
+            return
+        progress = Progress(emit, "teacher features", len(missing))
+        for done, case in enumerate(missing, 1):
+            with written_aside(case.features_file(key)) as aside:
                 np.save(aside, features_of(case.image))
-            if number == 1:
-                total = path.stat().st_size * len(missing) / 1e6
-                emit("warning", message=f"Teacher features will take about {total:.0f} MB of disk.")
-            if progress:
-                progress(number)
+            progress(done)
 
 
 def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
@@ -154,9 +166,14 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def cached_case(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> CachedCase:
+    """Where ``folder`` holds the case as this cohort and plan want it, or will hold it."""
+    return CachedCase(case.name, folder / _key(case, cohort, plan))
+
+
 def is_cached(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> bool:
     """Whether ``folder`` holds the case as this cohort and plan want it."""
-    return (folder / _key(case, cohort, plan)).exists()
+    return cached_case(case, cohort, plan, folder).folder.exists()
 
 
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches: labeled patches, already mixed by PIC, and unlabeled patches, for each step of a run."""
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.planning.cache import AnyCase
@@ -182,6 +183,17 @@ class Batches(Dataset[Batch]):
                 self.features.grid,
             )
         return patch
+
+
+def in_order(batches: Batches) -> DataLoader[Batch]:
+    """The batches one after the other, prepared beside the steps by as many processes as the configuration says."""
+    return DataLoader(batches, batch_size=None, num_workers=batches.config.workers, worker_init_fn=_ignore_interrupts)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Workers get the terminal's Ctrl-C and a job's end too; only the process that trains decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def labeled_counts(cohort: Cohort) -> NDArray[np.float64]:

@@ -17,10 +17,12 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.events import Emit, Progress, silent
 from dinomix.models.network import build_network
 from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
+from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
+from dinomix.training.disk import needed
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import State, device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
@@ -56,14 +58,17 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
 
     Returns:
         ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
-        ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add;
+        ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
+        ``cache_bytes`` the part of its ``cases`` and of the teacher's ``features``;
         ``device`` and ``reason``, a sentence about it; ``fkd``, its mode.
 
     Raises:
         DinomixError: as ``train.train`` before its first step.
     """
     accelerator = make_accelerator(config)
-    frozen = load_teacher(config.fkd).to(accelerator.device) if config.fkd.mode != "off" else None
+    frozen = None
+    if config.fkd.mode != "off":
+        frozen = load_teacher(config.fkd).on(accelerator.device, config.precision, usual_range(plan.window))
     channels = cohort.labels.channels
     try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
     few = _few(cohort)
@@ -74,7 +79,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
     larger = _voxels(missing) / _voxels(few.cases)
     seconds = (time.perf_counter() - began) * larger
-    disk = sum(case.image.nbytes + case.label.nbytes for case in cases.values()) * larger
+    add = needed(cohort, config, plan, cache, frozen)
+    disk = add.cases + add.features
     progress(1)
 
     torch.manual_seed(config.seed)
@@ -82,8 +88,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     state = initial_state(directory, build_network(plan, channels), frozen, accelerator)
     trial = _Trial(few, config, plan, accelerator, frozen, cases, state)
     if frozen is not None and config.fkd.mode == "cached":
-        taken, size = _add_features(trial, frozen)
-        seconds, disk = seconds + taken * larger, disk + size * larger
+        seconds += _add_features(trial, frozen) * larger
     progress(2)
 
     first = config.first_pseudo_label_step
@@ -103,7 +108,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         "seconds_per_step": per_step,
         "seconds": seconds,
         "memory_bytes": _peak_memory(accelerator.device),
-        "disk_bytes": int(disk),
+        "disk_bytes": disk,
+        "cache_bytes": {"cases": add.cases, "features": add.features},
         "device": str(accelerator.device),
         "reason": device_reason(accelerator.device),
         "fkd": config.fkd.mode,
@@ -123,8 +129,8 @@ def _voxels(cases: Sequence[Case]) -> int:
     return sum(prod(case.size) for case in cases)
 
 
-def _add_features(trial: _Trial, frozen: FrozenTeacher) -> tuple[float, int]:
-    """Compute the teacher's features of all cases; seconds and bytes that they took."""
+def _add_features(trial: _Trial, frozen: FrozenTeacher) -> float:
+    """Compute the teacher's features of all cases; seconds that it took."""
     began, key = time.perf_counter(), "estimate"
     for case in trial.cases.values():
         volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
@@ -132,7 +138,7 @@ def _add_features(trial: _Trial, frozen: FrozenTeacher) -> tuple[float, int]:
             case.teacher[key] = fkd.features_of_volume(frozen, volume, trial.config.fkd.slice_stride)
     grid = trial.accelerator.unwrap_model(trial.state.student).grid
     trial.features = FeatureSource(key, trial.config.fkd.slice_stride, grid)
-    return time.perf_counter() - began, sum(case.teacher[key].nbytes for case in trial.cases.values())
+    return time.perf_counter() - began
 
 
 def _seconds_per_step(trial: _Trial, first: int) -> float:

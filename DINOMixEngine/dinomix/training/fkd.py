@@ -10,6 +10,7 @@ s is the position's semantic uniqueness [paper; this formula is ours]: how unlik
     s_i = (1 - mean over j != i of cos(v_i, v_j)) / (mean of the same over all positions)
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dinomix.training.config import FkdConfig
 from dinomix.training.teacher import FrozenTeacher
 from dinomix.training.trial import try_network
 
@@ -114,6 +116,12 @@ def features_on_the_fly(teacher: FrozenTeacher, images: Tensor, grid: tuple[int,
     return F.adaptive_avg_pool3d(tokens, grid)
 
 
+def features_key(teacher: FrozenTeacher, config: FkdConfig) -> str:
+    """The name under which features on disk are found: that of all they depend on beside the image."""
+    made_from = f"{teacher.name} {teacher.fingerprint} {config.slice_stride} {config.scale} slices,x,y,width"
+    return hashlib.sha256(made_from.encode()).hexdigest()[:16]
+
+
 @torch.no_grad()
 def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch: int = 8) -> NDArray[np.float16]:
     """Teacher features of a whole volume, to be kept on disk: each token has seen its whole slice.
@@ -122,7 +130,8 @@ def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch
         image: (X, Y, Z), in [0, 1].
 
     Returns:
-        (slices, width, x tokens, y tokens), float16.
+        (slices, x tokens, y tokens, width), float16: the tokens of a patch are then a few whole rows of the file.
     """
     slices = image[:, :, list(slice_numbers(image.shape[2], stride))].permute(2, 0, 1)
-    return np.concatenate([teacher.tokens(part).half().cpu().numpy() for part in slices.split(batch)])
+    parts = [teacher.tokens(part).half().movedim(1, -1).contiguous() for part in slices.split(batch)]
+    return np.concatenate([part.cpu().numpy() for part in parts])

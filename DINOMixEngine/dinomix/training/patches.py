@@ -20,6 +20,7 @@ from monai.transforms import (
 )
 from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def sample_features(features: Array, stride: int, depth: int, placement: Placeme
     """Cached teacher features at the cells of the student's grid, averaged over the slices of each cell.
 
     Args:
-        features: (slices, width, x tokens, y tokens) of ``fkd.features_of_volume``; tokens cover the slice evenly.
+        features: (slices, x tokens, y tokens, width) of ``fkd.features_of_volume``; tokens cover the slice evenly.
         depth: number of axial slices of the volume.
         grid: (x, y, z) of the tapped stage.
 
@@ -110,16 +111,35 @@ def sample_features(features: Array, stride: int, depth: int, placement: Placeme
     """
     per_cell = max(1, round(patch[2] / grid[2] / stride))
     coordinates = placement.coordinates(patch, (grid[0], grid[1], grid[2] * per_cell))
-    tokens = np.array(features.shape[2:])
+    tokens = np.array(features.shape[1:3])
     in_plane = (coordinates[..., :2] + 0.5) * tokens / np.array(volume_size[:2]) - 0.5
     along = (coordinates[..., 2:] - min(stride // 2, depth - 1)) / stride
     # Clamped rather than zero: beyond the last token the nearest one still describes the border best.
-    limits = np.array([*tokens - 1, len(features) - 1])
-    token_coordinates = np.clip(np.concatenate([in_plane, along], -1), 0, limits).astype(np.float32)
-    low, high = int(token_coordinates[..., 2].min()), int(np.ceil(token_coordinates[..., 2].max())) + 1
-    token_coordinates[..., 2] -= low
-    values = sample(np.moveaxis(features[low:high], 0, -1), token_coordinates, "bilinear")
-    return F.avg_pool3d(values, (1, 1, per_cell))
+    limits = np.array([len(features), *tokens]) - 1
+    points = np.clip(np.concatenate([along, in_plane], -1), 0, limits).reshape(-1, 3)
+    low, high = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int) + 1
+    region = np.asarray(features[low[0] : high[0], low[1] : high[1], low[2] : high[2]], dtype=np.float32)
+    cells = np.repeat(np.arange(grid[0] * grid[1] * grid[2]), per_cell)
+    weights = _linear_weights(points - low, region.shape[:3], cells)
+    means = weights @ region.reshape(-1, region.shape[3]) / per_cell
+    return torch.from_numpy(means).reshape(*grid, -1).movedim(-1, 0)
+
+
+def _linear_weights(points: NDArray[np.float64], size: Sequence[int], rows: NDArray[np.int64]) -> csr_matrix:
+    """Linear interpolation at points (n, 3) of a grid as a matrix, (rows, voxels of the grid); points of a row are summed.
+
+    A product with few numbers in each row takes a third of the time of sampling channel by channel.
+    """
+    floor = np.minimum(points.astype(np.int64), np.maximum(np.array(size) - 2, 0))
+    part = points - floor
+    columns, weights = [], []
+    for corner in np.ndindex(2, 2, 2):
+        index = np.minimum(floor + corner, np.array(size) - 1)
+        columns.append(np.ravel_multi_index(tuple(index.T), tuple(size)))
+        weights.append(np.where(corner, part, 1 - part).prod(1))
+    shape = (int(rows[-1]) + 1, int(np.prod(size)))
+    entries = np.concatenate(weights).astype(np.float32)
+    return csr_matrix((entries, (np.tile(rows, 8), np.concatenate(columns))), shape)
 
 
 def intensity_augmentation() -> Compose:

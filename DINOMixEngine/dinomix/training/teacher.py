@@ -4,6 +4,7 @@ The DINOv3 weights have a licence of their own. They are never bundled and never
 the user's own Hugging Face cache, or, once the user agreed, through timm.
 """
 
+import copy
 import hashlib
 import math
 from pathlib import Path
@@ -14,10 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
+from dinomix.inference.precision import has_bfloat16
 from dinomix.training.config import FkdConfig
 
 LICENSE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".bin"}
+_SAME_TOKENS = 0.99
+"""Least mean cosine between tokens in bfloat16 and in float32; those of the architectures tried are above 0.999."""
 _DINOV3_BY_WIDTH = {
     384: "vit_small_patch16_dinov3",
     768: "vit_base_patch16_dinov3",
@@ -33,6 +37,7 @@ class FrozenTeacher(nn.Module):
         width: channels of a token.
         reduction: pixels per token and axis.
         usual_range: the intensities that are shown black and white.
+        fingerprint: tells these weights, as they were loaded, from others.
     """
 
     mean: Tensor
@@ -49,18 +54,39 @@ class FrozenTeacher(nn.Module):
         configuration = backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(configuration["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(configuration["std"]).view(1, 3, 1, 1), persistent=False)
+        # The first values of each tensor suffice.
+        sums = [f"{tensor.flatten()[:16].double().sum().item():.12g}" for tensor in backbone.state_dict().values()]
+        self.fingerprint = hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stays in evaluation mode: a frozen teacher has no training mode."""
         return super().train(False)
 
-    def fingerprint(self) -> str:
-        """What tells these weights from others; the first values of each tensor suffice."""
-        sums = [
-            f"{tensor.flatten()[:16].cpu().double().sum().item():.12g}"
-            for tensor in self.backbone.state_dict().values()
-        ]
-        return hashlib.sha256(" ".join(sums).encode()).hexdigest()
+    def on(self, device: torch.device, precision: str, usual_range: tuple[float, float]) -> "FrozenTeacher":
+        """This teacher, moved to where and made ready for what it will see.
+
+        On a CPU it computes in bfloat16 where that is faster and its tokens stay the same, unless ``precision`` says
+        otherwise. On a GPU autocast decides.
+
+        Args:
+            precision: that of the run, as ``TrainConfig`` has it.
+            usual_range: the intensities that are shown black and white.
+        """
+        self.to(device)
+        self.usual_range = usual_range
+        if device.type == "cpu" and precision in ("auto", "bf16") and has_bfloat16(device):
+            low, high = usual_range
+            side = 3 * self.reduction
+            noise = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0)) * (high - low) + low
+            exact, backbone = self.tokens(noise), self.backbone
+            self.backbone = copy.deepcopy(backbone).to(torch.bfloat16)
+            if F.cosine_similarity(self.tokens(noise), exact, dim=1).mean() < _SAME_TOKENS:
+                self.backbone = backbone
+        return self
+
+    def tokens_along(self, side: int) -> int:
+        """How many tokens cover ``side`` voxels of a slice."""
+        return math.ceil(side * self.scale / self.reduction)
 
     @torch.no_grad()
     def tokens(self, slices: Tensor) -> Tensor:
@@ -76,10 +102,11 @@ class FrozenTeacher(nn.Module):
         """
         low, high = self.usual_range
         pictures = ((slices.transpose(1, 2).flip(1, 2)[:, None].float() - low) / (high - low)).clamp(0, 1)
-        size = [math.ceil(side * self.scale / self.reduction) * self.reduction for side in pictures.shape[2:]]
+        size = [self.tokens_along(side) * self.reduction for side in pictures.shape[2:]]
         pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=self.scale < 1)
         pictures = (pictures.expand(-1, 3, -1, -1) - self.mean) / self.std
         backbone: Any = self.backbone
+        pictures = pictures.to(next(backbone.parameters()).dtype)
         maps = backbone.forward_intermediates(pictures, indices=1, norm=True, output_fmt="NCHW",
                                                    intermediates_only=True)[-1]  # fmt: skip
         return maps.float().flip(2, 3).transpose(2, 3)

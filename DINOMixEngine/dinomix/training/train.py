@@ -1,8 +1,6 @@
 """Training: one loop for labeled-only, mean-teacher and DINO-Mix; what differs between them is in the configuration."""
 
-import hashlib
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -12,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
@@ -23,9 +20,10 @@ from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
-from dinomix.training.batches import Batches, FeatureSource
+from dinomix.training.batches import Batches, FeatureSource, in_order
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
+from dinomix.training.disk import cases_with_features, needed, tell_needed
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
 from dinomix.training.heartbeat import NAME as ALIVE
@@ -150,8 +148,9 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
-        frozen = (frozen or load_teacher(config.fkd)).to(accelerator.device)
-        frozen.usual_range = usual_range(directory.plan.window)
+        frozen = (frozen or load_teacher(config.fkd)).on(
+            accelerator.device, config.precision, usual_range(directory.plan.window)
+        )
     try:
         state, cached, batches = _prepare(directory, frozen, accelerator, control, emit)
         wish = _steps(state, batches, cached, frozen, directory, accelerator, control, emit)
@@ -184,6 +183,8 @@ def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator:
     config, cohort, plan = directory.config, directory.cohort, directory.plan
     # Where several processes prepare a run, one that left would keep the others waiting.
     emit_cases = control.obeying(emit) if accelerator.num_processes == 1 else emit
+    if accelerator.is_main_process:
+        tell_needed(needed(cohort, config, plan, directory.cache, frozen), directory.cache, emit)
     with accelerator.main_process_first():
         cached = cache_cases(cohort, plan, directory.cache, emit_cases)
     torch.manual_seed(config.seed)
@@ -228,9 +229,8 @@ def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], frozen
         # A pause that came during a validation left it out.
         if wish := validate_if_due():
             return wish
-        loader = DataLoader(batches, batch_size=None, num_workers=config.workers, worker_init_fn=_ignore_interrupts)
         progress = Progress(emit, "train", config.steps, state.step)
-        for batch in loader:
+        for batch in in_order(batches):
             terms = training_step(
                 state, batch.to(accelerator.device), frozen, batches, cohort, config, accelerator, emit
             )
@@ -264,18 +264,16 @@ def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached
                      config: TrainConfig, accelerator: Accelerator, emit: Emit) -> FeatureSource:  # fmt: skip
     """Compute what is missing of the cached teacher features of all cases that this run draws from."""
     grid = accelerator.unwrap_model(state.student).grid
-    made_from = f"{frozen.name} {frozen.fingerprint()} {config.fkd.slice_stride} {config.fkd.scale}"
-    key = hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    roles = ("labeled", "unlabeled") if config.uses_unlabeled else ("labeled",)
-    cases = [cached[case.name] for case in cohort.cases if case.role in roles]
+    key = fkd.features_key(frozen, config.fkd)
+    cases = [cached[case.name] for case in cases_with_features(cohort, config)]
 
     def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:
         volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(accelerator.device)
         with accelerator.autocast():
             return fkd.features_of_volume(frozen, volume, config.fkd.slice_stride)
 
-    with accelerator.main_process_first():
-        cache_features(cases, key, features_of, emit)
+    cache_features(cases, key, features_of, emit, share=(accelerator.process_index, accelerator.num_processes))
+    accelerator.wait_for_everyone()
     return FeatureSource(key, config.fkd.slice_stride, grid)
 
 
@@ -285,9 +283,3 @@ def _agreed(control: Control, ask: bool, accelerator: Accelerator) -> Wish:
         return Wish.GO
     mine = torch.tensor([control.wish(silent)], device=accelerator.device)
     return Wish(int(accelerator.gather(mine).max()))
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Workers get the terminal's Ctrl-C and a job's end too; only the process that trains decides when to stop."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,101 @@
+"""What a cohort's cache will take of the disk, reckoned from the cohort file alone before anything is written."""
+
+import shutil
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.events import Emit
+from dinomix.images.volume import Geometry
+from dinomix.planning.cache import LOCATIONS, cached_case, is_cached
+from dinomix.planning.plan import Plan
+from dinomix.planning.preprocessing import grid_size
+from dinomix.training import fkd
+from dinomix.training.config import TrainConfig
+from dinomix.training.control import RunPaused
+from dinomix.training.teacher import FrozenTeacher
+
+_HEADER = 128
+"""Of an array's file."""
+_MEMBER = _HEADER + 260
+"""Of a structure's member in the file of locations, with its entries in the archive's directory."""
+_AXES = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "S": (2, 1), "I": (2, -1)}
+"""Codes of directions: axis of LPS and sign."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Bytes that a run will add to its cache."""
+
+    cases: int
+    features: int
+
+
+def needed(cohort: Cohort, config: TrainConfig, plan: Plan, cache: Path | None, frozen: FrozenTeacher | None) -> Needed:
+    """What is missing in ``cache`` (None: all): cases, and with cached FKD the teacher's features of those to train on."""
+    wanted = [case for case in cohort.cases if case.role != "test"]
+    missing = [case for case in wanted if cache is None or not is_cached(case, cohort, plan, cache)]
+    cases = sum(bytes_of_case(case, cohort, plan) for case in missing)
+    if frozen is None or config.fkd.mode != "cached":
+        return Needed(cases, 0)
+    key = fkd.features_key(frozen, config.fkd)
+    without = [
+        case for case in cases_with_features(cohort, config)
+        if cache is None or not cached_case(case, cohort, plan, cache).has_features(key)
+    ]  # fmt: skip
+    return Needed(cases, sum(bytes_of_features(case, plan, frozen, config.fkd.slice_stride) for case in without))
+
+
+def tell_needed(needed: Needed, cache: Path, emit: Emit) -> None:
+    """Announce what the cache will take, before it is filled.
+
+    Raises:
+        RunPaused: the disk has less.
+    """
+    total = needed.cases + needed.features
+    if not total:
+        return
+    free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
+    emit("disk", cases=needed.cases, features=needed.features, free=free, path=str(cache))
+    if total > free:
+        raise RunPaused(
+            f"The prepared cases will take {total / 1e9:.1f} GB of disk, and {cache} has {free / 1e9:.1f} GB left.",
+            "Free some space and resume the run; or begin one with --cache on another disk, or with --fkd on-the-fly.",
+        )
+
+
+def cases_with_features(cohort: Cohort, config: TrainConfig) -> list[Case]:
+    """The cases that a run draws patches from."""
+    roles = ("labeled", "unlabeled") if config.uses_unlabeled else ("labeled",)
+    return [case for case in cohort.cases if case.role in roles]
+
+
+def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:
+    """Bytes of a case's entry: image and label to the byte, the voxels that are kept of each structure about."""
+    voxels = prod(cached_size(case, plan))
+    if case.role == "unlabeled":
+        return _HEADER + 2 * voxels
+    label = _HEADER + voxels * (1 if cohort.labels.channels <= 256 else 2)
+    share = voxels / prod(case.size)
+    points = (min(LOCATIONS, max(round(count * share), 1)) for count in case.voxels.values() if count)
+    return _HEADER + 2 * voxels + label + sum(_MEMBER + 6 * count for count in points)
+
+
+def bytes_of_features(case: Case, plan: Plan, frozen: FrozenTeacher, stride: int) -> int:
+    """Bytes of the teacher's features of a case."""
+    x, y, z = cached_size(case, plan)
+    return (
+        _HEADER + 2 * len(fkd.slice_numbers(z, stride)) * frozen.tokens_along(x) * frozen.tokens_along(y) * frozen.width
+    )
+
+
+def cached_size(case: Case, plan: Plan) -> tuple[int, int, int]:
+    """Voxels along (x, y, z) of a case on the plan's grid."""
+    direction = np.zeros((3, 3))
+    for column, code in enumerate(case.orientation):
+        axis, sign = _AXES[code]
+        direction[axis, column] = sign
+    return grid_size(Geometry(case.size, case.spacing, (0.0, 0.0, 0.0), direction), plan)
