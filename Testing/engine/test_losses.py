@@ -42,6 +42,28 @@ def test_a_perfect_prediction_costs_nothing_where_voxels_weigh_less():
     assert segmentation_loss(logits, target, weight).item() == pytest.approx(0, abs=1e-5)
 
 
+def plain_loss(logits, target, weight):
+    """The same by automatic derivatives."""
+    one_hot = torch.nn.functional.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    probabilities, weight = logits.softmax(1), weight[:, None]
+    entropy = -(weight * one_hot * logits.log_softmax(1)).sum(1).mean()
+    overlap = (weight * probabilities * one_hot).sum((2, 3, 4))[:, 1:]
+    true = (weight * one_hot).sum((2, 3, 4))[:, 1:]
+    dice = (1 - 2 * overlap / (true + (weight * probabilities).sum((2, 3, 4))[:, 1:])) * (true > 0)
+    return entropy + (dice.sum(1) / (true > 0).sum(1)).mean()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_its_gradient_is_that_of_automatic_derivatives(layout):
+    torch.manual_seed(1)
+    logits = (3 * torch.randn(2, 5, 6, 5, 4)).contiguous(memory_format=layout).requires_grad_()
+    target, weight = torch.randint(0, 4, (2, 6, 5, 4)), torch.rand(2, 6, 5, 4)
+    loss, plain = segmentation_loss(logits, target, weight), plain_loss(logits.double(), target, weight.double())
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    gradient = torch.autograd.grad(2 * loss, logits)[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(2 * plain, logits)[0], rtol=1e-4, atol=1e-8)
+
+
 def test_the_loss_of_a_batch_is_the_mean_over_its_samples():
     logits, target = torch.randn(4, 3, 4, 4, 4), torch.randint(0, 3, (4, 4, 4, 4))
     target[0] = 0

@@ -1,9 +1,9 @@
 """The segmentation loss of labeled and pseudo-labeled voxels, and the weight that pseudo-labels get over time."""
 
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -18,22 +18,54 @@ def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor | None = No
         target: (B, x, y, z), channel numbers 0..C-1.
         weight: (B, x, y, z) >= 0, or None for 1 everywhere.
     """
-    logits = logits.float()
-    entropy = F.cross_entropy(logits, target, reduction="none")
-    one_hot = F.one_hot(target, logits.shape[1]).movedim(-1, 1).float()
-    probabilities = logits.softmax(1)
-    weighted = probabilities
-    if weight is not None:
-        entropy = entropy * weight
-        one_hot, weighted = one_hot * weight[:, None], probabilities * weight[:, None]
-    axes = (2, 3, 4)
+    # A loss of all voxels of all classes costs as much as convolutions where classes are many; hence sums by hand.
+    logits, target = logits.float().flatten(2), target.flatten(1)
+    weight = torch.ones_like(target, dtype=torch.float32) if weight is None else weight.flatten(1)
+    entropy, overlap, predicted = _Sums.apply(logits, target, weight)
     # The weight stands once in each sum, so that a perfect prediction costs nothing whatever the weights.
-    overlap = (probabilities * one_hot).sum(axes)[:, 1:]
-    sizes = (weighted.sum(axes) + one_hot.sum(axes))[:, 1:]
-    present = (one_hot.sum(axes)[:, 1:] > 0).float()
-    dice = (1 - 2 * overlap / sizes.clamp(min=1e-5)) * present
+    true = _sums_by_class(weight, target, logits.shape[1])
+    present = (true[:, 1:] > 0).float()
+    dice = (1 - 2 * overlap / (predicted + true).clamp(min=1e-5))[:, 1:] * present
     dice_per_sample = dice.sum(1) / present.sum(1).clamp(min=1)
-    return entropy.mean() + dice_per_sample.mean()
+    return entropy.mean() / target.shape[1] + dice_per_sample.mean()
+
+
+class _Sums(torch.autograd.Function):
+    """Sums over the voxels of each sample, w(v) being the voxel's weight, t(v) its class and p its probabilities:
+
+    entropy (B,): -w log p_t; overlap (B, C): w p_c where t = c; predicted (B, C): w p_c.
+
+    Automatic derivatives of the same would keep and pass five arrays of all voxels of all classes instead of one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, V), (B, V), (B, V)."""
+        probabilities = logits.log_softmax(1)
+        log_true = probabilities.gather(1, target[:, None])[:, 0]
+        probabilities.exp_()
+        true = log_true.exp()
+        ctx.save_for_backward(probabilities, true, target, weight)
+        overlap = _sums_by_class(weight * true, target, logits.shape[1])
+        return -(weight * log_true).sum(1), overlap, torch.bmm(probabilities, weight[..., None])[..., 0]
+
+    @staticmethod
+    def backward(ctx: Any, *by: Tensor) -> tuple[Tensor, None, None]:
+        """With g_c = dL/dp_c: dL/dlogit_c = p_c (g_c - sum over k of p_k g_k), and w (p_c - [c = t]) of the entropy."""
+        probabilities, true, target, weight = ctx.saved_tensors
+        by_entropy, by_overlap, by_predicted = by
+        of_true = weight * true * by_overlap.gather(1, target)
+        of_all = weight * torch.bmm(by_predicted[:, None], probabilities)[:, 0]
+        entropy = weight * by_entropy[:, None]
+        gradient = torch.baddbmm((entropy - of_true - of_all)[:, None], by_predicted[..., None], weight[:, None])
+        gradient *= probabilities
+        return gradient.scatter_add_(1, target[:, None], (of_true - entropy)[:, None]), None, None
+
+
+def _sums_by_class(values: Tensor, target: Tensor, classes: int) -> Tensor:
+    """(B, V) -> (B, C); as a product, whose order of summing does not change from run to run on any device."""
+    of_class = target[:, None] == torch.arange(classes, device=target.device)[:, None]
+    return torch.bmm(of_class.to(values.dtype), values[..., None])[..., 0]
 
 
 def pseudo_label_weight(step: int, steps: int, first_step: int, maximum: float) -> float:
