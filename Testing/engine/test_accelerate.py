@@ -29,13 +29,14 @@ def launch(*arguments: str) -> subprocess.CompletedProcess:
     ]  # fmt: skip
     # --multi_gpu is how accelerate says several processes; on the CPU it needs this variable beside it.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=400, check=False)
 
 
 @pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
     cohort, plan = make_cohort(tmp_path / "cases", labeled=3, unlabeled=4, validation=2), make_plan()
-    settings = {"steps": 10, "record_every": 1, "validate_every": 5, "fkd": "on-the-fly"}
+    # In bfloat16 the frozen teacher's tokens would depend on how many slices it is shown at once.
+    settings = {"steps": 10, "record_every": 1, "validate_every": 5, "fkd": "on-the-fly", "precision": "fp32"}
     whole = small_config("dino-mix", batch_labeled=4, batch_unlabeled=4, **settings)
     half = small_config("dino-mix", batch_labeled=2, batch_unlabeled=2, **settings)
     RunDirectory.create(tmp_path / "one", whole, cohort, plan, tmp_path / "cache", None)

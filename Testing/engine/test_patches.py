@@ -54,6 +54,16 @@ def test_the_voxel_asked_for_is_in_the_patch():
         assert (np.abs(voxel - placement.center) <= np.array(patch) / 2).all()
 
 
+def test_coordinates_are_the_placement_of_each_point():
+    placement = random_placement((50, 60, 40), (32, 48, 16), np.random.default_rng(1), augment=True)
+    coordinates = placement.coordinates((32, 48, 16), (8, 6, 16))
+    assert coordinates.shape == (8, 6, 16, 3) and coordinates.dtype == np.float32
+    for i, j, k in ((0, 0, 0), (7, 5, 15), (3, 4, 9)):
+        # The middles of cells of 4 x 8 x 1 voxels, from the patch's own middle.
+        offset = np.array([4 * i + 1.5, 8 * j + 3.5, k]) - np.array([15.5, 23.5, 7.5])
+        np.testing.assert_allclose(coordinates[i, j, k], placement.center + placement.matrix @ offset, atol=1e-5)
+
+
 def test_only_the_region_of_the_patch_is_read():
     class Watched(np.ndarray):
         largest = 0

@@ -186,7 +186,7 @@ class Batches(Dataset[Batch]):
 
 
 def in_order(batches: Batches) -> DataLoader[Batch]:
-    """The batches one after the other, prepared beside the steps by as many processes as the configuration says."""
+    """The batches one after the other, prepared by processes beside the steps where the configuration says so."""
     return DataLoader(batches, batch_size=None, num_workers=batches.config.workers, worker_init_fn=_ignore_interrupts)
 
 

@@ -36,9 +36,13 @@ class Placement:
 
     def coordinates(self, patch: Sequence[int], points: Sequence[int]) -> NDArray[np.float32]:
         """Volume coordinates of a grid of ``points`` that evenly covers the patch: (px, py, pz, 3)."""
-        axes = [(np.arange(n) + 0.5) * side / n - 0.5 - (side - 1) / 2 for n, side in zip(points, patch, strict=True)]
-        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-        return (offsets @ self.matrix.T + self.center).astype(np.float32)
+        along = [
+            ((np.arange(n) + 0.5) * side / n - 0.5 - (side - 1) / 2)[:, None] * column
+            for n, side, column in zip(points, patch, self.matrix.T, strict=True)
+        ]
+        x, y, z = along[0][:, None, None], along[1][:, None], along[2] + self.center
+        coordinates: NDArray[np.float32] = (x + (y + z)).astype(np.float32)
+        return coordinates
 
 
 def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, augment: bool,
@@ -92,9 +96,9 @@ def sample(volume: Array, coordinates: NDArray[np.float32], mode: Literal["bilin
     region = volume[..., low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     values = torch.from_numpy(np.ascontiguousarray(region, dtype=np.float32))
     values = values.reshape(1, -1, *values.shape[-3:])
-    grid = (2 * (coordinates - low) + 1) / (high - low) - 1
-    return F.grid_sample(values, torch.from_numpy(grid[None, ..., ::-1].astype(np.float32)), mode=mode,
-                         padding_mode="zeros", align_corners=False)[0]  # fmt: skip
+    scale, shift = 2 / (high - low), (1 - 2 * low) / (high - low) - 1
+    grid = coordinates[..., ::-1] * scale[::-1].astype(np.float32) + shift[::-1].astype(np.float32)
+    return F.grid_sample(values, torch.from_numpy(grid)[None], mode=mode, padding_mode="zeros", align_corners=False)[0]
 
 
 def sample_features(features: Array, stride: int, depth: int, placement: Placement, patch: Sequence[int],

@@ -1,0 +1,27 @@
+"""Batches: the same whether they are prepared in the process that trains or beside it."""
+
+from pathlib import Path
+
+import torch
+
+from dinomix.planning.cache import cache_cases
+from dinomix.training.batches import Batches, in_order
+from tiny_cohort import make_cohort, make_plan, small_config
+
+
+def batches_of(tmp_path: Path, workers: int) -> Batches:
+    cohort, plan = make_cohort(tmp_path / "cases"), make_plan()
+    cached = cache_cases(cohort, plan, tmp_path / "cache", lambda *_, **__: None)
+    config = small_config("dino-mix", fkd="off", pseudo_label_start=0, workers=workers)
+    return Batches(cohort, cached, plan, config, rank=0, first_step=7, features=None)
+
+
+def test_processes_beside_the_step_prepare_the_same_batches_in_the_same_order(tmp_path: Path):
+    alone = list(in_order(batches_of(tmp_path, 0)))
+    beside = list(in_order(batches_of(tmp_path, 2)))
+    assert len(alone) == len(beside) == 5
+    for one, other in zip(alone, beside, strict=True):
+        for name in ("labeled", "labels", "unlabeled", "labeled_clean"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert one.draws == other.draws
+    assert not torch.equal(alone[0].labeled, alone[1].labeled)
