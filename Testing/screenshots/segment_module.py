@@ -44,6 +44,7 @@ def main() -> None:
         session.result()
         session.sections()
         session.modelCard()
+        session.getModels()
     finally:
         session.close()
 
@@ -124,6 +125,19 @@ class Pictures:
         self.ui.modelMoreButton.click()
         host.processEvents(50)
         self.save("segment_model", self.widget.modelPage._dialog.grab().toImage())
+
+    def getModels(self) -> None:
+        """The window in which models are got, with the first published one chosen."""
+        self.ui.getModelsButton.click()
+        dialog = self.widget.getModels
+        host.waitUntil(lambda: dialog.store.catalog and not dialog.store.doing, 120)
+        published = [
+            row for row in range(dialog.ui.modelsList.count) if "installed" not in dialog.ui.modelsList.item(row).text()
+        ]
+        dialog.ui.modelsList.setCurrentRow(published[0])
+        host.processEvents(50)
+        self.save("segment_get_models", dialog._dialog.grab().toImage())
+        dialog._dialog.hide()
 
     # -- Pictures
 
