@@ -86,10 +86,12 @@ class CohortLogic:
         last = readLastCheck(node.studyFolder) if node.studyFolder else None
         if last is None:
             return
-        self.report, self._checked = last.report, last.request
+        self.report, asFiles = last.report, last.withFiles()
         if not hasChoices(node):
-            self._checked = last.withFiles()
-            adopt(node, self._checked)
+            adopt(node, asFiles)
+        # Also where they were taken over before, in a scene that was saved since.
+        isTakenOver = requestOf(node).asJson() == asFiles.asJson()
+        self._checked = asFiles if isTakenOver else last.request
 
     def isUpToDate(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the report is of the choices as they are now."""

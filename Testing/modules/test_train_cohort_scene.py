@@ -8,6 +8,7 @@ import slicer
 import vtk
 from cohort_cases import addSceneCase, image, labeledFolder, labels, unlabeledFolder
 from cohort_window import CohortTestCase
+from DINOMixTrainLib.cohort_logic import CohortLogic
 from DINOMixTrainLib.name_matching import Concept, conceptOf, sameByTerminology
 from segment_fakes import LIVER, SPLEEN, modelDict
 from waiting import processEvents
@@ -211,6 +212,10 @@ class CheckTest(CohortTestCase):
         self.settle()
         self.assertEqual(self.sceneNames(), ["CT", "CT", "MR"], "the one in the scene, and the copies in the study")
         self.assertReady()
+        later = CohortLogic()
+        self.addCleanup(later.close)
+        later.openStudy(self.parameters)
+        self.assertTrue(later.isReady(self.parameters), "as after this scene was saved and loaded")
         self.selectCases("CT")
         self.click(self.ui.loadCaseButton)
         self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(self.shownVolume()), image(1)))
