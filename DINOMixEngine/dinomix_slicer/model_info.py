@@ -56,7 +56,10 @@ def facts(model: dict[str, Any]) -> str:
     parts = [model.get("modality") or "", model.get("license") or _("license not stated")]
     if "labeled_cases" in record:
         labeled, unlabeled = record["labeled_cases"], record.get("unlabeled_cases", 0)
-        cases = _("{labeled} labeled and {unlabeled} unlabeled cases") if unlabeled else _("{labeled} labeled cases")
+        if unlabeled:
+            cases = _("{labeled} labeled and {unlabeled} unlabeled cases")
+        else:
+            cases = _("one labeled case") if labeled == 1 else _("{labeled} labeled cases")
         parts.append(cases.format(labeled=labeled, unlabeled=unlabeled))
     validation = record.get("validation")
     if isinstance(validation, dict) and isinstance(validation.get("mean"), float | int):

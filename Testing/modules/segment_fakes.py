@@ -1,10 +1,12 @@
 """Stand-ins for the worker's client and the installer, and what tests of DINOMix Segment share."""
 
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import slicer
 
+from dinomix_slicer import transfer
 from dinomix_slicer.signal import Signal
 
 LIVER = {
@@ -48,11 +50,12 @@ class FakeJob:
         if labels is None:
             labels = np.full(self.arguments["image"].array.shape, 1, np.uint8)
             labels[len(labels) // 2 :] = 4
-        self.finish(
-            SimpleNamespace(
-                labels=labels, structures=list(structures), seconds=1.5, device="cpu", notices=list(notices)
-            )
+        result = SimpleNamespace(
+            labels=labels, structures=list(structures), seconds=1.5, device="cpu", notices=list(notices)
         )
+        # What takes less than a tick is in the scene at once; on a busy computer a tick may be over before anything is done.
+        with patch.object(transfer, "TICK_SECONDS", 60):
+            self.finish(result)
 
 
 class FakeClient:
