@@ -28,6 +28,7 @@ from host import rendering  # noqa: E402
 PANEL_WIDTH, HEIGHT = 470, 900
 VIEWS_WIDTH = 1080
 SOFT_TISSUE = (350, 50)  # window, level
+PELVIS = 45  # slices of the scan below the organs; a scan of the abdomen has none
 
 
 def main() -> None:
@@ -84,6 +85,7 @@ class Pictures:
 
     def load(self, file: Path) -> None:
         self.volume = slicer.util.loadVolume(str(file), {"name": "Abdomen CT"})
+        removeLowest(self.volume, PELVIS)
         display = self.volume.GetDisplayNode()
         display.AutoWindowLevelOff()
         display.SetWindowLevel(*SOFT_TISSUE)
@@ -186,6 +188,15 @@ def imageOf(array: np.ndarray):
     """A ``QImage`` of a picture (height, width, 3)."""
     height, width, _ = array.shape
     return qt.QImage(np.ascontiguousarray(array).tobytes(), width, height, 3 * width, qt.QImage.Format_RGB888).copy()
+
+
+def removeLowest(volume, slices: int) -> None:
+    """Take away the first slices of a volume; the others stay where they are."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    origin = matrix.MultiplyPoint((0, 0, slices, 1))[:3]
+    slicer.util.updateVolumeFromArray(volume, slicer.util.arrayFromVolume(volume)[slices:].copy())
+    volume.SetOrigin(origin)
 
 
 def showMiddleOf(segmentation) -> None:
