@@ -15,8 +15,9 @@ from dinomix_slicer.run_state import readJson
 
 @dataclass(frozen=True)
 class Cohort:
-    """A checked cohort: its structures' names, and how many cases play which part."""
+    """A checked cohort: its modality ("CT" or "MR"), its structures' names, and how many cases play which part."""
 
+    modality: str
     structures: tuple[str, ...]
     labeled: int
     unlabeled: int
@@ -58,11 +59,11 @@ def stamp(path: Path) -> tuple[str, int, int] | None:
 
 def cohortOf(data: dict[str, Any] | None) -> Cohort | None:
     try:
-        names = tuple(str(each["name"]) for each in data["labels"]["structures"])
+        modality, names = str(data["modality"]), tuple(str(each["name"]) for each in data["labels"]["structures"])
         roles = Counter(case["role"] for case in data["cases"])
     except (KeyError, TypeError):
         return None
-    return Cohort(names, roles["labeled"], roles["unlabeled"], roles["validation"], roles["test"])
+    return Cohort(modality, names, roles["labeled"], roles["unlabeled"], roles["validation"], roles["test"])
 
 
 def structuresOfModel(folder: Path) -> tuple[str, ...]:
@@ -72,6 +73,20 @@ def structuresOfModel(folder: Path) -> tuple[str, ...]:
         return tuple(str(each["name"]) for each in data["structures"])
     except (KeyError, TypeError):
         return ()
+
+
+def modalityOfModel(folder: Path) -> str:
+    """What a model was trained on, "CT" or "MR"; empty where that cannot be read."""
+    return str((readJson(folder / "plan.json") or {}).get("modality", ""))
+
+
+def modalityText(cohort: str, model: str) -> str:
+    """What it means when a run starts from a model of the other modality; empty for the same one."""
+    if not model or cohort == model:
+        return ""
+    return _("It is for {model}, your cases are {cohort}: only its weights are taken over.").format(
+        model=model, cohort=cohort
+    )
 
 
 def overlapText(cohort: tuple[str, ...], model: tuple[str, ...]) -> str:

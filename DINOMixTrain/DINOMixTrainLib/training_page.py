@@ -16,7 +16,7 @@ from .licence_dialog import askForLicence
 from .page import Page
 from .preset_list import PresetList
 from .settings_form import SettingsForm
-from .study import overlapText, structuresOfModel
+from .study import Cohort, modalityOfModel, modalityText, overlapText, structuresOfModel
 from .teachers import DINOV3, OFF, RANDOM, accept, cachedFile, isAccepted, isFile, isNamed, whyNotFile
 from .training_logic import settingsOf
 
@@ -78,7 +78,7 @@ class TrainingPage(Page):
         self._parameterNode = node = parameterNode
         cohort = self._training.cohort(node)
         setWrappedText(self.ui.cohortFactsLabel, cohort.text if cohort else "")
-        self._showStart(cohort.structures if cohort else ())
+        self._showStart(cohort)
         self._showPresets()
         self._showTeacher()
         self._showDevices()
@@ -95,25 +95,26 @@ class TrainingPage(Page):
 
     # -- What it starts from
 
-    def _showStart(self, structures: tuple[str, ...]) -> None:
+    def _showStart(self, cohort: Cohort | None) -> None:
         chosen = self._parameterNode.startModel
         entries = [(_("Scratch: random weights"), "")]
         entries += [(model["title"], model["path"]) for model in self._logic.models() if not model.get("problem")]
         if chosen not in [path for title, path in entries]:
             entries.append((modelName(chosen), chosen))
         fill(self.ui.startModelComboBox, entries, chosen)
-        setWrappedText(self.ui.overlapLabel, self._startText(chosen, structures))
+        setWrappedText(self.ui.overlapLabel, self._startText(chosen, cohort))
 
-    def _startText(self, chosen: str, structures: tuple[str, ...]) -> str:
+    def _startText(self, chosen: str, cohort: Cohort | None) -> str:
         if not chosen:
             return _("A model from scratch needs more steps than one that knows some of your structures.")
-        if not structures:
+        if cohort is None:
             return ""
         listed = self._logic.model(chosen)
         known = tuple(each["name"] for each in listed["structures"]) if listed else structuresOfModel(Path(chosen))
         if not known:
             return _("There is no model in {path}. Choose another folder, or start from scratch.").format(path=chosen)
-        return overlapText(structures, known)
+        modality = (listed.get("modality") or "") if listed else modalityOfModel(Path(chosen))
+        return f"{overlapText(cohort.structures, known)} {modalityText(cohort.modality, modality)}".strip()
 
     def _onStartModel(self, row: int) -> None:
         self._parameterNode.startModel = self.ui.startModelComboBox.itemData(row)

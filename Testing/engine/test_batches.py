@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from dinomix.planning.cache import cache_cases
@@ -16,12 +17,24 @@ def batches_of(tmp_path: Path, workers: int) -> Batches:
     return Batches(cohort, cached, plan, config, rank=0, first_step=7, features=None)
 
 
-def test_processes_beside_the_step_prepare_the_same_batches_in_the_same_order(tmp_path: Path):
-    alone = list(in_order(batches_of(tmp_path, 0)))
-    beside = list(in_order(batches_of(tmp_path, 2)))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_thread_or_processes_prepare_the_same_batches_in_the_same_order(workers: int, tmp_path: Path):
+    batches = batches_of(tmp_path, workers)
+    alone = [batches[index] for index in range(len(batches))]
+    beside = list(in_order(batches))
     assert len(alone) == len(beside) == 5
     for one, other in zip(alone, beside, strict=True):
         for name in ("labeled", "labels", "unlabeled", "labeled_clean"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert one.draws == other.draws
     assert not torch.equal(alone[0].labeled, alone[1].labeled)
+
+
+def test_a_case_that_cannot_be_read_is_told_by_the_step_that_needs_it(tmp_path: Path, monkeypatch):
+    def damaged(batches: Batches, index: int) -> None:
+        raise OSError("damaged")
+
+    batches = batches_of(tmp_path, 0)
+    monkeypatch.setattr(Batches, "__getitem__", damaged)
+    with pytest.raises(OSError, match="damaged"):
+        next(iter(in_order(batches)))

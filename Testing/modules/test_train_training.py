@@ -118,10 +118,14 @@ class ChoicesTest(TrainingTestCase):
         (run / "model" / "labels.json").write_text(
             json.dumps({"structures": [{"name": "Liver"}, {"name": "gallbladder"}]})
         )
+        (run / "model" / "plan.json").write_text(json.dumps({"modality": "MR"}))
         with patch("qt.QFileDialog.getExistingDirectory", lambda *arguments: str(run)):
             self.click(self.ui2.startFolderButton)
         self.assertEqual(self.ui2.startModelComboBox.currentText, "old run (run)")
-        self.assertEqual(self.ui2.overlapLabel.text, "The model knows all 2 structures of your cases.")
+        self.assertEqual(
+            self.ui2.overlapLabel.text,
+            "The model knows all 2 structures of your cases. It is for MR, your cases are CT: only its weights are taken over.",
+        )
         self.parameters.startModel = str(run / "gone")
         processEvents(20)
         self.assertIn("is gone", self.ui2.startStatusLabel.text)

@@ -1,7 +1,8 @@
 """Batches: labeled patches, already mixed by PIC, and unlabeled patches, for each step of a run."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,9 +186,26 @@ class Batches(Dataset[Batch]):
         return patch
 
 
-def in_order(batches: Batches) -> DataLoader[Batch]:
-    """The batches one after the other, prepared by processes beside the steps where the configuration says so."""
+def in_order(batches: Batches) -> Iterable[Batch]:
+    """The batches one after the other, prepared beside the steps: by as many processes as ``workers`` says, else by a thread.
+
+    All are the same batches: each sample has its own seed.
+    """
+    if batches.config.workers == 0:
+        return _one_ahead(batches)
     return DataLoader(batches, batch_size=None, num_workers=batches.config.workers, worker_init_fn=_ignore_interrupts)
+
+
+def _one_ahead(batches: Batches) -> Iterator[Batch]:
+    """A thread prepares the next batch while a step computes; it holds no lock of the run, as a forked process would."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(batches.__getitem__, 0) if len(batches) else None
+        for following in range(1, len(batches) + 1):
+            assert coming is not None
+            batch = coming.result()
+            if following < len(batches):
+                coming = pool.submit(batches.__getitem__, following)
+            yield batch
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -49,7 +49,7 @@ class TrainConfig(_Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    workers: int = Field(0, ge=0, description="processes that prepare batches beside the step")
+    workers: int = Field(0, ge=0, description="processes that prepare batches beside the step; 0: a thread")
 
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")

@@ -162,7 +162,9 @@ def _seconds_per_step(trial: _Trial, first: int) -> float:
             break
     counted = slice(1, None) if len(stepping) > 1 else slice(None)
     prepare, step = float(np.mean(preparing[counted])), float(np.mean(stepping[counted]))
-    return max(prepare / config.workers, step) if config.workers else prepare + step
+    if device.type == "cpu":
+        return prepare + step  # what prepares batches takes the step's own cores
+    return max(prepare / max(config.workers, 1), step)
 
 
 def _validation_seconds(trial: _Trial, cohort: Cohort) -> float:
