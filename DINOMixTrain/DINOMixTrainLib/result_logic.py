@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix_slicer.engine_process import EngineProcess
+from dinomix_slicer.run_process import hasCheckpoint
 from dinomix_slicer.run_state import readJson
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.transfer import Steps
@@ -95,7 +96,7 @@ class ResultLogic:
     @property
     def canRank(self) -> bool:
         """Whether the run has come as far as its first checkpoint."""
-        return self.run is not None and (self.run / "checkpoints" / "last.pt").is_file()
+        return self.run is not None and hasCheckpoint(self.run)
 
     @property
     def isComparisonOld(self) -> bool:

@@ -72,17 +72,6 @@ class RunTestCase(TrainWindowTestCase):
     def waitForText(self, label, *words):
         waitUntil(lambda: all(word in label.text for word in words), PATIENCE, f"{words}, not: {label.text}")
 
-    def tableRows(self):
-        """The steps that the curves shown have."""
-        view = self.ui3.curvesPlotView
-        if view.mrmlPlotViewNode() is None:
-            return 0
-        series = self.seriesOf(view)
-        if not series:
-            return 0
-        (table,) = {one.GetTableNode() for one in series}
-        return len(set(slicer.util.arrayFromTableColumn(table, "step")))
-
 
 class WholeLifeTest(RunTestCase):
     def test_closed_found_again_paused_resumed_and_finished_with_the_numbers_of_the_command_line(self):
@@ -90,12 +79,12 @@ class WholeLifeTest(RunTestCase):
         self.start(steps)
         self.assertIn("Starting", self.ui3.stateLabel.text)
         self.waitForText(self.ui3.stateLabel, "Training: step", f"of {steps}")
-        waitUntil(lambda: self.tableRows() >= 2, PATIENCE, "curves that move")
-        before = self.tableRows()
-        waitUntil(lambda: self.tableRows() > before, PATIENCE, "curves that move on")
+        waitUntil(lambda: self.pointsShown() >= 2, PATIENCE, "curves that move")
+        before = self.pointsShown()
+        waitUntil(lambda: self.pointsShown() > before, PATIENCE, "curves that move on")
         self.waitForValidation()
         self.choose(self.ui3.curvesComboBox, "Validation Dice")
-        waitUntil(lambda: self.tableRows() >= 1, 10, "validation")
+        waitUntil(lambda: self.pointsShown() >= 1, 10, "validation")
 
         # Slicer is closed, and opened again with an empty scene.
         self.closeWindow()
@@ -105,7 +94,7 @@ class WholeLifeTest(RunTestCase):
         self.assertEqual(self.parameters.runPath, str(self.run_))
         self.widget.goTo("run")
         self.waitForText(self.ui3.stateLabel, "Training: step")
-        waitUntil(lambda: self.tableRows() >= before, 10, "curves of before")
+        waitUntil(lambda: self.pointsShown() >= before, 10, "curves of before")
 
         self.click(self.ui3.pauseButton)
         self.assertRegex(self.ui3.stateLabel.text, "asked to pause|Paused")
@@ -275,7 +264,7 @@ class ElsewhereTest(RunTestCase):
             self.click(self.ui3.openRunButton)
         self.waitForState("running")
         self.waitForState("finished")
-        waitUntil(lambda: self.tableRows() == 6, 20, "all six rows")
+        waitUntil(lambda: self.pointsShown() == 6, 20, "all six rows")
 
     def test_a_folder_without_a_run_is_told(self):
         with patch("qt.QFileDialog.getExistingDirectory", lambda *arguments: str(study)):

@@ -63,12 +63,6 @@ class WholeWayTest(CohortTestCase):
         runs = self.logic.runs
         waitUntil(lambda: runs.state is not None and runs.state.name in names, PATIENCE, f"{names}")
 
-    def points(self):
-        """The steps of the curves that are shown."""
-        view = self.ui3.curvesPlotView
-        series = self.seriesOf(view) if view.mrmlPlotViewNode() is not None else []
-        return len(set(slicer.util.arrayFromTableColumn(series[0].GetTableNode(), "step"))) if series else 0
-
     def test_the_whole_way(self):
         self.checkCases()
         command = self.startRun()
@@ -106,14 +100,14 @@ class WholeWayTest(CohortTestCase):
         return words
 
     def watchLeaveAndComeBack(self, run):
-        waitUntil(lambda: self.points() >= 2, PATIENCE, "curves that move")
-        seen = self.points()
+        waitUntil(lambda: self.pointsShown() >= 2, PATIENCE, "curves that move")
+        seen = self.pointsShown()
         self.closeWindow()
         slicer.mrmlScene.Clear(False)
         self.openWindow()
         self.assertEqual(self.parameters.runPath, str(run))
         self.widget.goTo("run")
-        waitUntil(lambda: self.points() >= seen, PATIENCE, "the curves of before")
+        waitUntil(lambda: self.pointsShown() >= seen, PATIENCE, "the curves of before")
 
     def pauseAndGoOn(self):
         self.waitForState("running")

@@ -68,6 +68,15 @@ class TrainWindowTestCase(WindowActions, unittest.TestCase):
         """The widgets of page 3."""
         return self.widget.pages["run"].ui
 
+    def pointsShown(self):
+        """How many steps the curves that page 3 shows have."""
+        view = self.ui3.curvesPlotView
+        series = self.seriesOf(view) if view.mrmlPlotViewNode() is not None else []
+        if not series:
+            return 0
+        (table,) = {one.GetTableNode() for one in series}
+        return len(set(slicer.util.arrayFromTableColumn(table, "step")))
+
     def seriesOf(self, plotView):
         """The series that a plot view shows. Another window over the same scene, such as the module's own, has its own."""
         chart = slicer.mrmlScene.GetNodeByID(plotView.mrmlPlotViewNode().GetPlotChartNodeID())

@@ -87,27 +87,23 @@ def command(
     from dinomix.cohort.checking import check_cohort
     from dinomix.cohort.problems import CohortError
     from dinomix.cohort.table import summary, table
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
 
-    emit = JsonEvents() if as_json else TerminalEvents()
     try:
-        cohort = check_cohort(
-            list(labeled), list(unlabeled), list(test), split_file=split, out=out, emit=emit, **options
-        )
+        with shown_events(as_json) as emit:
+            cohort = check_cohort(
+                list(labeled), list(unlabeled), list(test), split_file=split, out=out, emit=emit, **options
+            )
     except CohortError as error:
         if len(error.problems) == 1:
             raise
-        if isinstance(emit, TerminalEvents):
-            emit.close()
+        if not as_json:
             for number, problem in enumerate(error.problems, 1):
                 click.echo(f"{number:3d}. {problem}", err=True)
         raise DinomixError(
             f"{len(error.problems)} problems were found; {out} was not written.",
             "Mend them and run the same command again.",
         ) from error
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     data = summary(cohort)
     click.echo(
         json.dumps({"kind": "cohort", "path": str(out), **data}) if as_json else f"{table(data)}\n\nWritten: {out}"

@@ -56,37 +56,32 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: 
         return _tell_presets(as_json)
     # A request that comes while PyTorch is being loaded is for this process already.
     since = time.time()
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.training import train as training
     from dinomix.training.control import RunPaused
     from dinomix.training.finish import finish as finish_run
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes of `accelerate launch` one speaks
-    emit = JsonEvents() if as_json else TerminalEvents()
     try:
-        if finish is not None:
-            _refuse_besides("finish")
-            model = finish_run(finish, emit=emit)
-        elif resume is not None:
-            _refuse_besides("resume")
-            model = training.resume(resume, emit=emit, since=since)
-        elif estimate:
-            if cohort is None:
-                raise click.UsageError("Give --cohort, and the options that the run will have.")
-            return _tell_estimate(cohort, start, plan_file, cache, emit, options, as_json)
-        elif cohort is None or out is None:
-            raise click.UsageError("Give --cohort and --out, or --resume RUN, or --finish RUN.")
-        else:
-            model = _begin(cohort, out, start, plan_file, cache, emit, since, options)
+        with shown_events(as_json) as emit:
+            if finish is not None:
+                _refuse_besides("finish")
+                model = finish_run(finish, emit=emit)
+            elif resume is not None:
+                _refuse_besides("resume")
+                model = training.resume(resume, emit=emit, since=since)
+            elif estimate:
+                if cohort is None:
+                    raise click.UsageError("Give --cohort, and the options that the run will have.")
+                return _tell_estimate(cohort, start, plan_file, cache, emit, options, as_json)
+            elif cohort is None or out is None:
+                raise click.UsageError("Give --cohort and --out, or --resume RUN, or --finish RUN.")
+            else:
+                model = _begin(cohort, out, start, plan_file, cache, emit, since, options)
     except RunPaused as pause:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
         if first:
             print(f"Paused: {pause} (dinomix train --resume {resume or out})", file=sys.stderr)
         raise click.exceptions.Exit(0 if pause.asked else 2) from pause
-    finally:
-        if isinstance(emit, TerminalEvents):
-            emit.close()
     if first:
         click.echo(json.dumps({"kind": "result", "model": str(model)}) if as_json else f"The model is in {model}.")
 
