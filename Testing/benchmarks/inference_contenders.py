@@ -121,8 +121,8 @@ def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str],
 CONTENDERS = {
     "MONAI bundle": monai_bundle,
     "nnU-Net v2": nnunet,
-    "dinomix": dinomix("float32"),
-    "dinomix --precision auto": dinomix("auto"),
+    "dinomix": dinomix("auto"),
+    "dinomix --precision float32": dinomix("float32"),
     "overlap 0.25": dinomix("float32", overlap=(0.25, 0.25, 0.25)),
     "one window": dinomix("float32", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
 }
@@ -137,7 +137,7 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
 
     from dinomix.images.gzip_streams import pack, unpacked
     from dinomix.images.reading import read_image, read_label
-    from dinomix.inference.precision import has_bfloat16, in_bfloat16
+    from dinomix.inference.precision import InBfloat16, has_bfloat16
     from dinomix.inference.windows import Layout
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks
@@ -161,8 +161,8 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
 
     parts = {"windows": len(layout), "forwards, float32": forwards(network, window)}
     if has_bfloat16(torch.device(device)):
-        fast = in_bfloat16(network, loaded.plan, torch.device(device))
-        parts["forwards, bfloat16"] = forwards(fast, window.to(torch.bfloat16))
+        fast = InBfloat16(network, loaded.plan, torch.device(device))
+        parts["forwards, bfloat16"] = forwards(fast, window)
     began = time.perf_counter()
     with open(image, "rb") as file:
         for _ in unpacked(file):

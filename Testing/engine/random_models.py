@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dinomix.images.reading import read_image
-from dinomix.inference.precision import last_layer
+from dinomix.inference.precision import Ends
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.network import build_network
@@ -54,7 +54,7 @@ def random_weights(plan: Plan, labels: LabelSet, image: Path | None = None, seed
         pad = [n for side, patch in zip(tensor.shape[:1:-1], plan.patch[::-1], strict=True) for n in (0, patch - side)]
         with torch.no_grad():
             logits = network(torch.nn.functional.pad(tensor, pad))
-            bias = network.get_submodule(last_layer(network, plan)).bias
+            bias = network.get_submodule(Ends.of(network, plan).last[-1]).bias
             bias -= logits.mean((0, 2, 3, 4))
     return network.state_dict()
 

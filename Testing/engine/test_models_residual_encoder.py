@@ -14,7 +14,7 @@ from dinomix.errors import DinomixError
 from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
 from dinomix.inference.memory import window_bytes
-from dinomix.inference.precision import in_bfloat16, last_layer
+from dinomix.inference.precision import Ends, InBfloat16
 from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import matched_weights
 from dinomix.models.network import RESIDUAL_ENCODER, build_network
@@ -136,11 +136,11 @@ def test_monai_runs_the_folder_where_nnunets_networks_are(test_data: Path, tmp_p
 def test_bfloat16_and_the_memory_of_a_window(tmp_path: Path) -> None:
     model = imported(tmp_path)
     network = model.network()
-    assert last_layer(network, model.plan) == "decoder.seg_layers.2"
+    assert Ends.of(network, model.plan) == Ends(("encoder.stem.convs.0.conv",), ("decoder.seg_layers.2",))
     image = torch.rand(1, 1, *model.plan.patch)
     with torch.inference_mode():
         slow = network(image)
-        fast = in_bfloat16(network, model.plan, torch.device("cpu"))(image.bfloat16())
+        fast = InBfloat16(network, model.plan, torch.device("cpu"))(image)
     assert fast.dtype == torch.float32 and (fast - slow).abs().max() < 0.1 * slow.abs().max()
     # At its peak the finest stage holds its input, two convolutions' outputs and the skip: 8 channels of float32 each.
     assert window_bytes(model) - 2**26 > 3 * 8 * 4 * 48 * 32 * 16

@@ -1,10 +1,13 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.inference import precision
-from dinomix.inference.precision import agreement, choose_dtype, has_bfloat16, in_bfloat16, last_layer
+from dinomix.inference import segment
+from dinomix.inference.certainty import LEAST_DICE, LabelChanges
+from dinomix.inference.precision import Ends, InBfloat16, border_noise, borders, has_bfloat16
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, predict_slabs
 from dinomix.models.folder import Model
@@ -14,11 +17,21 @@ from random_models import labels_with_ids, small_plan
 
 PLAN = small_plan(SpacingGrid(spacing=(1.0, 1.0, 1.0)), RangeWindow(low=0, high=1))
 CPU = torch.device("cpu")
-OTHERS = {
-    "output_block.conv.conv": PLAN.network,
-    "conv_final.2.conv": {"_target_": "monai.networks.nets.SegResNet", "init_filters": 8},
-    "final_conv": {"_target_": "monai.networks.nets.BasicUNet", "features": [8, 8, 8, 8, 8, 8]},
-}
+NETWORKS = "monai.networks.nets."
+ENDS = [
+    (PLAN.network, ("input_block.conv1.conv",), ("output_block.conv.conv",)),
+    ({"_target_": NETWORKS + "SegResNet", "init_filters": 8}, ("convInit.conv",), ("conv_final.2.conv",)),
+    ({"_target_": NETWORKS + "BasicUNet", "features": [8] * 6}, ("conv_0.conv_0.conv",), ("final_conv",)),
+    # Its output is a sum; what is added up has as many channels.
+    (
+        {"_target_": NETWORKS + "UNet", "spatial_dims": 3, "channels": [8, 8], "strides": [2], "num_res_units": 1,
+         "norm": "batch"},
+        ("model.0.residual", "model.0.conv.unit0.conv"),
+        ("model.2.0.conv", "model.2.0.adn.N", "model.2.0.adn.A", "model.2.1.conv.unit0.conv"),
+    ),
+    # Adds its input to what the convolution makes of it.
+    ({"_target_": NETWORKS + "VNet"}, (), ("out_tr.conv_block.conv", "out_tr.conv_block.adn.N", "out_tr.conv2")),
+]  # fmt: skip
 
 
 class Events(list):
@@ -29,22 +42,48 @@ class Events(list):
 class Bands(torch.nn.Module):
     """Three classes of intensity: what a network that is sure of itself gives. ``step`` is how sure."""
 
+    computed: ClassVar[set[torch.dtype]] = set()
+    """The numbers that all of them have computed with since it was cleared."""
+
     def __init__(self, step: float) -> None:
         super().__init__()
-        self.conv = torch.nn.Conv3d(1, 3, 1)
+        self.first, self.middle, self.last = (
+            torch.nn.Conv3d(1, 1, 1),
+            torch.nn.Conv3d(1, 4, 1),
+            torch.nn.Conv3d(4, 3, 1),
+        )
         with torch.no_grad():
-            self.conv.weight[:, 0, 0, 0, 0] = torch.tensor([0.0, step, 2 * step])
-            self.conv.bias.copy_(torch.tensor([0.0, -step / 3, -step]))
+            for layer in (self.first, self.last):
+                layer.weight.copy_(torch.eye(*layer.weight.shape[:2])[..., None, None, None])
+                layer.bias.zero_()
+            self.middle.weight[:, 0, 0, 0, 0] = torch.tensor([0.0, step, 2 * step, 0.0])
+            self.middle.bias.copy_(torch.tensor([0.0, -step / 3, -step, 0.0]))
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        return self.conv(windows)
+        if windows.device == CPU:
+            self.computed.add(self.middle.weight.dtype)
+        return self.last(self.between(self.middle(self.first(windows))))
+
+    def between(self, values: torch.Tensor) -> torch.Tensor:
+        return values
 
 
 class Blurred(Bands):
     """Not sure of anything: what follows the sum is lost in bfloat16."""
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        return (self.conv(windows) + 1000.0) - 1000.0
+    def between(self, values: torch.Tensor) -> torch.Tensor:
+        return (values + 1000.0) - 1000.0
+
+
+MODEL = Model(None, labels_with_ids(1, 2), PLAN, {}, {})  # type: ignore[arg-type]
+VOLUME = Volume(
+    np.random.default_rng(0).random((20, 30, 40), np.float32), Geometry((40, 30, 20), (1.0,) * 3, (0.0,) * 3, np.eye(3))
+)
+
+
+@pytest.fixture
+def has_bfloat16_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "has_bfloat16", lambda device: True)
 
 
 @pytest.fixture
@@ -52,46 +91,103 @@ def tensor() -> torch.Tensor:
     return torch.rand((1, 50, 40, 45), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_last_layer_is_found_and_stays_in_float32(name: str) -> None:
-    plan = PLAN.model_copy(update={"network": OTHERS[name]})
+@pytest.mark.parametrize(("architecture", "first", "last"), ENDS)
+def test_ends_are_found_and_stay_in_float32(architecture: dict[str, object], first: tuple, last: tuple) -> None:
+    plan = PLAN.model_copy(update={"network": architecture})
     network = build_network(plan, 3).eval()
-    assert last_layer(network, plan) == name
-    fast = in_bfloat16(network, plan, CPU)
-    assert torch.equal(fast.get_submodule(name).weight, network.get_submodule(name).weight)
-    others = [w.dtype for n, w in fast.named_parameters() if not n.startswith(name)]
+    assert Ends.of(network, plan) == Ends(first, last)
+    fast = InBfloat16(network, plan, CPU)
+    kept = {*first, *last}
+    for name in kept:
+        assert torch.equal(fast.network.get_submodule(name).weight, network.get_submodule(name).weight)
+    others = [w.dtype for n, w in fast.network.named_parameters() if n.rpartition(".")[0] not in kept]
     assert set(others) == {torch.bfloat16}
     with torch.inference_mode():
         window = torch.rand((1, 1, 32, 32, 32))
-        logits, expected = fast(window.bfloat16()), network(window)
+        logits, expected = fast(window), network(window)
     assert logits.dtype == torch.float32
     assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
 
 
-def test_auto_takes_bfloat16_only_where_labels_agree(monkeypatch: pytest.MonkeyPatch, tensor: torch.Tensor) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-    events = Events()
-    assert choose_dtype("auto", Bands(9.0), tensor, PLAN, CPU, events) == torch.bfloat16 and not events
-    assert choose_dtype("auto", Blurred(0.5), tensor, PLAN, CPU, events) == torch.float32
-    assert "float32 is used" in events[0]["message"]
-    assert choose_dtype("bfloat16", Blurred(0.5), tensor, PLAN, CPU, Events()) == torch.bfloat16
-    assert choose_dtype("float32", Bands(9.0), tensor, PLAN, CPU, Events()) == torch.float32
+def test_intensities_are_not_rounded(tensor: torch.Tensor) -> None:
+    """A class that differs by less than bfloat16 can tell at 1000."""
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.Conv3d(1, 2, 1))
+    with torch.no_grad():
+        network[0].weight.fill_(1.0)
+        network[0].bias.fill_(-1000.0)
+    window = 1000 + torch.rand((1, 1, *PLAN.patch))
+    with torch.inference_mode():
+        assert torch.allclose(InBfloat16(network, PLAN, CPU).network[0](window).float(), window - 1000, atol=0.01)
 
 
-def test_auto_is_float32_without_such_instructions(monkeypatch: pytest.MonkeyPatch, tensor: torch.Tensor) -> None:
+def test_auto_is_bfloat16_where_no_structure_changes(has_bfloat16_here: None) -> None:
+    Bands.computed.clear()
+    auto = segment_volume(VOLUME, MODEL, device="cpu", network=Bands(9.0)).array
+    assert torch.bfloat16 in Bands.computed
+    slow = segment_volume(VOLUME, MODEL, device="cpu", precision="float32", network=Bands(9.0)).array
+    assert set(np.unique(slow)) == {0, 1, 2}
+    for value in (1, 2):
+        assert (
+            2 * np.sum((auto == value) & (slow == value)) / (np.sum(auto == value) + np.sum(slow == value))
+            >= LEAST_DICE
+        )
+
+
+def test_auto_is_float32_where_a_trial_finds_other_labels(has_bfloat16_here: None, tensor: torch.Tensor) -> None:
+    network = Blurred(0.5)
+    assert border_noise(network, tensor, PLAN, CPU) is None
+    labels = [
+        segment_volume(VOLUME, MODEL, device="cpu", precision=p, network=network).array for p in ("auto", "float32")
+    ]
+    assert np.array_equal(*labels)
+    other = segment_volume(VOLUME, MODEL, device="cpu", precision="bfloat16", network=network).array
+    assert not np.array_equal(other, labels[0])
+
+
+def test_auto_computes_again_where_a_small_structure_would_change(has_bfloat16_here: None) -> None:
+    """A structure that the trial's piece does not hold, and of which bfloat16 is unsure."""
+    rng = np.random.default_rng(0)
+    array = (rng.random((60, 60, 60)) * 0.1 + np.where(rng.random((60, 60, 60)) < 0.5, 0.1, 0.45)).astype(np.float32)
+    array[:6, :6, :6] = 2 / 3 + 1e-3 * rng.standard_normal((6, 6, 6))
+    volume = Volume(array, Geometry((60, 60, 60), (1.0,) * 3, (0.0,) * 3, np.eye(3)))
+    network, events = Bands(9.0), Events()
+    assert border_noise(network, torch.from_numpy(array)[None], PLAN, CPU) is not None
+    labels = segment_volume(volume, MODEL, device="cpu", network=network, emit=events).array
+    assert [e["message"] for e in events if "again in float32" in str(e.get("message"))] == [
+        "In bfloat16 the borders of structure 2 would change, so the image is computed again in float32, which the next "
+        "ones of this model are at once."
+    ]
+    exact = segment_volume(volume, MODEL, device="cpu", precision="float32", network=network).array
+    assert np.array_equal(labels, exact)
+    Bands.computed.clear()
+    segment_volume(VOLUME, MODEL, device="cpu", network=network)
+    assert Bands.computed == {torch.float32}
+
+
+def test_auto_is_float32_without_such_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, test, lambda: False, raising=False)
     assert not has_bfloat16(CPU) and not has_bfloat16(torch.device("mps"))
-    assert choose_dtype("auto", Bands(9.0), tensor, PLAN, CPU, Events()) == torch.float32
+    Bands.computed.clear()
+    segment_volume(VOLUME, MODEL, device="cpu", network=Bands(9.0))
+    assert Bands.computed == {torch.float32}
 
 
 def test_images_smaller_than_the_piece_and_a_network_in_training(tensor: torch.Tensor) -> None:
-    network = build_network(PLAN, 3).train()
+    network = Bands(9.0).train()
     weights = {name: weight.clone() for name, weight in network.state_dict().items()}
-    share = agreement(network, precision._piece(tensor[:, :20, :, :3], PLAN), PLAN, CPU)
-    assert 0 <= share <= 1 and network.training
+    noise = border_noise(network, tensor[:, :20, :, :3], PLAN, CPU)
+    assert noise is not None and 0 < noise < 0.1 and network.training
     assert all(torch.equal(weight, weights[name]) for name, weight in network.state_dict().items())
+
+
+def test_a_piece_with_borders_is_looked_for() -> None:
+    """Structures away from the middle; and an image without any."""
+    array = torch.zeros((1, 120, 120, 120))
+    assert border_noise(Bands(9.0), array, PLAN, CPU) is None
+    array[:, 85:95, 85:95, 85:95] = 0.5 + 0.01 * torch.rand((10, 10, 10))
+    assert border_noise(Bands(9.0), array, PLAN, CPU) is not None
 
 
 def test_logits_in_bfloat16_are_close(tensor: torch.Tensor) -> None:
@@ -103,12 +199,50 @@ def test_logits_in_bfloat16_are_close(tensor: torch.Tensor) -> None:
     assert 0 < (fast - slow).abs().max() < 0.05 * slow.abs().max()
 
 
-def test_labels_of_a_sure_network_are_the_same_in_both() -> None:
-    rng = np.random.default_rng(0)
-    volume = Volume(rng.random((20, 30, 40), np.float32), Geometry((40, 30, 20), (1.0,) * 3, (0.0,) * 3, np.eye(3)))
-    model = Model(None, labels_with_ids(1, 2), PLAN, {}, {})  # type: ignore[arg-type]
-    slow, fast = (
-        segment_volume(volume, model, device="cpu", precision=p, network=Bands(9.0)).array
-        for p in ("float32", "bfloat16")
-    )
-    assert np.mean(slow == fast) > 0.995 and set(np.unique(slow)) == {0, 1, 2}
+def test_changes_are_those_that_noise_makes() -> None:
+    """Leads of all sizes, against a noise that is really drawn."""
+    generator = torch.Generator().manual_seed(0)
+    side, noise = 100, 0.05
+    exact = torch.randn((4, side, side, side), generator=generator)
+    exact[3] -= 3
+    # The difference of two logits has sqrt 2 times the noise of one.
+    fast = exact + noise / 2**0.5 * torch.randn(exact.shape, generator=generator)
+    changes = LabelChanges(noise, 4)
+    for slab in fast.split(7, 1):
+        changes.add(slab)
+    here, there = fast.argmax(0), exact.argmax(0)
+    for channel in range(4):
+        left = int(((here == channel) & (there != channel)).sum())
+        assert changes.left[channel] == pytest.approx(left, rel=0.1)
+        assert changes.all[channel] == (here == channel).sum()
+
+
+@pytest.mark.parametrize(
+    ("voxels", "unsure", "changed"), [(1000, 4, []), (1000, 20, [1]), (3, 0, []), (3, 2, [1]), (0, 0, [])]
+)
+def test_structures_that_change(voxels: int, unsure: int, changed: list[int]) -> None:
+    """Of a structure's voxels, some lead by nothing: half of those will change."""
+    logits = torch.zeros((3, 1, 1, 2000))
+    logits[0] = 1.0
+    logits[1, ..., :voxels] = 2.0
+    logits[1, ..., :unsure] = 1.0 + 1e-6
+    changes = LabelChanges(0.01, 3)
+    changes.add(logits)
+    assert changes.structures() == changed
+
+
+def test_logits_that_are_no_numbers_change() -> None:
+    logits = torch.zeros((3, 1, 1, 100))
+    logits[1, ..., :50] = torch.nan
+    logits[2] = 1.0
+    changes = LabelChanges(0.01, 3)
+    changes.add(logits)
+    assert changes.structures() == [1, 2]
+
+
+def test_borders() -> None:
+    labels = torch.zeros((5, 5, 5), dtype=torch.int16)
+    labels[2, 2, 2] = 1
+    expected = torch.zeros((5, 5, 5), dtype=torch.bool)
+    expected[2, 2, 1:4] = expected[2, 1:4, 2] = expected[1:4, 2, 2] = True
+    assert torch.equal(borders(labels), expected)

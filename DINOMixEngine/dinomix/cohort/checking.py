@@ -26,6 +26,7 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
+from dinomix.names import listed
 
 
 def check_cohort(
@@ -90,8 +91,8 @@ def check_cohort(
     label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
     new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
     listing_problems: list[Problem] = []
-    listed = read_cases(cases_file, listing_problems) if cases_file is not None else []
-    found = find_cases(labeled, unlabeled, test, listed, exclude)
+    given = read_cases(cases_file, listing_problems) if cases_file is not None else []
+    found = find_cases(labeled, unlabeled, test, given, exclude)
     problems = found.problems
     problems += [problem for problem in listing_problems if problem.case not in exclude]
     if split_file is not None:
@@ -214,8 +215,9 @@ def _cohort(
     if modality == "auto":
         found.notices.append(f"The modality was taken as {chosen}: {reason}. Give --modality to say otherwise.")
     if different:
-        listed = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-        found.notices.append(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed}.")
+        found.notices.append(
+            f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}."
+        )
     for message in (*found.notices, *_reading_notices(facts), *warnings_about(cohort)):
         emit("warning", message=message)
     return cohort

@@ -7,6 +7,7 @@ from pathlib import Path
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.renaming import Renames
 from dinomix.labels import LabelSet, normalized_name
+from dinomix.names import listed
 
 # A label map without names and with more values than this is more likely an image in the wrong folder.
 MOST_UNNAMED = 256
@@ -130,9 +131,8 @@ def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems
         elif value in content.values:
             unknown.append(shown)
     if unknown:
-        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         problems.append(Problem(
-            f"{content.path} holds the {'label' if len(unknown) == 1 else 'labels'} {listed}, not in {source}.",
+            f"{content.path} holds the {'label' if len(unknown) == 1 else 'labels'} {listed(unknown)}, not in {source}.",
             "Add what is missing to the label set, rename or drop it with --rename, or set those voxels to 0.",
             case=content.case, file=content.path,
         ))  # fmt: skip

@@ -15,6 +15,7 @@ from dinomix.files import write_json, write_text
 from dinomix.images.reading import is_image_path, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet, normalized_name
+from dinomix.names import listed
 
 Protocol = Literal["strict", "dhc-compat"]
 DEFAULT_TOLERANCE = 1.0
@@ -117,12 +118,12 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
     missing = [name for name in references if name not in predictions]
     if missing:
         raise DinomixError(
-            f"{prediction} has no segmentation of {_listed(missing)}, which {reference} holds.",
+            f"{prediction} has no segmentation of {listed(missing)}, which {reference} holds.",
             "Segment every case, or keep only the references to compare with in a folder of their own.",
         )
     extra = [name for name in predictions if name not in references]
     if extra:
-        emit("warning", message=f"There is no reference of {_listed(extra)} in {reference}; left out.")
+        emit("warning", message=f"There is no reference of {listed(extra)} in {reference}; left out.")
     return {name: (predictions[name], references[name]) for name in references}
 
 
@@ -143,7 +144,7 @@ def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None) -> Volu
         mapping = {value: id for value, id in by_name.items() if id is not None}
     unknown = [value for value in values if value not in mapping]
     if unknown:
-        described = _listed(
+        described = listed(
             [f'{value} "{names[value]}"' if names and value in names else str(value) for value in unknown]
         )
         raise DinomixError(
@@ -237,14 +238,9 @@ def _tolerances(tolerance: float | Mapping[str, float], labels: LabelSet) -> dic
     unknown = [name for name in given if name not in labels.names]
     if unknown:
         raise DinomixError(
-            f"There is no structure {_listed(unknown)} to set a tolerance for.",
+            f"There is no structure {listed(unknown)} to set a tolerance for.",
             f"Choose among {', '.join(labels.names)}.",
         )
     if any(not np.isfinite(mm) or mm < 0 for mm in given.values()):
         raise DinomixError("The tolerance of NSD is a distance in mm, zero or more.", "Give a number such as 1.")
     return {name: given.get(name, DEFAULT_TOLERANCE) for name in labels.names}
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -20,6 +20,7 @@ from dinomix.files import sha256
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
+from dinomix.names import listed
 from dinomix.planning.preprocessing import nearest_to_ras
 
 
@@ -103,9 +104,8 @@ def find_files(dataset: Dataset, folder: Path, split: Split) -> FoundFiles:
         f"the label of {case}" for case, role in split.roles.items() if role != "unlabeled" and case not in labels
     ]
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DinomixError(
-            f"{folder} lacks {', '.join(missing[:5])}{more}, which the split needs.",
+            f"{folder} lacks {listed(missing)}, which the split needs.",
             f"Complete your copy of {dataset.title}: {dataset.expected}.",
         )
     return FoundFiles(images, labels)

@@ -82,19 +82,34 @@ def sure_winners(logits: torch.Tensor) -> torch.Tensor:
     Returns:
         (x, y, z) int16.
     """
-    winners = torch.empty(logits.shape[1:], dtype=torch.int16, device=logits.device)
+    best, second, winners = two_highest(logits)
+    # Comparing this way round also finds NaN.
+    sure = best - second > TIE * torch.maximum(best.abs(), second.abs())
+    return winners.masked_fill_(~sure, -1)
+
+
+def two_highest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The highest and the second highest logit at each voxel, and the channel of the highest.
+
+    Args:
+        logits: (channels, x, y, z).
+
+    Returns:
+        (x, y, z) float32, float32 and int16; of equal logits, the channel of the first.
+    """
+    best = torch.empty(logits.shape[1:], device=logits.device)
+    second = torch.full_like(best, -torch.inf)
+    winners = torch.zeros(logits.shape[1:], dtype=torch.int16, device=logits.device)
     for x in range(0, logits.shape[1], 4):  # a few planes, which the processor's cache holds
-        part = logits[:, x : x + 4].float()
-        best, winner = part[0].clone(), torch.zeros(part.shape[1:], dtype=torch.int16, device=part.device)
-        second = torch.full_like(best, -torch.inf)
+        planes = slice(x, x + 4)
+        part = logits[:, planes].float()
+        highest, next_highest = part[0].clone(), second[planes]
         for channel, here in enumerate(part[1:], start=1):
-            winner.masked_fill_(here > best, channel)
-            second = torch.maximum(second, torch.minimum(best, here))
-            best = torch.maximum(best, here)
-        # Comparing this way round also finds NaN.
-        sure = best - second > TIE * torch.maximum(best.abs(), second.abs())
-        winners[x : x + 4] = winner.masked_fill_(~sure, -1)
-    return winners
+            winners[planes].masked_fill_(here > highest, channel)
+            torch.maximum(next_highest, torch.minimum(highest, here), out=next_highest)
+            highest = torch.maximum(highest, here)
+        best[planes] = highest
+    return best, second, winners
 
 
 def alike(winners: torch.Tensor, axes: tuple[CellAxis, CellAxis, CellAxis]) -> torch.Tensor:

@@ -1,47 +1,31 @@
-"""Which numbers the network computes with: bfloat16 where the processor is made for it and the labels stay the same."""
+"""Which numbers the network computes with: bfloat16 where the processor is made for it, with its ends in float32."""
 
 import copy
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-from dinomix.events import Emit
+from dinomix.inference.cells import two_highest
+from dinomix.inference.convolutions import OneDnnConvolutions
 from dinomix.planning.plan import Plan, patch_multiple, takes_one_size
 
 Precision = Literal["auto", "float32", "bfloat16"]
 AGREEMENT = 0.98
-"""Least share of the structures' voxels that must get the same label in both; trained networks are above it."""
+"""Least share of the structures' voxels of a piece that must get the same label in both; trained networks are above it."""
 TRIED_SIDE = 48
 """Side of the piece that both are tried on: a quarter of a second's work at most, beside seconds for the volume."""
+ENOUGH_BORDER = 100
+"""Voxels of borders that a piece must have to be the one that is tried."""
 
 
-def choose_dtype(
-    precision: Precision, network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device, emit: Emit
-) -> torch.dtype:
-    """What ``precision`` means for this network, image and device.
-
-    "auto" is bfloat16 where the device has instructions for it and a piece from the middle of the image gets the same
-    labels as in float32, else float32.
-
-    Args:
-        network: on the CPU.
-        tensor: (1, x, y, z) float32.
-        emit: gets a ``warning`` where the labels differ.
-    """
-    if precision != "auto":
-        return torch.float32 if precision == "float32" else torch.bfloat16
-    if not has_bfloat16(device):
-        return torch.float32
-    share = agreement(network, _piece(tensor, plan), plan, device)
-    if share >= AGREEMENT:
-        return torch.bfloat16
-    emit(
-        "warning",
-        message=f"Of the structures' voxels tried, bfloat16 labels only {share:.0%} as float32 does, so float32 is used, "
-        "which is slower.",
-    )
-    return torch.float32
+_ENDS = weakref.WeakKeyDictionary[torch.nn.Module, "Ends"]()
+"""What ``Ends.of`` has found: a tenth of a second for each image otherwise."""
+CONVOLUTIONS = (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -52,52 +36,163 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(bool(getattr(torch.cpu, test, lambda: False)()) for test in tests)
 
 
-def in_bfloat16(network: torch.nn.Module, plan: Plan, device: torch.device) -> torch.nn.Module:
-    """A copy of a network that computes in bfloat16, but for its last layer: logits with 8 bits would blur borders.
+class InBfloat16(torch.nn.Module):
+    """A copy of a network that takes and gives float32 and computes in bfloat16, but for its ends.
 
-    On a CPU it works channels last, for which the processor's instructions are made.
+    Intensities and logits with 8 bits would blur borders. On a CPU it works channels last, for which the processor's
+    instructions are made, and its ends are computed by oneDNN as all the rest is.
     """
-    fast = copy.deepcopy(network).to(device, torch.bfloat16)
-    if device.type == "cpu":
-        fast = fast.to(memory_format=torch.channels_last_3d)
-    name = last_layer(network, plan)
-    if name is not None:
-        layer = fast.get_submodule(name).float()
-        layer.load_state_dict(network.get_submodule(name).state_dict())
-        layer.register_forward_pre_hook(lambda _, inputs: tuple(value.float() for value in inputs))
-    return fast
+
+    def __init__(self, network: torch.nn.Module, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(device, torch.bfloat16)
+        if device.type == "cpu":
+            self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        ends = Ends.of(network, plan)
+        ends.keep_in_float32(self.network)
+        for name in ends.first + ends.last:
+            self.network.get_submodule(name).load_state_dict(network.get_submodule(name).state_dict())
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, channels, x, y, z) of windows (batch, 1, x, y, z), both float32."""
+        with OneDnnConvolutions():
+            logits: torch.Tensor = self.network(windows)
+        return logits
 
 
-def last_layer(network: torch.nn.Module, plan: Plan) -> str | None:
-    """The name of the convolution whose output is the network's, found by a run without data; None where there is none."""
-    outputs: dict[str, torch.Tensor] = {}
-    empty = copy.deepcopy(network).to("meta")
-    for name, module in empty.named_modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
-    with torch.inference_mode():
-        result = empty(torch.empty((1, 1, *plan.patch), device="meta"))
-    return next((name for name, output in outputs.items() if output is result), None)
+@dataclass(frozen=True)
+class Ends:
+    """The modules at both ends of a network, by name, that stay in float32 where the others compute in bfloat16.
+
+    Attributes:
+        first: the convolutions that take the network's input; empty where something else takes it too.
+        last: from the first convolution whose output, as all later ones', has the channels of the logits; in the order
+            in which they compute. Empty where there is no such convolution.
+    """
+
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, network: torch.nn.Module, plan: Plan) -> "Ends":
+        """Found by a run without data."""
+        if network not in _ENDS:
+            window = torch.empty((1, 1, *plan.patch), device="meta")
+            found = cls._where_channels_end(network, window)
+            choices = (found, cls((), found.last), cls())
+            _ENDS[network] = next(choice for choice in choices if choice._fits(network, window))
+        return _ENDS[network]
+
+    @classmethod
+    def _where_channels_end(cls, network: torch.nn.Module, window: torch.Tensor) -> "Ends":
+        empty = copy.deepcopy(network).to("meta")
+        first: list[str] = []
+        computed: list[tuple[str, int]] = []  # and the channels of a convolution's output, 0 of other modules'
+
+        def note(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            computed.append((name, output.shape[1] if isinstance(module, CONVOLUTIONS) else 0))
+            if inputs[0] is window:
+                first.append(name)
+
+        for name, module in _with_weights(empty):
+            module.register_forward_hook(lambda *call, name=name: note(name, *call))
+        with torch.inference_mode():
+            channels = empty(window).shape[1]
+        others = [at for at, (_, outputs) in enumerate(computed) if outputs not in (0, channels)]
+        last = [name for name, _ in computed[max(others, default=-1) + 1 :]]
+        while last and not isinstance(network.get_submodule(last[0]), CONVOLUTIONS):
+            del last[0]
+        return cls(tuple(dict.fromkeys(first)), tuple(dict.fromkeys(last)))
+
+    def _fits(self, network: torch.nn.Module, window: torch.Tensor) -> bool:
+        """Whether no module of the network in bfloat16 is given float32, and none of the ends bfloat16."""
+        mixed = copy.deepcopy(network).to("meta", torch.bfloat16)
+        self.keep_in_float32(mixed)
+        fitting: list[bool] = []
+        for _, module in _with_weights(mixed):
+            kind = next(module.parameters()).dtype
+            module.register_forward_pre_hook(lambda _, inputs, kind=kind: fitting.append(inputs[0].dtype == kind))
+        try:
+            with torch.inference_mode():
+                mixed(window)
+        except RuntimeError:
+            return self == Ends()
+        return all(fitting) or self == Ends()
+
+    def keep_in_float32(self, network: torch.nn.Module) -> None:
+        """Turn the ends of a network in bfloat16 to float32, and the numbers where they meet the others."""
+        for name in self.first + self.last:
+            network.get_submodule(name).float()
+        for name in self.last:
+            network.get_submodule(name).register_forward_pre_hook(lambda _, inputs: tuple(v.float() for v in inputs))
+        for name in set(self.first) - set(self.last):
+            network.get_submodule(name).register_forward_hook(lambda _, __, output: output.bfloat16())
+        if not self.first:
+            network.register_forward_pre_hook(lambda _, inputs: tuple(value.bfloat16() for value in inputs))
+        network.register_forward_hook(lambda _, __, output: output.float())
 
 
-def agreement(network: torch.nn.Module, piece: torch.Tensor, plan: Plan, device: torch.device) -> float:
-    """The share of the voxels of structures, of either, to which float32 and bfloat16 give the same label.
+def _with_weights(network: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """The modules, by name, that have weights of their own."""
+    return [
+        (name, module)
+        for name, module in network.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+
+
+def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device) -> float | None:
+    """How far bfloat16 changes the lead of the highest logit over the second one, along borders: root mean square.
+
+    Both compute one piece of the image, the first of a few that has enough of borders.
 
     Args:
-        piece: (x, y, z) float32. Where no structure is found in it, its background's voxels are taken.
+        network: on the CPU.
+        tensor: (1, x, y, z) float32.
+
+    Returns:
+        In the logits' unit; None where no piece has a border or the labels plainly differ.
     """
-    window = piece[None, None].to(device)
     home, training = home_of(network), network.training
     network.eval()
     try:
-        with torch.inference_mode():
-            fast = in_bfloat16(network, plan, device)(window.bfloat16()).argmax(1)
-            slow = network.to(device)(window).argmax(1)
+        with torch.inference_mode(), OneDnnConvolutions():
+            fast_network = InBfloat16(network, plan, device)
+            tried: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+            for piece in _pieces(tensor, plan):
+                window = piece[None, None].to(device)
+                fast = fast_network(window)[0]
+                tried.append((int(borders(fast.argmax(0)).sum()), window, fast))
+                if tried[-1][0] >= ENOUGH_BORDER:
+                    break
+            _, window, fast = max(tried, key=lambda piece: piece[0])
+            slow = network.to(device)(window)[0]
     finally:
         network.to(home).train(training)
-    found = (fast > 0) | (slow > 0)
-    same = fast == slow
-    return float((same[found] if found.any() else same).float().mean())
+    return _noise(fast, slow)
+
+
+def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
+    """Of the logits (channels, x, y, z) of one piece; see ``border_noise``."""
+    best, second, winner = two_highest(fast)
+    slow_winner = slow.argmax(0)
+    found = (winner > 0) | (slow_winner > 0)
+    border = borders(winner)
+    if not border.any() or (winner == slow_winner)[found].float().mean() < AGREEMENT:
+        return None
+    others = slow.scatter(0, winner.long()[None], -torch.inf).amax(0)
+    lead = slow.gather(0, winner.long()[None])[0] - others
+    return float((lead - (best - second))[border].square().mean().sqrt())
+
+
+def borders(labels: torch.Tensor) -> torch.Tensor:
+    """The voxels (x, y, z) that have a neighbor of another label along one of the axes."""
+    border = torch.zeros_like(labels, dtype=torch.bool)
+    for axis, side in enumerate(labels.shape):
+        differ = labels.narrow(axis, 1, side - 1) != labels.narrow(axis, 0, side - 1)
+        border.narrow(axis, 1, side - 1).logical_or_(differ)
+        border.narrow(axis, 0, side - 1).logical_or_(differ)
+    return border
 
 
 def home_of(network: torch.nn.Module) -> torch.device:
@@ -106,17 +201,22 @@ def home_of(network: torch.nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _piece(tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
-    """The middle of an image, padded where it is smaller; a window's whole size where the network takes no other."""
+def _pieces(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
+    """The middle of an image, and then those around it, padded where the image is smaller.
+
+    They have a window's whole size where the network takes no other.
+    """
     fixed = takes_one_size(plan.network)
     factors = patch_multiple(plan.network)
     sides = [
         patch if fixed or patch <= TRIED_SIDE else max(TRIED_SIDE // factor, 1) * factor
         for patch, factor in zip(plan.patch, factors, strict=True)
     ]
-    piece = tensor[0]
-    for axis, side in enumerate(sides):
-        length = min(side, piece.shape[axis])
-        piece = piece.narrow(axis, (piece.shape[axis] - length) // 2, length)
-    padding = [gap for side, have in zip(sides, piece.shape, strict=True) for gap in (side - have, 0)][::-1]
-    return F.pad(piece, padding)
+    gaps = [max(have - side, 0) for side, have in zip(sides, tensor.shape[1:], strict=True)]
+    corners = product(*[(gap // 4, 3 * gap // 4) for gap in gaps]) if any(gaps) else ()
+    for starts in (tuple(gap // 2 for gap in gaps), *corners):
+        piece = tensor[0]
+        for axis, (start, side) in enumerate(zip(starts, sides, strict=True)):
+            piece = piece.narrow(axis, start, min(side, piece.shape[axis]))
+        padding = [gap for side, have in zip(sides, piece.shape, strict=True) for gap in (side - have, 0)][::-1]
+        yield F.pad(piece, padding)

@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,15 +19,17 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
+from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.devices import choose_device
-from dinomix.inference.memory import plan_memory
+from dinomix.inference.memory import MemoryUse, plan_memory
 from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.outputs import MadeBy, Output, base_name, find_images, is_done, plan_outputs, write_output
-from dinomix.inference.precision import Precision, choose_dtype
+from dinomix.inference.precision import Precision, border_noise, has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.labels import LabelSet, normalized_name
 from dinomix.models.folder import Model
-from dinomix.planning.preprocessing import preprocess
+from dinomix.names import listed
+from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 
 def segment_volume(
@@ -35,7 +38,7 @@ def segment_volume(
     *,
     device: str = "auto",
     max_memory: int | None = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> Volume:
@@ -45,8 +48,9 @@ def segment_volume(
         volume: the image, (k, j, i).
         device: see ``choose_device``.
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
-        precision: the numbers that the network computes with, see ``choose_dtype``; the model folder run as a bundle
-            of MONAI's gives the labels of "float32".
+        precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
+            it and no structure's labels would change, see ``LabelChanges``; elsewhere float32. The model folder run as
+            a bundle of MONAI's gives the labels of "float32".
         emit: gets ``progress`` per window, and a ``warning`` when memory forces another way.
         network: ``model.network()``, when it is at hand from an earlier image.
 
@@ -79,19 +83,71 @@ def _segment(
     if use.half_buffers:
         emit("warning", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
-    dtype = choose_dtype(precision, network, preprocessed.tensor, model.plan, chosen, emit)
-    slabs = predict_slabs(
-        network, preprocessed.tensor, model.plan, chosen, emit, dtype=dtype, half_buffers=use.half_buffers
-    )
-    labels = NativeLabels(preprocessed, tuple(preprocessed.tensor.shape[1:]), model.labels.ids, use.slab_bytes)
-    for slab in slabs:
+    computing = _Computing(network, model, preprocessed, chosen, use, emit)
+    array = computing.labels_in_bfloat16_if_sure() if precision == "auto" else None
+    if array is None:
+        array = computing.labels(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    return Volume(array, geometry)
+
+
+_UNSURE = weakref.WeakSet[torch.nn.Module]()
+"""Networks whose labels in bfloat16 were found to differ: their next images are computed in float32 at once."""
+
+
+@dataclass(frozen=True)
+class _Computing:
+    """A preprocessed image, and what it takes to compute its labels."""
+
+    network: torch.nn.Module
+    model: Model
+    preprocessed: Preprocessed
+    device: torch.device
+    use: MemoryUse
+    emit: Emit
+
+    def labels_in_bfloat16_if_sure(self) -> NDArray[Any] | None:
+        """Labels (k, j, i) computed in bfloat16; None where the device is not made for it or a structure would change."""
+        if not has_bfloat16(self.device) or self.network in _UNSURE:
+            return None
         try:
-            labels.add(slab)
+            noise = border_noise(self.network, self.preprocessed.tensor, self.model.plan, self.device)
         except RuntimeError as error:
-            if slab.device.type == "cpu" or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            labels.add(slab.cpu())
-    return Volume(labels.array, geometry)
+            noise = None
+        if noise is None:
+            return None
+        changes = LabelChanges(noise, self.model.labels.channels)
+        array = self.labels(torch.bfloat16, changes.add)
+        if not (changed := changes.structures()):
+            return array
+        _UNSURE.add(self.network)
+        names = [self.model.labels.names[channel - 1] for channel in changed]
+        self.emit(
+            "warning",
+            message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32, "
+            "which the next ones of this model are at once.",
+        )
+        return None
+
+    def labels(self, dtype: torch.dtype, look: Callable[[torch.Tensor], None] | None = None) -> NDArray[Any]:
+        """Labels (k, j, i) computed with some numbers; ``look`` is shown the logits, slab by slab."""
+        tensor, use = self.preprocessed.tensor, self.use
+        slabs = predict_slabs(
+            self.network, tensor, self.model.plan, self.device, self.emit, dtype=dtype, half_buffers=use.half_buffers
+        )
+        labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), self.model.labels.ids, use.slab_bytes)
+        for slab in slabs:
+            try:
+                labels.add(slab)
+            except RuntimeError as error:
+                if slab.device.type == "cpu" or not is_out_of_memory(error):
+                    raise
+                slab = slab.cpu()
+                labels.add(slab)
+            if look:
+                look(slab)
+        return labels.array
 
 
 def segment_files(
@@ -102,7 +158,7 @@ def segment_files(
     format: str | None = None,
     device: str = "auto",
     max_memory: int | None = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit = silent,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.inference.devices import describe
-from dinomix.inference.precision import home_of, in_bfloat16
+from dinomix.inference.precision import InBfloat16, home_of
 from dinomix.inference.windows import Layout, importance
 from dinomix.planning.plan import Plan
 
@@ -190,10 +190,10 @@ class _Blending:
         filled = [window for window in windows if window.any()]
         computed = iter(())
         if filled:
-            batch = torch.stack(filled)[:, None].to(way.device, way.dtype)
+            batch = torch.stack(filled)[:, None].to(way.device)
             computed = iter(network(batch))
         if len(filled) < len(windows) and self._of_air.numel() == 0:
-            self._of_air = network(torch.zeros((1, 1, *self._plan.patch), device=way.device, dtype=way.dtype))[0]
+            self._of_air = network(torch.zeros((1, 1, *self._plan.patch), device=way.device))[0]
         return [next(computed) if window.any() else self._of_air.to(way.device) for window in windows]
 
     def _add(self, logits: torch.Tensor, weights: torch.Tensor, y: int, z: int) -> None:
@@ -223,7 +223,7 @@ class _Blending:
 def _ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
     """The network on the way's device; a copy of it where it computes with other numbers than its own."""
     if way.dtype != torch.float32:
-        return in_bfloat16(network, plan, way.device)
+        return InBfloat16(network, plan, way.device)
     network = network.to(way.device)
     if way.device == CPU and not any(isinstance(module, torch.nn.InstanceNorm3d) for module in network.modules()):
         # A fifth less time for SegResNet and UNet; instance normalization would copy its input there and back.

@@ -40,7 +40,7 @@ class _Compared:
 
     def segment(self, image: Volume, device: str) -> Volume:
         """Labels on the image's grid, with the cohort's ids; structures that the cohort lacks are background."""
-        own = segment_volume(image, self.model, device=device, network=self.network)
+        own = segment_volume(image, self.model, device=device, precision="float32", network=self.network)
         table = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
         for channel, known in self.known.items():
             table[self.model.labels.ids[known - 1]] = self.labels.ids[channel - 1]
