@@ -76,13 +76,13 @@ def measured(model: Model, tensor: torch.Tensor) -> str:
     changes.add(fast)
     here, there = fast.argmax(0).numpy().astype(np.uint8), exact.numpy().astype(np.uint8)
     found = dice(here, there, len(fast) - 1)
-    expected = {n: 1 - float(changes.left[n] / changes.all[n]) for n in found if changes.all[n]}
+    expected = {n: float(changes.dice()[n]) for n in found}
     lowest = min(found, key=lambda n: found[n])
     errors = [abs(found[n] - expected[n]) for n in expected if changes.all[n] >= LARGE]
     used = "computed again in float32" if changes.structures() else "used"
     name = model.labels.names[lowest - 1]
     return (
-        f"{noise:.3f} | {name}: {int(changes.all[lowest])}, {found[lowest]:.4f}, {expected.get(lowest, 0):.4f} | "
+        f"{noise:.3f} | {name}: {int(changes.all[lowest])}, {found[lowest]:.4f}, {expected[lowest]:.4f} | "
         f"{max(errors):.4f} | {int((here != there).sum())}, {float(changes.left.sum()):.0f} | {used}"
     )
 

@@ -43,7 +43,9 @@ def test_a_comparison_is_what_evaluation_says(folder: Path, tmp_path: Path):
     assert result["before"]["path"] == str(folder / "first/model")
     cases = RunDirectory.open(run).cohort.with_role("validation")
     for key, model in (("before", folder / "first/model"), ("after", run / "model")):
-        segment_files(load_model(model), [case.image for case in cases], tmp_path / key, device="cpu")
+        segment_files(
+            load_model(model), [case.image for case in cases], tmp_path / key, device="cpu", precision="float32"
+        )
         pairs = {c.name: (next((tmp_path / key).glob(f"{c.name}-*.nii.gz")), c.label) for c in cases}
         metrics = evaluate_pairs(pairs, LABELS)
         for case in result["cases"]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.inference import segment
+from dinomix.inference import precision, segment
 from dinomix.inference.certainty import LEAST_DICE, LabelChanges
 from dinomix.inference.precision import Ends, InBfloat16, border_noise, borders, has_bfloat16
 from dinomix.inference.segment import segment_volume
@@ -43,7 +43,7 @@ class Bands(torch.nn.Module):
     """Three classes of intensity: what a network that is sure of itself gives. ``step`` is how sure."""
 
     computed: ClassVar[set[torch.dtype]] = set()
-    """The numbers that all of them have computed with since it was cleared."""
+    """The numbers in which whole windows were computed since it was cleared."""
 
     def __init__(self, step: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Bands(torch.nn.Module):
             self.middle.bias.copy_(torch.tensor([0.0, -step / 3, -step, 0.0]))
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        if windows.device == CPU:
+        if windows.device == CPU and windows.shape[2:] == PLAN.patch:
             self.computed.add(self.middle.weight.dtype)
         return self.last(self.between(self.middle(self.first(windows))))
 
@@ -84,6 +84,12 @@ VOLUME = Volume(
 @pytest.fixture
 def has_bfloat16_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment, "has_bfloat16", lambda device: True)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that no whole window is as large as."""
+    monkeypatch.setattr(precision, "TRIED_SIDE", 16)
 
 
 @pytest.fixture
@@ -121,17 +127,41 @@ def test_intensities_are_not_rounded(tensor: torch.Tensor) -> None:
         assert torch.allclose(InBfloat16(network, PLAN, CPU).network[0](window).float(), window - 1000, atol=0.01)
 
 
-def test_auto_is_bfloat16_where_no_structure_changes(has_bfloat16_here: None) -> None:
+def test_auto_is_bfloat16_where_structures_stay(has_bfloat16_here: None, small_pieces: None) -> None:
     Bands.computed.clear()
     auto = segment_volume(VOLUME, MODEL, device="cpu", network=Bands(9.0)).array
-    assert torch.bfloat16 in Bands.computed
+    assert Bands.computed == {torch.bfloat16}
     slow = segment_volume(VOLUME, MODEL, device="cpu", precision="float32", network=Bands(9.0)).array
     assert set(np.unique(slow)) == {0, 1, 2}
     for value in (1, 2):
-        assert (
-            2 * np.sum((auto == value) & (slow == value)) / (np.sum(auto == value) + np.sum(slow == value))
-            >= LEAST_DICE
-        )
+        both = np.sum((auto == value) & (slow == value))
+        assert 2 * both / (np.sum(auto == value) + np.sum(slow == value)) >= LEAST_DICE
+
+
+def test_auto_takes_networks_whose_coarsest_level_is_small(has_bfloat16_here: None) -> None:
+    """Six levels, as nnU-Net plans them: normalization takes no single voxel."""
+    network = {
+        "_target_": NETWORKS + "DynUNet", "kernel_size": [3] * 6, "strides": [1, 2, 2, 2, 2, 2], "norm_name": "instance",
+        "upsample_kernel_size": [2] * 5, "filters": [4, 4, 8, 8, 8, 8],
+    }  # fmt: skip
+    plan = PLAN.model_copy(update={"network": network, "patch": (64, 64, 64)})
+    model = Model(None, labels_with_ids(1, 2), plan, {}, {})  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    network = build_network(plan, 3).eval()
+    with torch.inference_mode():
+        for piece in precision._pieces(torch.rand((1, 70, 70, 70)), plan):
+            assert piece.shape == (64, 64, 64) and network(piece[None, None]).isfinite().all()
+    assert segment_volume(VOLUME, model, device="cpu", network=network).array.shape == VOLUME.array.shape
+
+
+def test_auto_is_float32_where_the_trial_fails(has_bfloat16_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("a network that takes no piece of this size")
+
+    monkeypatch.setattr(segment, "border_noise", fails)
+    Bands.computed.clear()
+    segment_volume(VOLUME, MODEL, device="cpu", network=Bands(9.0))
+    assert Bands.computed == {torch.float32}
 
 
 def test_auto_is_float32_where_a_trial_finds_other_labels(has_bfloat16_here: None, tensor: torch.Tensor) -> None:
@@ -155,14 +185,13 @@ def test_auto_computes_again_where_a_small_structure_would_change(has_bfloat16_h
     assert border_noise(network, torch.from_numpy(array)[None], PLAN, CPU) is not None
     labels = segment_volume(volume, MODEL, device="cpu", network=network, emit=events).array
     assert [e["message"] for e in events if "again in float32" in str(e.get("message"))] == [
-        "In bfloat16 the borders of structure 2 would change, so the image is computed again in float32, which the next "
-        "ones of this model are at once."
+        "In bfloat16 the borders of structure 2 would change, so the image is computed again in float32. Where that is so for "
+        "most images, --precision float32 takes less time."
     ]
+    stages = [e["stage"] for e in events if e["kind"] == "progress"]
+    assert list(dict.fromkeys(stages)) == ["segmenting", "segmenting again in float32"]
     exact = segment_volume(volume, MODEL, device="cpu", precision="float32", network=network).array
     assert np.array_equal(labels, exact)
-    Bands.computed.clear()
-    segment_volume(VOLUME, MODEL, device="cpu", network=network)
-    assert Bands.computed == {torch.float32}
 
 
 def test_auto_is_float32_without_such_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +217,18 @@ def test_a_piece_with_borders_is_looked_for() -> None:
     assert border_noise(Bands(9.0), array, PLAN, CPU) is None
     array[:, 85:95, 85:95, 85:95] = 0.5 + 0.01 * torch.rand((10, 10, 10))
     assert border_noise(Bands(9.0), array, PLAN, CPU) is not None
+    # Too few to say anything.
+    array[:] = 0
+    array[:, 60, 60, 60] = 0.5
+    assert border_noise(Bands(9.0), array, PLAN, CPU) is None
+
+
+def test_pieces_are_different_ones_and_whole_windows_are_tried_once() -> None:
+    tensor = torch.rand((1, 32, 32, 100))
+    pieces = list(precision._pieces(tensor, PLAN.model_copy(update={"patch": (32, 32, 64)})))
+    assert len(pieces) == 3 and all(piece.shape == (32, 32, 48) for piece in pieces)
+    one_size = PLAN.model_copy(update={"network": {"_target_": NETWORKS + "UNETR"}})
+    assert len(list(precision._pieces(tensor, one_size))) == 1
 
 
 def test_logits_in_bfloat16_are_close(tensor: torch.Tensor) -> None:
@@ -214,6 +255,11 @@ def test_changes_are_those_that_noise_makes() -> None:
     for channel in range(4):
         left = int(((here == channel) & (there != channel)).sum())
         assert changes.left[channel] == pytest.approx(left, rel=0.1)
+        gained = int(((here != channel) & (there == channel)).sum())
+        assert changes.gained[channel] == pytest.approx(gained, rel=0.1)
+        both = int(((here == channel) & (there == channel)).sum())
+        found = 2 * both / int((here == channel).sum() + (there == channel).sum())
+        assert changes.dice()[channel] == pytest.approx(found, abs=0.004)
         assert changes.all[channel] == (here == channel).sum()
 
 
@@ -229,6 +275,16 @@ def test_structures_that_change(voxels: int, unsure: int, changed: list[int]) ->
     changes = LabelChanges(0.01, 3)
     changes.add(logits)
     assert changes.structures() == changed
+
+
+def test_structures_that_bfloat16_lost_change() -> None:
+    logits = torch.zeros((3, 1, 1, 2000))
+    logits[1] = -1.0
+    logits[1, ..., :20] = -1e-3
+    logits[2] = -0.5
+    changes = LabelChanges(0.01, 3)
+    changes.add(logits)
+    assert changes.all.tolist() == [2000, 0, 0] and changes.structures() == [1]
 
 
 def test_logits_that_are_no_numbers_change() -> None:

@@ -27,7 +27,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="auto: bfloat16, about twice as fast, where the device is made for it and no structure changes, else float32.",
+    help="auto: bfloat16, about twice as fast, where the device is made for it and each structure stays as in float32.",
 )
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")

@@ -9,7 +9,7 @@ from dinomix.inference.cells import two_highest
 LEAST_DICE = 0.995
 """Between the labels of a structure in bfloat16 and in float32."""
 NO_VOXEL = 0.5
-"""A structure that is expected to lose less than this many voxels of the network's grid keeps all of them."""
+"""A structure that is expected to lose and to gain no more than this many voxels of the network's grid stays as it is."""
 REACH = 5
 """In multiples of the noise: a label whose logit leads by more never changes (3e-7)."""
 
@@ -17,8 +17,8 @@ REACH = 5
 class LabelChanges:
     """How many voxels of each structure would have another label in float32; the logits may come in slabs.
 
-    The errors of bfloat16 are taken to be normally distributed, so that a label whose logit leads by m is another one with a
-    probability of erfc(m / (noise sqrt 2)) / 2. As many voxels come to a structure as leave it, so its Dice is 1 - left / all.
+    The errors of bfloat16 are taken to be normally distributed, so that a label whose logit leads by m is the next one with a
+    probability of erfc(m / (noise sqrt 2)) / 2.
 
     Args:
         noise: standard deviation of a lead's error, in the logits' unit; see ``precision.border_noise``.
@@ -26,27 +26,36 @@ class LabelChanges:
 
     Attributes:
         all: (channels,) voxels of each so far.
-        left: (channels,) voxels that are expected to have another label.
+        left, gained: (channels,) voxels of it that are expected to have another label, and of others to have its label.
     """
 
     def __init__(self, noise: float, channels: int) -> None:
-        self._noise = noise
-        self.all, self.left = torch.zeros((2, channels), dtype=torch.float64)
+        self._noise = max(noise, torch.finfo(torch.float32).tiny)
+        self.all, self.left, self.gained = torch.zeros((3, channels), dtype=torch.float64)
 
     @torch.inference_mode()
     def add(self, logits: torch.Tensor) -> None:
         """Take some planes (channels, x, y, z) of logits computed in bfloat16, on any device."""
         best, second, winner = two_highest(logits)
         lead = best - second
-        self.all += torch.bincount(winner.flatten(), minlength=len(self.all)).cpu()
-        # Comparing this way round also finds NaN, which makes the sum NaN.
+        # Comparing this way round also finds NaN, which makes the sums NaN.
         near = ~(lead > REACH * self._noise)
-        probability = torch.special.erfc(lead[near] / (self._noise * math.sqrt(2))) / 2
-        self.left.index_add_(0, winner[near].cpu().long(), probability.double().cpu())
+        probability = (torch.special.erfc(lead[near] / (self._noise * math.sqrt(2))) / 2).double().cpu()
+        left = winner[near].long()
+        gaining = logits[:, near].scatter(0, left[None], -torch.inf).argmax(0)
+        voxels = torch.bincount(winner.flatten(), minlength=len(self.all)).cpu()
+        # Nothing was added before all was computed, so that it can be tried again elsewhere.
+        self.all += voxels
+        self.left.index_add_(0, left.cpu(), probability)
+        self.gained.index_add_(0, gaining.cpu(), probability)
+
+    def dice(self) -> torch.Tensor:
+        """(channels,) the Dice of each that is expected between both labels; NaN where neither is expected to hold it."""
+        return 2 * (self.all - self.left) / (2 * self.all - self.left + self.gained)
 
     def structures(self) -> list[int]:
         """The channels of structures whose labels would change, in ascending order."""
+        same = (self.dice() >= LEAST_DICE) | ((self.left <= NO_VOXEL) & (self.gained <= NO_VOXEL))
         if self.left.isnan().any():  # NaN among the logits, which hides what is highest
-            return list(range(1, len(self.all)))
-        certain = self.left <= ((1 - LEAST_DICE) * self.all).clamp(min=NO_VOXEL)
-        return [channel for channel in (~certain).nonzero().flatten().tolist() if channel > 0]
+            same[:] = False
+        return [channel for channel in (~same).nonzero().flatten().tolist() if channel > 0]

@@ -105,7 +105,8 @@ def _estimate(
     blending = layer * ((2 if half else 4) * channels + 4) + 4 * channels * prod(plan.patch)
     # A few numbers for every cell, and what is interpolated at once.
     labeling = layer * 40 + slab + native * BYTES_PER_LABEL // max(1, sides[0] // plan.patch[0])
-    kept = 4 * (grid + prod(padded)) + native * BYTES_PER_LABEL - given_back
+    copy = sum(weight.nbytes for weight in model.weights.values()) // 2  # of the network, in bfloat16
+    kept = 4 * (grid + prod(padded)) + native * BYTES_PER_LABEL + copy - given_back
     return (
         psutil.Process().memory_info().rss
         + max(preprocessing, kept + blending + max(window, labeling))

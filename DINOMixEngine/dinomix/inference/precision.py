@@ -19,8 +19,8 @@ AGREEMENT = 0.98
 """Least share of the structures' voxels of a piece that must get the same label in both; trained networks are above it."""
 TRIED_SIDE = 48
 """Side of the piece that both are tried on: a quarter of a second's work at most, beside seconds for the volume."""
-ENOUGH_BORDER = 100
-"""Voxels of borders that a piece must have to be the one that is tried."""
+ENOUGH_BORDER, LEAST_BORDER = 100, 20
+"""Voxels of borders with which a piece is the one that is tried; and without which the noise along them says nothing."""
 
 
 _ENDS = weakref.WeakKeyDictionary[torch.nn.Module, "Ends"]()
@@ -45,7 +45,7 @@ class InBfloat16(torch.nn.Module):
 
     def __init__(self, network: torch.nn.Module, plan: Plan, device: torch.device) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).to(device, torch.bfloat16)
+        self.network = _copied(network, device, torch.bfloat16)
         if device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         ends = Ends.of(network, plan)
@@ -85,7 +85,7 @@ class Ends:
 
     @classmethod
     def _where_channels_end(cls, network: torch.nn.Module, window: torch.Tensor) -> "Ends":
-        empty = copy.deepcopy(network).to("meta")
+        empty = _copied(network, "meta", torch.float32)
         first: list[str] = []
         computed: list[tuple[str, int]] = []  # and the channels of a convolution's output, 0 of other modules'
 
@@ -106,7 +106,7 @@ class Ends:
 
     def _fits(self, network: torch.nn.Module, window: torch.Tensor) -> bool:
         """Whether no module of the network in bfloat16 is given float32, and none of the ends bfloat16."""
-        mixed = copy.deepcopy(network).to("meta", torch.bfloat16)
+        mixed = _copied(network, "meta", torch.bfloat16)
         self.keep_in_float32(mixed)
         fitting: list[bool] = []
         for _, module in _with_weights(mixed):
@@ -141,6 +141,18 @@ def _with_weights(network: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]
     ]
 
 
+def _copied(network: torch.nn.Module, device: torch.device | str, dtype: torch.dtype) -> torch.nn.Module:
+    """A copy of a network elsewhere and with other numbers, whose own weights are never there twice."""
+    held: list[torch.Tensor] = [*network.parameters(), *network.buffers()]
+    with torch.no_grad():
+        moved = [tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype) for tensor in held]
+        memo = {
+            id(old): torch.nn.Parameter(new, requires_grad=False) if isinstance(old, torch.nn.Parameter) else new
+            for old, new in zip(held, moved, strict=True)
+        }
+    return copy.deepcopy(network, memo)
+
+
 def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device) -> float | None:
     """How far bfloat16 changes the lead of the highest logit over the second one, along borders: root mean square.
 
@@ -151,25 +163,34 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
         tensor: (1, x, y, z) float32.
 
     Returns:
-        In the logits' unit; None where no piece has a border or the labels plainly differ.
+        In the logits' unit; None where no piece has borders or the labels plainly differ.
     """
     home, training = home_of(network), network.training
     network.eval()
     try:
         with torch.inference_mode(), OneDnnConvolutions():
-            fast_network = InBfloat16(network, plan, device)
-            tried: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-            for piece in _pieces(tensor, plan):
-                window = piece[None, None].to(device)
-                fast = fast_network(window)[0]
-                tried.append((int(borders(fast.argmax(0)).sum()), window, fast))
-                if tried[-1][0] >= ENOUGH_BORDER:
-                    break
-            _, window, fast = max(tried, key=lambda piece: piece[0])
-            slow = network.to(device)(window)[0]
+            window, fast = _piece_with_borders(InBfloat16(network, plan, device), tensor, plan, device)
+            if borders(fast.argmax(0)).sum() < LEAST_BORDER:
+                return None
+            return _noise(fast, network.to(device)(window)[0])
     finally:
         network.to(home).train(training)
-    return _noise(fast, slow)
+
+
+def _piece_with_borders(
+    fast_network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The window of the first piece with enough of borders, else of that with the most, and its logits."""
+    most, found = -1, (torch.empty(0), torch.empty(0))
+    for piece in _pieces(tensor, plan):
+        window = piece[None, None].to(device)
+        logits = fast_network(window)[0]
+        border = int(borders(logits.argmax(0)).sum())
+        if border > most:
+            most, found = border, (window, logits)
+        if most >= ENOUGH_BORDER:
+            break
+    return found
 
 
 def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
@@ -177,12 +198,11 @@ def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
     best, second, winner = two_highest(fast)
     slow_winner = slow.argmax(0)
     found = (winner > 0) | (slow_winner > 0)
-    border = borders(winner)
-    if not border.any() or (winner == slow_winner)[found].float().mean() < AGREEMENT:
+    if (winner == slow_winner)[found].float().mean() < AGREEMENT:
         return None
     others = slow.scatter(0, winner.long()[None], -torch.inf).amax(0)
     lead = slow.gather(0, winner.long()[None])[0] - others
-    return float((lead - (best - second))[border].square().mean().sqrt())
+    return float((lead - (best - second))[borders(winner)].square().mean().sqrt())
 
 
 def borders(labels: torch.Tensor) -> torch.Tensor:
@@ -202,21 +222,31 @@ def home_of(network: torch.nn.Module) -> torch.device:
 
 
 def _pieces(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
-    """The middle of an image, and then those around it, padded where the image is smaller.
-
-    They have a window's whole size where the network takes no other.
-    """
-    fixed = takes_one_size(plan.network)
-    factors = patch_multiple(plan.network)
-    sides = [
-        patch if fixed or patch <= TRIED_SIDE else max(TRIED_SIDE // factor, 1) * factor
-        for patch, factor in zip(plan.patch, factors, strict=True)
-    ]
+    """The middle of an image, and then those around it, padded where the image is smaller."""
+    sides = _sides_of_a_piece(plan)
     gaps = [max(have - side, 0) for side, have in zip(sides, tensor.shape[1:], strict=True)]
-    corners = product(*[(gap // 4, 3 * gap // 4) for gap in gaps]) if any(gaps) else ()
-    for starts in (tuple(gap // 2 for gap in gaps), *corners):
+    places = [tuple(gap // 2 for gap in gaps)]
+    if not _takes_windows_only(plan):  # which would take as long as a part of the image
+        places += product(*[(gap // 4, 3 * gap // 4) for gap in gaps])
+    for starts in dict.fromkeys(places):
         piece = tensor[0]
         for axis, (start, side) in enumerate(zip(starts, sides, strict=True)):
             piece = piece.narrow(axis, start, min(side, piece.shape[axis]))
         padding = [gap for side, have in zip(sides, piece.shape, strict=True) for gap in (side - have, 0)][::-1]
         yield F.pad(piece, padding)
+
+
+def _sides_of_a_piece(plan: Plan) -> tuple[int, int, int]:
+    """At least two voxels at the network's coarsest level, which normalization needs; a window's where it takes no other."""
+    if _takes_windows_only(plan):
+        return plan.patch
+    x, y, z = (
+        min(patch, max(-(-TRIED_SIDE // factor), 2) * factor)
+        for patch, factor in zip(plan.patch, patch_multiple(plan.network), strict=True)
+    )
+    return x, y, z
+
+
+def _takes_windows_only(plan: Plan) -> bool:
+    """Whether it is not plain to see that the network takes smaller pieces than its windows."""
+    return takes_one_size(plan.network) or bool(plan.network.get("resolution"))

@@ -2,7 +2,6 @@
 
 import os
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,9 +48,9 @@ def segment_volume(
         device: see ``choose_device``.
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
         precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
-            it and no structure's labels would change, see ``LabelChanges``; elsewhere float32. The model folder run as
-            a bundle of MONAI's gives the labels of "float32".
-        emit: gets ``progress`` per window, and a ``warning`` when memory forces another way.
+            it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
+            float32. The model folder run as a bundle of MONAI's gives the labels of "float32".
+        emit: gets ``progress`` per window, and a ``warning`` when memory forces another way, or an image is computed again.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
@@ -83,15 +82,8 @@ def _segment(
     if use.half_buffers:
         emit("warning", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
-    computing = _Computing(network, model, preprocessed, chosen, use, emit)
-    array = computing.labels_in_bfloat16_if_sure() if precision == "auto" else None
-    if array is None:
-        array = computing.labels(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    array = _Computing(network, model, preprocessed, chosen, use, emit).labels(precision)
     return Volume(array, geometry)
-
-
-_UNSURE = weakref.WeakSet[torch.nn.Module]()
-"""Networks whose labels in bfloat16 were found to differ: their next images are computed in float32 at once."""
 
 
 @dataclass(frozen=True)
@@ -105,48 +97,51 @@ class _Computing:
     use: MemoryUse
     emit: Emit
 
-    def labels_in_bfloat16_if_sure(self) -> NDArray[Any] | None:
-        """Labels (k, j, i) computed in bfloat16; None where the device is not made for it or a structure would change."""
-        if not has_bfloat16(self.device) or self.network in _UNSURE:
-            return None
-        try:
-            noise = border_noise(self.network, self.preprocessed.tensor, self.model.plan, self.device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            noise = None
+    def labels(self, precision: Precision) -> NDArray[Any]:
+        """(k, j, i); see ``segment_volume``."""
+        if precision != "auto":
+            return self._labels_in(torch.float32 if precision == "float32" else torch.bfloat16, self.emit)
+        noise = self._noise() if has_bfloat16(self.device) else None
         if noise is None:
-            return None
+            return self._labels_in(torch.float32, self.emit)
         changes = LabelChanges(noise, self.model.labels.channels)
-        array = self.labels(torch.bfloat16, changes.add)
+        array = self._labels_in(torch.bfloat16, self.emit, changes.add)
         if not (changed := changes.structures()):
             return array
-        _UNSURE.add(self.network)
         names = [self.model.labels.names[channel - 1] for channel in changed]
         self.emit(
             "warning",
-            message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32, "
-            "which the next ones of this model are at once.",
+            message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32. "
+            "Where that is so for most images, --precision float32 takes less time.",
         )
-        return None
+        del array
+        return self._labels_in(torch.float32, _named(self.emit, "again in float32"))
 
-    def labels(self, dtype: torch.dtype, look: Callable[[torch.Tensor], None] | None = None) -> NDArray[Any]:
-        """Labels (k, j, i) computed with some numbers; ``look`` is shown the logits, slab by slab."""
+    def _noise(self) -> float | None:
+        """None also where the trial failed: the memory may not suffice, or the device or network be short of an operation."""
+        try:
+            return border_noise(self.network, self.preprocessed.tensor, self.model.plan, self.device)
+        except (RuntimeError, ValueError, NotImplementedError):
+            return None
+
+    def _labels_in(
+        self, dtype: torch.dtype, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
+    ) -> NDArray[Any]:
+        """Labels computed with some numbers; ``look`` is shown the logits, slab by slab."""
         tensor, use = self.preprocessed.tensor, self.use
         slabs = predict_slabs(
-            self.network, tensor, self.model.plan, self.device, self.emit, dtype=dtype, half_buffers=use.half_buffers
+            self.network, tensor, self.model.plan, self.device, emit, dtype=dtype, half_buffers=use.half_buffers
         )
         labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), self.model.labels.ids, use.slab_bytes)
         for slab in slabs:
-            try:
-                labels.add(slab)
-            except RuntimeError as error:
-                if slab.device.type == "cpu" or not is_out_of_memory(error):
-                    raise
-                slab = slab.cpu()
-                labels.add(slab)
-            if look:
-                look(slab)
+            for take in (labels.add, look) if look else (labels.add,):
+                try:
+                    take(slab)
+                except RuntimeError as error:
+                    if slab.device.type == "cpu" or not is_out_of_memory(error):
+                        raise
+                    slab = slab.cpu()
+                    take(slab)
         return labels.array
 
 

@@ -191,6 +191,8 @@ def patch_multiple(network: dict[str, Any]) -> tuple[int, int, int]:
         levels = [s if isinstance(s, (list, tuple)) and len(s) == 3 else (s, s, s) for s in strides]
         if all(isinstance(side, int) and 0 < side < 16 for level in levels for side in level):
             return prod(x for x, _, _ in levels), prod(y for _, y, _ in levels), prod(z for _, _, z in levels)
+    if name == "SwinUNETR" and isinstance(side := network.get("patch_size", 2), int):
+        return side**5, side**5, side**5
     if name in ("SegResNet", "SegResNetDS") and isinstance(blocks, (list, tuple)):
         # With a resolution, SegResNetDS halves the fine axes first, and says so itself where a patch does not fit.
         factor = 1 if network.get("resolution") else 2 ** (len(blocks) - 1)
