@@ -111,8 +111,7 @@ class _Computing:
         names = [self.model.labels.names[channel - 1] for channel in changed]
         self.emit(
             "warning",
-            message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32. "
-            "Where that is so for most images, --precision float32 takes less time.",
+            message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32.",
         )
         del array
         return self._labels_in(torch.float32, _named(self.emit, "again in float32"))
