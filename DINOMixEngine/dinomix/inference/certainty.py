@@ -10,6 +10,8 @@ LEAST_DICE = 0.995
 """Between the labels of a structure in bfloat16 and in float32."""
 NO_VOXEL = 0.5
 """A structure that is expected to lose and to gain no more than this many voxels of the network's grid stays as it is."""
+PLANES = 4
+"""Of a slab that are looked at together: where nothing is sure, the logits of all their voxels are copied."""
 REACH = 5
 """In multiples of the noise: a label whose logit leads by more never changes (3e-7)."""
 
@@ -36,18 +38,22 @@ class LabelChanges:
     @torch.inference_mode()
     def add(self, logits: torch.Tensor) -> None:
         """Take some planes (channels, x, y, z) of logits computed in bfloat16, on any device."""
-        best, second, winner = two_highest(logits)
-        lead = best - second
-        # Comparing this way round also finds NaN, which makes the sums NaN.
-        near = ~(lead > REACH * self._noise)
-        probability = (torch.special.erfc(lead[near] / (self._noise * math.sqrt(2))) / 2).double().cpu()
-        left = winner[near].long()
-        gaining = logits[:, near].scatter(0, left[None], -torch.inf).argmax(0)
-        voxels = torch.bincount(winner.flatten(), minlength=len(self.all)).cpu()
-        # Nothing was added before all was computed, so that it can be tried again elsewhere.
-        self.all += voxels
-        self.left.index_add_(0, left.cpu(), probability)
-        self.gained.index_add_(0, gaining.cpu(), probability)
+        added = torch.zeros((3, len(self.all)), dtype=torch.float64)
+        for part in logits.split(PLANES, 1):
+            best, second, winner = two_highest(part)
+            lead = best - second
+            # Comparing this way round also finds NaN, which makes the sums NaN.
+            near = ~(lead > REACH * self._noise)
+            probability = (torch.special.erfc(lead[near] / (self._noise * math.sqrt(2))) / 2).double().cpu()
+            leaving = winner[near].long()
+            gaining = part[:, near].scatter(0, leaving[None], -torch.inf).argmax(0)
+            added[0] += torch.bincount(winner.flatten(), minlength=len(self.all)).cpu()
+            added[1].index_add_(0, leaving.cpu(), probability)
+            added[2].index_add_(0, gaining.cpu(), probability)
+        # Not before all was computed, so that it can be tried again on another device.
+        self.all += added[0]
+        self.left += added[1]
+        self.gained += added[2]
 
     def dice(self) -> torch.Tensor:
         """(channels,) the Dice of each that is expected between both labels; NaN where neither is expected to hold it."""
