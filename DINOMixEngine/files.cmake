@@ -87,6 +87,8 @@ set(SCRIPTS
   "dinomix/inference/__init__.py"
   "dinomix/inference/any_grid.py"
   "dinomix/inference/cells.py"
+  "dinomix/inference/certainty.py"
+  "dinomix/inference/convolutions.py"
   "dinomix/inference/devices.py"
   "dinomix/inference/memory.py"
   "dinomix/inference/native_grid.py"
