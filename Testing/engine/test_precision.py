@@ -116,7 +116,7 @@ def test_ends_are_found_and_stay_in_float32(architecture: dict[str, object], fir
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
 
 
-def test_intensities_are_not_rounded(tensor: torch.Tensor) -> None:
+def test_intensities_are_not_rounded() -> None:
     """A class that differs by less than bfloat16 can tell at 1000."""
     network = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.Conv3d(1, 2, 1))
     with torch.no_grad():

@@ -33,12 +33,13 @@ class LabelChanges:
 
     def __init__(self, noise: float, channels: int) -> None:
         self._noise = max(noise, torch.finfo(torch.float32).tiny)
-        self.all, self.left, self.gained = torch.zeros((3, channels), dtype=torch.float64)
+        self._sums = torch.zeros((3, channels), dtype=torch.float64)
+        self.all, self.left, self.gained = self._sums
 
     @torch.inference_mode()
     def add(self, logits: torch.Tensor) -> None:
         """Take some planes (channels, x, y, z) of logits computed in bfloat16, on any device."""
-        added = torch.zeros((3, len(self.all)), dtype=torch.float64)
+        added = torch.zeros_like(self._sums)
         for part in logits.split(PLANES, 1):
             best, second, winner = two_highest(part)
             lead = best - second
@@ -51,9 +52,7 @@ class LabelChanges:
             added[1].index_add_(0, leaving.cpu(), probability)
             added[2].index_add_(0, gaining.cpu(), probability)
         # Not before all was computed, so that it can be tried again on another device.
-        self.all += added[0]
-        self.left += added[1]
-        self.gained += added[2]
+        self._sums += added
 
     def dice(self) -> torch.Tensor:
         """(channels,) the Dice of each that is expected between both labels; NaN where neither is expected to hold it."""

@@ -169,9 +169,10 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
     network.eval()
     try:
         with torch.inference_mode(), OneDnnConvolutions():
-            window, fast = _piece_with_borders(InBfloat16(network, plan, device), tensor, plan, device)
-            if borders(fast.argmax(0)).sum() < LEAST_BORDER:
+            found = _piece_with_borders(InBfloat16(network, plan, device), tensor, plan, device)
+            if found is None:
                 return None
+            window, fast = found
             return _noise(fast, network.to(device)(window)[0])
     finally:
         network.to(home).train(training)
@@ -179,9 +180,9 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
 
 def _piece_with_borders(
     fast_network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The window of the first piece with enough of borders, else of that with the most, and its logits."""
-    most, found = -1, (torch.empty(0), torch.empty(0))
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The window of the first piece with enough of borders, else of that with the most, and its logits; None without any."""
+    most, found = LEAST_BORDER - 1, None
     for piece in _pieces(tensor, plan):
         window = piece[None, None].to(device)
         logits = fast_network(window)[0]

@@ -152,7 +152,7 @@ class _Blending:
 
     def slabs(self, network: torch.nn.Module, way: Way) -> Iterator[torch.Tensor]:
         """The planes that are final after each layer of windows."""
-        network = _ready(network, self._plan, way)
+        network = ready(network, self._plan, way)
         weights = importance(self._plan.patch, self._plan.blend).to(way.device)
         self._sums, self._weights = self._sums.to(way.buffers), self._weights.to(way.buffers)
         while self._layer < len(self._layout.starts[0]):
@@ -220,7 +220,7 @@ class _Blending:
         self._layer, self._done = self._layer + 1, 0
 
 
-def _ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
+def ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
     """The network on the way's device; a copy of it where it computes with other numbers than its own."""
     if way.dtype != torch.float32:
         return InBfloat16(network, plan, way.device)

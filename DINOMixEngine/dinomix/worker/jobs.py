@@ -19,9 +19,9 @@ from dinomix.images.volume import Geometry
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
-from dinomix.inference.precision import InBfloat16, has_bfloat16
+from dinomix.inference.precision import has_bfloat16
 from dinomix.inference.segment import kept_labels, segment_files
-from dinomix.inference.sliding_window import count_windows
+from dinomix.inference.sliding_window import Way, count_windows, ready
 from dinomix.models.installed import structures_as_data
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
@@ -183,8 +183,8 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
         return known
     home = next(warm.network.parameters()).device
     try:
-        fast = has_bfloat16(device)
-        network = InBfloat16(warm.network, warm.model.plan, device) if fast else warm.network.to(device)
+        dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+        network = ready(warm.network, warm.model.plan, Way(device, device, 1, dtype))
         window = torch.zeros(1, 1, *warm.model.plan.patch, device=device)
         with torch.inference_mode():
             for _ in range(2):
