@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -138,8 +138,13 @@ class CohortReport:
         return text + " " + _("DINO-Mix gives rare structures more chances to be learned.")
 
     def asJson(self) -> dict[str, Any]:
-        """The report for a file."""
-        return asdict(self)
+        """The report for a file; it shares its lists with this one, since copying those of many cases takes long."""
+        cases = {
+            name: {**vars(case), "problems": [vars(problem) for problem in case.problems]}
+            for name, case in self.cases.items()
+        }
+        general, names = [vars(problem) for problem in self.general], [vars(name) for name in self.names]
+        return {**vars(self), "cases": cases, "general": general, "names": names}
 
     @classmethod
     def fromJson(cls, data: dict[str, Any]) -> CohortReport:

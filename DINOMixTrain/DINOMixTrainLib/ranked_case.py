@@ -42,14 +42,21 @@ class RankedCase:
         image: its image file or DICOM folder.
         disagreement: 0 to 1.
         classes: structure -> disagreement, or None where neither network finds it; the most disputed first.
-        pseudoLabel: the labels that the model gives it.
+        run: the folder of the run that ranked it.
+        labelFile: the labels that the model gives it, relative to the run.
     """
 
     name: str
     image: str
     disagreement: float
     classes: dict[str, float | None]
-    pseudoLabel: Path
+    run: Path
+    labelFile: str
+
+    @property
+    def pseudoLabel(self) -> Path:
+        """The file of the labels that the model gives it."""
+        return self.run / self.labelFile
 
 
 def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
@@ -61,7 +68,8 @@ def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
                 str(case["image"]),
                 float(case["disagreement"]),
                 dict(sorted(case["classes"].items(), key=lambda item: -1.0 if item[1] is None else -float(item[1]))),
-                run / str(case["pseudo_label"]),
+                run,
+                str(case["pseudo_label"]),
             )
             for case in (ranking or {}).get("cases", ())
         ]

@@ -262,8 +262,8 @@ class ResultPage(Page):
             ui.rankingTable.rowCount = len(ranking)
             fitHeight(ui.rankingTable, 3, 9)
             self._fitNames(ranking)
-            self._filling = Steps(self._stepsOfFilling(ranking), self._showStates, lambda *told: None)
-        else:
+            self._filling = Steps(self._stepsOfFilling(ranking), self._onFilled, lambda *told: None)
+        elif self._filling is None:
             self._showStates()
 
     def _fitNames(self, ranking: list[RankedCase]) -> None:
@@ -282,6 +282,10 @@ class ResultPage(Page):
                 item.setToolTip(case.image if column == NAME else "\n".join(disputed))
                 self.ui.rankingTable.setItem(row, column, item)
             yield
+
+    def _onFilled(self) -> None:
+        self._filling = None
+        self._showStates()
 
     def _showStates(self) -> None:
         """Which cases are open, and which are among the labeled ones by now; few are."""

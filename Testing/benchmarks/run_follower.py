@@ -73,6 +73,7 @@ def measure(study: Path, count: int, seconds: float) -> None:
     host.loadModules()
     import psutil
     import slicer
+    from gaps import Gaps
 
     run = study / "runs" / "long"
     run.mkdir(parents=True)
@@ -116,37 +117,6 @@ def measure(study: Path, count: int, seconds: float) -> None:
     print(f"points of the longest curve: {points}")
     window.exit()
     window.cleanup()
-
-
-class Gaps:
-    """The times between ticks of a 5 ms timer, in ms."""
-
-    def __init__(self) -> None:
-        import qt
-
-        self.gaps: list[tuple[float, float]] = []
-        self._last = (time.perf_counter(), time.thread_time())
-        self._timer = qt.QTimer()
-        self._timer.setInterval(5)
-        self._timer.connect("timeout()", self._onTick)
-        self._timer.start()
-
-    def _onTick(self) -> None:
-        now = (time.perf_counter(), time.thread_time())
-        self.gaps.append(((now[0] - self._last[0]) * 1000, (now[1] - self._last[1]) * 1000))
-        self._last = now
-
-    def take(self) -> str:
-        """The longest and the 99th percentile since the last call."""
-        import numpy as np
-
-        gaps, self.gaps = np.array(self.gaps or [(0.0, 0.0)]), []
-        longest, most = gaps.max(axis=0), np.percentile(gaps, 99, axis=0)
-        over = (gaps > 50).sum(axis=0)
-        return "; ".join(
-            f"{name}: longest {longest[index]:.0f} ms, 99% below {most[index]:.0f} ms, {over[index]} of {len(gaps)} over 50 ms"
-            for index, name in enumerate(("by the clock", "processor time"))
-        )
 
 
 class Work:

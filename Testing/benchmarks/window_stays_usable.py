@@ -1,7 +1,4 @@
-"""How long Slicer's window cannot answer while a volume is segmented: the longest gap between ticks of a 5 ms timer.
-
-Where other programs keep the processors busy, gaps are longer than the window itself is to blame for; what it computed between
-two ticks is measured as well.
+"""How long Slicer's window cannot answer while a volume is segmented: the longest gap between ticks of a 5 ms timer (gaps.py).
 
     python Testing/benchmarks/window_stays_usable.py [--size 512 512 400]
 
@@ -25,8 +22,8 @@ import host  # noqa: E402
 host.start()
 
 import numpy as np  # noqa: E402
-import qt  # noqa: E402
 import slicer  # noqa: E402
+from gaps import Gaps  # noqa: E402
 from workers import elsewhere, ownWorker, run, tinyModel  # noqa: E402
 
 from dinomix_slicer.segmentations import LabelMap, addSegmentation, writeIntoSegmentation  # noqa: E402
@@ -36,34 +33,6 @@ from dinomix_slicer.volumes import imageOfNode  # noqa: E402
 from dinomix_slicer.worker_client import WorkerClient  # noqa: E402
 
 ORGANS = 60
-
-
-class Gaps:
-    """The times between ticks of a 5 ms timer, in ms, and what the main thread has computed in each."""
-
-    def __init__(self) -> None:
-        self.gaps: list[float] = []
-        self.computed: list[float] = []
-        self._last, self._lastComputed = time.perf_counter(), time.thread_time()
-        self._timer = qt.QTimer()
-        self._timer.setInterval(5)
-        self._timer.connect("timeout()", self._onTick)
-        self._timer.start()
-
-    def _onTick(self) -> None:
-        now, computed = time.perf_counter(), time.thread_time()
-        self.gaps.append((now - self._last) * 1000)
-        self.computed.append((computed - self._lastComputed) * 1000)
-        self._last, self._lastComputed = now, computed
-
-    def take(self) -> str:
-        """The longest and the 99th percentile since the last call."""
-        gaps, computed = self.gaps or [0.0], self.computed or [0.0]
-        self.gaps, self.computed = [], []
-        return (
-            f"longest gap {max(gaps):.0f} ms, 99% below {np.percentile(gaps, 99):.0f} ms, {len(gaps)} ticks; "
-            f"longest that the window itself computed {max(computed):.0f} ms"
-        )
 
 
 def longestStep(steps: Iterator[object]) -> str:

@@ -14,14 +14,13 @@ from dinomix.planning.plan import RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
 
 REPORT = """
-import json, resource, sys
+import json, sys
 from dinomix.cli import main
 try:
     main(json.loads(sys.argv[1]))
 except SystemExit as end:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     names = [name for name, module in sys.modules.items() if module is not None]
-    print(json.dumps({"code": end.code, "modules": names, "seconds": usage.ru_utime + usage.ru_stime}), file=sys.stderr)
+    print(json.dumps({"code": end.code, "modules": names}), file=sys.stderr)
 """
 NEVER = {"accelerate", "ignite", "matplotlib", "pandas", "PIL", "skimage", "timm", "torchvision", "transformers"}
 
@@ -38,13 +37,10 @@ def run(*arguments: str) -> dict:
     return result
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
 @pytest.mark.parametrize("verb", [(), ("segment",), ("train",), ("worker",)])
 def test_help_loads_next_to_nothing(verb: tuple[str, ...]) -> None:
     result = run(*verb, "--help")
-    assert not {"torch", "monai", "numpy", "SimpleITK", *NEVER} & set(result["modules"])
-    # Of the processor's time, since a busy machine stretches any other.
-    assert result["seconds"] < 0.5
+    assert not {"torch", "monai", "numpy", "SimpleITK", "pydantic", *NEVER} & set(result["modules"])
 
 
 def test_segment_imports_only_what_it_uses(tmp_path: Path) -> None:

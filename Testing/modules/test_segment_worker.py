@@ -5,9 +5,9 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import slicer
@@ -15,6 +15,8 @@ from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeInstaller, Heard, segmentNames, segmentVoxels
 from segment_models import makeModel, makeNoiseVolume
 from waiting import waitUntil
+
+from dinomix_slicer import worker_client
 
 
 class WorkerTestCase(unittest.TestCase):
@@ -82,11 +84,10 @@ class SegmentTest(WorkerTestCase):
         self.apply()
         self.waitForEnd()
         self.assertEqual(self.heard.of("failed"), [])
-        began = time.monotonic()
+        worker = self.logic.workerHello["pid"]
         self.apply()
-        self.waitForStage("preparing")
-        self.assertLess(time.monotonic() - began, 2)  # warm: 0.1 s on a quiet machine, minutes if all were loaded anew
         self.waitForEnd()
+        self.assertEqual(self.logic.workerHello["pid"], worker, "torch was loaded anew")
         self.parameters.keep = ["structure 5"]
         self.apply()
         self.waitForEnd()
@@ -95,18 +96,20 @@ class SegmentTest(WorkerTestCase):
 
 
 class EndsTest(WorkerTestCase):
-    def test_cancel_within_a_second_then_kill_the_worker_then_apply_again(self):
+    def test_cancel_then_kill_the_worker_then_apply_again(self):
         self.makeBig()
         self.apply()
         self.waitForStage("segment")
         self.assertEqual(self.logic.state, "running")
-        began = time.monotonic()
-        self.logic.cancel()
-        waitUntil(lambda: self.logic.state == "idle", 5, "the end of it")
-        self.assertLess(time.monotonic() - began, 1)
+        worker = self.logic.workerHello["pid"]
+        with patch.object(worker_client, "CANCEL_SECONDS", 60):  # a busy computer's worker is not ended
+            self.logic.cancel()
+            waitUntil(lambda: self.logic.state == "idle", 30, "the end of it")
         self.assertEqual(len(self.heard.of("cancelled")), 1)
+        self.assertEqual(self.heard.of("finished"), [])
         self.apply()
         self.waitForStage("segment")
+        self.assertEqual(self.logic.workerHello["pid"], worker, "it was ended, though it had only to be told")
         os.kill(self.logic.workerHello["pid"], signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
         self.waitForEnd()
         self.assertEqual(len(self.heard.of("failed")), 1)

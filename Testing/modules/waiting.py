@@ -1,9 +1,14 @@
 """Waiting in module tests, in Slicer and in the test host alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
+import qt
 import slicer
+
+from dinomix_slicer import transfer
 
 
 def processEvents(milliseconds: float = 0) -> None:
@@ -27,3 +32,26 @@ def waitUntil(condition: Callable[[], bool], seconds: float = 10, what: str = ""
         if time.monotonic() > end:
             raise AssertionError(f"not so within {seconds} s: {what or condition}")
         processEvents(5)
+
+
+@contextmanager
+def rowsAtEachTurn(table: object) -> Iterator[list[int]]:
+    """How many rows of a table are filled at each turn of the event loop, while every step of a filling takes a tick of its own.
+
+    So it can be seen, however fast the computer is, that the window has its turn between any two steps.
+    """
+    rows = [0]
+
+    def count() -> None:
+        filled = rows[-1]
+        while table.item(filled, 0) is not None:
+            filled += 1
+        rows.append(filled)
+
+    timer = qt.QTimer()
+    timer.setInterval(0)
+    timer.connect("timeout()", count)
+    timer.start()
+    with patch.object(transfer, "TICK_SECONDS", -1.0):
+        yield rows
+    timer.stop()

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.events import Emit, Progress, silent
+from dinomix.images.reading import readers
 from dinomix.models.network import build_network
 from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
 from dinomix.planning.intensities import usual_range
@@ -22,7 +24,7 @@ from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
-from dinomix.training.disk import needed
+from dinomix.training.disk import cases_with_features, needed
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import State, device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
@@ -75,10 +77,11 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     progress = Progress(emit, "estimate", 4)
 
     began = time.perf_counter()
-    cases = {case.name: prepared_case(case, few, plan) for case in few.cases}
+    with ThreadPoolExecutor(readers()) as pool:  # as a run prepares its cases
+        prepared = list(pool.map(lambda case: prepared_case(case, few, plan), few.cases))
+    cases = {case.name: case for case in prepared}
     missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
-    larger = _voxels(missing) / _voxels(few.cases)
-    seconds = (time.perf_counter() - began) * larger
+    seconds = (time.perf_counter() - began) * _voxels(missing) / _voxels(few.cases)
     add = needed(cohort, config, plan, cache, frozen)
     disk = add.cases + add.features
     progress(1)
@@ -88,7 +91,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     state = initial_state(directory, build_network(plan, channels), frozen, accelerator)
     trial = _Trial(few, config, plan, accelerator, frozen, cases, state)
     if frozen is not None and config.fkd.mode == "cached":
-        seconds += _add_features(trial, frozen) * larger
+        seconds += _add_features(trial, frozen) * add.features / needed(few, config, plan, None, frozen).features
     progress(2)
 
     first = config.first_pseudo_label_step
@@ -130,9 +133,9 @@ def _voxels(cases: Sequence[Case]) -> int:
 
 
 def _add_features(trial: _Trial, frozen: FrozenTeacher) -> float:
-    """Compute the teacher's features of all cases; seconds that it took."""
+    """Compute the teacher's features of the cases that have some; seconds that it took."""
     began, key = time.perf_counter(), "estimate"
-    for case in trial.cases.values():
+    for case in (trial.cases[case.name] for case in cases_with_features(trial.cohort, trial.config)):
         volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
         with trial.accelerator.autocast():
             case.teacher[key] = fkd.features_of_volume(frozen, volume, trial.config.fkd.slice_stride)

@@ -70,9 +70,7 @@ class Jobs:
         """Answer one request. Raises DinomixError where it cannot be done, and whatever the two functions raise."""
         began = time.monotonic()
         request = parse_request(received.fields)
-        emit("progress", stage="loading the model", step=0, total=1, eta=None)
-        job = Job(received, self.models.get(request.model), emit, stop_if_cancelled, began)
-        emit("progress", stage="loading the model", step=1, total=1, eta=0.0)
+        job = Job(received, self.models.get(request.model, emit), emit, stop_if_cancelled, began)
         match request:
             case Load():
                 self.output.send("loaded", job=job.name, seconds=job.seconds)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dinomix.errors import DinomixError
+from dinomix.events import Emit
 from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import FILES, MANIFEST
 
@@ -35,8 +36,8 @@ class WarmModels:
     def __init__(self) -> None:
         self._models: OrderedDict[Path, WarmModel] = OrderedDict()
 
-    def get(self, path: Path) -> WarmModel:
-        """The model in a folder, read and verified unless that was done already.
+    def get(self, path: Path, emit: Emit) -> WarmModel:
+        """The model in a folder, read and verified, as ``emit`` announces, unless that was done already.
 
         Raises:
             DinomixError: there is no such folder, or it is damaged.
@@ -44,8 +45,10 @@ class WarmModels:
         warm = self._models.pop(path, None)
         stamp = _stamp(path)
         if warm is None or warm.stamp != stamp:
+            emit("progress", stage="loading the model", step=0, total=1, eta=None)
             model = load_model(path)
             warm = WarmModel(model, model.network(), stamp)
+            emit("progress", stage="loading the model", step=1, total=1, eta=0.0)
         self._models[path] = warm
         while len(self._models) > KEPT:
             self._models.popitem(last=False)

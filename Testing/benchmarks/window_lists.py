@@ -1,0 +1,142 @@
+"""How long Slicer's window cannot answer while long lists are filled, a flood of events is read and a large case is exported.
+
+    python Testing/benchmarks/window_lists.py
+
+1,000 cases come from a check into the page Cases of DINOMix Train, 3,000 ranked cases into its page Result; 10,000 events of an
+engine process come at once, each of which costs its listener 0.1 ms; a case of 160 x 320 x 320 voxels with three organs is
+written out of the scene. Printed for each is the longest gap between two ticks of a 5 ms timer (gaps.py).
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "DINOMixEngine")]
+
+import host  # noqa: E402
+
+host.start()
+host.loadModules()
+
+import numpy as np  # noqa: E402
+import qt  # noqa: E402
+import slicer  # noqa: E402
+from gaps import Gaps  # noqa: E402
+
+from dinomix_slicer.engine_process import EngineProcess  # noqa: E402
+from dinomix_slicer.scene_cohort import SceneCase  # noqa: E402
+from dinomix_slicer.scene_export import SceneExport  # noqa: E402
+from dinomix_slicer.worker_command import WorkerCommand  # noqa: E402
+
+CHECK = """
+import json
+for n in range(1000):
+    print(json.dumps({"kind": "case", "name": f"case{n}", "role": "labeled", "image": f"/i{n}", "label": f"/l{n}",
+        "size": [10, 10, 10], "spacing": [1, 1, 1], "orientation": "RAS", "patient": "p", "voxels": {"a": 9}}))
+print(json.dumps({"kind": "names", "names": [{"name": "a", "cases": 1000, "matched": "a"}]}))
+print(json.dumps({"kind": "cohort", "path": "x"}))
+"""
+FLOOD = """
+import json, sys
+events = [{"kind": "loss", "step": n, "total": n / 7, "text": "x" * 200} for n in range(10_000)]
+sys.stdout.write("".join(json.dumps(event) + "\\n" for event in events))
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        panel = slicer.modules.dinomixtrain.widgetRepresentation()
+        window = panel.self()
+        panel.resize(480, 900)
+        panel.show()
+        window.enter()
+        host.processEvents(500)
+        check(window, Path(folder))
+        rank(window, Path(folder))
+        flood(Path(folder))
+        export(Path(folder))
+        window.exit()
+        window.cleanup()
+
+
+def check(window, folder: Path) -> None:
+    (folder / "labeled").mkdir()
+    program = folder / "many.py"
+    program.write_text(CHECK)
+    qt.QSettings().setValue("DINOMix/WorkerCommand", f'"{sys.executable}" "{program}" worker')
+    node, page = window.logic.getParameterNode(), window.pages["cases"]
+    window.goTo("cases")
+    node.studyFolder, node.labeledFolders = str(folder / "study"), [str(folder / "labeled")]
+    # Off-screen, VTK draws the chart without a graphics card.
+    page.ui.structuresCollapsibleButton.collapsed = True
+    host.processEvents(500)
+    gaps = Gaps()
+    page.ui.checkButton.click()
+    table = page.ui.casesTable
+    host.waitUntil(lambda: table.item(999, 0) is not None and not page.cases.isFilling(), 60)
+    host.processEvents(200)
+    print(f"1,000 checked cases: {gaps.take()}", flush=True)
+
+
+def rank(window, folder: Path) -> None:
+    run = folder / "run"
+    (run / "ranking").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    cases = [
+        {"name": f"case {n}", "image": f"{n}.nii.gz", "disagreement": 0.5, "classes": {"liver": 0.5, "spleen": None},
+         "pseudo_label": f"ranking/{n}.seg.nrrd"} for n in range(3000)
+    ]  # fmt: skip
+    (run / "ranking" / "ranking.json").write_text(json.dumps({"cases": cases}))
+    gaps = Gaps()
+    window.goTo("result")
+    window.logic.getParameterNode().runPath = str(run)
+    table = window.pages["result"].ui.rankingTable
+    host.waitUntil(lambda: table.item(2999, 3) is not None, 60)
+    host.processEvents(200)
+    print(f"3,000 ranked cases: {gaps.take()}", flush=True)
+
+
+def flood(folder: Path) -> None:
+    program = folder / "flood.py"
+    program.write_text(FLOOD)
+    process = EngineProcess(["anything"], WorkerCommand([sys.executable, str(program)], dict(os.environ)))
+    ends, steps = [], []
+    process.finished.connect(ends.append)
+    process.event.connect(lambda event: (steps.append(event["step"]), busyFor(0.0001)))
+    gaps = Gaps()
+    process.start()
+    host.waitUntil(lambda: ends, 60)
+    print(f"{len(steps):,} events at once: {gaps.take()}", flush=True)
+
+
+def busyFor(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def export(folder: Path) -> None:
+    shape = (160, 320, 320)
+    array = np.random.default_rng(0).integers(-1000, 1000, shape, np.int16)
+    volume = slicer.util.addVolumeFromArray(array, name="large")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    for number in range(3):
+        ball = ((k - 80) ** 2 + (j - 80 - 70 * number) ** 2 + (i - 160) ** 2 < 34**2).astype(np.uint8)
+        segmentation.GetSegmentation().AddEmptySegment(f"ball {number}")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, f"ball {number}", volume)
+    exporting, ends = SceneExport(), []
+    exporting.finished.connect(ends.append)
+    gaps = Gaps()
+    exporting.start([SceneCase("large", volume, segmentation)], folder)
+    host.waitUntil(lambda: ends, 120)
+    print(f"exporting a case of {' x '.join(map(str, shape[::-1]))} voxels: {gaps.take()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
