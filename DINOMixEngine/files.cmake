@@ -168,6 +168,8 @@ set(SCRIPTS
   "dinomix_slicer/appearance.py"
   "dinomix_slicer/background.py"
   "dinomix_slicer/case_files.py"
+  "dinomix_slicer/computing.py"
+  "dinomix_slicer/connection_check.py"
   "dinomix_slicer/curves.py"
   "dinomix_slicer/dependencies.py"
   "dinomix_slicer/duration.py"
@@ -199,7 +201,9 @@ set(SCRIPTS
   "dinomix_slicer/volumes.py"
   "dinomix_slicer/worker_client.py"
   "dinomix_slicer/worker_command.py"
+  "dinomix_slicer/worker_inbox.py"
   "dinomix_slicer/worker_job.py"
+  "dinomix_slicer/worker_line.py"
   "dinomix_slicer/worker_owner.py"
   "dinomix_slicer/worker_process.py"
   )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .computing import AUTOMATIC, Computing
 from .signal import Signal
 
 
@@ -53,19 +54,16 @@ class Client(Protocol):
 
     def load(self, model: str) -> Job: ...
 
-    def estimate(self, image: Any, model: str, device: str = "auto", maxMemory: int | None = None) -> Job: ...
+    def estimate(self, image: Any, model: str, computing: Computing = AUTOMATIC) -> Job: ...
 
-    def segment(
-        self, image: Any, model: str, device: str = "auto", maxMemory: int | None = None, keep: tuple[str, ...] = ()
-    ) -> Job: ...
+    def segment(self, image: Any, model: str, computing: Computing = AUTOMATIC, keep: tuple[str, ...] = ()) -> Job: ...
 
     def segmentFile(
         self,
         imagePath: str,
         outPath: str,
         model: str,
-        device: str = "auto",
-        maxMemory: int | None = None,
+        computing: Computing = AUTOMATIC,
         keep: tuple[str, ...] = (),
     ) -> Job: ...
 

@@ -5,13 +5,10 @@ Everything happens on the main thread, driven by Qt's events; nothing here waits
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
 import secrets
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +17,15 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, encode
+from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Message, encode
 
 from . import transfer
+from .computing import AUTOMATIC, Computing
 from .signal import Signal
 from .worker_command import WorkerCommand
+from .worker_inbox import WorkerInbox
 from .worker_job import Job
+from .worker_line import WorkerLine
 from .worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ class WorkerClient:
         self.hello: dict[str, Any] | None = None
         self._command = command
         self._process: WorkerProcess | None = None
-        self._decoder = Decoder()
-        self._received: deque[bytes] = deque()  # what has come and is not decoded yet
-        self._messages: Iterator[Message] = iter(())
-        self._isTaking = False
+        self._inbox = WorkerInbox(self._take, self._onBroken)
+        self._line: WorkerLine | None = None  # once the worker has said hello
         self._folder: Any = None
         self._lastLog = ""
         self._processNumber: int | None = None
@@ -92,8 +90,7 @@ class WorkerClient:
         self._folder = transfer.privateFolder()
         probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
         Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
-        self.hello, self._processNumber, self._decoder = None, None, Decoder()
-        self._received, self._messages, self._isTaking = deque(), iter(()), False
+        self._inbox = WorkerInbox(self._take, self._onBroken)
         self._process = WorkerProcess(self._command)
         self._process.received.connect(self._onReceived)
         self._process.ended.connect(self._onEnded)
@@ -124,18 +121,13 @@ class WorkerClient:
         """Let the worker load a model, so that the first segmentation need not."""
         return self._add({"type": "load", "model": model})
 
-    def estimate(self, image: NodeImage, model: str, device: str = "auto", maxMemory: int | None = None) -> Job:
+    def estimate(self, image: NodeImage, model: str, computing: Computing = AUTOMATIC) -> Job:
         """Ask how long segmenting takes; the result's ``fields`` hold seconds, windows, memory, device and reason."""
-        request = {"type": "estimate", "model": model, "device": device, "max_memory": maxMemory}
+        request = {"type": "estimate", "model": model, **computing.asFields()}
         return self._add({**request, "shape": list(image.array.shape), "affine_ras": _rows(image.affineRas)})
 
     def segment(
-        self,
-        image: NodeImage,
-        model: str,
-        device: str = "auto",
-        maxMemory: int | None = None,
-        keep: tuple[str, ...] = (),
+        self, image: NodeImage, model: str, computing: Computing = AUTOMATIC, keep: tuple[str, ...] = ()
     ) -> Job:
         """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i)."""
         described = {
@@ -143,22 +135,21 @@ class WorkerClient:
             "dtype": image.array.dtype.name,
             "affine_ras": _rows(image.affineRas),
         }
-        options = {"device": device, "max_memory": maxMemory, "keep": list(keep)}
-        return self._add({"type": "segment", "model": model, "image": described, **options}, array=image.array)
+        request = {"type": "segment", "model": model, "image": described, **computing.asFields(), "keep": list(keep)}
+        return self._add(request, array=image.array)
 
     def segmentFile(
         self,
         imagePath: str,
         outPath: str,
         model: str,
-        device: str = "auto",
-        maxMemory: int | None = None,
+        computing: Computing = AUTOMATIC,
         keep: tuple[str, ...] = (),
     ) -> Job:
         """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own."""
         request = {
             "type": "segment_file", "model": model, "image": {"path": imagePath}, "out": {"path": outPath},
-            "device": device, "max_memory": maxMemory, "keep": list(keep),
+            **computing.asFields(), "keep": list(keep),
         }  # fmt: skip
         return self._add(request, outPath=Path(outPath))
 
@@ -188,13 +179,13 @@ class WorkerClient:
             job.fail(error.problem, error.remedy)
 
     def _begin(self, job: Job) -> None:
-        assert self.hello is not None and self._folder is not None
+        assert self._line is not None
         steps: Iterator[Any] = iter(())
         afterSteps: dict[str, Any] | None = job.request
         if job.request["type"] == "segment":
-            steps, afterSteps = self._stepsOfImage(job)
-        elif job.request["type"] == "segment_file" and not self.hello["shares_files"]:
-            steps, afterSteps = self._stepsOfFiles(job)
+            steps, afterSteps = self._line.sendImage(job, self._arrays.pop(job.name))
+        elif job.request["type"] == "segment_file":
+            steps, afterSteps = self._line.sendFiles(job, self._outPaths[job.name])
         job.state = "sending"
 
         def onSent() -> None:
@@ -207,32 +198,6 @@ class WorkerClient:
             job.fail(problem, remedy)
 
         self._steps = transfer.Steps(steps, onSent, onFailed)
-
-    def _stepsOfImage(self, job: Job) -> tuple[Iterator[Any], dict[str, Any] | None]:
-        """Copy the voxels where the worker finds them, then ask; or ask, and send the voxels behind."""
-        assert self.hello is not None
-        array, request = self._arrays.pop(job.name), job.request
-        report = _reporter(job, _("handing over the volume"))
-        if self.hello["shares_files"]:
-            folder = Path(self._folder.name)
-            source, result = folder / f"{job.name}-image.npy", folder / f"{job.name}-labels.npy"
-            asked = {**request, "image": {**request["image"], "file": str(source)}, "result": {"file": str(result)}}
-            return transfer.stepsToFile(array, source, report), asked
-        asked = {**request, "image": {**request["image"], "frames": True}, "result": {"frames": True}}
-        self._send(asked)
-        frames = transfer.framesOfImage(array, job.name)
-        return self._stepsToPipe(frames, array.nbytes, report), None
-
-    def _stepsOfFiles(self, job: Job) -> tuple[Iterator[Any], dict[str, Any] | None]:
-        image, out = Path(job.request["image"]["path"]), self._outPaths[job.name]
-        format = next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if out.name.lower().endswith("." + f)), "seg.nrrd")
-        frames, total = transfer.framesOfPath(image, job.name)
-        self._send({**job.request, "image": {"frames": True}, "out": {"frames": True, "format": format}})
-        return self._stepsToPipe(frames, total, _reporter(job, _("sending the image"))), None
-
-    def _stepsToPipe(self, frames: Iterator[bytes], total: int, report: Callable[[int, int], None]) -> Iterator[Any]:
-        assert self._process is not None
-        return transfer.stepsToPipe(frames, total, self._process.send, self._process.bytesToSend, report)
 
     def _cancel(self, job: Job) -> None:
         if job in self._waiting:
@@ -272,47 +237,22 @@ class WorkerClient:
         qt.QTimer.singleShot(0, self._next)
 
     def _forget(self, job: Job) -> None:
-        """Remove what a job has left on the disk. Labels stay mapped without a name; Windows keeps theirs with the folder."""
         self._arrays.pop(job.name, None)
         self._outPaths.pop(job.name, None)
-        if self._folder is not None:
-            for kind in ("image", "labels"):
-                with contextlib.suppress(PermissionError):
-                    (Path(self._folder.name) / f"{job.name}-{kind}.npy").unlink(missing_ok=True)
+        if self._line is not None:
+            self._line.forget(job)
 
     # -- What the worker says
 
     def _onReceived(self, data: bytes) -> None:
         self._lastHeard = time.monotonic()
-        self._received.append(data)
-        if not self._isTaking:
-            self._takeSome()
-
-    def _takeSome(self, seconds: float = transfer.TICK_SECONDS) -> None:
-        """Take messages for that long, and the others when the window had its turn: labels come as hundreds of frames."""
-        end, self._isTaking = time.monotonic() + seconds, True
-        try:
-            while (message := self._nextMessage()) is not None:
-                self._take(message)
-                if time.monotonic() > end:
-                    qt.QTimer.singleShot(0, self._takeSome)
-                    return
-        except DinomixError as error:
-            self._onBroken(error.problem, error.remedy)
-        self._isTaking = False
-
-    def _nextMessage(self) -> Message | None:
-        while True:
-            message = next(self._messages, None)
-            if message is not None or not self._received:
-                return message
-            self._messages = self._decoder.feed(self._received.popleft())
+        self._inbox.add(data)
 
     def _hearAll(self) -> None:
         """Take everything that it has said by now."""
         if self._process is not None:
             self._process.hearNow()
-        self._takeSome(math.inf)
+        self._inbox.takeAll()
 
     def _take(self, message: Message) -> None:
         fields, kind = message.fields, message.type
@@ -360,7 +300,9 @@ class WorkerClient:
             self._release(job)
 
     def _onHello(self, fields: dict[str, Any]) -> None:
+        assert self._process is not None
         self.hello = fields
+        self._line = WorkerLine(self._process, Path(self._folder.name), fields["shares_files"], self._send)
         self._setState("ready")
         if self._modelCallbacks:
             self._askForModels()
@@ -374,7 +316,7 @@ class WorkerClient:
     # -- The end of it
 
     def _onEnded(self, reason: str) -> None:
-        self._takeSome(math.inf)
+        self._inbox.takeAll()
         if self._process is None:
             return  # it said why itself
         log = self.log
@@ -425,7 +367,8 @@ class WorkerClient:
         if process is not None:
             self._lastLog = process.log
             process.end(alsoEnd=self._processNumber)
-        self.hello, self._processNumber = None, None
+        self._inbox.close()
+        self.hello, self._line, self._processNumber = None, None, None
         if self._folder is not None:
             # Labels that are in use stay mapped; where the system keeps such files, the folder goes with Slicer.
             self._folder.cleanup()
@@ -439,31 +382,6 @@ class WorkerClient:
         if state != self.state:
             self.state = state
             self.stateChanged.emit(state)
-
-
-def testConnection(
-    command: WorkerCommand, onDone: Callable[[dict[str, Any]], None], onFailed: Callable[[str, str], None]
-) -> WorkerClient:
-    """Start a worker, ask what is there, and end it.
-
-    ``onDone(report)`` gets the worker's hello with ``models`` and ``seconds`` added, else ``onFailed(problem, remedy)``.
-    The returned client must be kept until then; its ``stop`` gives the test up.
-    """
-    client = WorkerClient(command)
-    began = time.monotonic()
-
-    def onModels(models: list[dict[str, Any]]) -> None:
-        report = {**(client.hello or {}), "models": models, "seconds": time.monotonic() - began}
-        client.stop()
-        onDone(report)
-
-    client.failed.connect(onFailed)
-    client.requestModels(onModels)
-    return client
-
-
-def _reporter(job: Job, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: job.progress.emit(stage, done, total, None)
 
 
 def _rows(matrix: Any) -> list[list[float]]:

@@ -10,10 +10,11 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
+from .connection_check import testConnection
 from .dependencies import DependencyInstaller
 from .protocols import Client, Installer
 from .signal import Signal
-from .worker_client import WorkerClient, testConnection
+from .worker_client import WorkerClient
 from .worker_command import workerCommand
 
 FOLDERS_SETTING = "DINOMix/ModelFolders"

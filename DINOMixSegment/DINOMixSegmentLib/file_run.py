@@ -50,9 +50,8 @@ class FileRun:
             str(self._image),
             str(self._out),
             request.model,
-            device=request.device,
-            maxMemory=request.maxMemory,
-            keep=request.keep,
+            request.computing,
+            request.keep,
         )
         self._job.progress.connect(self.progress.emit)
         self._job.warned.connect(self.notice.emit)

@@ -11,6 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.computing import Computing
 from dinomix_slicer.sequences import framesOf
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.surfaces import areSurfacesShown
@@ -137,6 +138,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         keep: tuple[str, ...] = (),
         device: str = "auto",
         maxMemory: int | None = None,
+        precision: str = "auto",
         replaceOthers: bool = False,
         show3D: bool = False,
         allFrames: bool = False,
@@ -147,6 +149,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             model: a model's folder or title; None for the only one installed.
             keep: names of the organs to keep; empty for all.
             maxMemory: bytes of main memory that the worker may take.
+            precision: "auto", "float32" or "bfloat16".
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
@@ -154,9 +157,8 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         if self.missingDependencies():
             raise DinomixError(str(self.whyNotDependencies()))
         folder = api.modelFolder(self, model)
-        request = SegmentRequest(
-            volume, folder, output, tuple(keep), device, maxMemory, replaceOthers, show3D, allFrames
-        )
+        computing = Computing(device, maxMemory, precision)
+        request = SegmentRequest(volume, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames)
         return api.segmentAndWait(self, request)
 
     def cancel(self) -> None:
@@ -197,9 +199,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             image = imageOfNode(request.volume)
         except DinomixError:
             return  # Apply says why
-        self._estimateJob = self.client.estimate(
-            image, request.model, device=request.device, maxMemory=request.maxMemory
-        )
+        self._estimateJob = self.client.estimate(image, request.model, request.computing)
         self._estimateJob.finished.connect(functools.partial(self._onEstimate, self._estimateJob))
 
     # -- Many volumes

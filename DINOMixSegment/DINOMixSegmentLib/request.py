@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dinomix_slicer.computing import AUTOMATIC, Computing
+
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
@@ -22,8 +24,7 @@ class SegmentRequest:
         model: the model's folder, as the worker sees it.
         output: the segmentation to write into; None for a new one.
         keep: names of the organs to keep; empty for all.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        maxMemory: bytes of main memory that the worker may take; None for no limit.
+        computing: device, memory and precision.
         replaceOthers: whether overlapped segments of ``output`` may be erased.
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
@@ -33,8 +34,7 @@ class SegmentRequest:
     model: str
     output: vtkMRMLSegmentationNode | None = None
     keep: tuple[str, ...] = ()
-    device: str = "auto"
-    maxMemory: int | None = None
+    computing: Computing = AUTOMATIC
     replaceOthers: bool = False
     show3D: bool = True
     allFrames: bool = False
@@ -46,8 +46,11 @@ class SegmentRequest:
             model=node.modelPath,
             output=node.outputSegmentation,
             keep=tuple(node.keep),
-            device=node.device,
-            maxMemory=int(node.maxMemoryGb * GIB) or None,
+            computing=Computing(
+                device=node.device,
+                maxMemory=int(node.maxMemoryGb * GIB) or None,
+                precision="float32" if node.fullPrecision else "auto",
+            ),
             replaceOthers=node.replaceOthers,
             show3D=node.show3D,
             allFrames=node.allFrames,

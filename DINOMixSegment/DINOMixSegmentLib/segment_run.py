@@ -61,9 +61,7 @@ class SegmentRun:
             return
         for text in image.notices:
             self.notice.emit(text)
-        self._job = self._client.segment(
-            image, request.model, device=request.device, maxMemory=request.maxMemory, keep=request.keep
-        )
+        self._job = self._client.segment(image, request.model, request.computing, request.keep)
         self._job.progress.connect(self.progress.emit)
         self._job.warned.connect(self.notice.emit)
         self._job.finished.connect(self._onFinished)

@@ -61,9 +61,7 @@ class SequenceRun:
             return
         for text in image.notices:
             self._say(text)
-        self._job = self._client.segment(
-            image, request.model, device=request.device, maxMemory=request.maxMemory, keep=request.keep
-        )
+        self._job = self._client.segment(image, request.model, request.computing, request.keep)
         self._job.progress.connect(lambda *progress: self._onProgress(number, *progress))
         self._job.warned.connect(self._say)
         self._job.finished.connect(lambda result: self._onFrame(number, result))

@@ -278,7 +278,14 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         volume = node.inputVolume
         time = volume.GetImageData().GetMTime() if volume is not None and volume.GetImageData() is not None else 0
-        return (volume.GetID() if volume else "", time, node.modelPath, node.device, node.maxMemoryGb)
+        return (
+            volume.GetID() if volume else "",
+            time,
+            node.modelPath,
+            node.device,
+            node.maxMemoryGb,
+            node.fullPrecision,
+        )
 
     def _estimateLater(self) -> None:
         # The worker is started for a user who is here, not by a scene that is loaded elsewhere.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,10 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.duration import duration
 from dinomix_slicer.run_state import FINISHED
-from dinomix_slicer.transfer import Steps
 
 from .page import Page
 from .ranked_case import RankedCase
+from .ranking_table import RankingTable
 from .result_logic import ADDING, CANCELLING, COMPARING, EXPORTING, IDLE, OPENING, RANKING
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 
 BAR_STEPS = 1000
 PICTURE_WIDTH = 420  # pixels, at least
-NAME, DISAGREEMENT, DISPUTED, STATE = 0, 1, 2, 3  # columns of the ranking
-COLUMN_WIDTHS = {DISAGREEMENT: 100, STATE: 56}  # pixels
-LEAST_NAME, MOST_NAME = 60, 170  # pixels
-MOST_DISPUTED = 3
 
 
 class ResultPage(Page):
@@ -40,18 +35,14 @@ class ResultPage(Page):
         super().__init__(ui)
         self._logic, self._results, self._runs = logic, logic.results, logic.runs
         self._parameterNode: DINOMixTrainParameterNode | None = None
-        self._filled: list[RankedCase] | None = None
-        self._filling: Steps | None = None
         self._compared: object = None  # what the comparison shows
-        for table, wide in ((ui.comparisonTable, 0), (ui.rankingTable, DISPUTED)):
-            table.horizontalHeader().setSectionResizeMode(wide, qt.QHeaderView.Stretch)
-            table.verticalHeader().hide()
-            table.textElideMode = qt.Qt.ElideMiddle  # names often differ at their ends
-        for column in range(1, ui.comparisonTable.columnCount):
-            ui.comparisonTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        # Not by their contents: each row that is added would measure all of them again.
-        for column, width in COLUMN_WIDTHS.items():
-            ui.rankingTable.setColumnWidth(column, width)
+        self.ranking = RankingTable(ui.rankingTable)
+        table, header = ui.comparisonTable, ui.comparisonTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in range(1, table.columnCount):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        table.verticalHeader().hide()
+        table.textElideMode = qt.Qt.ElideMiddle
         self._connect()
         self._showWork()
 
@@ -65,11 +56,12 @@ class ResultPage(Page):
         ui.comparisonCaseComboBox.connect("currentIndexChanged(int)", lambda row: self._showPicture())
         ui.openPictureButton.connect("clicked()", self._onEnlarge)
         ui.rankButton.connect("clicked()", lambda: results.rank(self._parameterNode.device))
-        ui.rankingTable.connect("itemSelectionChanged()", self._showWork)
-        ui.rankingTable.connect("cellDoubleClicked(int,int)", lambda row, column: self._onOpen())
         ui.openCaseButton.connect("clicked()", self._onOpen)
         ui.addCaseButton.connect("clicked()", self._onAdd)
         self._connections = (
+            (self.ranking.chosenChanged, self._showWork),
+            (self.ranking.wantsOpen, self._onOpen),
+            (self.ranking.filled, self._showStates),
             (results.changed, self._showResult),
             (results.progress, self._showProgress),
             (results.opened, self._onOpened),
@@ -95,7 +87,7 @@ class ResultPage(Page):
     def close(self) -> None:
         for signal, slot in self._connections:
             signal.disconnect(slot)
-        self._stopFilling()
+        self.ranking.close()
 
     # -- What there is
 
@@ -109,7 +101,6 @@ class ResultPage(Page):
         setWrappedText(self.ui.resultLabel, text)
         self._showComparison()
         self._showRanking()
-        self._showWork()
 
     def _headline(self) -> tuple[str, str]:
         """How serious, and in words, what is there of a result."""
@@ -147,7 +138,7 @@ class ResultPage(Page):
         elif results.state in (OPENING, ADDING, CANCELLING):
             ui.resultProgressBar.maximum = 0
         ui.resultProgressBar.setFormat(stateTitle(results.state))
-        case = self._chosen()
+        case = self.ranking.chosen()
         isOpen = case is not None and results.segmentationOf(case) is not None
         ui.openCaseButton.enabled = isIdle and case is not None
         ui.addCaseButton.enabled = isIdle and isOpen and bool(self._parameterNode.studyFolder)
@@ -245,7 +236,7 @@ class ResultPage(Page):
 
     def _showRanking(self) -> None:
         ui, ranking = self.ui, self._results.ranking
-        ui.rankingTable.visible = ui.openCaseButton.visible = ui.addCaseButton.visible = bool(ranking)
+        ui.openCaseButton.visible = ui.addCaseButton.visible = bool(ranking)
         if ranking:
             text = _(
                 "The run's two networks disagree most on the first ones: labels there teach the next training most. Open one, "
@@ -256,35 +247,7 @@ class ResultPage(Page):
         else:
             text = _("Unlabeled cases can be ranked once the run has come to its first checkpoint.")
         setWrappedText(ui.rankingLabel, text)
-        if ranking is not self._filled:
-            self._filled = ranking
-            self._stopFilling()
-            ui.rankingTable.rowCount = len(ranking)
-            fitHeight(ui.rankingTable, 3, 9)
-            self._fitNames(ranking)
-            self._filling = Steps(self._stepsOfFilling(ranking), self._onFilled, lambda *told: None)
-        elif self._filling is None:
-            self._showStates()
-
-    def _fitNames(self, ranking: list[RankedCase]) -> None:
-        """Make the column as wide as the longest name, as far as the panel has room for it."""
-        longest = max((case.name for case in ranking), key=len, default="")
-        width = self.ui.rankingTable.fontMetrics().horizontalAdvance(longest) + 16
-        self.ui.rankingTable.setColumnWidth(NAME, min(max(width, LEAST_NAME), MOST_NAME))
-
-    def _stepsOfFilling(self, ranking: list[RankedCase]) -> Iterator[None]:
-        """A row a step, so that thousands of cases do not hold up the window."""
-        for row, case in enumerate(ranking):
-            disputed = [f"{name} {value:.2f}" for name, value in case.classes.items() if value is not None]
-            texts = (case.name, f"{case.disagreement:.3f}", ", ".join(disputed[:MOST_DISPUTED]), "")
-            for column, text in enumerate(texts):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(case.image if column == NAME else "\n".join(disputed))
-                self.ui.rankingTable.setItem(row, column, item)
-            yield
-
-    def _onFilled(self) -> None:
-        self._filling = None
+        self.ranking.show(ranking)
         self._showStates()
 
     def _showStates(self) -> None:
@@ -293,24 +256,11 @@ class ResultPage(Page):
             return
         states = dict.fromkeys(self._results.openCases(), _("open"))
         states.update(dict.fromkeys(self._results.labeledCases(self._parameterNode.studyFolder), _("added")))
-        for row, case in enumerate(self._results.ranking):
-            item, state = self.ui.rankingTable.item(row, STATE), states.get(case.name, "")
-            if item is not None and item.text() != state:
-                item.setText(state)
+        self.ranking.showStates(states)
         self._showWork()
 
-    def _stopFilling(self) -> None:
-        if self._filling is not None:
-            self._filling.stop()
-            self._filling = None
-
-    def _chosen(self) -> RankedCase | None:
-        rows = {item.row() for item in self.ui.rankingTable.selectedItems()}
-        ranking = self._results.ranking
-        return ranking[min(rows)] if rows and min(rows) < len(ranking) else None
-
     def _onOpen(self) -> None:
-        case = self._chosen()
+        case = self.ranking.chosen()
         if case is not None:
             self._results.open(case)
 
@@ -321,7 +271,7 @@ class ResultPage(Page):
         )
 
     def _onAdd(self) -> None:
-        case = self._chosen()
+        case = self.ranking.chosen()
         if case is not None:
             self._results.add(case, self._parameterNode.studyFolder)
 

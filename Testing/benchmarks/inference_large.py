@@ -30,6 +30,8 @@ def segment_large(folder: Path) -> None:
     write_model(model, plan=plan, labels=labels, weights=build_network(plan, CLASSES + 1).state_dict(), record={})
     command = [sys.executable, "-W", "ignore", "-m", "dinomix", "segment", "--model", str(model), str(image)]
     command += ["--out", str(out), "--overwrite", "--max-memory", LIMIT, "--device", "cpu"]
+    # By default a network of random weights, which is unsure of its labels, would be computed twice.
+    command += ["--precision", "float32"]
     began = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     _, status, usage = os.wait4(process.pid, 0)

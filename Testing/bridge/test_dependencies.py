@@ -120,7 +120,7 @@ def test_a_restart_is_asked_for_where_a_loaded_package_was_replaced(monkeypatch,
     installer = DependencyInstaller(str(pip))
     heard = Heard(installer)
     installer.install(lambda text: True)
-    waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 30)
+    waitUntil(lambda: heard.last()[0] in ("finished", "failed"))
     sys.modules.pop(name, None)
     assert heard.last() == ("finished", isLoaded), (heard.last(), installer.log)
 
@@ -154,10 +154,10 @@ def test_cancel_ends_the_processes(monkeypatch, tmp_path, outside_tests):
     installer = DependencyInstaller(str(slow))
     heard = Heard(installer)
     installer.install(lambda text: True)
-    waitUntil(lambda: psutil.Process().children(recursive=True), 10)
+    waitUntil(lambda: psutil.Process().children(recursive=True))
     installer.cancel()
     assert heard.last() == ("cancelled",)
-    waitUntil(lambda: not [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"], 5)
+    waitUntil(lambda: not [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"])
 
 
 def test_torch_comes_through_its_extension_only(monkeypatch, outside_tests):

@@ -111,10 +111,10 @@ def test_one_that_is_killed_from_outside_says_so(tmp_path, way):
     process = EngineProcess(["anything"], way(tmp_path, TREE))
     heard = Heard(process)
     process.start()
-    waitUntil(lambda: heard.events, 20)
+    waitUntil(lambda: heard.events)
     program, child = heard.events[0]["pids"]
     os.kill(program, signal.SIGKILL)
-    waitUntil(lambda: heard.ends, 10)
+    waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] == "failed"
     assert "ended by the system or by another program" in heard.ends[0][1]
     os.kill(child, signal.SIGKILL)
@@ -125,13 +125,13 @@ def test_cancel_ends_the_whole_process_tree(tmp_path, way):
     process = EngineProcess(["anything"], way(tmp_path, TREE))
     heard = Heard(process)
     process.start()
-    waitUntil(lambda: heard.events, 20)
+    waitUntil(lambda: heard.events)
     pids = heard.events[0]["pids"]
     process.cancel()
     process.cancel()
-    waitUntil(lambda: heard.ends, 30)
+    waitUntil(lambda: heard.ends)
     assert heard.ends == [("cancelled",)]
-    waitUntil(lambda: not any(map(isAlive, pids)), 5)
+    waitUntil(lambda: not any(map(isAlive, pids)))
     processEvents(50)
     assert len(heard.ends) == 1
 
@@ -143,14 +143,14 @@ def test_cancel_ends_a_program_whose_launcher_is_gone(tmp_path):
     process = EngineProcess(["anything"], throughLauncher(tmp_path, text))
     heard = Heard(process)
     process.start()
-    waitUntil(lambda: heard.events, 20)
+    waitUntil(lambda: heard.events)
     process.event.connect(lambda event: pytest.fail("no event after cancel"))
     program, child = heard.events[0]["pids"]
     # Stopped, the launcher cannot hand anything on.
     launcher = psutil.Process(program).parent()
     launcher.suspend()
     process.cancel()
-    waitUntil(lambda: heard.ends and not isAlive(program) and not isAlive(child), 5)
+    waitUntil(lambda: heard.ends and not isAlive(program) and not isAlive(child))
     assert heard.ends == [("cancelled",)]
 
 
@@ -158,9 +158,9 @@ def test_the_end_of_the_module_ends_it_without_a_word(tmp_path):
     process = EngineProcess(["anything"], script(tmp_path, TREE))
     heard = Heard(process)
     process.start()
-    waitUntil(lambda: heard.events, 20)
+    waitUntil(lambda: heard.events)
     process.end()
-    waitUntil(lambda: not any(map(isAlive, heard.events[0]["pids"])), 2)
+    waitUntil(lambda: not any(map(isAlive, heard.events[0]["pids"])))
     processEvents(100)
     assert heard.ends == []
 
@@ -256,7 +256,7 @@ def test_an_error_in_a_listener_does_not_stop_the_others(tmp_path):
 
     process.event.connect(fails)
     process.start()
-    waitUntil(lambda: heard.ends, 20)
+    waitUntil(lambda: heard.ends)
     assert [event["n"] for event in heard.events] == [0, 1, 2, 3, 4]
     assert heard.ends == [("finished", 0)]
 

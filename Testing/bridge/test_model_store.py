@@ -70,7 +70,7 @@ def test_cancel_leaves_no_model(store, tmp_path):
     store.importFrom(str(published(tmp_path)))
     waitUntil(lambda: heard.of("progress"), 300)
     store.cancel()
-    waitUntil(lambda: heard.of("cancelled"), 30)
+    waitUntil(lambda: heard.of("cancelled"))
     assert store.doing == "" and not list((tmp_path / "models").glob("[!.]*"))
     shutil.rmtree(tmp_path / "models", ignore_errors=True)
 

@@ -92,7 +92,7 @@ def exported(cases, folder: Path, export=None, leftOut=()):
     export = export or SceneExport()
     heard = Heard(export)
     export.start(cases, folder, leftOut)
-    waitUntil(lambda: heard.ends, 30)
+    waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] == "finished", heard.ends
     return heard.ends[0][1]
 
@@ -101,7 +101,7 @@ def refused(case, folder):
     export = SceneExport()
     heard = Heard(export)
     export.start([case], folder)
-    waitUntil(lambda: heard.ends, 30)
+    waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] == "failed", heard.ends
     assert heard.ends[0][2].endswith(".")
     return heard.ends[0][1]
@@ -451,10 +451,10 @@ def test_cancel_leaves_no_half_file(tmp_path):
     export = SceneExport()
     heard = Heard(export)
     export.start([SceneCase("large", volume)], tmp_path)
-    waitUntil(lambda: list(tmp_path.glob(".partial*")), 30)
+    waitUntil(lambda: list(tmp_path.glob(".partial*")))
     export.cancel()
     assert heard.ends == [("cancelled",)]
-    waitUntil(lambda: not list(tmp_path.iterdir()), 10)
+    waitUntil(lambda: not list(tmp_path.iterdir()))
     processEvents(50)
     assert heard.ends == [("cancelled",)]
     assert not export.isRunning()
@@ -467,7 +467,7 @@ def test_nodes_that_go_while_they_are_copied(tmp_path):
     heard = Heard(export)
     export.start([SceneCase("one", volume, segmentation), SceneCase("two", volume)], tmp_path)
     slicer.mrmlScene.Clear(False)
-    waitUntil(lambda: heard.ends, 30)
+    waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] in ("finished", "failed")
 
 

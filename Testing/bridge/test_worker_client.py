@@ -14,7 +14,7 @@ import pytest
 import qt
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
-from dinomix_slicer import worker_client
+from dinomix_slicer import connection_check, worker_client
 from dinomix_slicer.worker_client import WorkerClient
 from dinomix_slicer.worker_command import WorkerCommand, splitCommand, workerCommand
 from host import processEvents, waitUntil
@@ -94,7 +94,7 @@ def test_cancel_is_answered_and_the_worker_goes_on(client, tmp_path, monkeypatch
     model = tinyModel(tmp_path)
     assert run(client, client.load(model)).last()[0] == "finished"
     job = client.segment(noise((90, 120, 120)), model)
-    waitUntil(lambda: job.state == "computing", 30)
+    waitUntil(lambda: job.state == "computing")
     processEvents(300)
     worker = client.hello["pid"]
     job.cancel()
@@ -133,14 +133,14 @@ def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
     job = client.segment(noise(), "any model")
     processes = []
     job.warned.connect(lambda text: processes.append(int(text)))
-    waitUntil(lambda: processes or client.state == "failed", 20)
-    waitUntil(lambda: job.state == "computing", 10)
+    waitUntil(lambda: processes or client.state == "failed")
+    waitUntil(lambda: job.state == "computing")
     processEvents(100)
     assert psutil.pid_exists(client._process._process.processId())
     job.cancel()
-    waitUntil(lambda: job.isOver, 30)
+    waitUntil(lambda: job.isOver)
     assert job.state == "cancelled"
-    waitUntil(lambda: not isAlive(processes[0]), 30)
+    waitUntil(lambda: not isAlive(processes[0]))
     client.stop()
 
 
@@ -167,7 +167,7 @@ def test_a_program_that_is_no_worker_is_reported_in_one_sentence(tmp_path, text,
     told = []
     client.failed.connect(lambda *arguments: told.append(arguments))
     job = client.segment(noise(), "any model")
-    waitUntil(lambda: job.isOver and told, 20)
+    waitUntil(lambda: job.isOver and told)
     assert job.state == "failed"
     assert re.search(problem, told[0][0])
     assert remedy in told[0][1]
@@ -181,14 +181,14 @@ def test_a_program_that_is_not_there(tmp_path):
     told = []
     client.failed.connect(lambda *arguments: told.append(arguments))
     client.start()
-    waitUntil(lambda: told, 10)
+    waitUntil(lambda: told)
     assert "cannot be started" in told[0][0]
 
 
 def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model):
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
     job = client.segment(noise((90, 120, 120)), model)
-    waitUntil(lambda: job.state == "computing", 30)
+    waitUntil(lambda: job.state == "computing")
     os.kill(client.hello["pid"], signal.SIGKILL)
     heard = run(client, job, 10)
     assert heard.last()[0] == "failed"
@@ -203,7 +203,7 @@ def test_silence_is_noticed(tmp_path, monkeypatch):
     told = []
     client.failed.connect(lambda *arguments: told.append(arguments))
     client.start()
-    waitUntil(lambda: told, 10)
+    waitUntil(lambda: told)
     assert "Nothing was heard" in told[0][0]
 
 
@@ -212,7 +212,7 @@ def test_a_slicer_that_was_busy_itself_takes_no_worker_for_dead(tmp_path, monkey
     monkeypatch.setattr("dinomix_slicer.worker_client.SILENCE_SECONDS", 1.5)
     client = WorkerClient(script(tmp_path, HELLO + "while True:\n    say(type='alive')\n    time.sleep(0.1)\n"))
     client.start()
-    waitUntil(lambda: client.state == "ready", 10)
+    waitUntil(lambda: client.state == "ready")
     for _again in range(3):
         time.sleep(blockedSeconds)  # as while Slicer loads a large scan: nothing is read, and all timers are due
         client._checkSilence()
@@ -230,7 +230,7 @@ def test_a_cancel_that_was_answered_while_slicer_was_busy_ends_no_worker(tmp_pat
     )
     client = WorkerClient(script(tmp_path, HELLO + answering))
     job = client.segment(noise(), "any model")
-    waitUntil(lambda: job.state == "computing", 10)
+    waitUntil(lambda: job.state == "computing")
     job.cancel()
     processEvents(0)  # the request leaves
     time.sleep(1.0)  # longer than the worker is waited for
@@ -257,10 +257,10 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
     assert sitk.ReadImage(str(out)).GetSize() == (32, 28, 24)
     assert [path.name for path in tmp_path.glob(".partial*")] == []
     job = client.segment(noise((90, 120, 120)), model)
-    waitUntil(lambda: job.state in ("sending", "computing"), 30)
+    waitUntil(lambda: job.state in ("sending", "computing"))
     heard = Heard(job)
     job.cancel()
-    waitUntil(lambda: job.isOver, 5)
+    waitUntil(lambda: job.isOver)
     assert heard.last() == ("cancelled",)
     client.stop()
 
@@ -316,12 +316,12 @@ def test_no_worker_outlives_an_interpreter_that_ends(tmp_path):
         check=False,
     )
     process = int(done.stdout.split()[-1])
-    waitUntil(lambda: not isAlive(process), 10)
+    waitUntil(lambda: not isAlive(process))
 
 
 def test_connection_report(tmp_path, model):
     reports, failures = [], []
-    kept = worker_client.testConnection(workerCommand(""), reports.append, lambda *told: failures.append(told))
+    kept = connection_check.testConnection(workerCommand(""), reports.append, lambda *told: failures.append(told))
     waitUntil(lambda: reports or failures, 90)
     assert not failures
     assert {"dinomix", "torch", "devices", "memory", "models", "seconds"} <= set(reports[0])

@@ -134,6 +134,24 @@ def test_only_the_structures_asked_for(worker: WorkerProcess, model: Model) -> N
     assert answer["type"] == "error" and "no structure heart" in answer["message"]
 
 
+def test_precision_is_the_one_asked_for(worker: WorkerProcess, model: Model, image: Path, tmp_path: Path) -> None:
+    expected = {
+        p: segment_volume(read_image(image), model, device="cpu", precision=p).array for p in ("float32", "bfloat16")
+    }
+    assert not np.array_equal(expected["float32"], expected["bfloat16"])
+    for precision, labels in expected.items():
+        worker.segment_by_frames("array", model.path, scan(), AFFINE, precision=precision)
+        assert np.array_equal(worker.array(worker.answer()), labels)
+        out = tmp_path / f"{precision}.nii.gz"
+        worker.send("segment_file", job="file", model=str(model.path), image={"path": str(image)}, out={"path": str(out)},
+                    device="cpu", precision=precision)  # fmt: skip
+        assert worker.answer()["type"] == "result" and np.array_equal(read_image(out).array, labels)
+        asked = {"model": str(model.path), "shape": list(scan().shape), "affine_ras": AFFINE.tolist()}
+        assert worker.ask("estimate", job="cost", precision=precision, **asked)["seconds"] > 0
+    worker.segment_by_frames("unknown", model.path, scan((5, 9, 9)), AFFINE, precision="double")
+    assert worker.answer()["type"] == "error"
+
+
 def test_second_request_finds_the_model_loaded(worker: WorkerProcess, model: Model, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(model.path, copy)
@@ -416,10 +434,10 @@ def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model,
 def test_a_sheared_grid(worker: WorkerProcess, model: Model, test_data: Path, folder: Path) -> None:
     file = nibabel.load(test_data / "geometry/gantry_tilt_sheared_affine.nii.gz")
     array = np.asarray(file.dataobj).transpose(2, 1, 0).astype(np.int16)
-    expected, notices = segment_array(array, file.affine, model, device="cpu")
+    expected, notices = segment_array(array, file.affine, model, device="cpu", precision="float32")
     estimate = {"shape": list(array.shape), "affine_ras": file.affine.tolist(), "device": "cpu"}
     assert worker.ask("estimate", job="sheared?", model=str(model.path), **estimate)["seconds"] > 0
-    worker.segment_by_file("sheared", model.path, array, file.affine, folder)
+    worker.segment_by_file("sheared", model.path, array, file.affine, folder, precision="float32")
     result = worker.answer()
     assert result["type"] == "result" and result["notices"] == list(notices) and len(notices) == 1
     labels = np.load(result["file"])

@@ -72,7 +72,7 @@ def test_it_gives_signs_of_life_while_computing_and_ends_with_its_input(model: M
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         assert_ends(worker, 0)
-        assert not psutil.wait_procs(processes, timeout=30)[1]
+        assert not psutil.wait_procs(processes, timeout=PATIENCE)[1]
 
 
 def test_the_end_of_the_input_while_torch_is_imported() -> None:
@@ -103,7 +103,7 @@ serve.serve([])
     assert child.is_running()
     process.stdin.close()
     assert process.wait(timeout=PATIENCE) == 0
-    psutil.wait_procs([child], timeout=5)
+    psutil.wait_procs([child], timeout=PATIENCE)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
@@ -190,7 +190,7 @@ def test_it_ends_where_nobody_reads_any_more() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sets who may read a folder as POSIX has it")

@@ -75,7 +75,7 @@ def processEvents(milliseconds: float = 0) -> None:
         rounds -= 1
 
 
-def waitUntil(condition: Callable[[], bool], seconds: float = 10) -> None:
+def waitUntil(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Let Qt's event loop run until ``condition()`` is true; AssertionError after that many seconds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -7,6 +7,7 @@ import numpy as np
 import slicer
 
 from dinomix_slicer import transfer
+from dinomix_slicer.computing import AUTOMATIC
 from dinomix_slicer.signal import Signal
 
 LIVER = {
@@ -87,21 +88,15 @@ class FakeClient:
     def load(self, model):
         return self._job("load", model=model)
 
-    def estimate(self, image, model, device="auto", maxMemory=None):
-        return self._job("estimate", image=image, model=model, device=device, maxMemory=maxMemory)
+    def estimate(self, image, model, computing=AUTOMATIC):
+        return self._job("estimate", image=image, model=model, computing=computing)
 
-    def segment(self, image, model, device="auto", maxMemory=None, keep=()):
-        return self._job("segment", image=image, model=model, device=device, maxMemory=maxMemory, keep=keep)
+    def segment(self, image, model, computing=AUTOMATIC, keep=()):
+        return self._job("segment", image=image, model=model, computing=computing, keep=keep)
 
-    def segmentFile(self, imagePath, outPath, model, device="auto", maxMemory=None, keep=()):
+    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=()):
         return self._job(
-            "segmentFile",
-            imagePath=imagePath,
-            outPath=outPath,
-            model=model,
-            device=device,
-            maxMemory=maxMemory,
-            keep=keep,
+            "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep
         )
 
     def _job(self, kind, **arguments):

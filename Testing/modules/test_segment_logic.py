@@ -18,6 +18,8 @@ from segment_fakes import (
 )
 from waiting import waitUntil
 
+from dinomix_slicer.computing import Computing
+
 
 class LogicTestCase(unittest.TestCase):
     def setUp(self):
@@ -57,9 +59,11 @@ class SegmentTest(LogicTestCase):
     def test_worker_gets_what_was_chosen(self):
         self.parameters.device = "cpu"
         self.parameters.maxMemoryGb = 2
+        self.parameters.fullPrecision = True
         self.parameters.keep = ["liver"]
         asked = self.apply().arguments
-        self.assertEqual((asked["device"], asked["maxMemory"], tuple(asked["keep"])), ("cpu", 2 * 2**30, ("liver",)))
+        self.assertEqual(asked["computing"], Computing("cpu", 2 * 2**30, "float32"))
+        self.assertEqual(tuple(asked["keep"]), ("liver",))
         np.testing.assert_array_equal(asked["image"].array, slicer.util.arrayFromVolume(self.volume))
 
     def test_changing_the_choices_meanwhile_changes_nothing(self):
@@ -323,7 +327,7 @@ class ParameterNodeTest(LogicTestCase):
         self.parameters.keep = ["liver", "spleen"]
         self.parameters.device = "cpu"
         self.parameters.maxMemoryGb = 3.5
-        self.parameters.replaceOthers = True
+        self.parameters.fullPrecision = self.parameters.replaceOthers = True
         path = self.folder + "/scene.mrb"
         self.assertTrue(slicer.util.saveScene(path))
         slicer.mrmlScene.Clear(False)
@@ -331,5 +335,6 @@ class ParameterNodeTest(LogicTestCase):
         loaded = self.logic.getParameterNode()
         self.assertEqual(loaded.inputVolume.GetName(), "CT")
         self.assertEqual(list(loaded.keep), ["liver", "spleen"])
-        self.assertEqual((loaded.device, loaded.maxMemoryGb, loaded.replaceOthers), ("cpu", 3.5, True))
+        self.assertEqual((loaded.device, loaded.maxMemoryGb), ("cpu", 3.5))
+        self.assertTrue(loaded.fullPrecision and loaded.replaceOthers)
         self.assertEqual(loaded.modelPath, self.client.modelList[0]["path"])

@@ -260,7 +260,7 @@ class ApplyTest(WindowTestCase):
         self.assertIn("9 seconds", self.ui.statusLabel.text)
         self.choose(self.ui.deviceComboBox, "CPU")
         self.assertNotIn("9 seconds", self.ui.statusLabel.text)
-        self.assertEqual(self.waitForJobs("estimate", 2).arguments["device"], "cpu")
+        self.assertEqual(self.waitForJobs("estimate", 2).arguments["computing"].device, "cpu")
         processEvents(500)
         self.assertEqual(len(self.client.jobsOf("estimate")), 2)
 

@@ -17,12 +17,14 @@ class AdvancedTest(WindowTestCase):
         self.ui.advancedCollapsibleButton.collapsed = False
         self.settle()
 
-    def test_device_and_memory_reach_the_parameters(self):
+    def test_device_memory_and_precision_reach_the_parameters(self):
         self.assertEqual(self.ui.deviceComboBox.currentText, "Automatic: NVIDIA A2000")
         self.choose(self.ui.deviceComboBox, "CPU")
         self.assertEqual(self.parameters.device, "cpu")
         self.ui.memorySpinBox.value = 8
         self.assertEqual(self.parameters.maxMemoryGb, 8)
+        self.click(self.ui.fullPrecisionCheckBox)
+        self.assertTrue(self.parameters.fullPrecision)
         self.parameters.device = "cuda:3"
         self.settle()
         self.assertEqual(self.ui.deviceComboBox.currentText, "cuda:3 (not there)")

@@ -104,7 +104,7 @@ class EndsTest(WorkerTestCase):
         worker = self.logic.workerHello["pid"]
         with patch.object(worker_client, "CANCEL_SECONDS", 60):  # a busy computer's worker is not ended
             self.logic.cancel()
-            waitUntil(lambda: self.logic.state == "idle", 30, "the end of it")
+            waitUntil(lambda: self.logic.state == "idle", what="the end of it")
         self.assertEqual(len(self.heard.of("cancelled")), 1)
         self.assertEqual(self.heard.of("finished"), [])
         self.apply()

@@ -384,7 +384,7 @@ class LifeTest(CohortTestCase):
     def startSlowly(self):
         useSlowEngine(self.folder)
         self.click(self.ui.checkButton)
-        waitUntil(lambda: "1 of 9" in self.status, 30, "progress")
+        waitUntil(lambda: "1 of 9" in self.status, what="progress")
 
     def test_cancel(self):
         self.check()
@@ -395,7 +395,7 @@ class LifeTest(CohortTestCase):
         self.assertFalse(self.ui.addLabeledButton.enabled)
         self.assertEqual(self.ui.checkButton.text, "Cancel")
         self.click(self.ui.checkButton)
-        waitUntil(lambda: self.cohort.state == "idle", 3, "the end")
+        waitUntil(lambda: self.cohort.state == "idle", what="the end")
         self.settle()
         self.assertEqual(self.status, "The check was cancelled.")
         self.assertFalse(self.ui.checkProgressBar.isVisible())
@@ -407,7 +407,7 @@ class LifeTest(CohortTestCase):
     def test_scene_closed_while_checking(self):
         self.startSlowly()
         slicer.mrmlScene.Clear(False)
-        waitUntil(lambda: self.cohort.state == "idle", 3, "the end")
+        waitUntil(lambda: self.cohort.state == "idle", what="the end")
         self.settle()
         self.assertEqual(self.ui.studyPathEdit.currentPath, "")
         self.assertIn("Choose a study folder", self.status)
@@ -416,7 +416,7 @@ class LifeTest(CohortTestCase):
     def test_another_study_while_checking(self):
         self.startSlowly()
         self.parameters.studyFolder = str(self.folder / "other")
-        waitUntil(lambda: self.cohort.state == "idle", 3, "the end")
+        waitUntil(lambda: self.cohort.state == "idle", what="the end")
 
     def test_window_closed_while_checking(self):
         self.startSlowly()
@@ -489,8 +489,8 @@ class LifeTest(CohortTestCase):
         qt.QSettings().setValue("DINOMix/WorkerCommand", f'"{sys.executable}" "{program}" worker')
         with rowsAtEachTurn(self.ui.casesTable) as rows:
             self.click(self.ui.checkButton)
-            waitUntil(lambda: self.cohort.state == "idle", 60, "the check")
-            waitUntil(lambda: rows[-1] == 1000, 60, "the table")
+            waitUntil(lambda: self.cohort.state == "idle", what="the check")
+            waitUntil(lambda: rows[-1] == 1000, what="the table")
         self.settle()
         self.assertEqual(self.ui.casesTable.rowCount, 1000)
         self.assertLessEqual(max(np.diff(rows)), 2)
@@ -508,9 +508,9 @@ class ReloadTest(unittest.TestCase):
         useSlowEngine(folder)
         processEvents(20)
         button = widget.pages["cases"].ui.checkButton
-        waitUntil(lambda: button.enabled, 5, button.toolTip)
+        waitUntil(lambda: button.enabled, what=button.toolTip)
         button.click()
-        waitUntil(lambda: cohort.state == "checking", 10, "the check")
+        waitUntil(lambda: cohort.state == "checking", what="the check")
         widget.onReload()
         processEvents(50)
         self.assertEqual(cohort.state, "idle")

@@ -65,7 +65,7 @@ class ResultTestCase(TrainWindowTestCase):
         if not self.results.ranking:
             self.click(self.ui4.rankButton)
             self.waitForIdle()
-        waitUntil(lambda: self.ui4.rankingTable.item(2, 2) is not None, 10, "a filled table")
+        waitUntil(lambda: self.ui4.rankingTable.item(2, 2) is not None, what="a filled table")
 
     def openCase(self, row=0):
         self.rank()

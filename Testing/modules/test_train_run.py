@@ -42,7 +42,7 @@ class RunTestCase(TrainWindowTestCase):
     def endRun(self):
         if self.run_.is_dir():
             endRun(self.run_)
-            waitUntil(lambda: not self.isRunning(), 10)
+            waitUntil(lambda: not self.isRunning())
 
     def isRunning(self):
         notes = [readJson(self.run_ / name) or {} for name in ("launch.json", "alive.json")]
@@ -84,7 +84,7 @@ class WholeLifeTest(RunTestCase):
         waitUntil(lambda: self.pointsShown() > before, PATIENCE, "curves that move on")
         self.waitForValidation()
         self.choose(self.ui3.curvesComboBox, "Validation Dice")
-        waitUntil(lambda: self.pointsShown() >= 1, 10, "validation")
+        waitUntil(lambda: self.pointsShown() >= 1, what="validation")
 
         # Slicer is closed, and opened again with an empty scene.
         self.closeWindow()
@@ -94,14 +94,14 @@ class WholeLifeTest(RunTestCase):
         self.assertEqual(self.parameters.runPath, str(self.run_))
         self.widget.goTo("run")
         self.waitForText(self.ui3.stateLabel, "Training: step")
-        waitUntil(lambda: self.pointsShown() >= before, 10, "curves of before")
+        waitUntil(lambda: self.pointsShown() >= before, what="curves of before")
 
         self.click(self.ui3.pauseButton)
         self.assertRegex(self.ui3.stateLabel.text, "asked to pause|Paused")
         self.waitForState("paused")
         self.assertIn("Paused at step", self.ui3.stateLabel.text)
         self.assertFalse(self.ui3.pauseButton.enabled)
-        waitUntil(lambda: not self.isRunning(), 30, "the end of its process")
+        waitUntil(lambda: not self.isRunning(), what="the end of its process")
         self.click(self.ui3.resumeButton)
         self.waitForState("new", "running")
         self.waitForState("finished")
@@ -131,7 +131,7 @@ class WholeLifeTest(RunTestCase):
         self.waitForValidation()
         self.click(self.ui3.pauseButton)
         self.waitForState("paused")
-        waitUntil(lambda: not self.isRunning(), 30, "the end of its process")
+        waitUntil(lambda: not self.isRunning(), what="the end of its process")
         processEvents(50)
         self.assertTrue(self.ui3.stopButton.enabled)
         step = events(self.run_, "loss")[-1]["step"]
@@ -168,7 +168,7 @@ class AccidentsTest(RunTestCase):
         os.kill(process, signal.SIGSTOP)
         with patch("dinomix_slicer.run_state.PATIENCE_HERE", 3.0):
             self.waitForText(self.ui3.stateLabel, "stands still")
-            waitUntil(self.ui3.endButton.isVisible, 5)
+            waitUntil(self.ui3.endButton.isVisible)
             self.click(self.ui3.endButton)
             self.waitForState("lost")
         self.assertFalse(isAlive(process))
@@ -178,9 +178,9 @@ class AccidentsTest(RunTestCase):
         self.start()
         self.waitForValidation()
         process = readJson(self.run_ / "alive.json")["pid"]
-        waitUntil(self.delete, 10, "the folder is deleted")
-        waitUntil(lambda: not isAlive(process), 60, "the end of its process")
-        waitUntil(self.delete, 10)
+        waitUntil(self.delete, what="the folder is deleted")
+        waitUntil(lambda: not isAlive(process), what="the end of its process")
+        waitUntil(self.delete)
         self.waitForText(self.ui3.stateLabel, "is gone")
         self.assertIn("is gone", self.ui.messageLabel.text)
         self.assertFalse(self.ui3.pauseButton.enabled)
@@ -217,7 +217,7 @@ class AccidentsTest(RunTestCase):
             while True:
                 file.write(bytes(4096))
         self.waitForState("paused", "lost")
-        waitUntil(lambda: not self.isRunning(), 60, "the end of its process")
+        waitUntil(lambda: not self.isRunning(), what="the end of its process")
         processEvents(1500)
         self.assertRegex(self.ui3.stateLabel.text, "no space left|disk of this run is full")
         (small / "filler").unlink()
@@ -245,7 +245,7 @@ class SecondWindowTest(RunTestCase):
         self.assertEqual(self.state.name, "running")
         second.pages["run"].ui.pauseButton.click()
         self.waitForState("paused")
-        waitUntil(lambda: second.logic.runs.state.name == "paused", 10)
+        waitUntil(lambda: second.logic.runs.state.name == "paused")
 
 
 class ElsewhereTest(RunTestCase):
@@ -264,7 +264,7 @@ class ElsewhereTest(RunTestCase):
             self.click(self.ui3.openRunButton)
         self.waitForState("running")
         self.waitForState("finished")
-        waitUntil(lambda: self.pointsShown() == 6, 20, "all six rows")
+        waitUntil(lambda: self.pointsShown() == 6, what="all six rows")
 
     def test_a_folder_without_a_run_is_told(self):
         with patch("qt.QFileDialog.getExistingDirectory", lambda *arguments: str(study)):
@@ -321,7 +321,7 @@ class SceneTest(RunTestCase):
         processEvents(20)
         again = panel.self()
         again.enter()
-        waitUntil(lambda: again.logic.runs.state is not None and again.logic.runs.state.name == "running", 10)
+        waitUntil(lambda: again.logic.runs.state is not None and again.logic.runs.state.name == "running")
         waitUntil(lambda: again.logic.runs.best is not None, PATIENCE, "a validation")
         self.assertEqual(quickState(self.run_).name, "running")
 

@@ -57,7 +57,7 @@ class WholeWayTest(CohortTestCase):
         run = Path(self.parameters.runPath or "none")
         if run.is_dir():
             endRun(run)
-            waitUntil(lambda: not isAlive((readJson(run / "launch.json") or {}).get("pid", 0)), 30)
+            waitUntil(lambda: not isAlive((readJson(run / "launch.json") or {}).get("pid", 0)))
 
     def waitForState(self, *names):
         runs = self.logic.runs
@@ -113,7 +113,7 @@ class WholeWayTest(CohortTestCase):
         self.waitForState("running")
         self.click(self.ui3.pauseButton)
         self.waitForState("paused")
-        waitUntil(lambda: self.ui3.resumeButton.enabled, 10)
+        waitUntil(lambda: self.ui3.resumeButton.enabled)
         self.click(self.ui3.resumeButton)
         self.waitForState("finished")
         processEvents(50)

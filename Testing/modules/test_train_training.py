@@ -56,7 +56,7 @@ class TrainingTestCase(TrainWindowTestCase):
         processEvents(20)
 
     def waitForPresets(self):
-        waitUntil(lambda: self.preset("standard") is not None, 60, "the engine's presets")
+        waitUntil(lambda: self.preset("standard") is not None, what="the engine's presets")
         processEvents(30)
 
     @property
@@ -285,10 +285,10 @@ class EstimateTest(TrainingTestCase):
 
     def test_it_can_be_given_up(self):
         self.click(self.ui2.estimateButton)
-        waitUntil(lambda: self.logic.training.estimating is not None, 10)
+        waitUntil(lambda: self.logic.training.estimating is not None)
         processEvents(500)
         self.click(self.ui2.estimateButton)
-        waitUntil(lambda: self.logic.training.estimating is None, 10, "its end")
+        waitUntil(lambda: self.logic.training.estimating is None, what="its end")
         processEvents(20)
         self.assertEqual(self.ui2.estimateButton.text, "Estimate time and memory")
         self.assertEqual(self.texts().count("Not estimated yet"), 3)

@@ -25,7 +25,7 @@ def processEvents(milliseconds: float = 0) -> None:
         rounds -= 1
 
 
-def waitUntil(condition: Callable[[], bool], seconds: float = 10, what: str = "") -> None:
+def waitUntil(condition: Callable[[], bool], seconds: float = 60, what: str = "") -> None:
     """Let the event loop run until ``condition()`` is true; AssertionError, with ``what`` was awaited, after ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():

@@ -10,6 +10,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.volume import Volume
+from dinomix.inference.precision import Precision
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
 
@@ -24,6 +25,7 @@ def segment_array(
     *,
     device: str = "auto",
     max_memory: int | None = None,
+    precision: Precision = "auto",
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:
@@ -32,7 +34,7 @@ def segment_array(
     Args:
         array: (k, j, i), any real number type; HU for CT.
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
-        device, max_memory, emit, network: as ``segment_volume`` takes them.
+        device, max_memory, precision, emit, network: as ``segment_volume`` takes them.
 
     Returns:
         Structure ids, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
@@ -54,8 +56,9 @@ def segment_array(
         )
     geometry = geometry_of_affine(affine, (values.shape[2], values.shape[1], values.shape[0]), THE_VOLUME)
     labels = segment_volume(
-        Volume(values, geometry), model, device=device, max_memory=max_memory, emit=emit, network=network
-    ).array
+        Volume(values, geometry), model,
+        device=device, max_memory=max_memory, precision=precision, emit=emit, network=network,
+    ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
 
 

@@ -88,11 +88,12 @@ class Jobs:
         device, reason = choose_device(request.device)
         use = plan_memory(geometry, model, request.max_memory)
         windows = count_windows(grid_size(geometry, model.plan), model.plan)
+        dtype = torch.bfloat16 if request.precision != "float32" and has_bfloat16(device) else torch.float32
         labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
         self.output.send(
             "estimate",
             job=job.name,
-            seconds=float(windows * seconds_of_a_window(job.warm, device) + labeling),
+            seconds=float(windows * seconds_of_a_window(job.warm, device, dtype) + labeling),
             windows=windows,
             memory=use.estimate,
             device=str(device),
@@ -110,6 +111,7 @@ class Jobs:
             model,
             device=request.device,
             max_memory=request.max_memory,
+            precision=request.precision,
             emit=job.emit,
             network=job.warm.network,
         )
@@ -142,8 +144,8 @@ class Jobs:
         else:
             raise DinomixError("The request names no image.", "Give the image's path, or send its files as frames.")
         options: dict[str, Any] = {
-            "device": request.device, "max_memory": request.max_memory, "keep": request.keep, "emit": job.emit,
-            "network": job.warm.network,
+            "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
+            "keep": request.keep, "emit": job.emit, "network": job.warm.network,
         }  # fmt: skip
         if request.out.path is not None:
             written = segment_files(job.warm.model, [image], request.out.path, overwrite=request.overwrite, **options)
@@ -168,20 +170,17 @@ def _with_voxels(structures: list[dict[str, Any]], labels: NDArray[np.generic]) 
     return [{**structure, "voxels": int(counts[structure["id"]])} for structure in structures]
 
 
-def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
+def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype) -> float:
     """How long the network takes for one window on a device; measured once, after one window that warms it up.
-
-    In bfloat16 where the device is made for it, since most images are segmented so.
 
     Raises:
         DinomixError: the device cannot run the network, or has too little memory.
     """
-    known = warm.window_seconds.get(str(device))
+    known = warm.window_seconds.get((str(device), dtype))
     if known is not None:
         return known
     home = next(warm.network.parameters()).device
     try:
-        dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
         network = ready(warm.network, warm.model.plan, Way(device, device, 1, dtype))
         window = torch.zeros(1, 1, *warm.model.plan.patch, device=device)
         with torch.inference_mode():
@@ -195,7 +194,7 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device) -> float:
         ) from error
     finally:
         warm.network.to(home)
-    warm.window_seconds[str(device)] = seconds
+    warm.window_seconds[str(device), dtype] = seconds
     return seconds
 
 

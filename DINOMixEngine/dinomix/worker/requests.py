@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveInt, TypeAdapter, ValidationError
 
 from dinomix.errors import DinomixError
+from dinomix.inference.precision import Precision
 
 Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
@@ -20,6 +21,7 @@ class _Job(BaseModel):
 class _Computing(_Job):
     device: str = "auto"
     max_memory: PositiveInt | None = None
+    precision: Precision = "auto"
 
 
 class Load(_Job):

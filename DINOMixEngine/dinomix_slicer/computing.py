@@ -1,0 +1,27 @@
+"""How the worker is to compute, whatever it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Computing:
+    """
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        maxMemory: bytes of main memory that the worker may take; None for no limit.
+        precision: "auto", "float32" or "bfloat16"; "auto" is bfloat16 where that is faster and labels are expected to stay.
+    """
+
+    device: str = "auto"
+    maxMemory: int | None = None
+    precision: str = "auto"
+
+    def asFields(self) -> dict[str, Any]:
+        """The fields of a request (docs/worker.md)."""
+        return {"device": self.device, "max_memory": self.maxMemory, "precision": self.precision}
+
+
+AUTOMATIC = Computing()
