@@ -86,11 +86,15 @@ def read_events(path: Path) -> Iterator[Event]:
                 yield event
 
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
 class TerminalEvents:
-    """Shows events to a person: a progress bar with ETA on stderr, warnings and notices as lines."""
+    """Shows events to a person: a progress bar with the events' own ETA on stderr, warnings and notices as lines."""
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self._loss = ""
 
     def __call__(self, kind: str, **fields: Any) -> None:
         from tqdm import tqdm
@@ -99,12 +103,19 @@ class TerminalEvents:
             if self.bar is None or self.bar.desc != fields["stage"]:
                 self.close()
                 self.bar = tqdm(
-                    total=fields["total"], desc=fields["stage"], file=sys.stderr, leave=True, mininterval=0.5
+                    total=fields["total"],
+                    desc=fields["stage"],
+                    file=sys.stderr,
+                    leave=True,
+                    mininterval=0.5,
+                    bar_format=BAR,
                 )
                 self.bar.desc = fields["stage"]
+            left = f"{tqdm.format_interval(fields['eta'])} left" if fields.get("eta") else ""
+            self.bar.set_postfix_str(", ".join(filter(None, (left, self._loss))), refresh=False)
             self.bar.update(fields["step"] - self.bar.n)
-        elif kind == "loss" and self.bar is not None:
-            self.bar.set_postfix(loss=f"{fields['total']:.3f}", refresh=False)
+        elif kind == "loss":
+            self._loss = f"loss {fields['total']:.3f}"
         elif kind == "started":
             tqdm.write(fields["reason"], file=sys.stderr)
         elif kind == "validation":
@@ -126,7 +137,7 @@ class TerminalEvents:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-            self.bar = None
+            self.bar, self._loss = None, ""
 
 
 class JsonEvents:
@@ -147,6 +158,32 @@ def shown_events(as_json: bool) -> Iterator[Emit]:
         yield events
     finally:
         events.close()
+
+
+class RepeatedProgress:
+    """Passes events on, and repeats the last ``progress`` while something long goes on that has no steps of its own.
+
+    So whoever listens sees the time run down, and can end the work from within ``emit``.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._last: dict[str, Any] | None = None
+        self._told = self._repeated = 0.0
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        if kind == "progress":
+            self._last, self._told = fields, time.monotonic()
+        self._emit(kind, **fields)
+
+    def again(self) -> None:
+        """Announce the last progress once more, at most five times a second."""
+        now = time.monotonic()
+        if self._last is None or now - max(self._told, self._repeated) < 0.2:
+            return
+        self._repeated, eta = now, self._last["eta"]
+        left = None if eta is None else max(eta - (now - self._told), 0.0)
+        self._emit("progress", **{**self._last, "eta": left})
 
 
 class Progress:

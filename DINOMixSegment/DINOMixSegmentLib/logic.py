@@ -138,10 +138,10 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         keep: tuple[str, ...] = (),
         device: str = "auto",
         maxMemory: int | None = None,
-        precision: str = "auto",
         replaceOthers: bool = False,
         show3D: bool = False,
         allFrames: bool = False,
+        precision: str = "auto",
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 

@@ -12,9 +12,11 @@ import numpy as np
 import psutil
 import pytest
 import qt
+import SimpleITK as sitk
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
 from dinomix_slicer import connection_check, worker_client
+from dinomix_slicer.computing import Computing
 from dinomix_slicer.worker_client import WorkerClient
 from dinomix_slicer.worker_command import WorkerCommand, splitCommand, workerCommand
 from host import processEvents, waitUntil
@@ -32,11 +34,11 @@ def model(tmp_path):
     return tinyModel(tmp_path)
 
 
-def expectedLabels(image, model):
+def expectedLabels(image, model, precision="auto"):
     from dinomix.inference.any_grid import segment_array
     from dinomix.models.folder import load_model
 
-    return segment_array(image.array, image.affineRas, load_model(Path(model)))[0]
+    return segment_array(image.array, image.affineRas, load_model(Path(model)), precision=precision)[0]
 
 
 def test_labels_are_those_of_the_engine(client, model):
@@ -121,7 +123,26 @@ say(type="hello", protocol=1, shares_files=True, devices=[], automatic={"device"
 """
 
 
+def test_how_the_worker_computes_is_what_was_asked_for(client, tmp_path, model):
+    image, scan = noise(), tmp_path / "scan.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
+    for precision in ("float32", "bfloat16"):
+        labels = run(client, client.segment(image, model, Computing("cpu", precision=precision))).last()[1].labels
+        assert np.array_equal(labels, expectedLabels(image, model, precision))
+    unknown = Computing(precision="double")
+    for ask in (
+        lambda: client.segment(image, model, unknown),
+        lambda: client.estimate(image, model, unknown),
+        lambda: client.segmentFile(str(scan), str(tmp_path / "labels.nrrd"), model, unknown),
+    ):
+        end = run(client, ask()).last()
+        assert end[0] == "failed" and "precision" in end[1]
+    refused = run(client, client.segment(image, model, Computing(maxMemory=10**6))).last()
+    assert refused[0] == "failed" and "GB" in refused[1]
+
+
 def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
+    assert worker_client.CANCEL_SECONDS < 1
     child = "import time; time.sleep(600)"
     text = HELLO + (
         f"import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -222,18 +243,21 @@ def test_a_slicer_that_was_busy_itself_takes_no_worker_for_dead(tmp_path, monkey
 
 
 def test_a_cancel_that_was_answered_while_slicer_was_busy_ends_no_worker(tmp_path):
+    answered = tmp_path / "answered"
     answering = (
         "for line in sys.stdin.buffer:\n"
         "    message = json.loads(line)\n"
         "    if message['type'] == 'cancel':\n"
         "        say(type='cancelled', job=message['job'])\n"
+        f"        open({str(answered)!r}, 'w')\n"
     )
     client = WorkerClient(script(tmp_path, HELLO + answering))
     job = client.segment(noise(), "any model")
     waitUntil(lambda: job.state == "computing")
     job.cancel()
     processEvents(0)  # the request leaves
-    time.sleep(1.0)  # longer than the worker is waited for
+    while not answered.exists():
+        time.sleep(0.01)  # Slicer is busy: nothing is read
     client._insist(job)
     assert job.state == "cancelled"
     assert client.state == "ready", "the worker had answered"
@@ -247,8 +271,6 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
     assert heard.last()[0] == "finished", heard.last()
     assert client.hello["shares_files"] is False
     assert np.array_equal(heard.last()[1].labels, expectedLabels(image, model))
-
-    import SimpleITK as sitk
 
     scan, out = tmp_path / "private-scan.nrrd", tmp_path / "result.seg.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
@@ -266,7 +288,6 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
 
 
 def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):
-    import SimpleITK as sitk
 
     scan, out = tmp_path / "Aufnahme ü 例.nii.gz", tmp_path / "out" / "labels.seg.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(noise().array), str(scan))

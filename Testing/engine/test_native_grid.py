@@ -90,6 +90,22 @@ def test_slabs_of_any_thickness_give_the_same(case: str) -> None:
         assert np.array_equal(labels.array.transpose(2, 1, 0), expected)
 
 
+def test_what_is_called_between_parts_can_end_it() -> None:
+    preprocessed = preprocessed_case("mixed")
+    shape = tuple(preprocessed.tensor.shape[1:])
+    parts: list[int] = []
+
+    def on_part() -> None:
+        parts.append(1)
+        if len(parts) == 3:
+            raise InterruptedError
+
+    labels = NativeLabels(preprocessed, shape, IDS, 1, on_part)
+    with pytest.raises(InterruptedError):
+        labels.add(logits_of("noise", shape))
+    assert len(parts) == 3
+
+
 def test_where_corners_agree_nothing_is_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     inside = cells.winners_inside

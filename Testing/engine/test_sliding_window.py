@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
 from dinomix.errors import DinomixError
+from dinomix.inference import sliding_window
 from dinomix.inference.sliding_window import CPU, Way, count_windows, predict_logits, predict_slabs, ways_to_compute
 from dinomix.inference.windows import Layout
 from dinomix.models.network import build_network
@@ -103,8 +106,29 @@ def test_progress_counts_every_window(size: tuple[int, int, int]) -> None:
     predict_logits(network, volume(size), PLAN, "cpu", events)
     total = count_windows(size, PLAN)
     assert sum(network.batches) == total
-    assert [event["step"] for event in events.of("progress")] == list(range(total + 1))
+    # Told once more when the last windows are put together.
+    assert [event["step"] for event in events.of("progress")] == [*range(total + 1), total]
     assert events[-1]["total"] == total and events[-1]["eta"] == 0
+
+
+def test_the_time_left_is_also_that_of_what_is_done_with_the_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, now, size = Events(), [100.0], SIZES[2]
+    monkeypatch.setattr(sliding_window, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(ShortOfMemory):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            now[0] += 1
+            return super().forward(x)
+
+    slabs = 0
+    for _slab in predict_slabs(Slow(0), volume(size), PLAN, "cpu", events):
+        now[0] += 10
+        slabs += 1
+    total = count_windows(size, PLAN)
+    assert slabs > 2 and total % slabs == 0
+    for event in events.of("progress")[1:-1]:
+        layer = (event["step"] - 1) // (total // slabs)
+        assert event["eta"] == total - event["step"] + (10 * (slabs - layer) if layer else 0)
 
 
 def test_twice_the_same(network: torch.nn.Module) -> None:

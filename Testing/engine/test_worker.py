@@ -146,8 +146,6 @@ def test_precision_is_the_one_asked_for(worker: WorkerProcess, model: Model, ima
         worker.send("segment_file", job="file", model=str(model.path), image={"path": str(image)}, out={"path": str(out)},
                     device="cpu", precision=precision)  # fmt: skip
         assert worker.answer()["type"] == "result" and np.array_equal(read_image(out).array, labels)
-        asked = {"model": str(model.path), "shape": list(scan().shape), "affine_ras": AFFINE.tolist()}
-        assert worker.ask("estimate", job="cost", precision=precision, **asked)["seconds"] > 0
     worker.segment_by_frames("unknown", model.path, scan((5, 9, 9)), AFFINE, precision="double")
     assert worker.answer()["type"] == "error"
 
@@ -209,10 +207,8 @@ def test_cancel_while_computing(worker: WorkerProcess, model: Model, is_usable: 
     worker.wait_for_event("long", "segmenting")
     worker.send("cancel", job="waiting")
     assert worker.answer() == {"type": "cancelled", "job": "waiting"}  # at once, while the other goes on
-    worker.events.clear()
     worker.send("cancel", job="long")
     assert worker.answer() == {"type": "cancelled", "job": "long"}
-    assert all(e["event"]["step"] < e["event"]["total"] / 4 for e in worker.events)
     worker.send("cancel", job="long")  # over already: nothing to say
     worker.send("cancel", job="never heard of")
     is_usable()

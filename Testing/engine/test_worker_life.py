@@ -35,10 +35,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def assert_ends(worker: WorkerProcess, code: int) -> None:
-    """It ends, and without completing what it computed."""
+    """It ends, a few of its many windows after it was told to."""
     assert worker.process.wait(timeout=PATIENCE) == code, worker.log
+    windows = []
     while (message := worker.messages.get(timeout=PATIENCE)) is not None:
         assert message.type != "result"
+        if message.type == "event":
+            windows.append(message.fields["event"].get("step", 0))
+    assert not windows or windows[-1] - windows[0] < 100
 
 
 def without_a_superusers_rights() -> list[str]:
@@ -63,12 +67,10 @@ def test_it_gives_signs_of_life_while_computing_and_ends_with_its_input(model: M
     with WorkerProcess() as worker:
         processes = computing(worker, model)
         alive = 0
-        end = time.monotonic() + 3.5
-        while time.monotonic() < end:
+        while alive < 3:
             message = worker.messages.get(timeout=PATIENCE)
             assert message is not None and message.type in ("alive", "event")
             alive += message.type == "alive"
-        assert alive >= 3
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         assert_ends(worker, 0)

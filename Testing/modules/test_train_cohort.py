@@ -489,7 +489,9 @@ class LifeTest(CohortTestCase):
         qt.QSettings().setValue("DINOMix/WorkerCommand", f'"{sys.executable}" "{program}" worker')
         with rowsAtEachTurn(self.ui.casesTable) as rows:
             self.click(self.ui.checkButton)
-            waitUntil(lambda: self.cohort.state == "idle", what="the check")
+            waitUntil(lambda: self.page.cases.isFilling() and rows[-1] > 10, what="some rows")
+            # Fitted to its contents, a column would be measured anew for each cell.
+            self.assertEqual(self.ui.casesTable.horizontalHeader().sectionResizeMode(1), qt.QHeaderView.Interactive)
             waitUntil(lambda: rows[-1] == 1000, what="the table")
         self.settle()
         self.assertEqual(self.ui.casesTable.rowCount, 1000)

@@ -1,5 +1,6 @@
 """From logits on the network's grid to labels on the image's own grid, as soon as a slab of logits is there."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,16 @@ class NativeLabels:
         grid: voxels of the network's grid along (x, y, z).
         ids: structure id of channels 1, 2, ...; channel 0 is the background.
         slab_bytes: how much memory interpolating may take.
+        on_part: called again and again while labels are found; what it raises ends that.
 
     Attributes:
         array: (k, j, i), the file's own axes; uint8, or uint16 when an id needs it.
     """
 
     def __init__(
-        self, preprocessed: Preprocessed, grid: tuple[int, ...], ids: tuple[int, ...], slab_bytes: int = SLAB_BYTES
-    ) -> None:
+        self, preprocessed: Preprocessed, grid: tuple[int, ...], ids: tuple[int, ...], slab_bytes: int = SLAB_BYTES,
+        on_part: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         reorientation = preprocessed.reorientation
         x, y, z = (_native_line(preprocessed, axis, size) for axis, size in enumerate(grid))
         self._axes = CellAxis.of(x), CellAxis.of(y), CellAxis.of(z)
@@ -50,7 +53,7 @@ class NativeLabels:
         file_size = [preprocessed.native_size[reorientation.axes.index(axis)] for axis in (2, 1, 0)]
         self.array: NDArray[Any] = np.empty(file_size, self._values.dtype)
         self._in_xyz = reorientation.forward(self.array.transpose(2, 1, 0))
-        self._slab_bytes = slab_bytes
+        self._slab_bytes, self._on_part = slab_bytes, on_part
         self._planes, self._last_plane = 0, torch.empty(0)
 
     def add(self, logits: torch.Tensor) -> None:
@@ -79,6 +82,7 @@ class NativeLabels:
         open_cells = (cells < 0).nonzero()
         together = max(1024, self._slab_bytes // 2 // (8 * len(logits) * BYTES_PER_CORNER))
         for part in open_cells.split(together) if len(open_cells) else ():
+            self._on_part()
             self._interpolate(logits, part, own)
 
     def _fill(self, cells: NDArray[np.int16], axes: list[CellAxis]) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, silent
+from dinomix.events import Emit, RepeatedProgress, silent
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.certainty import LabelChanges
@@ -127,13 +127,15 @@ class _Computing:
         self, dtype: torch.dtype, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
     ) -> NDArray[Any]:
         """Labels computed with some numbers; ``look`` is shown the logits, slab by slab."""
-        tensor, use = self.preprocessed.tensor, self.use
+        tensor, use, ids = self.preprocessed.tensor, self.use, self.model.labels.ids
+        progress = RepeatedProgress(emit)
         slabs = predict_slabs(
-            self.network, tensor, self.model.plan, self.device, emit, dtype=dtype, half_buffers=use.half_buffers
+            self.network, tensor, self.model.plan, self.device, progress, dtype=dtype, half_buffers=use.half_buffers
         )
-        labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), self.model.labels.ids, use.slab_bytes)
+        labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), ids, use.slab_bytes, progress.again)
         for slab in slabs:
             for take in (labels.add, look) if look else (labels.add,):
+                progress.again()
                 try:
                     take(slab)
                 except RuntimeError as error:

@@ -1,5 +1,6 @@
 """Sliding-window prediction that gets by with the memory there is, and hands out logits as soon as they are final."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, Progress, silent
+from dinomix.events import Emit, silent
 from dinomix.inference.devices import describe
 from dinomix.inference.precision import InBfloat16, home_of
 from dinomix.inference.windows import Layout, importance
@@ -146,7 +147,8 @@ class _Blending:
         gaps = zip(self._layout.size, self._layout.before, self._size, strict=True)
         padding = [side for whole, before, own in reversed(list(gaps)) for side in (before, whole - own - before)]
         self._tensor = F.pad(tensor[0], padding) if any(padding) else tensor[0]
-        self._progress = Progress(emit, "segmenting", len(self._layout))
+        self._emit, self._began, self._elsewhere = emit, time.monotonic(), 0.0
+        self._announce(0, None)
         self._layer, self._done = 0, 0  # the layer of windows that begin at the same x; and how many of it are added
         self._sums = self._weights = self._of_air = torch.empty(0)
 
@@ -156,8 +158,12 @@ class _Blending:
         weights = importance(self._plan.patch, self._plan.blend).to(way.device)
         self._sums, self._weights = self._sums.to(way.buffers), self._weights.to(way.buffers)
         while self._layer < len(self._layout.starts[0]):
-            yield self._next_slab(network, way, weights)
+            slab = self._next_slab(network, way, weights)
+            given = time.monotonic()
+            yield slab
+            self._elsewhere += time.monotonic() - given
             self._move_on()
+        self._announce(len(self._layout), 0.0)
 
     # Not around the whole of ``slabs``: between two slabs, the mode would hold for whoever takes them.
     @torch.inference_mode()
@@ -168,7 +174,8 @@ class _Blending:
             for (y, z), logits in zip(group, self._logits(network, way, group), strict=True):
                 self._add(logits, weights, y, z)
                 self._done += 1
-                self._progress(self._layer * len(windows) + self._done)
+                done = self._layer * len(windows) + self._done
+                self._announce(done, self._seconds_left(done))
         planes, start = self._final_planes(), self._layout.starts[0][self._layer]
         self._sums[:, :planes] /= self._weights[:planes]
         # What is padding is no part of the volume.
@@ -176,6 +183,15 @@ class _Blending:
         x = slice(max(before[0] - start, 0), min(before[0] + size[0] - start, planes))
         inside = slice(before[1], before[1] + size[1]), slice(before[2], before[2] + size[2])
         return self._sums[:, x, *inside]
+
+    def _announce(self, done: int, eta: float | None) -> None:
+        self._emit("progress", stage="segmenting", step=done, total=len(self._layout), eta=eta)
+
+    def _seconds_left(self, done: int) -> float:
+        """For the windows that are left, and for what is done with the slabs: in a large volume that takes longer."""
+        in_windows = (time.monotonic() - self._began - self._elsewhere) / done * (len(self._layout) - done)
+        slabs_left = len(self._layout.starts[0]) - self._layer
+        return in_windows + (self._elsewhere / self._layer * slabs_left if self._layer else 0.0)
 
     def _final_planes(self) -> int:
         """How many planes no later layer reaches."""

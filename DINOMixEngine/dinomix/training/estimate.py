@@ -79,9 +79,10 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     began = time.perf_counter()
     with ThreadPoolExecutor(readers()) as pool:  # as a run prepares its cases
         prepared = list(pool.map(lambda case: prepared_case(case, few, plan), few.cases))
+    seconds = time.perf_counter() - began
     cases = {case.name: case for case in prepared}
     missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
-    seconds = (time.perf_counter() - began) * _voxels(missing) / _voxels(few.cases)
+    seconds *= _voxels(missing) / _voxels(few.cases)
     add = needed(cohort, config, plan, cache, frozen)
     disk = add.cases + add.features
     progress(1)

@@ -48,11 +48,16 @@ class WarmModels:
             emit("progress", stage="loading the model", step=0, total=1, eta=None)
             model = load_model(path)
             warm = WarmModel(model, model.network(), stamp)
+            self._keep(path, warm)  # also where the job was cancelled meanwhile
             emit("progress", stage="loading the model", step=1, total=1, eta=0.0)
+        else:
+            self._keep(path, warm)
+        return warm
+
+    def _keep(self, path: Path, warm: WarmModel) -> None:
         self._models[path] = warm
         while len(self._models) > KEPT:
             self._models.popitem(last=False)
-        return warm
 
 
 def _stamp(folder: Path) -> Stamp:

@@ -1,0 +1,47 @@
+"""How progress is told: the time that is left, and signs of life while something long has no steps of its own."""
+
+from typing import Any
+
+import pytest
+
+from dinomix import events
+from dinomix.events import RepeatedProgress, TerminalEvents
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    clock = [50.0]
+    monkeypatch.setattr(events.time, "monotonic", lambda: clock[0])
+    return clock
+
+
+def test_repeated_progress_lets_the_time_run_down(now: list[float]) -> None:
+    told: list[dict[str, Any]] = []
+    progress = RepeatedProgress(lambda kind, **fields: told.append({"kind": kind, **fields}))
+    progress.again()
+    assert not told
+    progress("progress", stage="segmenting", step=3, total=9, eta=4.0)
+    progress("warning", message="It is late.")
+    progress.again()
+    assert len(told) == 2  # not so soon
+    for passed, left in ((1.0, 3.0), (2.5, 1.5), (5.0, 0.0)):
+        now[0] = 50 + passed
+        progress.again()
+        assert told[-1] == {"kind": "progress", "stage": "segmenting", "step": 3, "total": 9, "eta": left}
+    progress("progress", stage="segmenting", step=4, total=9, eta=None)
+    now[0] += 1
+    progress.again()
+    assert told[-1]["step"] == 4 and told[-1]["eta"] is None
+
+
+def test_a_person_reads_the_time_left_and_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = TerminalEvents()
+    shown("progress", stage="train", step=0, total=4, eta=None)
+    shown("loss", total=0.25)
+    shown("progress", stage="train", step=1, total=4, eta=185.0)
+    shown.bar.refresh()
+    assert "1/4" in (line := capsys.readouterr().err.split("\r")[-1]) and "03:05 left, loss 0.250" in line
+    shown("progress", stage="validate", step=0, total=2, eta=None)
+    shown.bar.refresh()
+    assert "loss" not in capsys.readouterr().err.split("\r")[-1]
+    shown.close()

@@ -1,0 +1,126 @@
+"""What the worker computes, in this process: where a cancel is heard, and what an estimate is of."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dinomix.models.folder import Model
+from dinomix.planning.plan import RangeWindow, SpacingGrid
+from dinomix.worker import jobs as jobs_module
+from dinomix.worker.inbox import Request
+from dinomix.worker.jobs import Jobs
+from random_models import labels_with_ids, random_model, small_plan
+
+SHAPE = (40, 60, 80)
+
+
+class Given(Exception):
+    """The job was given up."""
+
+
+class Answers(list):
+    """Stands for the pipe."""
+
+    def send(self, type: str, **fields: Any) -> None:
+        self.append({"type": type, **fields})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    plan = small_plan(SpacingGrid(spacing=(1.0, 1.0, 1.0)), RangeWindow(low=-600, high=600))
+    return random_model(tmp_path_factory.mktemp("jobs") / "model", plan, labels_with_ids(1, 2))
+
+
+def request(model: Model, folder: Path, **fields: Any) -> Request:
+    array = np.random.default_rng(0).integers(-600, 600, SHAPE, np.int16)
+    np.save(folder / "image.npy", array)
+    image = {
+        "shape": list(SHAPE),
+        "dtype": "int16",
+        "affine_ras": np.eye(4).tolist(),
+        "file": str(folder / "image.npy"),
+    }
+    result = {"file": str(folder / "labels.npy")}
+    asked = {"type": "segment", "job": "a", "model": str(model.path), "image": image, "result": result, "device": "cpu"}
+    return Request({**asked, **fields})
+
+
+def nothing() -> None:
+    """Nobody has cancelled."""
+
+
+def test_a_cancel_is_heard_after_every_window(model: Model, tmp_path: Path) -> None:
+    jobs, windows = Jobs(Answers()), []
+    jobs.models.get(model.path, lambda kind, **fields: None).network.register_forward_hook(lambda *_: windows.append(1))
+
+    def emit(kind: str, **fields: Any) -> None:
+        if kind == "progress" and fields["stage"] == "segmenting" and fields["step"] >= 5:
+            raise Given
+
+    with pytest.raises(Given):
+        jobs.run(request(model, tmp_path, precision="float32"), emit, nothing)
+    assert len(windows) == 5 and not jobs.output and not (tmp_path / "labels.npy").exists()
+
+
+def test_a_cancel_is_heard_while_labels_are_put_on_the_images_grid(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, steps = Jobs(Answers()), []
+    now = iter(range(10**9))
+    monkeypatch.setattr("dinomix.events.time.monotonic", lambda: float(next(now)))
+
+    def emit(kind: str, **fields: Any) -> None:
+        if kind == "progress" and fields["stage"] == "segmenting":
+            if steps and steps[-1] == fields["step"]:
+                raise Given
+            steps.append(fields["step"])
+
+    with pytest.raises(Given):
+        jobs.run(request(model, tmp_path, precision="float32"), emit, nothing)
+    assert not jobs.output and not (tmp_path / "labels.npy").exists()
+
+
+def test_a_model_that_was_loaded_for_a_cancelled_job_stays_loaded(model: Model, tmp_path: Path) -> None:
+    jobs, stages = Jobs(Answers()), []
+
+    def cancelled_while_loading(kind: str, **fields: Any) -> None:
+        stages.append(fields["stage"])
+        if fields["step"] == 1:
+            raise Given
+
+    with pytest.raises(Given):
+        jobs.run(request(model, tmp_path), cancelled_while_loading, nothing)
+    assert stages == ["loading the model"] * 2
+    stages.clear()
+    jobs.run(request(model, tmp_path), lambda kind, **fields: stages.append(fields.get("stage")), nothing)
+    assert "loading the model" not in stages and jobs.output[-1]["type"] == "result"
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_bfloat16", "expected"),
+    [
+        ("auto", True, torch.bfloat16), ("auto", False, torch.float32), ("float32", True, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_of_the_precision_that_will_be_computed_with(
+    model: Model, monkeypatch: pytest.MonkeyPatch, precision: str, has_bfloat16: bool, expected: torch.dtype
+) -> None:
+    taken: list[torch.dtype] = []
+
+    def seconds_of_a_window(warm: object, device: torch.device, dtype: torch.dtype) -> float:
+        taken.append(dtype)
+        return 2.0
+
+    monkeypatch.setattr(jobs_module, "has_bfloat16", lambda device: has_bfloat16)
+    monkeypatch.setattr(jobs_module, "seconds_of_a_window", seconds_of_a_window)
+    jobs = Jobs(Answers())
+    fields = {"shape": list(SHAPE), "affine_ras": np.eye(4).tolist(), "device": "cpu", "precision": precision}
+    jobs.run(
+        Request({"type": "estimate", "job": "e", "model": str(model.path), **fields}), lambda *_, **__: None, nothing
+    )
+    (answer,) = jobs.output
+    assert taken == [expected] and answer["seconds"] == pytest.approx(2 * answer["windows"], rel=0.1)
