@@ -15,20 +15,19 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "DINOMixEngine")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "bridge"), str(HERE.parents[1] / "DINOMixEngine")]
 
 import host  # noqa: E402
 
 host.start()
 host.loadModules()
 
-import numpy as np  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from gaps import Gaps  # noqa: E402
+from large_case import SHAPE, largeCase  # noqa: E402
 
 from dinomix_slicer.engine_process import EngineProcess  # noqa: E402
-from dinomix_slicer.scene_cohort import SceneCase  # noqa: E402
 from dinomix_slicer.scene_export import SceneExport  # noqa: E402
 from dinomix_slicer.worker_command import WorkerCommand  # noqa: E402
 
@@ -120,22 +119,13 @@ def busyFor(seconds: float) -> None:
 
 
 def export(folder: Path) -> None:
-    shape = (160, 320, 320)
-    array = np.random.default_rng(0).integers(-1000, 1000, shape, np.int16)
-    volume = slicer.util.addVolumeFromArray(array, name="large")
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    for number in range(3):
-        ball = ((k - 80) ** 2 + (j - 80 - 70 * number) ** 2 + (i - 160) ** 2 < 34**2).astype(np.uint8)
-        segmentation.GetSegmentation().AddEmptySegment(f"ball {number}")
-        slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, f"ball {number}", volume)
+    case = largeCase()
     exporting, ends = SceneExport(), []
     exporting.finished.connect(ends.append)
     gaps = Gaps()
-    exporting.start([SceneCase("large", volume, segmentation)], folder)
+    exporting.start([case], folder)
     host.waitUntil(lambda: ends, 120)
-    print(f"exporting a case of {' x '.join(map(str, shape[::-1]))} voxels: {gaps.take()}", flush=True)
+    print(f"exporting a case of {' x '.join(map(str, SHAPE[::-1]))} voxels: {gaps.take()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import qt
 import slicer
 import vtk
+from large_case import largeCase
 
 from dinomix.images.reading import read_image, read_label
 from dinomix_slicer import case_files, nrrd_file, scene_cohort, scene_export, transfer
@@ -416,16 +417,7 @@ def test_files_are_written_again_only_when_the_nodes_have_changed(tmp_path, monk
 
 
 def test_nothing_blocks_the_window_while_a_large_case_is_written(tmp_path, monkeypatch):
-    shape = (160, 320, 320)
-    array = np.random.default_rng(0).integers(-1000, 1000, shape, np.int16)
-    volume = slicer.util.addVolumeFromArray(array, name="large")
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    for number in range(3):
-        ball = ((k - 80) ** 2 + (j - 80 - 70 * number) ** 2 + (i - 160) ** 2 < 34**2).astype(np.uint8)
-        segmentation.GetSegmentation().AddEmptySegment(f"ball {number}")
-        slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, f"ball {number}", volume)
+    case = largeCase()
     threads, turns, timer = [], [], qt.QTimer()
     timer.setInterval(0)
     timer.connect("timeout()", lambda: turns.append(bool(threads)))
@@ -438,11 +430,12 @@ def test_nothing_blocks_the_window_while_a_large_case_is_written(tmp_path, monke
         return case_files.writeCase(*arguments)
 
     monkeypatch.setattr(scene_export, "writeCase", writeCase)
-    (files,) = exported([SceneCase("large", volume, segmentation)], tmp_path)
+    (files,) = exported([case], tmp_path)
     timer.stop()
-    check(files, volume, segmentation)
+    check(files, case.volume, case.segmentation)
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
-    assert turns.count(False) >= array.size // scene_cohort.BLOCK_VOXELS, "the window had its turn between blocks"
+    blocks = slicer.util.arrayFromVolume(case.volume).size // scene_cohort.BLOCK_VOXELS
+    assert blocks > 5 and turns.count(False) >= blocks, "the window had its turn between blocks"
 
 
 def test_cancel_leaves_no_half_file(tmp_path):
