@@ -76,7 +76,7 @@ def test_what_is_given_wins_over_the_preset(cohort, tmp_path: Path, capsys):
 @pytest.mark.parametrize("fkd", ["off", "on-the-fly", "cached"])
 def test_an_estimate_is_what_a_run_takes(fkd: str, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now = clock_of_work(monkeypatch)
-    config = small_config("dino-mix", steps=40, validate_every=15, checkpoint_every=20, fkd=fkd)
+    config = small_config("dino-mix", steps=24, validate_every=9, checkpoint_every=20, fkd=fkd)
     before = everything_in(tmp_path)
     told: list[dict] = []
     said = estimate(cohort, config, make_plan(), emit=lambda kind, **fields: told.append(fields))
@@ -86,7 +86,7 @@ def test_an_estimate_is_what_a_run_takes(fkd: str, cohort, tmp_path: Path, monke
     began = now[0]
     train(cohort, tmp_path / "run", config, make_plan())
     assert said["seconds"] == pytest.approx(now[0] - began)
-    assert said["seconds_per_step"] == pytest.approx((10 * 3.5 + 30 * 5.5) / 40)
+    assert said["seconds_per_step"] == pytest.approx((6 * 3.5 + 18 * 5.5) / 24)
     disk = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert 0.6 < said["disk_bytes"] / disk < 1.4
     assert 2**27 < said["memory_bytes"] < 2**35
@@ -106,7 +106,7 @@ def clock_of_work(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
         return done
 
-    step = costing(step_module.training_step, lambda state, *_: 3.0 if state.step < 10 else 5.0)
+    step = costing(step_module.training_step, lambda state, *_: 3.0 if state.step < 6 else 5.0)
     validate = costing(validation.validate, lambda network, cases, *_: 4.0 * len(cases))
     prepared_case = costing(cache.prepared_case, lambda *_: 1.0)
     monkeypatch.setattr(estimate_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
