@@ -112,8 +112,10 @@ class TerminalEvents:
                 )
                 self.bar.desc = fields["stage"]
             left = f"{tqdm.format_interval(fields['eta'])} left" if fields.get("eta") else ""
-            self.bar.set_postfix_str(", ".join(filter(None, (left, self._loss))), refresh=False)
-            self.bar.update(fields["step"] - self.bar.n)
+            text, moved = ", ".join(filter(None, (left, self._loss))), fields["step"] - self.bar.n
+            # tqdm shows a new text with the next step, and there may be none for minutes.
+            self.bar.set_postfix_str(text, refresh=not moved and text != (self.bar.postfix or ""))
+            self.bar.update(moved)
         elif kind == "loss":
             self._loss = f"loss {fields['total']:.3f}"
         elif kind == "started":

@@ -41,6 +41,8 @@ def test_a_person_reads_the_time_left_and_the_loss(capsys: pytest.CaptureFixture
     shown("progress", stage="train", step=1, total=4, eta=185.0)
     shown.bar.refresh()
     assert "1/4" in (line := capsys.readouterr().err.split("\r")[-1]) and "03:05 left, loss 0.250" in line
+    shown("progress", stage="train", step=1, total=4, eta=121.0)
+    assert "02:01 left" in capsys.readouterr().err  # though there was no step
     shown("progress", stage="validate", step=0, total=2, eta=None)
     shown.bar.refresh()
     assert "loss" not in capsys.readouterr().err.split("\r")[-1]
