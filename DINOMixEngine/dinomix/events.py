@@ -94,7 +94,7 @@ class TerminalEvents:
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self._loss = ""
+        self._loss = self._text = ""
 
     def __call__(self, kind: str, **fields: Any) -> None:
         from tqdm import tqdm
@@ -114,8 +114,9 @@ class TerminalEvents:
             left = f"{tqdm.format_interval(fields['eta'])} left" if fields.get("eta") else ""
             text, moved = ", ".join(filter(None, (left, self._loss))), fields["step"] - self.bar.n
             # tqdm shows a new text with the next step, and there may be none for minutes.
-            self.bar.set_postfix_str(text, refresh=not moved and text != (self.bar.postfix or ""))
+            self.bar.set_postfix_str(text, refresh=not moved and text != self._text)
             self.bar.update(moved)
+            self._text = text
         elif kind == "loss":
             self._loss = f"loss {fields['total']:.3f}"
         elif kind == "started":
@@ -139,7 +140,7 @@ class TerminalEvents:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-            self.bar, self._loss = None, ""
+            self.bar, self._loss, self._text = None, "", ""
 
 
 class JsonEvents:

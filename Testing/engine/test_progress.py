@@ -1,5 +1,8 @@
 """How progress is told: the time that is left, and signs of life while something long has no steps of its own."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -32,6 +35,22 @@ def test_repeated_progress_lets_the_time_run_down(now: list[float]) -> None:
     now[0] += 1
     progress.again()
     assert told[-1]["step"] == 4 and told[-1]["eta"] is None
+
+
+def test_a_bar_that_is_switched_off_shows_nothing() -> None:
+    script = """
+from dinomix.events import TerminalEvents
+shown = TerminalEvents()
+for step, eta in ((0, None), (1, 9.0), (1, 8.0), (2, 7.0)):
+    shown("progress", stage="train", step=step, total=4, eta=eta)
+    shown("loss", total=0.25)
+shown("progress", stage="validate", step=0, total=4, eta=None)
+shown.close()
+"""
+    # As runs that DINOMix Train starts, whose output is a log.
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_person_reads_the_time_left_and_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
