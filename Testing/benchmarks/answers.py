@@ -44,6 +44,7 @@ def main() -> None:
         for _turn in range(turns):
             command_line(seconds)
             one_worker(model, Path(folder), seconds)
+            ended(seconds, "a worker's end after that of its input, while it computes", model, close_input)
             ended(seconds, "a worker's end after a signal, while it computes", model, lambda w: w.process.terminate())
     print(f"Measured on {machine()}, {turns} turns.\n\n| until | seconds, median (range) |\n|---|---|")
     for name, taken in seconds.items():
@@ -58,7 +59,7 @@ def command_line(seconds: dict[str, list[float]]) -> None:
 
 
 def one_worker(model: Path, folder: Path, seconds: dict[str, list[float]]) -> None:
-    """A worker's life: hello, a first job, a second, one that is cancelled, the end of its input."""
+    """A worker's life: hello, a first job, a second, one that is cancelled."""
     small, large = (np.zeros(shape, np.int16) for shape in (SMALL, LARGE))
     began = time.perf_counter()
     with WorkerProcess(environment=THREADS) as worker:
@@ -77,7 +78,6 @@ def one_worker(model: Path, folder: Path, seconds: dict[str, list[float]]) -> No
         worker.send("cancel", job="long")
         assert worker.answer()["type"] == "cancelled"
         seconds["a cancel is answered, while the network computes"].append(time.perf_counter() - began)
-    ended(seconds, "a worker's end after that of its input, while it computes", model, close_input)
 
 
 def close_input(worker: WorkerProcess) -> None:

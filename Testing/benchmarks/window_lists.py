@@ -7,7 +7,6 @@ engine process come at once, each of which costs its listener 0.1 ms; a case of 
 written out of the scene. Printed for each is the longest gap between two ticks of a 5 ms timer (gaps.py).
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -15,35 +14,26 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "bridge"), str(HERE.parents[1] / "DINOMixEngine")]
+TESTING = HERE.parent
+sys.path[:0] = [
+    str(path) for path in (TESTING, TESTING / "bridge", TESTING / "modules", TESTING.parent / "DINOMixEngine")
+]
 
 import host  # noqa: E402
 
 host.start()
 host.loadModules()
 
+import many_cases  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from gaps import Gaps  # noqa: E402
 from large_case import SHAPE, largeCase  # noqa: E402
+from workers import TEN_THOUSAND_EVENTS  # noqa: E402
 
 from dinomix_slicer.engine_process import EngineProcess  # noqa: E402
 from dinomix_slicer.scene_export import SceneExport  # noqa: E402
 from dinomix_slicer.worker_command import WorkerCommand  # noqa: E402
-
-CHECK = """
-import json
-for n in range(1000):
-    print(json.dumps({"kind": "case", "name": f"case{n}", "role": "labeled", "image": f"/i{n}", "label": f"/l{n}",
-        "size": [10, 10, 10], "spacing": [1, 1, 1], "orientation": "RAS", "patient": "p", "voxels": {"a": 9}}))
-print(json.dumps({"kind": "names", "names": [{"name": "a", "cases": 1000, "matched": "a"}]}))
-print(json.dumps({"kind": "cohort", "path": "x"}))
-"""
-FLOOD = """
-import json, sys
-events = [{"kind": "loss", "step": n, "total": n / 7, "text": "x" * 200} for n in range(10_000)]
-sys.stdout.write("".join(json.dumps(event) + "\\n" for event in events))
-"""
 
 
 def main() -> None:
@@ -65,7 +55,7 @@ def main() -> None:
 def check(window, folder: Path) -> None:
     (folder / "labeled").mkdir()
     program = folder / "many.py"
-    program.write_text(CHECK)
+    program.write_text(many_cases.CHECK)
     qt.QSettings().setValue("DINOMix/WorkerCommand", f'"{sys.executable}" "{program}" worker')
     node, page = window.logic.getParameterNode(), window.pages["cases"]
     window.goTo("cases")
@@ -83,13 +73,7 @@ def check(window, folder: Path) -> None:
 
 def rank(window, folder: Path) -> None:
     run = folder / "run"
-    (run / "ranking").mkdir(parents=True)
-    (run / "config.json").write_text("{}")
-    cases = [
-        {"name": f"case {n}", "image": f"{n}.nii.gz", "disagreement": 0.5, "classes": {"liver": 0.5, "spleen": None},
-         "pseudo_label": f"ranking/{n}.seg.nrrd"} for n in range(3000)
-    ]  # fmt: skip
-    (run / "ranking" / "ranking.json").write_text(json.dumps({"cases": cases}))
+    many_cases.rankedRun(run)
     gaps = Gaps()
     window.goTo("result")
     window.logic.getParameterNode().runPath = str(run)
@@ -101,7 +85,7 @@ def rank(window, folder: Path) -> None:
 
 def flood(folder: Path) -> None:
     program = folder / "flood.py"
-    program.write_text(FLOOD)
+    program.write_text(TEN_THOUSAND_EVENTS)
     process = EngineProcess(["anything"], WorkerCommand([sys.executable, str(program)], dict(os.environ)))
     ends, steps = [], []
     process.finished.connect(ends.append)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import qt
 import SimpleITK as sitk
-from workers import isAlive, script
+from workers import TEN_THOUSAND_EVENTS, isAlive, script
 
 from dinomix.errors import DinomixError
 from dinomix_slicer import engine_process
@@ -220,12 +220,7 @@ def test_a_program_that_is_not_there(tmp_path):
 
 
 def test_ten_thousand_events_at_once_never_block_the_window(tmp_path, monkeypatch):
-    text = (
-        "import json, sys\n"
-        "events = [{'kind': 'loss', 'step': n, 'total': n / 7, 'text': 'x' * 200} for n in range(10_000)]\n"
-        "sys.stdout.write(''.join(json.dumps(event) + '\\n' for event in events))\n"
-    )
-    process = EngineProcess(["anything"], script(tmp_path, text))
+    process = EngineProcess(["anything"], script(tmp_path, TEN_THOUSAND_EVENTS))
     heard, now = Heard(process), [0.0]
 
     def work(event):

@@ -288,7 +288,6 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
 
 
 def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):
-
     scan, out = tmp_path / "Aufnahme ü 例.nii.gz", tmp_path / "out" / "labels.seg.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(noise().array), str(scan))
     assert run(client, client.segmentFile(str(scan), str(out), model)).last()[0] == "finished"

@@ -15,6 +15,12 @@ from host import REPOSITORY, waitUntil
 sys.path.append(str(REPOSITORY / "Testing" / "engine"))
 
 NOTHING_LEFT = ("finished", "failed", "cancelled")
+TEN_THOUSAND_EVENTS = """
+import json, sys
+events = [{"kind": "loss", "step": n, "total": n / 7, "text": "x" * 200} for n in range(10_000)]
+sys.stdout.write("".join(json.dumps(event) + "\\n" for event in events))
+"""
+"""A program that announces all of them at once."""
 
 
 def noise(shape=(24, 28, 32), seed=0):

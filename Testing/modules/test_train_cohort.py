@@ -7,6 +7,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import many_cases
 import numpy as np
 import qt
 import slicer
@@ -478,14 +479,7 @@ class LifeTest(CohortTestCase):
 
     def test_a_thousand_cases_do_not_hold_up_the_window(self):
         program = self.folder / "many.py"
-        program.write_text(
-            "import json\n"
-            "for n in range(1000):\n"
-            "    print(json.dumps({'kind': 'case', 'name': f'case{n}', 'role': 'labeled', 'image': f'/i{n}', 'label': f'/l{n}',\n"
-            "        'size': [10, 10, 10], 'spacing': [1, 1, 1], 'orientation': 'RAS', 'patient': 'p', 'voxels': {'a': 9}}))\n"
-            "print(json.dumps({'kind': 'names', 'names': [{'name': 'a', 'cases': 1000, 'matched': 'a'}]}))\n"
-            "print(json.dumps({'kind': 'cohort', 'path': 'x'}))\n"
-        )
+        program.write_text(many_cases.CHECK)
         qt.QSettings().setValue("DINOMix/WorkerCommand", f'"{sys.executable}" "{program}" worker')
         with rowsAtEachTurn(self.ui.casesTable) as rows:
             self.click(self.ui.checkButton)

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from unittest.mock import patch
 
+import many_cases
 import numpy as np
 import qt
 import slicer
@@ -353,13 +354,7 @@ class RankingTest(ResultTestCase):
 class LargeRankingTest(ResultTestCase):
     def test_thousands_of_cases_do_not_hold_up_the_window(self):
         run = self.folder / "run"
-        (run / "ranking").mkdir(parents=True)
-        (run / "config.json").write_text("{}")
-        cases = [
-            {"name": f"case {n}", "image": f"{n}.nii.gz", "disagreement": 0.5, "classes": {"liver": 0.5, "spleen": None},
-             "pseudo_label": f"ranking/{n}.seg.nrrd"} for n in range(3000)
-        ]  # fmt: skip
-        (run / "ranking" / "ranking.json").write_text(json.dumps({"cases": cases}))
+        many_cases.rankedRun(run)
         with rowsAtEachTurn(self.ui4.rankingTable) as rows:
             self.showRun(run)
             waitUntil(lambda: rows[-1] == 3000, 120, "the ranking")

@@ -61,6 +61,7 @@ def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> No
 
     An interrupted download goes on where it stopped. Proxies are those of the system.
     """
+    from dinomix.events import shown_events
     from dinomix.importing import installing
     from dinomix.importing.catalog import find_entry
     from dinomix.models.installed import model_folders
@@ -70,7 +71,7 @@ def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> No
     address = None if there else installing.address_of(entry, origin)
     if isinstance(address, str) and not yes and not as_json:
         yes = _agrees(entry, address)
-    with _Events(as_json) as emit:
+    with shown_events(as_json) as emit:
         path = installing.install(name, origin=origin, agreed=yes, emit=emit)
     _result(path, f"{entry.name} was installed already: {path}" if there else f"The model is in {path}.", as_json)
 
@@ -92,11 +93,12 @@ def import_model(source: Path, as_json: bool, **options: Any) -> None:
 
     Nothing that comes with it is executed. It is tried on a generated volume before it is kept.
     """
+    from dinomix.events import shown_events
     from dinomix.importing import installing
     from dinomix.importing.hints import Hints
 
     name = options.pop("name")
-    with _Events(as_json) as emit:
+    with shown_events(as_json) as emit:
         path = installing.import_model(source, name=name, hints=Hints(**options), emit=emit)
     notes = _notes(path)
     if as_json:
@@ -141,22 +143,6 @@ def verify_models(name: str | None, as_json: bool) -> None:
             click.echo(f"{_name_of(Path(path))}: {problem or 'whole'}")
     if any(problems.values()):
         raise DinomixError("Not all models are whole.", "Remove and install those again that the lines above name.")
-
-
-class _Events:
-    """Where events go: JSON lines, or a progress bar that is closed at the end."""
-
-    def __init__(self, as_json: bool) -> None:
-        from dinomix.events import JsonEvents, TerminalEvents
-
-        self.emit: Any = JsonEvents() if as_json else TerminalEvents()
-
-    def __enter__(self) -> Any:
-        return self.emit
-
-    def __exit__(self, *exception: object) -> None:
-        if hasattr(self.emit, "close"):
-            self.emit.close()
 
 
 def _agrees(entry: Any, address: str) -> bool:

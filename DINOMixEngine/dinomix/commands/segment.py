@@ -54,21 +54,20 @@ def command(
 
     from tqdm import tqdm
 
-    from dinomix.events import JsonEvents, TerminalEvents
+    from dinomix.events import shown_events
     from dinomix.inference.segment import segment_files
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks
 
     import_monai_for_networks()
-    shown = JsonEvents() if as_json else TerminalEvents()
+    with shown_events(as_json) as shown:
 
-    def emit(kind: str, **fields: Any) -> None:
-        shown(kind, **fields)
-        if kind == "error":
-            # Above a progress bar, if there is one.
-            tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
+        def emit(kind: str, **fields: Any) -> None:
+            shown(kind, **fields)
+            if kind == "error":
+                # Above a progress bar, if there is one.
+                tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
 
-    try:
         written = segment_files(
             load_model(model),
             list(images),
@@ -81,9 +80,6 @@ def command(
             overwrite=overwrite,
             emit=emit,
         )
-    finally:
-        if isinstance(shown, TerminalEvents):
-            shown.close()
     if not as_json:
         for path in written:
             print(path)

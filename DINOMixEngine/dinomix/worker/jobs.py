@@ -89,9 +89,8 @@ class Jobs:
         use = plan_memory(geometry, model, request.max_memory)
         windows = count_windows(grid_size(geometry, model.plan), model.plan)
         # Most images are segmented in bfloat16 where the device is made for it.
-        automatic = "bfloat16" if has_bfloat16(device) else "float32"
-        precision = automatic if request.precision == "auto" else request.precision
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        is_fast = has_bfloat16(device) if request.precision == "auto" else request.precision == "bfloat16"
+        dtype = torch.bfloat16 if is_fast else torch.float32
         labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
         self.output.send(
             "estimate",
