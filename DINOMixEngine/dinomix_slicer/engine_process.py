@@ -10,8 +10,8 @@ import qt
 from slicer.i18n import tr as _
 
 from .signal import Signal
-from .worker_command import WorkerCommand, engineCommand
-from .worker_process import LOG_CHARACTERS, killTrees, processEnvironment, wasEndedFromOutside
+from .worker.command import WorkerCommand, engineCommand
+from .worker.process import LOG_CHARACTERS, killTrees, processEnvironment, wasEndedFromOutside
 
 TICK_SECONDS = 0.015
 """How long the events of one tick may take together; far below what a person notices."""

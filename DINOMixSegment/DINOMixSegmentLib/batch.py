@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.duration import duration
+from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.views import shownVolumes
+from dinomix_slicer.window.duration import duration
 
 from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 from .batch_items import printable
@@ -17,7 +17,7 @@ from .file_run import FileRun
 from .segment_run import SegmentRun
 
 if TYPE_CHECKING:
-    from dinomix_slicer.protocols import Client
+    from dinomix_slicer.worker.protocols import Client
 
     from .request import SegmentRequest
 

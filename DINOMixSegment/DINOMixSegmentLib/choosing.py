@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.views import shownVolumes
+from dinomix_slicer.scene.views import shownVolumes
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode

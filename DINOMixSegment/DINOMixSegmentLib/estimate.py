@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from dinomix_slicer.duration import duration
+from dinomix_slicer.window.duration import duration
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dinomix_slicer.signal import Signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dinomix_slicer.protocols import Client, Job
+    from dinomix_slicer.worker.protocols import Client, Job
 
     from .request import SegmentRequest
 

@@ -9,10 +9,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import rowsAsHtml
-from dinomix_slicer.duration import duration
-from dinomix_slicer.model_store import ModelStore, sizeText
+from dinomix_slicer.models.store import ModelStore, sizeText
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import rowsAsHtml
+from dinomix_slicer.window.duration import duration
 
 MOST_ORGANS = 150
 BAR = 1000

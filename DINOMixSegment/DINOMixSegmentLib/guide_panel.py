@@ -8,8 +8,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import INFO, paintFrame
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import INFO, paintFrame
 
 from .show_me_how import ShowMeHow
 

@@ -11,14 +11,14 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.computing import Computing
-from dinomix_slicer.sequences import framesOf
+from dinomix_slicer.scene.sequences import framesOf
+from dinomix_slicer.scene.surfaces import areSurfacesShown
+from dinomix_slicer.scene.undo import undo
+from dinomix_slicer.scene.views import centerOnFirst, showVolume
+from dinomix_slicer.scene.volumes import imageOfNode
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.surfaces import areSurfacesShown
-from dinomix_slicer.undo import undo
-from dinomix_slicer.views import centerOnFirst, showVolume
-from dinomix_slicer.volumes import imageOfNode
-from dinomix_slicer.worker_owner import WorkerOwner
+from dinomix_slicer.worker.computing import Computing
+from dinomix_slicer.worker.owner import WorkerOwner
 
 from . import api, batch_items, checks, choosing, statistics
 from .batch import Batch
@@ -32,7 +32,7 @@ from .surface_timer import SurfaceTimer
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 
-    from dinomix_slicer.protocols import Client, Installer, Job
+    from dinomix_slicer.worker.protocols import Client, Installer, Job
 
     from .batch_item import BatchItem
 

@@ -10,9 +10,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import legendAsHtml, rowsAsHtml
-from dinomix_slicer.model_info import ModelInfo, facts, modelInfo
+from dinomix_slicer.models.info import ModelInfo, facts, modelInfo
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import legendAsHtml, rowsAsHtml
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic

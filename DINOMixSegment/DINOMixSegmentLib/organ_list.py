@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import colorIcon
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import colorIcon
 
 if TYPE_CHECKING:
-    from dinomix_slicer.model_info import Organ
+    from dinomix_slicer.models.info import Organ
 
 
 class OrganList:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dinomix_slicer.computing import AUTOMATIC, Computing
+from dinomix_slicer.worker.computing import AUTOMATIC, Computing
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode

@@ -8,8 +8,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.scene.surfaces import areSurfacesShown
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.surfaces import areSurfacesShown
 
 from .surface_timer import SurfaceTimer
 

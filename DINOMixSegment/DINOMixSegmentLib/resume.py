@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from dinomix_slicer.dependencies import takeResumption
+from dinomix_slicer.setup.dependencies import takeResumption
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixSegmentParameterNode

@@ -6,9 +6,9 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import paintIcon
-from dinomix_slicer.duration import duration
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import paintIcon
+from dinomix_slicer.window.duration import duration
 
 STEPS = 1000  # of the progress bar
 

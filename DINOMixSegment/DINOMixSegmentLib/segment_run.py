@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.undo import saveState, undo
+from dinomix_slicer.scene.volumes import imageOfNode
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.transfer import Steps
-from dinomix_slicer.undo import saveState, undo
-from dinomix_slicer.volumes import imageOfNode
+from dinomix_slicer.worker.transfer import Steps
 
 from .node_watch import NodeWatch
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
 
-    from dinomix_slicer.protocols import Client, Job
+    from dinomix_slicer.worker.protocols import Client, Job
 
     from .request import SegmentRequest
 

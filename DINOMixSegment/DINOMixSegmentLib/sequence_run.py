@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.sequences import Frames, SegmentationSequence, imageOfFrame
+from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imageOfFrame
 from dinomix_slicer.signal import Signal
 
 from .node_watch import NodeWatch
 
 if TYPE_CHECKING:
-    from dinomix_slicer.protocols import Client, Job
+    from dinomix_slicer.worker.protocols import Client, Job
 
     from .request import SegmentRequest
 

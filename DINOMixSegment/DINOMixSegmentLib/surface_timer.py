@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import qt
 import slicer
 
+from dinomix_slicer.scene.surfaces import surfaceSteps
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.surfaces import surfaceSteps
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode

@@ -13,9 +13,9 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from dinomix_slicer.appearance import INFO, WARNING
-from dinomix_slicer.duration import duration
-from dinomix_slicer.message_bar import MessageBar
+from dinomix_slicer.window.appearance import INFO, WARNING
+from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.message_bar import MessageBar
 
 from .batch_panel import BatchPanel
 from .estimate import Estimate

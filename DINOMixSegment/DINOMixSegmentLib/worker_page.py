@@ -10,9 +10,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.appearance import rowsAsHtml
-from dinomix_slicer.dependencies import WHEELS_SETTING
+from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import rowsAsHtml
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.segmentations import FILL_OPACITY, placeBeside
+from dinomix_slicer.scene.segmentations import FILL_OPACITY, placeBeside
 
 from .cohort_report import CheckedCase
 from .cohort_request import COHORT

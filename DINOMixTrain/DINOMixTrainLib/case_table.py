@@ -8,9 +8,9 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import fitHeight, setWrappedText
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.transfer import Steps
+from dinomix_slicer.window.appearance import fitHeight, setWrappedText
+from dinomix_slicer.worker.transfer import Steps
 
 from .cohort_report import ROLES, CheckedCase, CohortReport
 

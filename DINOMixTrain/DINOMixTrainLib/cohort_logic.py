@@ -15,10 +15,10 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 from dinomix_slicer.background import InBackground
-from dinomix_slicer.case_files import CaseFiles, filesOf
 from dinomix_slicer.engine_process import EngineProcess
-from dinomix_slicer.scene_cohort import SceneCase, sceneCases
-from dinomix_slicer.scene_export import SceneExport
+from dinomix_slicer.scene.case_files import CaseFiles, filesOf
+from dinomix_slicer.scene.scene_cohort import SceneCase, sceneCases
+from dinomix_slicer.scene.scene_export import SceneExport
 from dinomix_slicer.signal import Signal
 
 from .cohort_report import CohortReport

@@ -13,9 +13,9 @@ from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
-from dinomix_slicer.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
-from dinomix_slicer.duration import duration
-from dinomix_slicer.transfer import Steps
+from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.duration import duration
+from dinomix_slicer.worker.transfer import Steps
 
 from .case_loading import showCase
 from .case_table import CaseTable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import fitHeight
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import fitHeight
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode

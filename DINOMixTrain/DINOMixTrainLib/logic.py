@@ -8,7 +8,7 @@ import qt
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.worker_owner import WorkerOwner
+from dinomix_slicer.worker.owner import WorkerOwner
 
 from .cohort_logic import CohortLogic
 from .parameter_node import DINOMixTrainParameterNode
@@ -17,7 +17,7 @@ from .run_logic import RunLogic
 from .training_logic import TrainingLogic
 
 if TYPE_CHECKING:
-    from dinomix_slicer.protocols import Client, Installer
+    from dinomix_slicer.worker.protocols import Client, Installer
 
 
 class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):

@@ -10,8 +10,8 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.names import normalized_name
-from dinomix_slicer.appearance import colorIcon, fitHeight
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import colorIcon, fitHeight
 
 from .cohort_report import CohortReport, FoundName
 from .cohort_request import renamesOf

@@ -8,9 +8,9 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import setWrappedText
-from dinomix_slicer.duration import duration
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import setWrappedText
+from dinomix_slicer.window.duration import duration
 
 GIB = 2**30
 

@@ -13,15 +13,15 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
-from dinomix_slicer import nrrd_file
 from dinomix_slicer.background import InBackground
-from dinomix_slicer.case_files import NothingInside, Overlap, labelsOf, segmentKeys
-from dinomix_slicer.label_file import LabelFile, labelFileSteps
-from dinomix_slicer.representations import LABEL_MAP
-from dinomix_slicer.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
-from dinomix_slicer.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
-from dinomix_slicer.transfer import WAIT
-from dinomix_slicer.views import showVolume
+from dinomix_slicer.scene import nrrd_file
+from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf, segmentKeys
+from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
+from dinomix_slicer.scene.representations import LABEL_MAP
+from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
+from dinomix_slicer.scene.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.scene.views import showVolume
+from dinomix_slicer.worker.transfer import WAIT
 
 from .case_loading import IMAGE, loadedNode, loadImage, showOnly
 from .cohort_request import CASES, CORRECTED, correctedCases

@@ -7,9 +7,9 @@ from typing import Any
 
 import qt
 
-from dinomix_slicer.appearance import fitHeight
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.transfer import Steps
+from dinomix_slicer.window.appearance import fitHeight
+from dinomix_slicer.worker.transfer import Steps
 
 from .ranked_case import RankedCase
 

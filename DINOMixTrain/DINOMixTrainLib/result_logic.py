@@ -13,11 +13,11 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix_slicer.engine_process import EngineProcess
-from dinomix_slicer.run_process import hasCheckpoint
-from dinomix_slicer.run_state import readJson
+from dinomix_slicer.run.process import hasCheckpoint
+from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.transfer import Steps
-from dinomix_slicer.worker_owner import FOLDERS_SETTING
+from dinomix_slicer.worker.owner import FOLDERS_SETTING
+from dinomix_slicer.worker.transfer import Steps
 
 from .ranked_case import RankedCase, correctedImages, nodeOfCase, openFiles, rankedCases, stepsOfAdding, stepsOfOpening
 

@@ -11,9 +11,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon, setWrappedText
-from dinomix_slicer.duration import duration
-from dinomix_slicer.run_state import FINISHED
+from dinomix_slicer.run.state import FINISHED
+from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.duration import duration
 
 from .page import Page
 from .ranked_case import RankedCase

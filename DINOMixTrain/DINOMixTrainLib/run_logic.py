@@ -12,11 +12,11 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.curves import RunCurves
-from dinomix_slicer.run_follower import RunFollower
-from dinomix_slicer.run_process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
-from dinomix_slicer.run_registry import forgetRun, isRun, knownRuns, rememberRun
-from dinomix_slicer.run_state import NEW, RUNNING, RunState, lastLines, quickState, readJson
+from dinomix_slicer.run.curves import RunCurves
+from dinomix_slicer.run.follower import RunFollower
+from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
+from dinomix_slicer.run.registry import forgetRun, isRun, knownRuns, rememberRun
+from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines, quickState, readJson
 from dinomix_slicer.signal import Signal
 
 WARNINGS = 200

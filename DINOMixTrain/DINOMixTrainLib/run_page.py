@@ -11,10 +11,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import ERROR, INFO, WARNING, legendAsHtml, paintFrame, paintIcon, setWrappedText
-from dinomix_slicer.curves import LOSS_COLORS, CurvePlot, groups
-from dinomix_slicer.duration import duration
-from dinomix_slicer.run_state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
+from dinomix_slicer.run.curves import LOSS_COLORS, CurvePlot, groups
+from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
+from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.duration import duration
 
 from .page import Page
 from .snapshot_view import SnapshotView

@@ -10,8 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import fitHeight, setWrappedText
-from dinomix_slicer.scene_cohort import (
+from dinomix_slicer.scene.scene_cohort import (
     Proposal,
     proposedSegmentations,
     segmentationsOfScene,
@@ -19,6 +18,7 @@ from dinomix_slicer.scene_cohort import (
     volumesOfScene,
 )
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.appearance import fitHeight, setWrappedText
 
 from .case_loading import IMAGE, LABEL
 from .cohort_request import SceneChoice

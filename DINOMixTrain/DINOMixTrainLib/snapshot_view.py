@@ -12,12 +12,12 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.label_file import LabelFile, labelFileSteps
-from dinomix_slicer.representations import LABEL_MAP
-from dinomix_slicer.run_state import readJson
-from dinomix_slicer.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.run.state import readJson
+from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
+from dinomix_slicer.scene.representations import LABEL_MAP
+from dinomix_slicer.scene.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.views import showVolume
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode

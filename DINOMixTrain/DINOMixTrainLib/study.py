@@ -10,7 +10,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from dinomix.names import normalized_name
-from dinomix_slicer.run_state import readJson
+from dinomix_slicer.run.state import readJson
 
 
 @dataclass(frozen=True)

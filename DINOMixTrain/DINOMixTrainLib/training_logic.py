@@ -16,11 +16,11 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 from dinomix_slicer.engine_process import EngineProcess
-from dinomix_slicer.run_process import startRun
-from dinomix_slicer.run_registry import rememberRun
-from dinomix_slicer.run_state import readJson
+from dinomix_slicer.run.process import startRun
+from dinomix_slicer.run.registry import rememberRun
+from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.worker_command import engineCommand
+from dinomix_slicer.worker.command import engineCommand
 
 from .advanced_settings import FKD_MODE, OPTIONS, PIC_ON
 from .study import Cohort, CohortReader, stamp

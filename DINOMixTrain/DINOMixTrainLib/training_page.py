@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.appearance import INFO, keepFitted, paintIcon, setWrappedText
+from dinomix_slicer.window.appearance import INFO, keepFitted, paintIcon, setWrappedText
 
 from .licence_dialog import askForLicence
 from .page import Page

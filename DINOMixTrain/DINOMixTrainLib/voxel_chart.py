@@ -11,7 +11,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from dinomix_slicer.hidden_nodes import addHiddenNode
+from dinomix_slicer.scene.hidden_nodes import addHiddenNode
 
 MOST_IN_LEGEND = 14
 LETTER, SYMBOL, AXIS = 6, 45, 60

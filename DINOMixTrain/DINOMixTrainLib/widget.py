@@ -11,9 +11,9 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from dinomix_slicer.appearance import INFO
-from dinomix_slicer.message_bar import MessageBar
-from dinomix_slicer.setup_notice import SetupNotice
+from dinomix_slicer.setup.notice import SetupNotice
+from dinomix_slicer.window.appearance import INFO
+from dinomix_slicer.window.message_bar import MessageBar
 
 from .logic import DINOMixTrainLogic
 from .pages import makePages

@@ -125,7 +125,7 @@ class Work:
     def __init__(self) -> None:
         from DINOMixTrainLib.run_page import RunPage
 
-        from dinomix_slicer.run_follower import RunFollower
+        from dinomix_slicer.run.follower import RunFollower
 
         self._longest: dict[str, float] = {}
         self._measure(RunFollower, "_onTick", "follower")

@@ -32,8 +32,8 @@ from large_case import SHAPE, largeCase  # noqa: E402
 from workers import TEN_THOUSAND_EVENTS  # noqa: E402
 
 from dinomix_slicer.engine_process import EngineProcess  # noqa: E402
-from dinomix_slicer.scene_export import SceneExport  # noqa: E402
-from dinomix_slicer.worker_command import WorkerCommand  # noqa: E402
+from dinomix_slicer.scene.scene_export import SceneExport  # noqa: E402
+from dinomix_slicer.worker.command import WorkerCommand  # noqa: E402
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ import slicer  # noqa: E402
 from gaps import Gaps  # noqa: E402
 from workers import elsewhere, ownWorker, run, tinyModel  # noqa: E402
 
-from dinomix_slicer.segmentations import LabelMap, addSegmentation, writeIntoSegmentation  # noqa: E402
-from dinomix_slicer.surfaces import surfaceSteps  # noqa: E402
-from dinomix_slicer.undo import undo  # noqa: E402
-from dinomix_slicer.volumes import imageOfNode  # noqa: E402
-from dinomix_slicer.worker_client import WorkerClient  # noqa: E402
+from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation  # noqa: E402
+from dinomix_slicer.scene.surfaces import surfaceSteps  # noqa: E402
+from dinomix_slicer.scene.undo import undo  # noqa: E402
+from dinomix_slicer.scene.volumes import imageOfNode  # noqa: E402
+from dinomix_slicer.worker.client import WorkerClient  # noqa: E402
 
 ORGANS = 60
 

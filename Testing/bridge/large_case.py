@@ -3,7 +3,7 @@
 import numpy as np
 import slicer
 
-from dinomix_slicer.scene_cohort import SceneCase
+from dinomix_slicer.scene.scene_cohort import SceneCase
 
 SHAPE = (160, 320, 320)  # k, j, i
 

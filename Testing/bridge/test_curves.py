@@ -6,7 +6,7 @@ import unittest
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinomix_slicer.curves import MOST_POINTS, Curve, CurvePlot, RunCurves, groups
+from dinomix_slicer.run.curves import MOST_POINTS, Curve, CurvePlot, RunCurves, groups
 
 
 def loss(step, total):

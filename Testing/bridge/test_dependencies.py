@@ -12,8 +12,8 @@ import qt
 import slicer
 
 from dinomix.errors import DinomixError
-from dinomix_slicer import dependencies, requirements
-from dinomix_slicer.dependencies import DependencyInstaller
+from dinomix_slicer.setup import dependencies, requirements
+from dinomix_slicer.setup.dependencies import DependencyInstaller
 from host import REPOSITORY, waitUntil
 
 

@@ -18,7 +18,7 @@ from workers import TEN_THOUSAND_EVENTS, isAlive, script
 from dinomix.errors import DinomixError
 from dinomix_slicer import engine_process
 from dinomix_slicer.engine_process import EngineProcess
-from dinomix_slicer.worker_command import SETTING, WorkerCommand, engineCommand
+from dinomix_slicer.worker.command import SETTING, WorkerCommand, engineCommand
 from host import processEvents, waitUntil
 
 ENDS = ("finished", "failed", "cancelled")

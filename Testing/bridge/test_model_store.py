@@ -6,7 +6,7 @@ import pytest
 import qt
 from workers import REPOSITORY  # puts the engine's test helpers on Python's path
 
-from dinomix_slicer.model_store import MIRROR_SETTING, ModelStore
+from dinomix_slicer.models.store import MIRROR_SETTING, ModelStore
 from host import waitUntil
 
 

@@ -15,8 +15,8 @@ import pytest
 import qt
 import slicer
 
-from dinomix_slicer import requirements
-from dinomix_slicer.dependencies import DependencyInstaller
+from dinomix_slicer.setup import requirements
+from dinomix_slicer.setup.dependencies import DependencyInstaller
 from host import REPOSITORY, waitUntil
 
 sys.path.append(str(REPOSITORY / "Testing" / "packaging"))

@@ -14,10 +14,10 @@ from unittest.mock import patch
 from filelock import FileLock
 
 import host
-from dinomix_slicer import run_state
-from dinomix_slicer.run_follower import RunFollower
-from dinomix_slicer.run_registry import forgetRun, knownRuns, rememberRun
-from dinomix_slicer.run_state import Heartbeat, judge, lastWord, quickState, readSigns
+from dinomix_slicer.run import state as run_state
+from dinomix_slicer.run.follower import RunFollower
+from dinomix_slicer.run.registry import forgetRun, knownRuns, rememberRun
+from dinomix_slicer.run.state import Heartbeat, judge, lastWord, quickState, readSigns
 
 HERE = socket.gethostname()
 

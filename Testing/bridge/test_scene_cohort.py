@@ -12,9 +12,10 @@ import vtk
 from large_case import largeCase
 
 from dinomix.images.reading import read_image, read_label
-from dinomix_slicer import case_files, nrrd_file, scene_cohort, scene_export, transfer
-from dinomix_slicer.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
-from dinomix_slicer.scene_export import SceneExport
+from dinomix_slicer.scene import case_files, nrrd_file, scene_cohort, scene_export
+from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
+from dinomix_slicer.scene.scene_export import SceneExport
+from dinomix_slicer.worker import transfer
 from host import processEvents, waitUntil
 
 SHAPE = (14, 18, 22)

@@ -11,10 +11,10 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
-from dinomix_slicer import undo
-from dinomix_slicer.segmentations import addSegmentation, writeIntoSegmentation
-from dinomix_slicer.surfaces import surfaceSteps
-from dinomix_slicer.volumes import imageOfNode, matrixAsArray
+from dinomix_slicer.scene import undo
+from dinomix_slicer.scene.segmentations import addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.surfaces import surfaceSteps
+from dinomix_slicer.scene.volumes import imageOfNode, matrixAsArray
 
 LIVER = "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^"  # noqa: E501
 STRUCTURES = [

@@ -5,8 +5,8 @@ import pytest
 import slicer
 from test_segmentations import OBLIQUE, SHAPE, STRUCTURES, asMatrix, rotation, transformNode
 
-from dinomix_slicer import undo
-from dinomix_slicer.sequences import SegmentationSequence, framesOf, imageOfFrame
+from dinomix_slicer.scene import undo
+from dinomix_slicer.scene.sequences import SegmentationSequence, framesOf, imageOfFrame
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ import qt
 import SimpleITK as sitk
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
-from dinomix_slicer import connection_check, worker_client
-from dinomix_slicer.computing import Computing
-from dinomix_slicer.worker_client import WorkerClient
-from dinomix_slicer.worker_command import WorkerCommand, splitCommand, workerCommand
+from dinomix_slicer.worker import client as worker_client
+from dinomix_slicer.worker import connection_check
+from dinomix_slicer.worker.client import WorkerClient
+from dinomix_slicer.worker.command import WorkerCommand, splitCommand, workerCommand
+from dinomix_slicer.worker.computing import Computing
 from host import processEvents, waitUntil
 
 
@@ -219,7 +220,7 @@ def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model)
 
 
 def test_silence_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dinomix_slicer.worker_client.SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("dinomix_slicer.worker.client.SILENCE_SECONDS", 1.0)
     client = WorkerClient(script(tmp_path, HELLO + "time.sleep(60)"))
     told = []
     client.failed.connect(lambda *arguments: told.append(arguments))
@@ -230,7 +231,7 @@ def test_silence_is_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("blockedSeconds", [1.6, 0.1])
 def test_a_slicer_that_was_busy_itself_takes_no_worker_for_dead(tmp_path, monkeypatch, blockedSeconds):
-    monkeypatch.setattr("dinomix_slicer.worker_client.SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr("dinomix_slicer.worker.client.SILENCE_SECONDS", 1.5)
     client = WorkerClient(script(tmp_path, HELLO + "while True:\n    say(type='alive')\n    time.sleep(0.1)\n"))
     client.start()
     waitUntil(lambda: client.state == "ready")
@@ -309,7 +310,7 @@ def test_a_full_disk_fails_the_job_and_not_the_client(client, model, monkeypatch
         raise OSError(28, "No space left on device", str(path))
         yield
 
-    monkeypatch.setattr("dinomix_slicer.transfer.write_array", full)
+    monkeypatch.setattr("dinomix_slicer.worker.transfer.write_array", full)
     heard = run(client, client.segment(noise(), model))
     assert heard.last()[0] == "failed"
     assert "No space left" in heard.last()[1]

@@ -7,8 +7,8 @@ import pytest
 import qt
 
 from dinomix.worker.stream import encode
-from dinomix_slicer import worker_inbox
-from dinomix_slicer.worker_inbox import WorkerInbox
+from dinomix_slicer.worker import inbox as worker_inbox
+from dinomix_slicer.worker.inbox import WorkerInbox
 from host import processEvents, waitUntil
 
 MESSAGES = b"".join(encode({"type": "event", "job": "a", "event": {"number": number}}) for number in range(500))

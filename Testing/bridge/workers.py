@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 
-from dinomix_slicer.worker_client import WorkerClient
-from dinomix_slicer.worker_command import WorkerCommand, workerCommand
+from dinomix_slicer.worker.client import WorkerClient
+from dinomix_slicer.worker.command import WorkerCommand, workerCommand
 from host import REPOSITORY, waitUntil
 
 sys.path.append(str(REPOSITORY / "Testing" / "engine"))

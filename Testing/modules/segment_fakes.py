@@ -6,9 +6,9 @@ from unittest.mock import patch
 import numpy as np
 import slicer
 
-from dinomix_slicer import transfer
-from dinomix_slicer.computing import AUTOMATIC
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.worker import transfer
+from dinomix_slicer.worker.computing import AUTOMATIC
 
 LIVER = {
     "id": 1,

@@ -8,7 +8,7 @@ from DINOMixSegmentLib.get_models import GetModelsDialog
 from segment_fakes import Heard, modelDict
 from segment_window import WindowTestCase
 
-from dinomix_slicer.model_store import ModelStore
+from dinomix_slicer.models.store import ModelStore
 from dinomix_slicer.signal import Signal
 
 ENTRY = {

@@ -18,7 +18,7 @@ from segment_fakes import (
 )
 from waiting import waitUntil
 
-from dinomix_slicer.computing import Computing
+from dinomix_slicer.worker.computing import Computing
 
 
 class LogicTestCase(unittest.TestCase):

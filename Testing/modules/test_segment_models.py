@@ -6,8 +6,8 @@ import unittest
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeClient, FakeInstaller, Heard, modelDict
 
-from dinomix_slicer.duration import duration
-from dinomix_slicer.model_info import modelInfo
+from dinomix_slicer.models.info import modelInfo
+from dinomix_slicer.window.duration import duration
 
 RECORD = {
     "method": "dino-mix",

@@ -10,7 +10,7 @@ from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from DINOMixSegmentLib.resume import resumeAfterRestart
 from segment_fakes import FakeClient, FakeInstaller, addVolume
 
-from dinomix_slicer.dependencies import rememberForRestart, takeResumption
+from dinomix_slicer.setup.dependencies import rememberForRestart, takeResumption
 
 
 class ResumeTest(unittest.TestCase):

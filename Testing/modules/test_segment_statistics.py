@@ -9,7 +9,7 @@ from DINOMixSegmentLib.statistics import hasStatistics
 from segment_fakes import LIVER, SPLEEN, FakeClient, FakeInstaller, addVolume
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.segmentations import addSegmentation
+from dinomix_slicer.scene.segmentations import addSegmentation
 
 NEEDED = "needs Slicer's Segment Statistics module (Testing/README.md: With Slicer's own Python files)"
 

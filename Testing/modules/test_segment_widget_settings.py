@@ -8,7 +8,7 @@ import slicer
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 
-from dinomix_slicer.dependencies import takeResumption
+from dinomix_slicer.setup.dependencies import takeResumption
 
 
 class AdvancedTest(WindowTestCase):

@@ -16,7 +16,7 @@ from segment_fakes import FakeInstaller, Heard, segmentNames, segmentVoxels
 from segment_models import makeModel, makeNoiseVolume
 from waiting import waitUntil
 
-from dinomix_slicer import worker_client
+from dinomix_slicer.worker import client as worker_client
 
 
 class WorkerTestCase(unittest.TestCase):

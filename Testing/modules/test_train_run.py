@@ -16,8 +16,8 @@ from train_cases import engine, events, isAlive, makeStudy, numbers, trainOption
 from train_window import TrainWindowTestCase
 from waiting import processEvents, waitUntil
 
-from dinomix_slicer.run_process import endRun, resumeRun, startRun
-from dinomix_slicer.run_state import quickState, readJson
+from dinomix_slicer.run.process import endRun, resumeRun, startRun
+from dinomix_slicer.run.state import quickState, readJson
 
 LONG = 400  # steps of a run that a test ends before they are over
 PATIENCE = 180
@@ -166,7 +166,7 @@ class AccidentsTest(RunTestCase):
         self.waitForValidation()
         process = readJson(self.run_ / "alive.json")["pid"]
         os.kill(process, signal.SIGSTOP)
-        with patch("dinomix_slicer.run_state.PATIENCE_HERE", 3.0):
+        with patch("dinomix_slicer.run.state.PATIENCE_HERE", 3.0):
             self.waitForText(self.ui3.stateLabel, "stands still")
             waitUntil(self.ui3.endButton.isVisible)
             self.click(self.ui3.endButton)

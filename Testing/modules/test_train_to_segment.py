@@ -18,8 +18,8 @@ from segment_window import WindowInstaller
 from train_cases import engine, events, isAlive, numbers
 from waiting import processEvents, waitUntil
 
-from dinomix_slicer.run_process import endRun
-from dinomix_slicer.run_state import readJson
+from dinomix_slicer.run.process import endRun
+from dinomix_slicer.run.state import readJson
 
 PATIENCE = 300
 RECORDED = 5  # steps

@@ -19,7 +19,7 @@ from train_cases import QUICK, engine, events, makeStudy, numbers
 from train_window import TrainWindowTestCase
 from waiting import processEvents, waitUntil
 
-from dinomix_slicer.run_process import endRun
+from dinomix_slicer.run.process import endRun
 
 PATIENCE = 180
 

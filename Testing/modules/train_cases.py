@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from dinomix_slicer.worker_command import engineCommand
+from dinomix_slicer.worker.command import engineCommand
 
 SIZE = 32
 NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import qt
 import slicer
 
-from dinomix_slicer import transfer
+from dinomix_slicer.worker import transfer
 
 
 def processEvents(milliseconds: float = 0) -> None:

@@ -36,7 +36,7 @@ ALLOWED = {
     "DINOMixEngine/dinomix/training/teacher.py": {
         "hf_hub_download": "a backbone's weights, after the user has read their licence and given --download-teacher",
     },
-    "DINOMixEngine/dinomix_slicer/dependencies.py": {
+    "DINOMixEngine/dinomix_slicer/setup/dependencies.py": {
         "pip": "the packages that the user was asked about, or those of a folder of wheels",
         "light_the_torch": "PyTorch, which the user was asked about, as the PyTorch extension installs it",
     },

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..signal import Signal
 from .computing import AUTOMATIC, Computing
-from .signal import Signal
 
 
 class Job(Protocol):
@@ -32,7 +32,7 @@ class Job(Protocol):
 
 
 class Client(Protocol):
-    """The worker's client, ``dinomix_slicer.worker_client.WorkerClient``.
+    """The worker's client, ``dinomix_slicer.worker.client.WorkerClient``.
 
     Attributes:
         state: "stopped", "starting", "ready", "busy" or "failed".
@@ -69,7 +69,7 @@ class Client(Protocol):
 
 
 class Installer(Protocol):
-    """What installs the engine's dependencies, ``dinomix_slicer.dependencies.DependencyInstaller``.
+    """What installs the engine's dependencies, ``dinomix_slicer.setup.dependencies.DependencyInstaller``.
 
     Attributes:
         progress: (text, step, total)

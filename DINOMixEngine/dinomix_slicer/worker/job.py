@@ -13,7 +13,7 @@ from dinomix.errors import DinomixError
 from dinomix.worker.arrays import ArrayFromFrames, frame_bytes, read_array
 from dinomix.worker.stream import Message
 
-from .signal import Signal
+from ..signal import Signal
 
 OVER = ("finished", "failed", "cancelled")
 

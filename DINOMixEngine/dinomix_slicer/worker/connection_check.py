@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .worker_client import WorkerClient
-from .worker_command import WorkerCommand
+from .client import WorkerClient
+from .command import WorkerCommand
 
 
 def testConnection(

@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 HERE = Path(__file__).resolve()
-LISTS = (HERE.with_name("pyproject.toml"), HERE.parents[2] / "pyproject.toml")
+LISTS = (HERE.parents[1] / "pyproject.toml", HERE.parents[3] / "pyproject.toml")
 """Where the one list of dependencies is: beside this file in an installed extension, else at the top of the source tree."""
 BUNDLED = ("numpy", "scipy", "SimpleITK")
 """Packages that Slicer brings and has loaded; another version of them would break Slicer itself."""

@@ -11,7 +11,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .background import InBackground
+from ..background import InBackground
 from .representations import LABEL_MAP, SURFACE
 
 MARGIN = 1

@@ -15,8 +15,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .duration import duration
-from .processes import isHeld, isThere
+from ..processes import isHeld, isThere
+from ..window.duration import duration
 
 NEW, RUNNING, PAUSED, FAILED, FINISHED, LOST = "new", "running", "paused", "failed", "finished", "lost"
 LAST_WORDS = ("finished", "paused", "error")

@@ -19,17 +19,17 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Message, encode
 
+from ..signal import Signal
 from . import transfer
+from .command import WorkerCommand
 from .computing import AUTOMATIC, Computing
-from .signal import Signal
-from .worker_command import WorkerCommand
-from .worker_inbox import WorkerInbox
-from .worker_job import Job
-from .worker_line import WorkerLine
-from .worker_process import WorkerProcess
+from .inbox import WorkerInbox
+from .job import Job
+from .line import WorkerLine
+from .process import WorkerProcess
 
 if TYPE_CHECKING:
-    from .volumes import NodeImage
+    from ..scene.volumes import NodeImage
 
 CANCEL_SECONDS = 0.7
 SILENCE_SECONDS = 15.0

@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .hidden_nodes import addHiddenNode
+from ..scene.hidden_nodes import addHiddenNode
 
 MOST_POINTS = 400
 """Points of a curve, an even number; a plot view in a module's panel is about as many pixels wide."""

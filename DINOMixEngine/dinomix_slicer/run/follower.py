@@ -11,9 +11,9 @@ from typing import Any
 
 import qt
 
-from .run_process import exitCode
-from .run_state import LAST_WORDS, NEW, Heartbeat, RunState, judge, lastWord, parsed, readJson, readSigns
-from .signal import Signal
+from ..signal import Signal
+from .process import exitCode
+from .state import LAST_WORDS, NEW, Heartbeat, RunState, judge, lastWord, parsed, readJson, readSigns
 
 TICK_SECONDS = 0.006
 """How long the events of one tick may take together; far below what a person notices."""

@@ -11,11 +11,11 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from .background import InBackground
+from ..background import InBackground
+from ..signal import Signal
+from ..worker.transfer import WAIT, Steps
 from .case_files import CaseFiles, NothingInside, Overlap, writeCase
 from .scene_cohort import CaseArrays, SceneCase, stateOf, stepsOfCase
-from .signal import Signal
-from .transfer import WAIT, Steps
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
+from ..signal import Signal
+from ..worker.command import ownPython
+from ..worker.process import killTrees
 from . import requirements
-from .signal import Signal
-from .worker_command import ownPython
-from .worker_process import killTrees
 
 WHEELS_SETTING = "DINOMix/WheelFolder"
 RESUME_SETTING = "DINOMix/ResumeAfterRestart"

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 SETTING = "DINOMix/WorkerCommand"
-PACKAGES = Path(__file__).resolve().parents[1]
+PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that holds the packages dinomix and dinomix_slicer."""
 REMOTE_SHELLS = ("ssh", "autossh", "mosh", "plink")
 

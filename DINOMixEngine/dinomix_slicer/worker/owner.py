@@ -10,12 +10,12 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
+from ..setup.dependencies import DependencyInstaller
+from ..signal import Signal
+from .client import WorkerClient
+from .command import workerCommand
 from .connection_check import testConnection
-from .dependencies import DependencyInstaller
 from .protocols import Client, Installer
-from .signal import Signal
-from .worker_client import WorkerClient
-from .worker_command import workerCommand
 
 FOLDERS_SETTING = "DINOMix/ModelFolders"
 COMMAND_SETTING = "DINOMix/WorkerCommand"

@@ -11,8 +11,8 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from .engine_process import EngineProcess
-from .signal import Signal
+from ..engine_process import EngineProcess
+from ..signal import Signal
 
 MIRROR_SETTING = "DINOMix/ModelsMirror"
 """An address or a folder that holds the catalog's files; empty for their publishers."""

@@ -11,9 +11,9 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from .appearance import INFO, paintFrame, paintIcon
-from .signal import Signal
-from .worker_owner import WorkerOwner
+from ..signal import Signal
+from ..window.appearance import INFO, paintFrame, paintIcon
+from ..worker.owner import WorkerOwner
 
 
 @dataclass(frozen=True)

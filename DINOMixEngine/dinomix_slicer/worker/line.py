@@ -11,8 +11,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from . import transfer
-from .worker_job import Job
-from .worker_process import WorkerProcess
+from .job import Job
+from .process import WorkerProcess
 
 Sending = tuple[Iterator[Any], dict[str, Any] | None]
 """Steps to take, and the request that follows them; None where it went ahead of them."""

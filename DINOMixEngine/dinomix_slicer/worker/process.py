@@ -12,8 +12,8 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from .signal import Signal
-from .worker_command import WorkerCommand
+from ..signal import Signal
+from .command import WorkerCommand
 
 LOG_CHARACTERS = 100_000
 LARGEST_SIGNAL = 64

@@ -1,0 +1,1 @@
+"""What must be installed before anything can be computed."""

@@ -1,0 +1,1 @@
+"""The process that segments, and the client that speaks with it."""
