@@ -64,7 +64,6 @@ set(SCRIPTS
   "dinomix/images/reading.py"
   "dinomix/images/segments.py"
   "dinomix/images/shear.py"
-  "dinomix/images/terminology.py"
   "dinomix/images/volume.py"
   "dinomix/images/writing.py"
   "dinomix/importing/__init__.py"
@@ -125,6 +124,7 @@ set(SCRIPTS
   "dinomix/report/overlays.py"
   "dinomix/report/report.py"
   "dinomix/report/run_files.py"
+  "dinomix/terminology.py"
   "dinomix/training/__init__.py"
   "dinomix/training/batches.py"
   "dinomix/training/config.py"
@@ -216,8 +216,8 @@ set(SCRIPTS
 
 set(RESOURCES
   "dinomix/evaluation/splits.json"
-  "dinomix/images/structures.json"
   "dinomix/importing/Models.json"
   "dinomix/py.typed"
   "dinomix/report/report.html"
+  "dinomix/structures.json"
   )

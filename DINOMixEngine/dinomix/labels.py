@@ -7,25 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
-from dinomix.names import normalized_name as normalized_name
-
-
-class Code(BaseModel):
-    """One coded concept, e.g. SCT 10200004 "Liver"."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    scheme: str
-    value: str
-    meaning: str
-
-
-class Terminology(BaseModel):
-    """What Slicer and DICOM SEG call a segment: category, type and, where there are two sides, the side."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    category: Code
-    type: Code
-    modifier: Code | None = None
+from dinomix.terminology import Terminology, color_for, terminology_for
 
 
 class Structure(BaseModel):
@@ -74,8 +56,6 @@ class LabelSet(BaseModel):
     @classmethod
     def from_names(cls, names: dict[int, str]) -> "LabelSet":
         """A label set from id -> name; colors and terminology come from the known structures where the name is known."""
-        from dinomix.images.terminology import color_for, terminology_for
-
         return cls(structures=tuple(
             Structure(id=i, name=name, color=color_for(name, i), terminology=terminology_for(name))
             for i, name in names.items()

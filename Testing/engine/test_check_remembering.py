@@ -12,7 +12,7 @@ from dinomix.cohort import checking
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.renaming import Renames
-from dinomix.labels import normalized_name
+from dinomix.names import normalized_name
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from dinomix.errors import DinomixError
-from dinomix.labels import LabelSet, Structure, names_by_id, normalized_name
+from dinomix.labels import LabelSet, Structure, names_by_id
+from dinomix.names import normalized_name
 
 
 def test_a_label_set_is_sorted_and_survives_its_file(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from dinomix.images.terminology import color_for, terminology_entry, terminology_for
 from dinomix.labels import Structure
+from dinomix.terminology import color_for, terminology_entry, terminology_for
 
 SYNAPSE = """
 spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, inferior vena cava,
@@ -59,14 +59,14 @@ def test_unknown_structures_get_a_color_and_the_code_of_tissue() -> None:
     assert terminology_for("class_1") is None
     colors = {color_for(f"class_{n}", n) for n in range(1, 21)}
     assert len(colors) == 20
-    entry = terminology_entry(Structure(id=1, name="class_1", color=(1, 2, 3)))
+    entry = terminology_entry(None)
     assert entry.split("~")[1:3] == ["SCT^85756007^Tissue", "SCT^85756007^Tissue"]
 
 
 @pytest.mark.parametrize("name", ["liver", "inferior vena cava", "hippocampus_posterior", "kidney_left", "class_3"])
 def test_entries_have_slicers_seven_parts(name: str) -> None:
     structure = Structure(id=1, name=name, color=(1, 2, 3), terminology=terminology_for(name))
-    parts = terminology_entry(structure).split("~")
+    parts = terminology_entry(structure.terminology).split("~")
     assert len(parts) == 7
     assert all(part.count("^") == 2 for index, part in enumerate(parts) if index not in (0, 4))
     general = "3D Slicer General Anatomy" in parts[0]

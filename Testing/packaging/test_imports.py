@@ -1,9 +1,12 @@
 """What the modules import when Slicer loads them, before anything is installed: nothing that Slicer does not bring."""
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import index_rules
 import list_files
@@ -29,22 +32,41 @@ def python_files(folder: Path) -> list[Path]:
     return [folder / name for name in list_files.known_files(folder) if name.endswith(".py")]
 
 
+def named_by(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Absolute names of what a statement of a file in ``package`` imports: of modules, and perhaps of what is in them."""
+    if isinstance(node, ast.Import):
+        yield from (name.name for name in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join((*base, *filter(None, [node.module])))
+        yield module
+        yield from (f"{module}.{name.name}" for name in node.names)
+
+
+def parts_of(node: ast.AST) -> list[ast.AST]:
+    """What a part of a program is made of, without imports for type checkers, which are not carried out."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return list(node.orelse)
+    return list(ast.iter_child_nodes(node))
+
+
 def imported_at_load(file: Path, package: tuple[str, ...]) -> Iterator[str]:
-    """Absolute names of what a file imports outside of functions; imports for type checkers are not carried out."""
-    waiting: list[ast.AST] = list(ast.parse(file.read_text("utf-8")).body)
+    """Absolute names of what a file imports outside of functions."""
+    waiting: list[ast.AST] = [ast.parse(file.read_text("utf-8"))]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join((*base, *filter(None, [node.module])))
-            yield module
-            yield from (f"{module}.{name.name}" for name in node.names)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            waiting += node.orelse
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+        yield from named_by(node, package)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += parts_of(node)
+
+
+def imported_ever(file: Path, package: tuple[str, ...]) -> Iterator[str]:
+    """Absolute names of what a file imports, in functions too."""
+    waiting: list[ast.AST] = [ast.parse(file.read_text("utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        yield from named_by(node, package)
+        waiting += parts_of(node)
 
 
 def file_of(module: str, folders: list[Path]) -> Path | None:
@@ -87,6 +109,32 @@ def test_modules_load_in_a_slicer_where_nothing_was_installed() -> None:
     }
     assert len(starts) > 30
     assert not foreign
+
+
+def graph_of(files: list[Path], folders: list[Path]) -> dict[Path, set[Path]]:
+    """Each file -> the files that it imports, at load or later."""
+    graph = {}
+    for file in files:
+        folder = next(folder for folder in folders if file.is_relative_to(folder))
+        names = set(imported_ever(file, file.relative_to(folder).parts[:-1]))
+        graph[file] = {found for name in names if (found := file_of(name, folders))} - {file}
+    return graph
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """One that imports another only in a function, to break a circle, is in it all the same."""
+    folders = [ENGINE, *(ROOT / module for module in index_rules.modules(ROOT))]
+    graph = graph_of([file for folder in folders for file in python_files(folder)], folders)
+    assert len(graph) > 200
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    files = [tmp_path / "one.py", tmp_path / "two.py"]
+    files[0].write_text("import two\n")
+    files[1].write_text("def late():\n    from one import thing\n")
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph_of(files, [tmp_path])).prepare()
 
 
 def test_the_engine_imports_nothing_of_slicer() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.renaming import Renames
-from dinomix.labels import LabelSet, normalized_name
-from dinomix.names import listed
+from dinomix.labels import LabelSet
+from dinomix.names import listed, normalized_name
 
 # A label map without names and with more values than this is more likely an image in the wrong folder.
 MOST_UNNAMED = 256

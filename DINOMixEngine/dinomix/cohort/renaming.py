@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dinomix.errors import DinomixError
-from dinomix.labels import normalized_name
+from dinomix.names import normalized_name
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dinomix.cohort.naming import LabelContent
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.splitting import CaseWithRole
 from dinomix.events import Emit
-from dinomix.labels import LabelSet, normalized_name
+from dinomix.labels import LabelSet
+from dinomix.names import normalized_name
 
 
 def tell_cases(

@@ -14,8 +14,8 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.reading import is_image_path, read_label
 from dinomix.images.volume import Geometry, Volume
-from dinomix.labels import LabelSet, normalized_name
-from dinomix.names import listed
+from dinomix.labels import LabelSet
+from dinomix.names import listed, normalized_name
 
 Protocol = Literal["strict", "dhc-compat"]
 DEFAULT_TOLERANCE = 1.0

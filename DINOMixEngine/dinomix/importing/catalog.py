@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dinomix.errors import DinomixError
-from dinomix.labels import normalized_name
+from dinomix.names import normalized_name
 
 CATALOG = Path(__file__).with_name("Models.json")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dinomix.errors import DinomixError
-from dinomix.images.terminology import color_for, terminology_for
-from dinomix.labels import Code, LabelSet, Structure, Terminology
+from dinomix.labels import LabelSet, Structure
+from dinomix.terminology import Code, Terminology, color_for, terminology_for
 
 _CATEGORY = "SegmentedPropertyCategoryCodeSequence"
 _TYPE = "SegmentedPropertyTypeCodeSequence"

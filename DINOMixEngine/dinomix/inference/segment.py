@@ -25,9 +25,9 @@ from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.outputs import MadeBy, Output, base_name, find_images, is_done, plan_outputs, write_output
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
-from dinomix.labels import LabelSet, normalized_name
+from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
-from dinomix.names import listed
+from dinomix.names import listed, normalized_name
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 

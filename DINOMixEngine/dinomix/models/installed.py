@@ -8,10 +8,10 @@ from typing import Any
 
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
-from dinomix.images.terminology import terminology_entry
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.manifest import MANIFEST, PREVIEW, WEIGHTS, check_hash, check_present, read_manifest
 from dinomix.planning.plan import Plan
+from dinomix.terminology import terminology_entry
 
 LARGEST_PREVIEW = 2**20
 
@@ -80,7 +80,7 @@ def structures_as_data(labels: LabelSet) -> list[dict[str, Any]]:
 
 
 def _structure_as_data(structure: Structure) -> dict[str, Any]:
-    return {**structure.model_dump(mode="json"), "terminology_entry": terminology_entry(structure)}
+    return {**structure.model_dump(mode="json"), "terminology_entry": terminology_entry(structure.terminology)}
 
 
 def _folder_title(path: Path) -> str:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
-from dinomix.labels import LabelSet, Structure, normalized_name
+from dinomix.labels import LabelSet, Structure
 from dinomix.models.folder import Model
 from dinomix.models.network import build_network
+from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan
 
 _ANOTHER = "Start without --set plan.network, or from scratch."

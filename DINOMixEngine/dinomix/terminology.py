@@ -9,9 +9,29 @@ import colorsys
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from dinomix.labels import Code, Structure, Terminology, normalized_name
+from pydantic import BaseModel, ConfigDict
+
+from dinomix.names import normalized_name
+
+
+class Code(BaseModel):
+    """One coded concept, e.g. SCT 10200004 "Liver"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    scheme: str
+    value: str
+    meaning: str
+
+
+class Terminology(BaseModel):
+    """What Slicer and DICOM SEG call a segment: category, type and, where there are two sides, the side."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    category: Code
+    type: Code
+    modifier: Code | None = None
+
 
 GENERAL_ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 DICOM_MASTER = "Segmentation category and type - DICOM master list"
@@ -40,14 +60,14 @@ def color_for(name: str, id: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def terminology_entry(structure: Structure) -> str:
+def terminology_entry(terminology: Terminology | None) -> str:
     """Slicer's text for a segment's ``TerminologyEntry`` tag.
 
     It is context~category~type~modifier~regionContext~region~regionModifier, each code scheme^value^meaning.
 
     A structure without codes gets what Slicer itself gives to an unknown segment: tissue of no particular kind.
     """
-    codes = structure.terminology or Terminology(category=TISSUE, type=TISSUE)
+    codes = terminology or Terminology(category=TISSUE, type=TISSUE)
     context = GENERAL_ANATOMY if _in_general_anatomy(codes) else DICOM_MASTER
     parts = [context, *(_triplet(c) for c in (codes.category, codes.type, codes.modifier)), REGIONS, "^^", "^^"]
     return "~".join(parts)
@@ -70,9 +90,9 @@ def _rows() -> dict[str, tuple[Terminology, tuple[int, int, int], bool]]:
     table = json.loads(Path(__file__).with_name("structures.json").read_text(encoding="utf-8"))
     for entry in table["structures"]:
         plain = Terminology(
-            category=_code(entry.get("category")) or ANATOMY,
+            category=_code(entry["category"]) if "category" in entry else ANATOMY,
             type=_code(entry["type"]),
-            modifier=_code(entry.get("modifier")),
+            modifier=_code(entry["modifier"]) if "modifier" in entry else None,
         )
         red, green, blue = entry["color"]
         general = bool(entry.get("general_anatomy"))
@@ -85,8 +105,8 @@ def _rows() -> dict[str, tuple[Terminology, tuple[int, int, int], bool]]:
     return rows
 
 
-def _code(pair: list[str] | None) -> Any:
-    return Code(scheme="SCT", value=pair[0], meaning=pair[1]) if pair else None
+def _code(pair: list[str]) -> Code:
+    return Code(scheme="SCT", value=pair[0], meaning=pair[1])
 
 
 def _lighter(*rgb: int) -> tuple[int, int, int]:
