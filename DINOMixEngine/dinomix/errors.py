@@ -9,6 +9,25 @@ class DinomixError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(f"{problem} {remedy}".strip())
-        self.problem = problem
-        self.remedy = remedy
+        self.problem, self.remedy = printable(problem), printable(remedy)
+        super().__init__(f"{self.problem} {self.remedy}".strip())
+
+
+def printable(text: str) -> str:
+    """A text that can be shown and written anywhere: names of files may hold bytes that are no text, or control a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be read, in a few words of one line, for the brackets of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if hasattr(error, "errors"):  # pydantic's
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        text = str(first["msg"]).removeprefix("Value error, ")
+        return printable(f"{place}: {text}" if place else text)[:300]
+    lines = str(error).splitlines() or [type(error).__name__]
+    return printable(lines[0])[:300]

@@ -1,29 +1,41 @@
-"""Files that are never half written: everything is written aside, then renamed over its place."""
+"""Files that are never half written: everything is written aside, then renamed over its place. And JSON, read strictly.
+
+Needs nothing installed.
+"""
 
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 ON_WINDOWS = os.name == "nt"
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
+LARGEST_JSON = 32 * 10**6
+"""Bytes; a cohort of ten thousand cases stays below. Once read, JSON may take twenty times as much."""
+LONGEST_LINE = 2**24
+DEEPEST_JSON = 64
+LONGEST_NAME = 255
+"""Bytes of a file's name; what all usual file systems take."""
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well, else remove it.
 
-    The temporary name ends like ``path``'s own, since image writers choose the format by the ending.
+    The temporary name has nothing of ``path``'s own but the ending, in small letters, by which image writers choose the
+    format: so it is never too long, and no writer stumbles over what is odd in a name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=_ending(path.name), dir=path.parent)
     os.close(handle)
     aside = Path(name)
     try:
@@ -47,7 +59,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     A folder that stood at ``path`` is removed only after the new one is whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent))
+    aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     old = aside.with_name(aside.name + "-old")
     try:
         yield aside
@@ -85,7 +97,91 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(data, indent=2) + "\n")
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """Data as JSON that every reader takes: NaN and infinity become null, halves of characters a question mark."""
+    try:
+        text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(data), parse_constant=lambda _: None)
+        text = json.dumps(finite, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
+    """What a JSON file holds; see ``parse_json``.
+
+    Args:
+        largest: bytes.
+
+    Raises:
+        OSError: it cannot be opened, or is no file but a pipe, a device or a folder.
+        ValueError: says in words what is wrong with it.
+    """
+    with open_file(path) as file:
+        text = file.read(largest + 1)
+    if len(text) > largest:
+        raise ValueError(f"it is larger than {largest / 1e6:g} MB")
+    return parse_json(text)
+
+
+def parse_json(text: bytes) -> Any:
+    """JSON as a careful reader takes it: UTF-8, each key once, numbers that are finite, whole characters, not nested deep.
+
+    Raises:
+        ValueError: says in words what is wrong.
+    """
+    try:
+        data = json.loads(
+            text.decode("utf-8-sig"),
+            object_pairs_hook=_each_key_once,
+            parse_float=_finite,
+            parse_constant=_finite,
+            parse_int=_whole,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} deep") from error
+    _check_depth(data)
+    if rb"\ud" in text.lower():
+        _check_characters(data)
+    return data
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their ends; one longer than ``LONGEST_LINE`` comes in pieces. Raises OSError as ``open_file``."""
+    with open_file(path) as file:
+        while line := file.readline(LONGEST_LINE):
+            yield line
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A file opened to be read.
+
+    Raises:
+        OSError: there is none; or it is a pipe, a device or a folder: reading one of these may never end.
+    """
+    # Opening a pipe would wait for whoever writes into it.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and not a file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def shortened_name(name: str, most: int = LONGEST_NAME) -> str:
+    """A file's name of at most ``most`` bytes: a longer one loses its middle to a hash, so that two stay two."""
+    if len(os.fsencode(name)) <= most:
+        return name
+    ending = _ending(name)
+    mark = "-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    start = os.fsencode(name)[: most - len(mark) - len(os.fsencode(ending))]
+    return start.decode("utf-8", "ignore") + mark + ending
 
 
 def sha256(path: Path) -> str:
@@ -98,6 +194,52 @@ def sha256(path: Path) -> str:
         digest.update(str(file_path.relative_to(path)).encode())
         digest.update(sha256(file_path).encode())
     return digest.hexdigest()
+
+
+def _ending(name: str) -> str:
+    """What tells a file's format, in small letters: ".nii.gz" and ".seg.nrrd" count as one ending."""
+    lower = name.lower()
+    ending = next((double for double in (".nii.gz", ".seg.nrrd") if lower.endswith(double)), Path(lower).suffix)
+    return ending if ending.isascii() and len(ending) <= 16 else ""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]!r} stands in it twice")
+    return table
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {text[:20]}, which is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"it holds {text[:20]}..., a number of {len(text)} digits")
+    return int(text)
+
+
+def _check_depth(data: Any) -> None:
+    level = [data] if isinstance(data, (dict, list)) else []
+    for _ in range(DEEPEST_JSON):
+        tables = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [inner for table in tables for inner in table if isinstance(inner, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST_JSON} deep")
+
+
+def _check_characters(data: Any) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a character (a lone surrogate)") from error
 
 
 def _refused_by_disk(aside: Path, error: Exception) -> OSError | None:

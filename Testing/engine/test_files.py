@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dinomix import files
-from dinomix.files import folder_written_aside, sha256, write_json, written_aside
+from dinomix.errors import DinomixError
+from dinomix.files import folder_written_aside, sha256, shortened_name, write_json, written_aside
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
@@ -76,3 +77,30 @@ def test_names_in_any_script_can_be_written(tmp_path: Path):
     path = tmp_path / "Bäuche & Köpfe 腹部" / "Fall Ü.json"
     write_json(path, {"name": "腹部"})
     assert "腹部" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".json", "腹" * 80 + ".nii.gz", "a.nii.nii.gz", "OUT.NII.GZ"])
+def test_a_name_that_a_file_may_have_can_be_written(name: str, tmp_path: Path):
+    with written_aside(tmp_path / name) as aside:
+        assert len(os.fsencode(aside.name)) < 40 and aside.name.endswith((".json", ".nii.gz"))
+        aside.write_text("whole")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_folder_of_a_long_name_can_be_written(tmp_path: Path):
+    for text in ("first", "second"):
+        with folder_written_aside(tmp_path / ("x" * 255)) as aside:
+            (aside / "file").write_text(text)
+    assert (tmp_path / ("x" * 255) / "file").read_text() == "second"
+
+
+def test_names_that_are_too_long_are_shortened_and_stay_two():
+    assert shortened_name("case.nii.gz") == "case.nii.gz"
+    one, other = (shortened_name("腹" * 100 + end + ".nii.gz") for end in "ab")
+    assert one != other and one.endswith(".nii.gz") and one.startswith("腹腹")
+    assert all(200 < len(os.fsencode(name)) <= 255 for name in (one, other))
+
+
+def test_messages_can_be_printed_whatever_name_they_hold():
+    error = DinomixError("No file a\nb\udcff\x1b[31m\u202e Ü.", "Rename\tit.")
+    assert str(error) == "No file a b\\udcff\\x1b[31m\\u202e Ü. Rename it."
