@@ -195,6 +195,7 @@ set(SCRIPTS
   "dinomix_slicer/setup/dependencies.py"
   "dinomix_slicer/setup/notice.py"
   "dinomix_slicer/setup/requirements.py"
+  "dinomix_slicer/setup/restart.py"
   "dinomix_slicer/signal.py"
   "dinomix_slicer/window/__init__.py"
   "dinomix_slicer/window/appearance.py"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from dinomix_slicer.setup.dependencies import rememberForRestart
 from dinomix_slicer.setup.notice import Lack, SetupNotice
+from dinomix_slicer.setup.restart import rememberForRestart
 from dinomix_slicer.signal import Signal
 
 from .checks import whyNotChosenVolume, whyNotModel

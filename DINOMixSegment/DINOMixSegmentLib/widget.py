@@ -107,7 +107,8 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The user comes to the module: choose what is obvious, and let the worker start meanwhile."""
         self._isEntered = True
         self._useParameterNode()
-        resumeAfterRestart(self._parameterNode)
+        if problem := resumeAfterRestart(self._parameterNode):
+            self.messages.add(problem, WARNING)
         if not self.logic.missingDependencies() and self.logic.workerState != "failed":
             self.logic.refreshModels()
 

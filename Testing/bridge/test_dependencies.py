@@ -12,7 +12,7 @@ import qt
 import slicer
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.setup import dependencies, requirements
+from dinomix_slicer.setup import requirements, restart
 from dinomix_slicer.setup.dependencies import DependencyInstaller
 from host import REPOSITORY, waitUntil
 
@@ -210,14 +210,14 @@ def test_slicers_own_packages_are_kept_as_they_are():
 
 
 def test_a_restart_brings_the_user_back_once():
-    dependencies.rememberForRestart("DINOMixSegment", "/scans/a.nrrd", "/models/b")
-    assert dependencies.takeResumption("Other") is None
-    assert dependencies.takeResumption("DINOMixSegment") == {
+    restart.rememberForRestart("DINOMixSegment", "/scans/a.nrrd", "/models/b")
+    assert restart.takeResumption("Other") is None
+    assert restart.takeResumption("DINOMixSegment") == {
         "module": "DINOMixSegment", "volumeFile": "/scans/a.nrrd", "modelPath": "/models/b"
     }  # fmt: skip
-    assert dependencies.takeResumption("DINOMixSegment") is None
+    assert restart.takeResumption("DINOMixSegment") is None
     qt.QSettings().setValue("DINOMix/ResumeAfterRestart", "{damaged")
-    assert dependencies.takeResumption("DINOMixSegment") is None
+    assert restart.takeResumption("DINOMixSegment") is None
 
 
 def test_the_list_is_found_where_the_package_is_installed():

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import qt
 import SimpleITK as sitk
+import slicer
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
 from dinomix_slicer.worker import client as worker_client
@@ -298,6 +299,8 @@ def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):
 def test_the_folder_between_both_is_private_and_removed(client, model):
     client.start()
     folder = Path(client._folder.name)
+    assert folder.parent == Path(slicer.app.temporaryPath), "where Slicer's settings say"
+    assert workerCommand("").environment["TMPDIR"] == slicer.app.temporaryPath
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
     assert not list(folder.glob("*.npy")), "volumes are removed as soon as they are not needed"

@@ -6,9 +6,9 @@ library, storage nodes, displayable managers, ``slicer.util``, and VTK.
 Stood in for, each in the file named, and each stricter than Slicer where the two could differ:
 
 - ``slicer.app`` (application.py): no main window, no Python console, testing mode on; settings and temporary files in a
-  folder that is removed at the end; ``restart()`` is counted, not done. ``slicer.app.moduleManager()`` (module_manager.py),
-  ``slicer.app.coreIOManager()`` (file_types.py: volumes, segmentations, sequences, transforms and scenes only; an unknown type
-  or property is an error), ``slicer.app.layoutManager()`` (rendering.py: views that VTK draws off-screen).
+  folder that is removed at the end; ``restart()`` is not done, but what it would lose is noted. ``slicer.app.moduleManager()``
+  (module_manager.py), ``slicer.app.coreIOManager()`` (file_types.py: volumes, segmentations, sequences, transforms and scenes
+  only; an unknown type or property is an error), ``slicer.app.layoutManager()`` (rendering.py: views that VTK draws off-screen).
 - ``slicer.modules`` (modules.py): Slicer's own modules with their logics and without their windows. Slicer's terminology and
   color files are not in the package; they are loaded only from a source checkout.
 - Putting nodes into the subject hierarchy (subject_hierarchy.py), which Slicer does in Qt classes.
@@ -135,7 +135,7 @@ def reset() -> None:
         settings.clear()
         settings.sync()
     slicer.app.commandOptions().__init__()
-    slicer.app.restartRequests = 0
+    slicer.app.restarts.clear()
 
 
 def _startQt(home: Path) -> None:

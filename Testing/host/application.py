@@ -5,8 +5,10 @@ import platform
 import sys
 from pathlib import Path
 
+import ctk
 import qt
 import slicer
+import vtk
 
 from host.emitter import Emitter
 from host.file_types import FileTypes
@@ -55,7 +57,7 @@ class Application(Emitter):
         self._layoutManager = LayoutManager(scene, applicationLogic)
         self._commandOptions = CommandOptions()
         self._renderPauses = 0
-        self.restartRequests = 0
+        self.restarts: list[list[str]] = []
 
         self.applicationName = "Slicer"
         self.mainApplicationName = "Slicer"
@@ -85,7 +87,7 @@ class Application(Emitter):
         self._complete = True
 
     def __setattr__(self, name: str, value: object) -> None:
-        if getattr(self, "_complete", False) and name not in (*self.WRITABLE, "restartRequests") and name[0] != "_":
+        if getattr(self, "_complete", False) and name not in self.WRITABLE and name[0] != "_":
             raise AttributeError(f"slicer.app has no property {name!r} that can be set")
         super().__setattr__(name, value)
 
@@ -197,9 +199,21 @@ class Application(Emitter):
         for slot in waiting:
             slot()
 
+    def confirmRestart(self, reason: str = "") -> None:
+        """Asks, and restarts where the user agrees or has once said not to be asked again; of unsaved data it says nothing."""
+        box = ctk.ctkMessageBox()
+        box.text = reason or "Are you sure you want to restart?"
+        box.icon = qt.QMessageBox.Question
+        box.standardButtons = qt.QMessageBox.Ok | qt.QMessageBox.Cancel
+        box.dontShowAgainSettingsKey = "MainWindow/DontConfirmRestart"
+        if box.exec_() == qt.QMessageBox.Ok:
+            self.restart()
+
     def restart(self) -> None:
-        """Counts the request instead of restarting."""
-        self.restartRequests += 1
+        """Notes what data a restart would lose, instead of restarting. As in Slicer nobody is asked and no window closes."""
+        nodes = vtk.vtkCollection()
+        self._scene.GetStorableNodesModifiedSinceRead(nodes)
+        self.restarts.append([nodes.GetItemAsObject(n).GetName() for n in range(nodes.GetNumberOfItems())])
 
 
 def startDataManagers(applicationLogic: "slicer.vtkSlicerApplicationLogic", home: Path) -> list:

@@ -6,6 +6,7 @@ Stricter than Slicer: a file type, an extension or a property that is not known 
 from collections.abc import Callable
 from pathlib import Path
 
+import qt
 import slicer
 import vtk
 
@@ -145,6 +146,12 @@ class FileTypes:
 
     def saveScene(self, fileName: str | Path, screenShot=None, userMessages=None) -> bool:
         return self.saveNodes("SceneFile", {"fileName": str(fileName)}, userMessages)
+
+    def openSaveDataDialog(self) -> bool:
+        """The window that saves what was changed; a test answers it and does the saving. Whether it was accepted."""
+        dialog = qt.QDialog()
+        dialog.windowTitle = "Save Scene and Unsaved Data"
+        return bool(dialog.exec_())
 
     def addDefaultStorageNodes(self) -> None:
         """Give every node with data a storage node, as Slicer does before it saves a scene."""

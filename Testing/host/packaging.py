@@ -3,12 +3,15 @@
 The host lets no pip run (see ``host.pip_record``), so what a test installs is what it asked pip for.
 """
 
+import importlib
 import logging
 import shlex
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import slicer
 from packaging.requirements import InvalidRequirement, Requirement
@@ -58,23 +61,34 @@ def pip_ensure(
     skip_in_testing: bool = True,
     show_progress: bool = True,
 ) -> list[str] | None:
-    """Install what is missing after asking; RuntimeError if the user says no. Nothing is done in testing mode."""
+    """Install what is missing after asking; RuntimeError if the user says no. Nothing is done in testing mode.
+
+    In ``PythonSlicer``, outside the application, nobody is asked.
+    """
     missing = [requirement for requirement in listOf(requirements) if not pip_check(requirement)]
     if not missing:
         return None
+    if not isApplication():
+        return pip_install(list(map(str, missing)), constraints=constraints, skip_packages=skip_packages)
     if skip_in_testing and slicer.app.testingEnabled():
         logging.info(f"testing mode: {', '.join(map(str, missing))} not installed")
         return None
     names = "\n".join(map(str, missing))
     if prompt_install and not slicer.util.confirmOkCancelDisplay(f"Install these packages?\n{names}", requester):
         raise RuntimeError("User declined package installation")
-    return pip_install(
+    before = installedVersions()
+    skipped = pip_install(
         [str(requirement) for requirement in missing],
         constraints=constraints,
         skip_packages=skip_packages,
         show_progress=show_progress,
         requester=requester,
     )
+    # As in Slicer, whoever agrees loses what is not saved.
+    isAsked = prompt_restart and replacedInUse(before) and not slicer.app.testingEnabled()
+    if isAsked and slicer.util.confirmYesNoDisplay("Packages in use were replaced. Restart now?", requester):
+        slicer.util.restart()
+    return skipped
 
 
 def pip_install(
@@ -85,22 +99,30 @@ def pip_install(
     blocking: bool = True,
     show_progress: bool = True,
     requester: str | None = None,
+    parent: object = None,
     logCallback: Callable[[str], None] | None = None,
     completedCallback: Callable[[int], None] | None = None,
 ) -> list[str] | None:
-    """Run ``pip install``; with ``blocking=False`` the callbacks hear of its lines and of its end."""
+    """Run ``pip install``; with ``blocking=False`` the callbacks hear of its lines and of its end.
+
+    Outside the application and in testing mode it waits in any case, and no callback is called.
+    """
     global _installing
     if skip_packages is not None and (no_deps_requirements is not None or not blocking):
         raise ValueError("skip_packages goes with neither no_deps_requirements nor blocking=False")
-    if not blocking and _installing:
+    isPlain = not isApplication() or slicer.app.testingEnabled()
+    if not blocking and not isPlain and _installing:
         raise RuntimeError("another pip_install is in progress")
     if no_deps_requirements is not None:
         slicer.util.executePythonModule("pip", ["install", *argumentsOf(no_deps_requirements), "--no-deps"])
     arguments = ["install", *argumentsOf(requirements)]
     if constraints is not None:
         arguments += ["-c", str(constraints)]
+    if isPlain:
+        slicer.util.executePythonModule("pip", arguments, blocking=True)
+        return [] if skip_packages is not None else None
     if blocking:
-        slicer.util.executePythonModule("pip", arguments, blocking=True, logCallback=logCallback)
+        runWithDialog(arguments, requester, show_progress)
         return [] if skip_packages is not None else None
     _installing = True
 
@@ -118,6 +140,16 @@ def pip_install(
     return None
 
 
+def runWithDialog(arguments: list[str], requester: str | None, isShown: bool) -> None:
+    """Run pip to its end; where a dialog shows it, a failure is shown by another one before it is raised."""
+    try:
+        slicer.util.executePythonModule("pip", arguments, blocking=True)
+    except CalledProcessError:
+        if isShown:
+            slicer.util.errorDisplay("Package installation failed.", windowTitle=requester)
+        raise
+
+
 def pip_uninstall(
     requirements: str | list[str],
     blocking: bool = True,
@@ -132,6 +164,24 @@ def pip_uninstall(
 def isPipInstallInProgress() -> bool:
     """True while a ``pip_install(blocking=False)`` runs."""
     return _installing
+
+
+def isApplication() -> bool:
+    """False in ``PythonSlicer``, where ``slicer`` has no ``app``."""
+    return hasattr(slicer, "app")
+
+
+def installedVersions() -> dict[str, str]:
+    """Name -> version of every installed package."""
+    importlib.invalidate_caches()
+    return {distribution.metadata["Name"]: distribution.version for distribution in metadata.distributions()}
+
+
+def replacedInUse(before: dict[str, str]) -> list[str]:
+    """Packages that have another version than before, and whose modules are loaded."""
+    packages = metadata.packages_distributions()
+    inUse = {package for module, names in packages.items() if module in sys.modules for package in names}
+    return [name for name, version in installedVersions().items() if name in inUse and before.get(name) != version]
 
 
 def listOf(requirements: Requirements) -> list[Requirement]:

@@ -10,10 +10,12 @@ from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from DINOMixSegmentLib.resume import resumeAfterRestart
 from segment_fakes import FakeClient, FakeInstaller, addVolume
 
-from dinomix_slicer.setup.dependencies import rememberForRestart, takeResumption
+from dinomix_slicer.setup.restart import rememberForRestart, takeResumption
 
 
 class ResumeTest(unittest.TestCase):
+    expectsVtkErrors = True  # a file that is no volume
+
     def setUp(self):
         slicer.mrmlScene.Clear(False)
         folder = tempfile.TemporaryDirectory()
@@ -26,7 +28,7 @@ class ResumeTest(unittest.TestCase):
         slicer.mrmlScene.Clear(False)
         self.parameters = self.logic.getParameterNode()
         self.parameters.modelPath = ""
-        resumeAfterRestart(self.parameters)
+        self.problem = resumeAfterRestart(self.parameters)
 
     def test_volume_and_model_are_chosen_again_once(self):
         slicer.util.saveNode(addVolume(), str(self.file))
@@ -39,11 +41,16 @@ class ResumeTest(unittest.TestCase):
         self.restart()
         self.assertEqual(self.parameters.modelPath, "")
 
-    def test_volume_whose_file_is_gone(self):
-        rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
-        self.restart()
-        self.assertIsNone(self.parameters.inputVolume)
-        self.assertEqual(self.parameters.modelPath, "/models/abdomen")
+    def test_volume_that_loads_no_more(self):
+        for content in (None, b"no volume any more"):
+            with self.subTest(content=content):
+                if content is not None:
+                    self.file.write_bytes(content)
+                rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
+                self.restart()
+                self.assertIn(str(self.file), self.problem)
+                self.assertIsNone(self.parameters.inputVolume)
+                self.assertEqual(self.parameters.modelPath, "/models/abdomen")
 
     def test_note_of_another_module_is_left_to_it(self):
         rememberForRestart("DINOMixTrain", str(self.file), "/models/abdomen")

@@ -8,7 +8,7 @@ import slicer
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 
-from dinomix_slicer.setup.dependencies import takeResumption
+from dinomix_slicer.setup.restart import takeResumption
 
 
 class AdvancedTest(WindowTestCase):
@@ -145,7 +145,8 @@ class InstallTest(WindowTestCase):
         self.click(self.ui.setupButton)
         self.assertEqual(self.ui.setupButton.text, "Install...")
 
-    def test_restart_remembers_where_the_user_is(self):
+    def needRestart(self):
+        """The volume and a model are chosen and the packages installed; returns the file of the volume."""
         file = str(self.folder / "scan.nrrd")
         slicer.util.saveNode(self.volume, file)
         self.parameters.modelPath = self.models[0]["path"]
@@ -153,12 +154,49 @@ class InstallTest(WindowTestCase):
         self.installer.finished.emit(True)
         self.settle()
         self.assertEqual(self.ui.setupButton.text, "Restart")
-        restarts = []
-        with patch.object(slicer.util, "restart", lambda: restarts.append(True)):
+        return file
+
+    def clickRestart(self, answer, accepted=True):
+        """Click it, answer the question about unsaved data, and save it where that was chosen.
+
+        Returns:
+            Whether Slicer restarts, and what it said of unsaved data.
+        """
+        restarts, questions = [], []
+
+        def save():
+            if accepted:
+                for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+                    slicer.util.saveNode(node, str(self.folder / f"{node.GetName()}.nrrd"))
+            return accepted
+
+        def ask(text, **options):
+            questions.append(options["detailedText"])
+            return answer
+
+        with (
+            patch.object(slicer.util, "restart", lambda: restarts.append(True)),
+            patch.object(slicer.util, "messageBox", ask),
+            patch.object(slicer.util, "openSaveDataDialog", save),
+        ):
             self.click(self.ui.setupButton)
-        self.assertEqual(len(restarts), 1)
+        return bool(restarts), questions
+
+    def test_restart_remembers_where_the_user_is(self):
+        file = self.needRestart()
+        self.assertEqual(self.clickRestart(qt.QMessageBox.Discard)[0], True)
         note = takeResumption("DINOMixSegment")
         self.assertEqual((note["volumeFile"], note["modelPath"]), (file, self.models[0]["path"]))
+
+    def test_restart_asks_about_unsaved_data(self):
+        self.needRestart()
+        addVolume("drawn by hand")
+        isRestarted, questions = self.clickRestart(qt.QMessageBox.Cancel)
+        self.assertFalse(isRestarted)
+        self.assertIn("drawn by hand", questions[0])
+        self.assertIsNone(takeResumption("DINOMixSegment"), "nothing is resumed after a restart that was not wanted")
+        self.assertFalse(self.clickRestart(qt.QMessageBox.Save, accepted=False)[0])
+        self.assertTrue(self.clickRestart(qt.QMessageBox.Save)[0])
 
 
 class ShowMeHowTest(WindowTestCase):

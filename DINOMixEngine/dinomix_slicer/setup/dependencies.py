@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from ..worker.process import killTrees
 from . import requirements
 
 WHEELS_SETTING = "DINOMix/WheelFolder"
-RESUME_SETTING = "DINOMix/ResumeAfterRestart"
 LOG_LINES = 2000
 
 
@@ -206,22 +204,3 @@ def isSlicerInstalling() -> bool:
     except ImportError:  # Slicer 5.10
         return False
     return bool(isPipInstallInProgress())
-
-
-def rememberForRestart(module: str, volumeFile: str = "", modelPath: str = "") -> None:
-    """Note where the user is, before Slicer restarts."""
-    note = json.dumps({"module": module, "volumeFile": volumeFile, "modelPath": modelPath})
-    qt.QSettings().setValue(RESUME_SETTING, note)
-
-
-def takeResumption(module: str) -> dict[str, str] | None:
-    """What ``rememberForRestart`` has noted for this module, once; None when there is nothing to resume."""
-    settings = qt.QSettings()
-    try:
-        note = json.loads(str(settings.value(RESUME_SETTING) or "null"))
-    except ValueError:
-        note = None
-    if not isinstance(note, dict) or note.get("module") != module:
-        return None
-    settings.remove(RESUME_SETTING)
-    return {key: str(note.get(key, "")) for key in ("module", "volumeFile", "modelPath")}

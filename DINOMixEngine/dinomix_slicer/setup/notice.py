@@ -14,6 +14,7 @@ from dinomix.errors import DinomixError
 from ..signal import Signal
 from ..window.appearance import INFO, paintFrame, paintIcon
 from ..worker.owner import WorkerOwner
+from .restart import mayRestart
 
 
 @dataclass(frozen=True)
@@ -134,5 +135,6 @@ class SetupNotice:
         self.show(self._parameterNode)
 
     def _onRestart(self) -> None:
-        self.rememberForRestart(self._parameterNode)
-        slicer.util.restart()
+        if mayRestart():
+            self.rememberForRestart(self._parameterNode)
+            slicer.util.restart()

@@ -108,4 +108,6 @@ def _ownPython() -> WorkerCommand:
     paths = [str(PACKAGES), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     environment["PYTHONUTF8"] = "1"
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        environment[name] = slicer.app.temporaryPath
     return WorkerCommand([ownPython(), "-m", "dinomix", "worker"], environment, isOwnPython=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
@@ -71,8 +72,8 @@ WAIT = object()
 
 
 def privateFolder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that only this user can read; removed when it is cleaned up, and at the latest when Slicer ends."""
-    return tempfile.TemporaryDirectory(prefix="dinomix-", ignore_cleanup_errors=True)
+    """A folder for this user alone, where Slicer's settings put temporary files; removed at the latest when Slicer ends."""
+    return tempfile.TemporaryDirectory(prefix="dinomix-", dir=slicer.app.temporaryPath, ignore_cleanup_errors=True)
 
 
 def stepsToFile(array: Any, path: Path, onProgress: Callable[[int, int], None]) -> Iterator[Any]:
