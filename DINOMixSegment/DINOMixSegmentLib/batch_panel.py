@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.window.path_field import onPathChanged
 
 from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 
@@ -31,8 +32,8 @@ class BatchPanel:
         self._problem = ""
         ui.batchSourceComboBox.connect("activated(int)", self._onSource)
         ui.batchHierarchyComboBox.connect("currentItemChanged(vtkIdType)", self._onHierarchyItem)
-        ui.batchInputPathEdit.connect("currentPathChanged(QString)", self._onInputFolder)
-        ui.batchOutputPathEdit.connect("currentPathChanged(QString)", self._onOutputFolder)
+        onPathChanged(ui.batchInputPathEdit, self._onInputFolder)
+        onPathChanged(ui.batchOutputPathEdit, self._onOutputFolder)
         ui.batchButton.connect("clicked()", self._onButton)
         ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
         header = ui.batchTable.horizontalHeader()

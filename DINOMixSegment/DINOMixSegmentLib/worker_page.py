@@ -13,6 +13,7 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import rowsAsHtml
+from dinomix_slicer.window.path_field import onPathChanged
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -41,7 +42,7 @@ class WorkerPage:
         ui.testButton.connect("clicked()", self._onTest)
         ui.restartButton.connect("clicked()", self._onRestart)
         ui.wheelsPathEdit.currentPath = str(qt.QSettings().value(WHEELS_SETTING) or "")
-        ui.wheelsPathEdit.connect("currentPathChanged(QString)", self._onWheels)
+        onPathChanged(ui.wheelsPathEdit, self._onWheels)
         ui.testBrowser.visible = False
         self.show("auto")
 

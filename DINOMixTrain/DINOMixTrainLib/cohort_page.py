@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.path_field import onPathChanged
 from dinomix_slicer.worker.transfer import Steps
 
 from .case_loading import showCase
@@ -52,7 +53,7 @@ class CohortPage(Page, VTKObservationMixin):
         self._colors: dict[str, tuple[int, int, int]] = {}
         self.folders, self.scene = FolderTable(ui), SceneTable(ui)
         self.cases, self.names = CaseTable(ui), NamesTable(ui)
-        self.chart = VoxelChart(ui.voxelsPlotView)
+        self.chart = VoxelChart(ui.voxelsPlotWidget)
         self._studyTimer = self._makeTimer(TYPING, self._onStudyTyped)
         self._sceneTimer = self._makeTimer(0, self._showScene)
         self._connect()
@@ -66,7 +67,11 @@ class CohortPage(Page, VTKObservationMixin):
             signal.disconnect(slot)
         self._stopMatching()
         self.cases.close()
-        self.chart.close()
+        self.chart.clear()
+
+    def release(self) -> None:
+        """The scene is about to be emptied."""
+        self.chart.clear()
 
     def enter(self) -> None:
         """The user comes to the module; names and pairs in the scene may have changed meanwhile."""
@@ -92,7 +97,7 @@ class CohortPage(Page, VTKObservationMixin):
         )
         for signal, slot in self._connections:
             signal.connect(slot)
-        ui.studyPathEdit.connect("currentPathChanged(QString)", lambda path: self._studyTimer.start())
+        onPathChanged(ui.studyPathEdit, lambda path: self._studyTimer.start())
         ui.modalityComboBox.addItems([_("Automatic"), _("CT"), _("MR")])
         ui.modalityComboBox.connect("activated(int)", self._onModality)
         ui.checkButton.connect("clicked()", self._onButton)
@@ -152,7 +157,7 @@ class CohortPage(Page, VTKObservationMixin):
         self.cases.show(report, list(self._node.excluded), isIdle)
         voxels = report.voxelsToLearnFrom() if report is not None else {}
         self.chart.show(voxels, {name: scaled(color) for name, color in self._colorsOf(report).items()})
-        ui.voxelsPlotView.visible = bool(voxels)
+        ui.voxelsPlotWidget.visible = bool(voxels)
         setWrappedText(ui.imbalanceLabel, report.imbalance() if report is not None else "")
         wanted = list(self._wanted())
         self.names.show(self._node, names, wanted, self._colors, isIdle)

@@ -40,13 +40,12 @@ class RunPage(Page):
         self._parameterNode: DINOMixTrainParameterNode | None = None
         self._isEntered = False
         self._groups = groups()
-        self._plot = CurvePlot(ui.curvesPlotView)
+        self._plot = CurvePlot(ui.curvesPlotWidget)
         self._snapshots = SnapshotView()
         self._listed: list[tuple[Path, RunState]] = []
         self._listedFor: tuple[str, Path | None] | None = None
         self._staleCurves = True
         self._log: list[str] = []
-        ui.curvesPlotView.setMRMLScene(slicer.mrmlScene)
         for group in self._groups:
             ui.curvesComboBox.addItem(group.title, group.name)
         ui.snapshotCheckBox.checked = str(qt.QSettings().value(SHOW_SETTING) or "") == "true"

@@ -11,7 +11,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from dinomix_slicer.scene.hidden_nodes import addHiddenNode
+from dinomix_slicer.window.plot import PrivatePlot
 
 MOST_IN_LEGEND = 14
 LETTER, SYMBOL, AXIS = 6, 45, 60
@@ -21,33 +21,30 @@ LEAST_BARS = 0.3
 
 
 class VoxelChart:
-    """The nodes of the chart: a table of one row, a series for each structure, the chart and the view. None is saved."""
+    """The chart's nodes: a table of one row, and a series for each structure."""
 
-    def __init__(self, plotView: Any) -> None:
-        self._view = plotView
-        self._nodes: list[Any] = []
+    def __init__(self, placeholder: Any) -> None:
+        self._plot = PrivatePlot(placeholder)
         self._shown: object = None
 
     def show(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
         """Show the voxels of structures, in this order; ``colors`` are 0 to 1."""
         shown = (dict(voxels), dict(colors))
-        if shown == self._shown and all(slicer.mrmlScene.GetNodeByID(node.GetID()) is node for node in self._nodes):
+        if shown == self._shown and (self._plot.isWhole or not voxels):
             return
-        self.close()
+        self.clear()
         self._shown = shown
         if voxels:
             self._make(voxels, colors)
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """Remove the nodes."""
-        for node in reversed(self._nodes):
-            if slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node:
-                slicer.mrmlScene.RemoveNode(node)
-        self._nodes, self._shown = [], None
+        self._plot.clear()
+        self._shown = None
 
     def _make(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
-        table = self._addNode("vtkMRMLTableNode", _("Voxels of structures"))
-        chart = self._addNode("vtkMRMLPlotChartNode", _("Voxels of structures"))
+        table = self._plot.addNode("vtkMRMLTableNode", _("Voxels of structures"))
+        chart = self._plot.addNode("vtkMRMLPlotChartNode", _("Voxels of structures"))
         highest = max(map(height, voxels.values()))
         with slicer.util.NodeModify(chart):
             for number, (name, count) in enumerate(voxels.items()):
@@ -55,12 +52,10 @@ class VoxelChart:
                 color = colors.get(name) or colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.6, 0.85)
                 chart.AddAndObservePlotSeriesNodeID(self._addSeries(name, count, table, color).GetID())
             describe(chart, highest, self._shareOfBars([titleOf(name, count) for name, count in voxels.items()]))
-        view = self._addNode("vtkMRMLPlotViewNode", _("Voxels of structures"))
-        view.SetPlotChartNodeID(chart.GetID())
-        self._view.setMRMLPlotViewNode(view)
+        self._plot.show(chart)
 
     def _addSeries(self, name: str, count: int, table: Any, color: tuple[float, float, float]) -> Any:
-        series = self._addNode("vtkMRMLPlotSeriesNode", titleOf(name, count))
+        series = self._plot.addNode("vtkMRMLPlotSeriesNode", titleOf(name, count))
         with slicer.util.NodeModify(series):
             series.SetAndObserveTableNodeID(table.GetID())
             series.SetPlotType(series.PlotTypeBar)
@@ -72,13 +67,8 @@ class VoxelChart:
         """Of the chart's width, what the legend beside them leaves to the bars; 1 without a legend."""
         if len(titles) > MOST_IN_LEGEND:
             return 1.0
-        width = max(self._view.width, 400) - AXIS
+        width = max(self._plot.view.width, 400) - AXIS
         return max(LEAST_BARS, 1 - (max(map(len, titles)) * LETTER + SYMBOL) / width)
-
-    def _addNode(self, className: str, name: str) -> Any:
-        node = addHiddenNode(className, name)
-        self._nodes.append(node)
-        return node
 
 
 def titleOf(name: str, count: int) -> str:

@@ -3,7 +3,9 @@
 import math
 import unittest
 
+import qt
 import slicer
+import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix_slicer.run.curves import MOST_POINTS, Curve, CurvePlot, RunCurves, groups
@@ -63,10 +65,10 @@ class RunCurvesTest(unittest.TestCase):
 class PlotTest(unittest.TestCase):
     def setUp(self):
         slicer.mrmlScene.Clear(False)
-        self.view = slicer.qMRMLPlotView()
-        self.view.setMRMLScene(slicer.mrmlScene)
-        self.addCleanup(self.view.deleteLater)
-        self.plot = CurvePlot(self.view)
+        self.panel = qt.QWidget()
+        self.addCleanup(self.panel.deleteLater)
+        self.plot = CurvePlot(self.panel)
+        self.view = self.panel.findChild(slicer.qMRMLPlotView)
         self.addCleanup(self.plot.release)
         self.curves = RunCurves()
         self.group = groups()[0]
@@ -100,12 +102,50 @@ class PlotTest(unittest.TestCase):
         self.plot.release()
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
 
+    def test_the_view_is_nobody_elses(self):
+        """Neither a view of Slicer's main window, nor one that shows what is selected elsewhere."""
+        layouts = []
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def onNodeAdded(scene, event, node):
+            if node.IsA("vtkMRMLPlotViewNode"):
+                layouts.append(node.GetParentLayoutNode())
+
+        tag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, onNodeAdded)
+        self.addCleanup(slicer.mrmlScene.RemoveObserver, tag)
+        self.curves.take(loss(2, 1.5))
+        self.show()
+        self.assertEqual(len(layouts), 1)
+        self.assertIsNotNone(layouts[0], "it has a parent layout before others hear of it")
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode")
+        slicer.app.applicationLogic().GetSelectionNode().SetActivePlotChartID(other.GetID())
+        slicer.app.applicationLogic().PropagatePlotChartSelection()
+        self.assertEqual(self.view.chart().GetNumberOfPlots(), 2)
+
+    def test_what_is_released_is_no_longer_drawn(self):
+        self.curves.take(loss(2, 1.5))
+        self.show()
+        self.plot.release()
+        self.assertEqual(self.view.chart().GetNumberOfPlots(), 0)
+
+    def test_the_axes_follow_the_points(self):
+        self.curves.take(loss(2, 1.5))
+        self.show()
+        self.panel.resize(300, 200)
+        self.panel.grab()
+        self.curves.take(loss(2000, 15.0))
+        self.show()
+        self.panel.grab()
+        across, up = (self.view.chart().GetAxis(axis) for axis in (vtk.vtkAxis.BOTTOM, vtk.vtkAxis.LEFT))
+        self.assertGreaterEqual(across.GetUnscaledMaximum(), 2000)
+        self.assertGreaterEqual(up.GetUnscaledMaximum(), 15)
+
     def test_one_point_can_be_drawn(self):
         """VTK reports an error for a line of one point."""
         self.curves.take(loss(2, 1.5))
         self.show()
-        self.view.resize(300, 200)
-        self.assertFalse(self.view.grab().isNull())
+        self.panel.resize(300, 200)
+        self.assertFalse(self.panel.grab().isNull())
 
     def test_another_group_takes_its_place(self):
         self.show()
@@ -125,8 +165,8 @@ class PlotTest(unittest.TestCase):
         self.curves.take({"kind": "loss", "step": 4, "total": 2.0})
         self.show()
         self.assertEqual(self.column("total"), [3.0, 2.0])
-        self.view.resize(300, 200)
-        self.assertFalse(self.view.grab().isNull())
+        self.panel.resize(300, 200)
+        self.assertFalse(self.panel.grab().isNull())
 
     def test_the_scene_is_closed_meanwhile(self):
         self.curves.take(loss(2, 1.5))

@@ -1,8 +1,8 @@
 """``qt.QUiLoader``: reads the ``.ui`` files that Slicer reads, with the widget classes of ``ctk`` and ``slicer``.
 
-What Slicer passes over in silence or with a line in its log is an error here: a widget class or property that does not
-exist, a value of another type, two objects of the same name, an enum written as only Qt 6 knows it, a connection from a
-signal or to a slot that does not exist.
+What Slicer passes over in silence or with a line in its log is an error here: a widget class without a Designer plugin, for
+which it makes the class that the file says it extends; a property that does not exist, a value of another type, two objects
+of the same name, an enum written as only Qt 6 knows it, a connection from a signal or to a slot that does not exist.
 """
 
 import re
@@ -19,6 +19,8 @@ LAYOUT_PROPERTIES = {"leftMargin", "topMargin", "rightMargin", "bottomMargin", "
 LAYOUT_PROPERTIES |= {"horizontalSpacing", "verticalSpacing"}
 # Read by Qt's loader itself.
 LOADER_PROPERTIES = {"QLabel": {"buddy"}, "Line": {"orientation"}}
+# No Designer plugin makes these; they can only be made in Python.
+WITHOUT_PLUGIN = {"ctkMessageBox", "qMRMLPlotView", "qSlicerScriptedLoadableModuleWidget"}
 VALUE_TAGS = {"bool": {"bool"}, "QString": {"string", "cstring"}, "QStringList": {"stringlist"}, "int": {"number"}}
 # The host's own widgets declare enums and flags as numbers.
 OWN_VALUE_TAGS = {**VALUE_TAGS, "int": {"number", "enum", "set"}}
@@ -61,10 +63,12 @@ class QUiLoader(QtUiTools.QUiLoader):
 
 
 def hostedClass(className: str) -> type | None:
-    """The class of ``ctk`` or ``slicer`` with that name, or None."""
+    """The class of ``ctk`` or ``slicer`` with that name, or None if there is none or no plugin makes it."""
     import ctk
     import slicer
 
+    if className in WITHOUT_PLUGIN:
+        return None
     for prefix, module in (("ctk", ctk), ("qMRML", slicer), ("qSlicer", slicer)):
         cls = getattr(module, className, None) if className.startswith(prefix) else None
         if isinstance(cls, type) and issubclass(cls, QtWidgets.QWidget):
@@ -88,7 +92,7 @@ def wrongClasses(document: ElementTree.Element, qtClasses: set[str]) -> Iterator
         if className in qtClasses:
             continue
         if hostedClass(className) is None:
-            yield f"{describe(element)}: there is no widget class {className} in Qt and none in the test host"
+            yield f"{describe(element)}: there is no widget class {className} in Qt, and no plugin in the test host"
         elif className not in declared:
             yield f"{describe(element)}: the class {className} is not listed under <customwidgets>"
 

@@ -128,6 +128,29 @@ class PathTest(unittest.TestCase):
         edit.browse()
         self.assertEqual(dialogs.asked[-1].kind, "QFileDialog.getOpenFileName")
 
+    def test_only_acceptable_paths_are_announced(self):
+        edit = ctk.ctkPathLineEdit()
+        paths, states = [], []
+        edit.connect("currentPathChanged(QString)", paths.append)
+        edit.connect("validInputChanged(bool)", states.append)
+        edit.currentPath = "/models"
+        edit.currentPath = ""
+        self.assertEqual((paths, states), (["/models"], [True, False]))
+        edit.nameFilters = ["Tables (*.csv *.json)"]
+        edit.currentPath = "/models/a.txt"
+        edit.currentPath = "/models/a.csv"
+        self.assertEqual((paths, states), (["/models", "/models/a.csv"], [True, False, True]))
+
+    def test_paths_used_before_are_offered_again(self):
+        edit = ctk.ctkPathLineEdit()
+        edit.settingKey = "Models"
+        edit.currentPath = "/models"
+        edit.addCurrentPathToHistory()
+        other = ctk.ctkPathLineEdit()
+        self.assertEqual(other.currentPath, "")
+        other.settingKey = "Models"
+        self.assertEqual(other.currentPath, "/models")
+
     def test_directory_is_absolute_once_it_is_chosen(self):
         button = ctk.ctkDirectoryButton()
         heard = []

@@ -116,6 +116,7 @@ class UiLoaderTest(unittest.TestCase):
 
     def test_what_is_wrong_is_refused(self):
         for old, new, complaint in (
+            ('class="QPushButton"', 'class="qMRMLPlotView"', "no widget class qMRMLPlotView in Qt, and no plugin"),
             ('class="QPushButton"', 'class="QPushbutton"', "no widget class QPushbutton"),
             ('class="ctkPathLineEdit" name', 'class="ctkPathEdit" name', "no widget class ctkPathEdit"),
             ("<class>ctkPathLineEdit</class>", "<class>ctkOther</class>", "not listed under <customwidgets>"),

@@ -116,6 +116,16 @@ class BatchWindowTest(WindowTestCase):
         self.settle()
         self.assertEqual(self.rows(1), ["Done"])
 
+    def test_folders_can_be_emptied(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        self.ui.batchInputPathEdit.currentPath = self.makeFolder("images")
+        self.ui.batchOutputPathEdit.currentPath = self.makeFolder("results")
+        self.settle()
+        self.ui.batchInputPathEdit.currentPath = self.ui.batchOutputPathEdit.currentPath = ""
+        self.settle()
+        self.assertEqual((self.parameters.batchInputFolder, self.parameters.batchOutputFolder), ("", ""))
+        self.assertEqual(self.ui.batchOutputPathEdit.currentPath, "")
+
     def test_a_folder_that_is_gone(self):
         self.choose(self.ui.batchSourceComboBox, "A folder on disk")
         self.ui.batchInputPathEdit.currentPath = str(self.folder / "nowhere")

@@ -8,6 +8,7 @@ import slicer
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 
+from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.setup.restart import takeResumption
 
 
@@ -46,6 +47,13 @@ class AdvancedTest(WindowTestCase):
         with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: ""):
             self.click(self.ui.addFolderButton)
         self.assertEqual(self.logic.modelFolders(), [])
+
+    def test_the_folder_with_packages_is_kept_and_can_be_emptied(self):
+        folder = self.makeFolder("packages")
+        self.ui.wheelsPathEdit.currentPath = folder
+        self.assertEqual(qt.QSettings().value(WHEELS_SETTING), folder)
+        self.ui.wheelsPathEdit.currentPath = ""
+        self.assertEqual(qt.QSettings().value(WHEELS_SETTING), "")
 
     def test_command_is_kept_and_a_wrong_one_is_refused(self):
         self.ui.commandEdit.text = "ssh gpu-box 'dinomix worker"

@@ -30,6 +30,13 @@ class FoldersTest(CohortTestCase):
         self.assertTrue(self.ui.checkButton.enabled)
         self.assertIn("Check reads every case", self.status)
 
+    def test_the_study_folder_can_be_emptied(self):
+        self.chooseStudy()
+        self.ui.studyPathEdit.currentPath = ""
+        waitUntil(lambda: not self.parameters.studyFolder, what="no study folder")
+        processEvents(30)
+        self.assertIn("Choose a study folder", self.status)
+
     def test_good_cases(self):
         self.chooseStudy()
         self.addFolder(self.ui.addLabeledButton, labeledFolder(self.folder / "labeled", 4))
@@ -311,17 +318,16 @@ class StructuresTest(CohortTestCase):
     def test_voxels_of_each_structure_are_drawn_and_told(self):
         self.check()
         counts = {value: sum(int((labels(n) == value).sum()) for n in range(3)) for value in (1, 2)}
-        view = self.ui.voxelsPlotView.mrmlPlotViewNode()
-        chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
-        series = self.seriesOf(self.ui.voxelsPlotView)
-        self.assertEqual([node.GetName() for node in series], [f"liver: {counts[1]:,}", f"spleen: {counts[2]:,}"])
-        self.assertEqual({node.GetPlotType() for node in series}, {slicer.vtkMRMLPlotSeriesNode.PlotTypeBar})
-        table = series[0].GetTableNode().GetTable()
-        heights = [table.GetColumn(n).GetValue(0) for n in range(2)]
+        plots = self.plotsIn(self.ui.voxelsPlotWidget)
+        self.assertEqual([plot.GetLabel() for plot in plots], [f"liver: {counts[1]:,}", f"spleen: {counts[2]:,}"])
+        self.assertEqual({plot.GetClassName() for plot in plots}, {"vtkPlotBar"})
+        heights = [plots[0].GetInput().GetColumn(n).GetValue(0) for n in range(2)]
         self.assertTrue(np.allclose(heights, np.log10([counts[1], counts[2]]), atol=1e-5))
         ratio = counts[1] / counts[2]
         self.assertIn(f"liver has {ratio:.0f} times as many voxels as spleen", self.ui.imbalanceLabel.text)
-        self.assertFalse(any(node.GetSaveWithScene() for node in (view, chart, *series)))
+        kinds = ("vtkMRMLPlotViewNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
+        nodes = [node for kind in kinds for node in slicer.util.getNodesByClass(kind) if node.GetHideFromEditors()]
+        self.assertFalse(any(node.GetSaveWithScene() for node in nodes))
 
     def test_the_chart_comes_again_after_the_scene_was_closed(self):
         self.check()
@@ -330,7 +336,7 @@ class StructuresTest(CohortTestCase):
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"), [])
         self.chooseStudy()
         self.settle()
-        self.assertEqual(len(self.seriesOf(self.ui.voxelsPlotView)), 2)
+        self.assertEqual(len(self.plotsIn(self.ui.voxelsPlotWidget)), 2)
 
     def test_a_structure_is_renamed_merged_and_left_out(self):
         self.check()

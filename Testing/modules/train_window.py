@@ -70,14 +70,13 @@ class TrainWindowTestCase(WindowActions, unittest.TestCase):
 
     def pointsShown(self):
         """How many steps the curves that page 3 shows have."""
-        view = self.ui3.curvesPlotView
-        series = self.seriesOf(view) if view.mrmlPlotViewNode() is not None else []
-        if not series:
+        plots = self.plotsIn(self.ui3.curvesPlotWidget)
+        if not plots:
             return 0
-        (table,) = {one.GetTableNode() for one in series}
-        return len(set(slicer.util.arrayFromTableColumn(table, "step")))
+        steps = plots[0].GetInput().GetColumnByName("step")
+        return len({steps.GetValue(row) for row in range(steps.GetNumberOfTuples())})
 
-    def seriesOf(self, plotView):
-        """The series that a plot view shows. Another window over the same scene, such as the module's own, has its own."""
-        chart = slicer.mrmlScene.GetNodeByID(plotView.mrmlPlotViewNode().GetPlotChartNodeID())
-        return [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    def plotsIn(self, placeholder):
+        """What the plot view in a widget draws."""
+        chart = placeholder.findChild(slicer.qMRMLPlotView).chart()
+        return [chart.GetPlot(n) for n in range(chart.GetNumberOfPlots())]

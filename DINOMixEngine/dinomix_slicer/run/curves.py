@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..scene.hidden_nodes import addHiddenNode
+from ..window.plot import PrivatePlot
 
 MOST_POINTS = 400
 """Points of a curve, an even number; a plot view in a module's panel is about as many pixels wide."""
@@ -136,17 +136,12 @@ class RunCurves:
 
 
 class CurvePlot:
-    """A chart of one group in a plot view: a table, a series for each line that has a value, and the chart.
+    """A chart of one group in a plot view: a table, a series for each line that has a value, and the chart."""
 
-    None of these nodes is saved with the scene.
-    """
-
-    def __init__(self, plotView: Any) -> None:
-        self._plotView = plotView
-        self._nodes: list[Any] = []
+    def __init__(self, placeholder: Any) -> None:
+        self._plot = PrivatePlot(placeholder)
         self._table: Any = None
         self._chart: Any = None
-        self._viewNode: Any = None
         self._series: dict[str, Any] = {}
         self._shown = ""
 
@@ -156,9 +151,8 @@ class CurvePlot:
         Args:
             colors: of lines, 0 to 1; others get colors of their own.
         """
-        isGone = self._chart is None or slicer.mrmlScene.GetNodeByID(self._chart.GetID()) is None
         isOther = self._shown != group.name or any(name not in curve.lines for name in self._series)
-        if isGone or isOther:
+        if isOther or not self._plot.isWhole:
             self.release()
             self._begin(group)
         self._fillTable(curve)
@@ -171,6 +165,7 @@ class CurvePlot:
             if series.GetMarkerStyle() != style:
                 series.SetMarkerStyle(style)
         self._table.GetTable().Modified()  # the node and the plot view hear of it
+        self._fitAxes(group, curve)
 
     @property
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
@@ -181,38 +176,36 @@ class CurvePlot:
 
     def release(self) -> None:
         """Take the nodes out of the scene."""
-        self._plotView.setMRMLPlotViewNode(None)
-        for node in reversed(self._nodes):
-            if slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node:
-                slicer.mrmlScene.RemoveNode(node)
-        self._nodes, self._series, self._table, self._chart, self._shown = [], {}, None, None, ""
+        self._plot.clear()
+        self._series, self._table, self._chart, self._shown = {}, None, None, ""
 
     # -- Inside
 
     def _begin(self, group: Group) -> None:
         self._shown = group.name
-        self._table = self._addNode("vtkMRMLTableNode", group.title)
-        self._chart = self._addNode("vtkMRMLPlotChartNode", group.title)
+        self._table = self._plot.addNode("vtkMRMLTableNode", group.title)
+        self._chart = self._plot.addNode("vtkMRMLPlotChartNode", group.title)
         with slicer.util.NodeModify(self._chart):
             self._chart.SetTitleVisibility(False)
             self._chart.SetXAxisTitle(_("Step"))
             self._chart.SetYAxisTitle(group.axis)
             # In the chart, it would cover the ends of the lines: see ``legend``.
             self._chart.SetLegendVisibility(False)
-            self._chart.SetYAxisRangeAuto(not group.isFraction)
-            if group.isFraction:
-                self._chart.SetYAxisRange(0.0, 1.0)
-        self._viewNode = self._addNode("vtkMRMLPlotViewNode", _("DINOMix training"))
-        self._viewNode.SetPlotChartNodeID(self._chart.GetID())
-        self._plotView.setMRMLPlotViewNode(self._viewNode)
+            self._chart.SetXAxisRangeAuto(False)
+            self._chart.SetYAxisRangeAuto(False)
+        self._plot.show(self._chart)
 
-    def _addNode(self, className: str, name: str) -> Any:
-        node = addHiddenNode(className, name)
-        self._nodes.append(node)
-        return node
+    def _fitAxes(self, group: Group, curve: Curve) -> None:
+        """Slicer's automatic ranges are those of the first points: they do not follow a table that grows."""
+        values = [value for name in self._series for value in curve.lines[name] if math.isfinite(value)]
+        low, high = (0.0, 1.0) if group.isFraction or not values else (min(values), max(values))
+        margin = 0.0 if group.isFraction else 0.05 * ((high - low) or abs(high) or 1.0)
+        with slicer.util.NodeModify(self._chart):
+            self._chart.SetXAxisRange(0.0, curve.steps[-1] if curve.steps else 1.0)
+            self._chart.SetYAxisRange(low - margin, high + margin)
 
     def _addSeries(self, name: str, colors: dict[str, tuple[float, float, float]]) -> None:
-        series = self._addNode("vtkMRMLPlotSeriesNode", name)
+        series = self._plot.addNode("vtkMRMLPlotSeriesNode", name)
         with slicer.util.NodeModify(series):
             series.SetAndObserveTableNodeID(self._table.GetID())
             series.SetPlotType(series.PlotTypeScatter)

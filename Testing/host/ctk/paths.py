@@ -1,11 +1,14 @@
 """``ctkPathLineEdit`` and ``ctkDirectoryButton``: choosing files and folders."""
 
 import enum
+import re
 
 import qt
 from PySide6 import QtCore
 
 from host.qt.hosted import hosted, qtProperty, stored
+
+MOST_IN_HISTORY = 5
 
 
 class PathFilter(enum.IntFlag):
@@ -23,7 +26,11 @@ class PathFilter(enum.IntFlag):
 
 @hosted
 class ctkPathLineEdit(qt.QWidget):
-    """An editable path with a button that asks for a file, or for a folder if ``filters`` has no ``Files``."""
+    """An editable path with a button that asks for a file, or for a folder if ``filters`` has no ``Files``.
+
+    ``currentPathChanged`` is sent only for a path that is acceptable, which an empty one never is, nor one that does not match
+    ``nameFilters``; that it is no longer acceptable is told by ``validInputChanged``.
+    """
 
     Filter = PathFilter
     Dirs, Files, Drives, NoSymLinks = PathFilter.Dirs, PathFilter.Files, PathFilter.Drives, PathFilter.NoSymLinks
@@ -35,45 +42,92 @@ class ctkPathLineEdit(qt.QWidget):
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._edit = qt.QComboBox()
-        self._edit.editable = True
-        self._edit.sizePolicy = qt.QSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+        self._wasValid = False
+        self._validator = qt.QRegularExpressionValidator(self)
+        self._box = qt.QComboBox()
+        self._box.editable = True
+        self._box.insertPolicy = qt.QComboBox.NoInsert
+        self._box.lineEdit().setValidator(self._validator)
         self._button = qt.QToolButton()
         self._button.text = "..."
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._edit)
+        layout.setSpacing(0)
+        layout.addWidget(self._box)
         layout.addWidget(self._button)
-        self._edit.editTextChanged.connect(self.currentPathChanged)
+        self.setSizePolicy(qt.QSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed))
+        self._validate()
+        self._box.lineEdit().connect("textChanged(QString)", self._onText)
         self._button.connect("clicked()", self.browse)
 
-    def _setPath(self, path: str) -> None:
-        if path != self._edit.currentText:
-            self._edit.setEditText(path)
+    def _onText(self, text: str) -> None:
+        isValid = self._box.lineEdit().hasAcceptableInput()
+        wasValid, self._wasValid = self._wasValid, isValid
+        if isValid:
+            self.currentPathChanged.emit(text)
+        if isValid != wasValid:
+            self.validInputChanged.emit(isValid)
 
-    currentPath = qtProperty("QString", lambda self: self._edit.currentText, _setPath)
-    filters = stored("filters", "int", int(PathFilter.Files | PathFilter.Readable))
-    nameFilters = stored("nameFilters", "QStringList", ())
-    settingKey = stored("settingKey", "QString", "")
+    def _validate(self) -> None:
+        endings = [end for each in self.nameFilters for end in re.findall(r"\*\.(\w+)", each)]
+        pattern = "|".join(rf".*\.{end}?$" for end in endings)
+        self._validator.setRegularExpression(qt.QRegularExpression(f"({pattern})" if pattern else ".+"))
+
+    currentPath = qtProperty(
+        "QString",
+        lambda self: self._box.lineEdit().text,
+        lambda self, path: setattr(self._box.lineEdit(), "text", path),
+    )
+    filters = stored(
+        "filters", "int", int(PathFilter.AllEntries | 0x1000 | PathFilter.Readable | PathFilter.Executable)
+    )
+    nameFilters = stored("nameFilters", "QStringList", (), "_validate")
+    settingKey = stored("settingKey", "QString", "", "_readHistory")
     label = stored("label", "QString", "")
     showBrowseButton = qtProperty(
         "bool", lambda self: not self._button.isHidden(), lambda self, value: self._button.setVisible(value)
     )
     showHistoryButton = stored("showHistoryButton", "bool", True)
+    minimumContentsLength = stored("minimumContentsLength", "int", 0)
 
     def browse(self) -> None:
         if self.filters & PathFilter.Files == 0:
-            path = qt.QFileDialog.getExistingDirectory(self, self.label or "Select a folder", self.currentPath)
+            path = qt.QFileDialog.getExistingDirectory(self, "Select a directory...", self.currentPath)
         elif self.filters & PathFilter.Writable:
-            path = qt.QFileDialog.getSaveFileName(self, self.label or "Select a file", self.currentPath, self._names())
+            path = qt.QFileDialog.getSaveFileName(self, "Select a file to save ", self.currentPath, self._names())
         else:
-            path = qt.QFileDialog.getOpenFileName(self, self.label or "Open a file", self.currentPath, self._names())
+            path = qt.QFileDialog.getOpenFileName(self, "Open a file", self.currentPath, self._names())
         if path:
             self.currentPath = path
 
+    def _historyKey(self) -> str:
+        return f"ctkPathLineEdit/{self.settingKey or self.objectName}"
+
     def addCurrentPathToHistory(self) -> None:
-        if self._edit.findText(self.currentPath) < 0:
-            self._edit.addItem(self.currentPath)
+        """Remember the path in the settings and offer it from now on."""
+        if self.currentPath:
+            before = qt.QSettings().value(self._historyKey()) or ()
+            before = [before] if isinstance(before, str) else list(before)
+            paths = [self.currentPath, *(path for path in before if path != self.currentPath)]
+            qt.QSettings().setValue(self._historyKey(), paths)
+            self._offer(paths)
+
+    def retrieveHistory(self) -> None:
+        """Offer what is remembered; an empty field takes the path used last."""
+        path, paths = self.currentPath, qt.QSettings().value(self._historyKey()) or ()
+        self._offer([paths] if isinstance(paths, str) else list(paths))
+        if not path and self._box.count:
+            self._box.currentIndex = 0
+
+    _readHistory = retrieveHistory
+
+    def _offer(self, paths: list[str]) -> None:
+        path = self.currentPath
+        blocked = self.blockSignals(True)
+        self._box.clear()
+        self._box.addItems(paths[:MOST_IN_HISTORY])
+        self._box.setEditText(path)
+        self.blockSignals(blocked)
 
     def _names(self) -> str:
         return ";;".join(self.nameFilters)
