@@ -1,5 +1,6 @@
 # Written by Testing/packaging/list_files.py (`make lists`); do not edit.
 set(SCRIPTS
+  "DINOMixEngine.py"
   "dinomix/__init__.py"
   "dinomix/__main__.py"
   "dinomix/cli.py"
@@ -165,6 +166,7 @@ set(SCRIPTS
   "dinomix/worker/stream.py"
   "dinomix/worker/warm_models.py"
   "dinomix_slicer/__init__.py"
+  "dinomix_slicer/about.py"
   "dinomix_slicer/background.py"
   "dinomix_slicer/engine_process.py"
   "dinomix_slicer/models/__init__.py"

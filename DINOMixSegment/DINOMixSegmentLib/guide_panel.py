@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.window.appearance import INFO, paintFrame
+from dinomix_slicer.window.appearance import INFO, paintFrame, setColor
 
 from .show_me_how import ShowMeHow
 
@@ -116,5 +116,7 @@ def makeHighlight(root: Any) -> Any:
     frame = qt.QFrame(root)
     frame.objectName = "guideHighlight"
     frame.setAttribute(qt.Qt.WA_TransparentForMouseEvents)
-    frame.styleSheet = f"QFrame#guideHighlight {{ border: {FRAME_WIDTH - 1}px solid #3f8fd2; border-radius: 5px; }}"
+    frame.setFrameStyle(qt.QFrame.Box | qt.QFrame.Plain)
+    frame.lineWidth = FRAME_WIDTH - 1
+    setColor(frame, qt.QPalette.WindowText, qt.QColor(63, 143, 210))
     return frame

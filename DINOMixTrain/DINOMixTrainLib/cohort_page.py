@@ -214,11 +214,9 @@ class CohortPage(Page, VTKObservationMixin):
         setWrappedText(ui.checkStatusLabel, text)
         ui.checkStatusFrame.visible = bool(text)
         ui.checkStatusIconLabel.visible = bool(level)
+        paintFrame(ui.checkStatusFrame, level)
         if level:
-            paintFrame(ui.checkStatusFrame, level)
             paintIcon(ui.checkStatusIconLabel, level)
-        else:
-            ui.checkStatusFrame.styleSheet = ""
 
     # -- The check
 

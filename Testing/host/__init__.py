@@ -93,6 +93,7 @@ def loadModule(name: str):
         return loaded
     from host import module_loader
 
+    module_loader.registerFolders(REPOSITORY)
     module = module_loader.loadScriptedModule(REPOSITORY / name / f"{name}.py")
     slicer.app.completeStartup()
     return module

@@ -128,11 +128,9 @@ class qSlicerScriptedLoadableModuleWidget(slicer.qMRMLWidget):
 
 
 def importedModule(path: Path):
-    """The Python module of a file, as Slicer imports it: under the file's name, its folder on Python's path."""
+    """The Python module of a file, as Slicer imports it: under the file's name."""
     if path.stem in sys.modules:
         return sys.modules[path.stem]
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     sys.modules[path.stem] = module
@@ -144,6 +142,13 @@ def importedModule(path: Path):
     return module
 
 
+def registerFolders(repository: Path) -> None:
+    """Append the folder of each module to Python's path, as Slicer does with all of them before it imports the first."""
+    for path in sorted(repository.glob("*/*.py")):
+        if path.stem == path.parent.name and str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+
+
 def loadScriptedModule(path: Path) -> qSlicerScriptedLoadableModule:
     """Make ``slicer.modules.<name>`` from a file; its window is made when it is asked for."""
     pythonModule = importedModule(path)
@@ -153,15 +158,22 @@ def loadScriptedModule(path: Path) -> qSlicerScriptedLoadableModule:
     setattr(slicer.modules, f"{path.stem}Instance", instance)
     if not hasattr(pythonModule, f"{path.stem}Widget"):
         module.widgetRepresentationCreationEnabled = False
-    checkDependencies(module)
+    loadDependencies(module, path.parents[1])
     if hasattr(instance, "setup"):
         instance.setup()
     slicer.app.moduleManager().add(module)
     return module
 
 
-def checkDependencies(module: qSlicerScriptedLoadableModule) -> None:
-    """RuntimeError if the module names others that are not there; Slicer would not load it."""
+def loadDependencies(module: qSlicerScriptedLoadableModule, repository: Path) -> None:
+    """Load the modules of the repository that this one names; RuntimeError if one of those it names is not there.
+
+    Slicer would not load a module then.
+    """
+    for name in module.dependencies:
+        path = repository / name / f"{name}.py"
+        if slicer.app.moduleManager().module(name) is None and path.is_file():
+            loadScriptedModule(path)
     missing = [name for name in module.dependencies if slicer.app.moduleManager().module(name) is None]
     if missing:
         raise RuntimeError(f"the module {module.name} needs {missing}, which the test host does not have")

@@ -112,6 +112,31 @@ def test_readme_is_refused(copy: Path, old: str, new: str, said: str) -> None:
     assert said in problems(copy)
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("DINOMixEngine/dinomix_slicer/about.py", "The DINOMix developers", "Others", "about.py names other contributors"),
+        ("CITATION.cff", "The DINOMix developers", "Others", "does not name The DINOMix developers"),
+        ("DINOMixTrain/DINOMixTrain.py", "class DINOMixTrain(", "sys.path.append('.')\n\nclass DINOMixTrain(", "runs when"),
+        ("DINOMixTrain/DINOMixTrainLib/page.py", "class ", "STYLE = 'styleSheet'\n\nclass ", "page.py has a style sheet"),
+    ],
+)  # fmt: skip
+def test_source_is_refused(copy: Path, file: str, old: str, new: str, said: str) -> None:
+    replace(copy / file, old, new)
+    assert said in problems(copy)
+
+
+def test_who_contributed_is_left_to_the_owner(copy: Path) -> None:
+    said = "First name Last name (Organization)"
+    assert said in next(index_rules.contributors_are_persons(copy), "")
+    replace(
+        copy / "CMakeLists.txt",
+        "The DINOMix developers",
+        "Ada Lovelace (Analytical Engines); Émilie du Châtelet (Cirey)",
+    )
+    assert list(index_rules.contributors_are_persons(copy)) == []
+
+
 def test_missing_files_are_refused(copy: Path) -> None:
     (copy / "LICENSE").unlink()
     (copy / "DINOMixSegment" / "Resources" / "Icons" / "DINOMixSegment.png").unlink()

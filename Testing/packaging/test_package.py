@@ -1,6 +1,7 @@
 """The extension as a package: what CMake installs is all that the modules import."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +14,42 @@ import list_files
 ROOT = list_files.ROOT
 
 
+SCRIPTED = Path("lib") / "Slicer-5.12" / "qt-scripted-modules"
+STAND_IN = ROOT / "Testing" / "packaging" / "slicer"
+
+
+def cmake(*arguments: object) -> subprocess.CompletedProcess[str]:
+    import cmake
+
+    command = [Path(cmake.CMAKE_BIN_DIR) / "cmake", *arguments]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+
+def build_and_install(source: Path, folder: Path) -> Path:
+    """The folder of scripted modules of what a source tree installs."""
+    build, prefix = folder / "build", folder / "prefix"
+    options = [f"-DSlicer_DIR={STAND_IN}", f"-DCMAKE_INSTALL_PREFIX={prefix}", "-DBUILD_TESTING=ON"]
+    for arguments in (["-S", source, "-B", build, *options], ["--install", build]):
+        done = cmake(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return prefix / SCRIPTED
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of scripted modules of an installed extension, made by the project's own CMake files."""
-    import cmake
+    return build_and_install(ROOT, tmp_path_factory.mktemp("extension"))
 
-    program = Path(cmake.CMAKE_BIN_DIR) / "cmake"
-    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
-    stand_in = ROOT / "Testing" / "packaging" / "slicer"
-    configure = [program, "-S", ROOT, "-B", build, f"-DSlicer_DIR={stand_in}", f"-DCMAKE_INSTALL_PREFIX={prefix}"]
-    for command in ([*configure, "-DBUILD_TESTING=ON"], [program, "--install", build]):
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return prefix / "lib" / "Slicer-5.12" / "qt-scripted-modules"
+
+def test_a_slicer_that_bundles_the_extension_installs_the_same(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16.3)\nproject(Slicer NONE)\n"
+        f'add_subdirectory("{ROOT.as_posix()}" "${{CMAKE_BINARY_DIR}}/DINOMix")\n'
+    )
+    bundled = build_and_install(tmp_path, tmp_path)
+    names = {path.relative_to(installed) for path in installed.rglob("*")}
+    assert Path("dinomix_slicer/pyproject.toml") in names
+    assert {path.relative_to(bundled) for path in bundled.rglob("*")} == names
 
 
 def test_lists_name_every_file() -> None:
@@ -40,22 +64,11 @@ def test_every_file_of_the_packages_is_installed(installed: Path) -> None:
 
 
 def test_a_missing_file_fails_the_build(tmp_path: Path) -> None:
-    import cmake
-
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.16.3)\nproject(X NONE)\nfind_package(Slicer REQUIRED)\ninclude(${Slicer_USE_FILE})\n"
         "slicerMacroBuildScriptedModule(NAME X SCRIPTS X.py RESOURCES)\n"
     )
-    stand_in = ROOT / "Testing" / "packaging" / "slicer"
-    command = [
-        Path(cmake.CMAKE_BIN_DIR) / "cmake",
-        "-S",
-        tmp_path,
-        "-B",
-        tmp_path / "build",
-        f"-DSlicer_DIR={stand_in}",
-    ]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    done = cmake("-S", tmp_path, "-B", tmp_path / "build", f"-DSlicer_DIR={STAND_IN}")
     assert done.returncode != 0
     assert "there is no file X.py" in done.stderr
 
@@ -97,6 +110,17 @@ def test_the_installed_engine_runs_without_the_source_tree(installed: Path) -> N
         text=True, check=False,
     )  # fmt: skip
     assert Path(done.stdout.strip()).is_relative_to(installed), done.stderr
+
+
+def test_a_source_checkout_loads_by_its_module_folders_alone() -> None:
+    code = (
+        "import sys; sys.path[:] = [path for path in sys.path if not path.endswith('DINOMixEngine')]\n"
+        "import host; host.start(); host.loadModules()\n"
+        "import slicer; print(slicer.modules.dinomixsegment.title, slicer.modules.dinomixtrain.title, sep=', ')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "Testing")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["DINOMix Segment, DINOMix Train"], done.stderr
 
 
 def test_no_folder_called_testing_is_installed(installed: Path) -> None:

@@ -14,14 +14,21 @@ NARROW = 380  # pixels of a label in a narrow panel
 FITTED = "dinomixFitted"
 
 # Half transparent, so that they suit Slicer's light and dark styles.
-BACKGROUNDS = {INFO: "rgba(60, 130, 210, 40)", WARNING: "rgba(235, 165, 25, 60)", ERROR: "rgba(215, 60, 50, 60)"}
+BACKGROUNDS = {INFO: (60, 130, 210, 40), WARNING: (235, 165, 25, 60), ERROR: (215, 60, 50, 60)}
 
 
 def paintFrame(frame: Any, level: str) -> None:
-    """Color the background of a ``QFrame`` by how serious its message is."""
-    frame.styleSheet = (
-        f"QFrame#{frame.objectName} {{ background-color: {BACKGROUNDS[level]}; border: none; border-radius: 5px; }}"
-    )
+    """Color the background of a ``QFrame`` by how serious its message is; without a level it is as its surroundings."""
+    if level:
+        setColor(frame, qt.QPalette.Window, qt.QColor(*BACKGROUNDS[level]))
+    frame.autoFillBackground = bool(level)
+
+
+def setColor(widget: Any, role: int, color: Any) -> None:
+    """Draw with a ``QColor`` what a role of the palette stands for; all else stays as Slicer's style has it."""
+    palette = widget.palette
+    palette.setColor(role, color)
+    widget.setPalette(palette)
 
 
 def paintIcon(label: Any, level: str) -> None:
