@@ -173,6 +173,7 @@ set(SCRIPTS
   "dinomix_slicer/models/info.py"
   "dinomix_slicer/models/store.py"
   "dinomix_slicer/processes.py"
+  "dinomix_slicer/remedies.py"
   "dinomix_slicer/run/__init__.py"
   "dinomix_slicer/run/curves.py"
   "dinomix_slicer/run/follower.py"

@@ -9,7 +9,6 @@ set(SCRIPTS
   "DINOMixTrainLib/cohort_page.py"
   "DINOMixTrainLib/cohort_report.py"
   "DINOMixTrainLib/cohort_request.py"
-  "DINOMixTrainLib/engine_words.py"
   "DINOMixTrainLib/folder_table.py"
   "DINOMixTrainLib/last_check.py"
   "DINOMixTrainLib/licence_dialog.py"

@@ -55,9 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
         left = group.main(args=arguments, prog_name="dinomix", standalone_mode=False)
         code = left if isinstance(left, int) else 0
     except click.ClickException as error:
-        code = _fail(arguments, error.format_message(), "See --help.")
+        code = _fail(arguments, error.format_message(), "See --help.", "usage")
     except DinomixError as error:
-        code = _fail(arguments, error.problem, error.remedy)
+        code = _fail(arguments, error.problem, error.remedy, error.code)
     except (KeyboardInterrupt, click.Abort):
         print("Interrupted; what was finished is kept.", file=sys.stderr)
         code = 130
@@ -81,10 +81,10 @@ _REMEDIES = {
 }
 
 
-def _fail(arguments: list[str], problem: str, remedy: str) -> int:
+def _fail(arguments: list[str], problem: str, remedy: str, code: str = "") -> int:
     line = " ".join(f"{problem} {remedy}".split())
     if "--json" in arguments:
-        fields: dict[str, Any] = {"kind": "error", "message": problem, "remedy": remedy}
+        fields: dict[str, Any] = {"kind": "error", "message": problem, "remedy": remedy, "code": code}
         print(json.dumps(fields), flush=True)
     print(f"Error: {line}", file=sys.stderr)
     return 2

@@ -6,11 +6,20 @@ class DinomixError(Exception):
 
     The command line prints ``problem`` and ``remedy`` on one line and exits with 2; no traceback is shown.
     Anything else that escapes is a defect of the software.
+
+    Attributes:
+        code: a short, stable word where the remedy names an option of the command line, so that a window or a script
+            can say it in its own words; else empty. The codes are listed in docs/python_api.md.
     """
 
-    def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem, self.remedy = printable(problem), printable(remedy)
+    def __init__(self, problem: str, remedy: str = "", code: str = "") -> None:
+        self.problem, self.remedy, self.code = printable(problem), printable(remedy), code
         super().__init__(f"{self.problem} {self.remedy}".strip())
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Message, remedy and code, as events and the worker's answers have them."""
+        return {"message": self.problem, "remedy": self.remedy, "code": self.code}
 
 
 def printable(text: str) -> str:

@@ -13,18 +13,22 @@ validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
 case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
 names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
-problem        case (name or None), file (or None), message, remedy (full sentences), and the case's role, image and label (or
-               None); of a check that fails
+problem        case (name or None), file (or None), message, remedy, code, and the case's role, image and label (or None); of a
+               check that fails
+device         device (such as "cuda:0"), reason (a full sentence): what computes a segmentation
 disk           cases, features (bytes that the cache will take), free (bytes), path; before the cache is filled
 estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd; of
                `train --estimate`
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
-warning        message (a full sentence)
-paused         step (that a resume goes on from), reason, remedy (full sentences); the run can be resumed
-error          message, remedy (full sentences); resuming as it is would not help
+notice         message; where there is something to do about it also remedy and code
+paused         step (that a resume goes on from), message, remedy, code; the run can be resumed
+error          message, remedy, code; resuming as it is would not help
 finished       path (the result), seconds; of a run also stopped (bool: it was ended early)
 =============  =====================================================================================================
+
+``message`` and ``remedy`` are full sentences; ``code`` is that of ``DinomixError``, a word where the remedy names an option of
+the command line, else empty.
 """
 
 import json
@@ -33,7 +37,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Event = dict[str, Any]
 Emit = Callable[..., None]
@@ -42,6 +46,19 @@ Emit = Callable[..., None]
 
 def silent(kind: str, **fields: Any) -> None:
     """An ``Emit`` for callers who want no events."""
+
+
+class Notice(NamedTuple):
+    """What the user should know, as a ``notice`` event has it; see ``DinomixError`` for remedy and code."""
+
+    message: str
+    remedy: str = ""
+    code: str = ""
+
+    @property
+    def text(self) -> str:
+        """Message and remedy in one."""
+        return f"{self.message} {self.remedy}".strip()
 
 
 class EventFile:
@@ -90,7 +107,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}
 
 
 class TerminalEvents:
-    """Shows events to a person: a progress bar with the events' own ETA on stderr, warnings and notices as lines."""
+    """Shows events to a person: a progress bar with the events' own ETA on stderr, notices as lines."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -119,7 +136,7 @@ class TerminalEvents:
             self._text = text
         elif kind == "loss":
             self._loss = f"loss {fields['total']:.3f}"
-        elif kind == "started":
+        elif kind in ("started", "device"):
             tqdm.write(fields["reason"], file=sys.stderr)
         elif kind == "validation":
             worst = ", ".join(f"{name} {dice:.2f}" for name, dice in fields["dice"].items() if dice is not None)
@@ -134,8 +151,8 @@ class TerminalEvents:
                 f"The prepared cases will take {shown} of disk{of_features}; {fields['free'] / 1e9:.0f} GB are free.",
                 file=sys.stderr,
             )
-        elif kind == "warning":
-            tqdm.write(f"Note: {fields['message']}", file=sys.stderr)
+        elif kind == "notice":
+            tqdm.write(f"Note: {Notice(**fields).text}", file=sys.stderr)
 
     def close(self) -> None:
         if self.bar is not None:

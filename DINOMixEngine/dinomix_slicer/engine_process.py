@@ -9,6 +9,7 @@ import time
 import qt
 from slicer.i18n import tr as _
 
+from .remedies import remedyOf
 from .signal import Signal
 from .worker.command import WorkerCommand, engineCommand
 from .worker.process import LOG_CHARACTERS, killTrees, processEnvironment, wasEndedFromOutside
@@ -150,7 +151,7 @@ class EngineProcess:
             return
         self._hasEvents = True
         if event.get("kind") == "error":
-            self._lastError = (str(event.get("message", "")), str(event.get("remedy", "")))
+            self._lastError = (str(event.get("message", "")), remedyOf(event))
         elif event.get("kind") == "started" and event.get("host") == socket.gethostname():
             # A launcher may stand between; ended alone, it would leave this one behind.
             self._processNumber = int(event["pid"])

@@ -82,7 +82,7 @@ class Batch:
         self._notices = []
         self._run = self._runOf(item)
         self._run.progress.connect(lambda *progress: self._onProgress(item, *progress))
-        self._run.notice.connect(self._onNotice)
+        self._run.notice.connect(self._notices.append)
         self._run.finished.connect(lambda result: self._onFinished(item, result))
         self._run.failed.connect(lambda problem, remedy: self._close(item, FAILED, f"{problem} {remedy}".strip()))
         self._run.cancelled.connect(lambda: self._onRunCancelled(item))
@@ -97,11 +97,6 @@ class Batch:
         item.progress = step / total if total else 0.0
         left = "" if eta is None else _(" ({duration} left)").format(duration=duration(eta))
         self._set(item, RUNNING, f"{stage}{left}")
-
-    def _onNotice(self, text: str) -> None:
-        hello = self._client.hello
-        if hello is None or text != hello["automatic"]["reason"]:  # which device computes is the same for all
-            self._notices.append(text)
 
     def _onFinished(self, item: BatchItem, result: Any) -> None:
         item.progress = 1.0

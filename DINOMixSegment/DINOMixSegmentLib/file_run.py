@@ -54,7 +54,7 @@ class FileRun:
             request.keep,
         )
         self._job.progress.connect(self.progress.emit)
-        self._job.warned.connect(self.notice.emit)
+        self._job.notice.connect(self.notice.emit)
         self._job.finished.connect(self._onFinished)
         self._job.failed.connect(self.failed.emit)
         self._job.cancelled.connect(self.cancelled.emit)

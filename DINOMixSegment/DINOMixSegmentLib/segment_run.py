@@ -63,7 +63,7 @@ class SegmentRun:
             self.notice.emit(text)
         self._job = self._client.segment(image, request.model, request.computing, request.keep)
         self._job.progress.connect(self.progress.emit)
-        self._job.warned.connect(self.notice.emit)
+        self._job.notice.connect(self.notice.emit)
         self._job.finished.connect(self._onFinished)
         self._job.failed.connect(lambda problem, remedy: self._end(self.failed, problem, remedy))
         self._job.cancelled.connect(lambda: self._end(self.cancelled))

@@ -63,7 +63,7 @@ class SequenceRun:
             self._say(text)
         self._job = self._client.segment(image, request.model, request.computing, request.keep)
         self._job.progress.connect(lambda *progress: self._onProgress(number, *progress))
-        self._job.warned.connect(self._say)
+        self._job.notice.connect(self._say)
         self._job.finished.connect(lambda result: self._onFrame(number, result))
         self._job.failed.connect(lambda problem, remedy: self._end(self.failed, problem, remedy))
         self._job.cancelled.connect(lambda: self._end(self.cancelled))

@@ -351,9 +351,8 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.update()
 
     def onNotice(self, text: str) -> None:
-        """The user should know this of the result; what the status line said before Apply is not said again."""
-        if self._estimate is None or text != self._estimate.reason:
-            self.messages.add(text, WARNING)
+        """The user should know this of the result."""
+        self.messages.add(text, WARNING)
         self.workerPage.log(text)
 
     def onFinished(self, segmentation: vtkMRMLSegmentationNode) -> None:

@@ -17,7 +17,7 @@ from .cohort_report import ROLES, CheckedCase, CohortReport
 CASE, PART, STATE, IMAGE = 0, 1, 2, 3  # columns
 NAME_ROLE = 256  # Qt.UserRole: the case's name
 NAME_WIDTH = 150  # pixels
-MOST_WARNINGS = 6
+MOST_NOTICES = 6
 
 
 class CaseTable:
@@ -81,7 +81,7 @@ class CaseTable:
         table.clearSpans()
         table.rowCount = len(cases)
         fitHeight(table, 3, 9)
-        setWrappedText(self._ui.warningsLabel, listOf(report.warnings) if report is not None else "")
+        setWrappedText(self._ui.noticesLabel, listOf(report.notices) if report is not None else "")
         self._steps = Steps(self._stepsOfFilling(cases, chosen), self._onFilled, lambda *told: None)
 
     def _order(self, case: CheckedCase) -> tuple[bool, int, str]:
@@ -279,7 +279,7 @@ def detailOf(case: CheckedCase) -> str:
 
 def listOf(sentences: list[str]) -> str:
     """Sentences as a list; only the first few of many."""
-    shown = [f"• {sentence}" for sentence in sentences[:MOST_WARNINGS]]
-    if len(sentences) > MOST_WARNINGS:
-        shown.append(_("• and {n} more.").format(n=len(sentences) - MOST_WARNINGS))
+    shown = [f"• {sentence}" for sentence in sentences[:MOST_NOTICES]]
+    if len(sentences) > MOST_NOTICES:
+        shown.append(_("• and {n} more.").format(n=len(sentences) - MOST_NOTICES))
     return "\n".join(shown)

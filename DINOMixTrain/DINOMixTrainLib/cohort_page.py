@@ -90,8 +90,8 @@ class CohortPage(Page, VTKObservationMixin):
             (cohort.checked, self._onChecked),
             (cohort.failed, self._onFailed),
             (cohort.cancelled, self._onCancelled),
-            (self.folders.noticed, self.noticed.emit),
-            (self.scene.noticed, self.noticed.emit),
+            (self.folders.notice, self.notice.emit),
+            (self.scene.notice, self.notice.emit),
             (self.cases.wantsCase, self._onWantsCase),
             (self.cases.wantsExcluded, self._onWantsExcluded),
         )
@@ -314,7 +314,7 @@ class CohortPage(Page, VTKObservationMixin):
             return
         self._node.renames = json.dumps({**renames, **same}, ensure_ascii=False)
         listed = ", ".join(_("{name} as {target}").format(name=name, target=target) for name, target in same.items())
-        self.noticed.emit(
+        self.notice.emit(
             _("By their terminology, some names mean the same structure, and are now trained as one: {listed}. "
               "Change that in the table of structures, or check the cases again.").format(listed=listed)
         )  # fmt: skip

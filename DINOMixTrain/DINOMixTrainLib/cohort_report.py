@@ -9,7 +9,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .engine_words import forWindow
+from dinomix_slicer.remedies import remedyOf, textOf
 
 ROLES = ("labeled", "validation", "unlabeled", "test")
 
@@ -65,13 +65,13 @@ class CohortReport:
     Attributes:
         cases: by their names, in the order in which they are told.
         general: problems that are of no one case.
-        warnings: full sentences about what is allowed but may be unwise.
+        notices: full sentences about what is allowed but may be unwise.
         summary: the engine's own of the cohort; None while it has not succeeded.
     """
 
     cases: dict[str, CheckedCase] = field(default_factory=dict)
     general: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     names: list[FoundName] = field(default_factory=list)
     summary: dict[str, Any] | None = None
 
@@ -89,8 +89,8 @@ class CohortReport:
             return self._takeProblem(event)
         if kind == "names":
             self.names = [FoundName(str(n["name"]), int(n["cases"]), n["matched"]) for n in event["names"]]
-        elif kind == "warning":
-            self.warnings.append(forWindow(event["message"]))
+        elif kind == "notice":
+            self.notices.append(textOf(event))
         elif kind == "cohort":
             self.summary = {key: value for key, value in event.items() if key not in ("kind", "time")}
         return None
@@ -157,7 +157,7 @@ class CohortReport:
         return cls(
             cases=cases,
             general=[Problem(**problem) for problem in data["general"]],
-            warnings=list(data["warnings"]),
+            notices=list(data["notices"]),
             names=[FoundName(**name) for name in data["names"]],
             summary=data["summary"],
         )
@@ -171,7 +171,7 @@ class CohortReport:
         return case
 
     def _takeProblem(self, event: dict[str, Any]) -> CheckedCase | None:
-        problem = Problem(forWindow(event["message"]), forWindow(event["remedy"]))
+        problem = Problem(event["message"], remedyOf(event))
         name, file = event.get("case"), event.get("file") or ""
         if not name and file:
             name = next((case.name for case in self.cases.values() if file in (case.image, case.label)), None)

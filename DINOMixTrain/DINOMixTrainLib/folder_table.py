@@ -20,11 +20,11 @@ USE, FOLDER = 0, 1  # columns
 class FolderTable:
     """
     Signals:
-        noticed(text): a folder was not added, and why.
+        notice(text): a folder was not added, and why.
     """
 
     def __init__(self, ui: Any) -> None:
-        self.noticed = Signal()
+        self.notice = Signal()
         self._ui = ui
         self._node: DINOMixTrainParameterNode | None = None
         self._shown: list[tuple[str, str]] | None = None
@@ -81,7 +81,7 @@ class FolderTable:
         """Add a folder as "labeled", "unlabeled" or "test"."""
         self._lastFolder = folder
         if folder in foldersOf(self._node, kind):
-            self.noticed.emit(_("The folder {folder} is in the list already.").format(folder=folder))
+            self.notice.emit(_("The folder {folder} is in the list already.").format(folder=folder))
             return
         setFolders(self._node, kind, [*foldersOf(self._node, kind), folder])
 

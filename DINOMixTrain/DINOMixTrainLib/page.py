@@ -18,14 +18,14 @@ class Page:
 
     Signals:
         failed(problem, remedy): something that the user asked for could not be done.
-        noticed(text): the user should know this.
+        notice(text): the user should know this.
         changed(): something that other pages depend on.
         wantsPage(name): the user goes on to "cases", "training", "run" or "result".
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
-        self.failed, self.noticed, self.changed, self.wantsPage = Signal(), Signal(), Signal(), Signal()
+        self.failed, self.notice, self.changed, self.wantsPage = Signal(), Signal(), Signal(), Signal()
 
     def enter(self) -> None:
         """The user comes to the module; only now may something be started or asked of the worker."""

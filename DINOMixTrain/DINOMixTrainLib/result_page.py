@@ -266,7 +266,7 @@ class ResultPage(Page):
 
     def _onOpened(self, case: RankedCase, segmentation: Any) -> None:
         self._showStates()
-        self.noticed.emit(
+        self.notice.emit(
             _("Correct the labels of {name} in the Segment Editor; then choose Add to labeled.").format(name=case.name)
         )
 
@@ -277,7 +277,7 @@ class ResultPage(Page):
 
     def _onAdded(self, case: RankedCase) -> None:
         self._showStates()
-        self.noticed.emit(
+        self.notice.emit(
             _("{name} is among the labeled cases now. Check the cases again on page 1, then train on.").format(
                 name=case.name
             )
@@ -301,7 +301,7 @@ class ResultPage(Page):
         self._logic.refreshModels()
         if slicer.util.mainWindow() is not None:
             slicer.util.selectModule("DINOMixSegment")
-        self.noticed.emit(
+        self.notice.emit(
             _("DINOMix Segment has chosen the model of the run {name}; segment a volume there.").format(
                 name=self._results.run.name
             )
@@ -316,7 +316,7 @@ class ResultPage(Page):
             self._results.export(Path(path))
 
     def _onExported(self, path: Path) -> None:
-        self.noticed.emit(_("The model is in {path}.").format(path=path))
+        self.notice.emit(_("The model is in {path}.").format(path=path))
 
     def _onTrainOn(self) -> None:
         self._parameterNode.startModel = str(self._results.model.resolve())

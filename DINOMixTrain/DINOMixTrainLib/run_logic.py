@@ -12,6 +12,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.curves import RunCurves
 from dinomix_slicer.run.follower import RunFollower
 from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
@@ -19,7 +20,7 @@ from dinomix_slicer.run.registry import forgetRun, isRun, knownRuns, rememberRun
 from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines, quickState, readJson
 from dinomix_slicer.signal import Signal
 
-WARNINGS = 200
+NOTICES = 200
 LOG_LINES = 400
 
 
@@ -30,7 +31,7 @@ class RunLogic:
         path: the run directory; None without one.
         state: see ``run_state.RunState``; None without a run.
         curves: of this run, see ``curves.RunCurves``.
-        warnings: the last of what the run warned of, (step time, sentence).
+        notices: the last of what the run gave notice of, (time, sentence).
         snapshot: the last ``snapshot`` event; None before the first.
         best: (step, mean Dice) of the best validation; None before the first.
         request: "pause" or "stop" while the run has not answered to it yet; else empty.
@@ -164,11 +165,11 @@ class RunLogic:
         return time.monotonic() - self._asked if self.request else 0.0
 
     def logLines(self) -> list[str]:
-        """The end of the log: what the process printed, and the run's warnings where it printed none."""
+        """The end of the log: what the process printed, and the run's notices where it printed none."""
         if self.path is None:
             return []
         printed = lastLines(self.path / LOG, count=LOG_LINES)
-        return printed or [f"{moment}  {text}" for moment, text in self.warnings]
+        return printed or [f"{moment}  {text}" for moment, text in self.notices]
 
     # -- Colors of the classes
 
@@ -184,7 +185,7 @@ class RunLogic:
 
     def _forget(self) -> None:
         self.curves = RunCurves()
-        self.warnings: deque[tuple[str, str]] = deque(maxlen=WARNINGS)
+        self.notices: deque[tuple[str, str]] = deque(maxlen=NOTICES)
         self.snapshot: dict[str, Any] | None = None
         self.best: tuple[int, float] | None = None
         self.started: dict[str, Any] | None = None
@@ -213,9 +214,9 @@ class RunLogic:
             mean = event.get("mean")
             if isinstance(mean, float | int) and (self.best is None or mean >= self.best[1]):
                 self.best = (int(event.get("step", 0)), float(mean))
-        elif kind == "warning":
+        elif kind == "notice":
             moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("time", 0))))
-            self.warnings.append((moment, str(event.get("message", ""))))
+            self.notices.append((moment, textOf(event)))
         elif kind == "started":
             self.started = event
         elif kind == "snapshot":

@@ -287,10 +287,10 @@ class RunPage(Page):
                 text = _(
                     "The run {name} has finished with a validation Dice of {dice:.3f}: see its result on page 4."
                 ).format(name=name, dice=self._runs.best[1])
-            self.noticed.emit(text)
+            self.notice.emit(text)
         elif state.name == PAUSED:
             text = _("The run {name} is paused. {reason}").format(name=name, reason=state.reason)
-            self.noticed.emit(text)
+            self.notice.emit(text)
         else:
             text = _("The run {name} has ended. {reason}").format(name=name, reason=state.reason)
             self.failed.emit(text, state.remedy)

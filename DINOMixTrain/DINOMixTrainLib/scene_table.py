@@ -56,11 +56,11 @@ class Row:
 class SceneTable:
     """
     Signals:
-        noticed(text): a choice could not be kept, and why.
+        notice(text): a choice could not be kept, and why.
     """
 
     def __init__(self, ui: Any) -> None:
-        self.noticed = Signal()
+        self.notice = Signal()
         self._ui = ui
         self._node: DINOMixTrainParameterNode | None = None
         self._rows: list[Row] = []
@@ -112,7 +112,7 @@ class SceneTable:
             for choice in choices:
                 if choice not in kept and choice.volume in volumes:
                     text = _("The segmentation of {name} is not in the scene any more, so that {name} is not used now.")
-                    self.noticed.emit(text.format(name=volumes[choice.volume]))
+                    self.notice.emit(text.format(name=volumes[choice.volume]))
             if len(kept) < len(choices):
                 setattr(node, field, [choice.text for choice in kept])
         self._segmentationOf = {

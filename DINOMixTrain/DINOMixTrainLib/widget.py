@@ -103,7 +103,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for page in self.pages.values():
             self._connections += [
                 (page.failed, self.onFailed),
-                (page.noticed, self.onNoticed),
+                (page.notice, self.onNotice),
                 (page.changed, self._updateLater),
                 (page.wantsPage, self.goTo),
             ]
@@ -167,7 +167,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.messages.addFailure(problem, remedy)
         self._updateLater()
 
-    def onNoticed(self, text: str) -> None:
+    def onNotice(self, text: str) -> None:
         """The user should know this."""
         self.messages.add(text, INFO)
 

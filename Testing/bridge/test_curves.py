@@ -58,7 +58,7 @@ class RunCurvesTest(unittest.TestCase):
         agreed = {"kind": "pseudo_label", "step": 4, "voxels": {}, "confidence": {}, "agreement": {"liver": 0.9}}
         self.assertEqual(curves.take(agreed), {"agreement"})
         self.assertEqual(curves.take({"kind": "pseudo_label", "step": 6, "voxels": {}, "confidence": {}}), set())
-        self.assertEqual(curves.take({"kind": "warning", "message": "Slow."}), set())
+        self.assertEqual(curves.take({"kind": "notice", "message": "Slow."}), set())
         self.assertEqual(curves.curves["dice"].lines["liver"], [0.5])
 
 

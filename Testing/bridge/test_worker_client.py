@@ -149,13 +149,13 @@ def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
     text = HELLO + (
         f"import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
-        "say(type='event', job='job1', event={'kind': 'warning', 'message': str(child.pid)})\n"
+        "say(type='event', job='job1', event={'kind': 'notice', 'message': str(child.pid)})\n"
         "time.sleep(600)\n"
     )
     client = WorkerClient(script(tmp_path, text))
     job = client.segment(noise(), "any model")
     processes = []
-    job.warned.connect(lambda text: processes.append(int(text)))
+    job.notice.connect(lambda text: processes.append(int(text)))
     waitUntil(lambda: processes or client.state == "failed")
     waitUntil(lambda: job.state == "computing")
     processEvents(100)

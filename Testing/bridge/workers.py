@@ -67,7 +67,7 @@ class Heard:
 
     def __init__(self, job):
         self.events = []
-        for name in ("progress", "warned", "finished", "failed", "cancelled"):
+        for name in ("progress", "notice", "finished", "failed", "cancelled"):
             getattr(job, name).connect(lambda *arguments, name=name: self.events.append((name, *arguments)))
 
     def last(self):

@@ -114,7 +114,7 @@ def test_who_is_not_there_cannot_be_left_out(tmp_path: Path, capsys) -> None:
     folder = labeled_folder(tmp_path / "in", ["a", "b"])
     code, events = check(capsys, tmp_path / "c.json", "--labeled", folder, "--exclude", "z", "--exclude", "b")
     assert code == 0
-    assert any("no case z" in event["message"] for event in of_kind(events, "warning"))
+    assert any("no case z" in event["message"] for event in of_kind(events, "notice"))
     assert [case.name for case in Cohort.read(tmp_path / "c.json").cases] == ["a"]
 
 

@@ -21,9 +21,9 @@ from dinomix.errors import DinomixError
 from dinomix.images.reading import read_geometry, read_label
 
 
-class Warnings(list):
+class Notices(list):
     def __call__(self, kind: str, **fields: object) -> None:
-        if kind == "warning":
+        if kind == "notice":
             self.append(fields["message"])
 
 
@@ -245,7 +245,7 @@ def test_modality_of_real_scans(test_data: Path, tmp_path: Path) -> None:
         (tmp_path / "ct" / source).mkdir(parents=True)
     (tmp_path / "ct/images/s.nii.gz").symlink_to(test_data / "ct_spleen/ct.nii.gz")
     (tmp_path / "ct/labels/s.nii.gz").symlink_to(test_data / "ct_spleen/spleen.nii.gz")
-    heard = Warnings()
+    heard = Notices()
     ct = check_cohort([tmp_path / "ct"], [test_data / "dicom" / "ge_anatomical" / "001"], [], emit=heard)
     assert ct.modality == "CT"
     assert any("do not look like it: 001" in message for message in heard)
@@ -270,7 +270,7 @@ def test_the_hippocampus_cohort(test_data: Path, tmp_path: Path) -> None:
     assert "134 cases, 134 patients" in table(data)
 
 
-def test_imbalance_and_warnings(tmp_path: Path) -> None:
+def test_imbalance_and_notices(tmp_path: Path) -> None:
     folder = labeled_folder(tmp_path / "in", ["a", "b"])
     label = label_array()
     label[5, 7, 9] = 3
@@ -281,7 +281,7 @@ def test_imbalance_and_warnings(tmp_path: Path) -> None:
     sitk.WriteImage(coarse, str(tmp_path / "more/c.nrrd"))
     data = summary(check_cohort([folder], [tmp_path / "more"], []))
     assert data["imbalance"] == 2 * (label_array() == 1).sum()
-    told = " ".join(data["warnings"])
+    told = " ".join(data["notices"])
     assert "from 1 x 1 x 2 mm (a) to 5 x 1 x 1 mm (c)" in told
     assert "Only one labeled case shows these structures: class_3." in told
 

@@ -123,7 +123,7 @@ def test_equal_names_in_two_folders_stay_two_cases(tmp_path: Path) -> None:
     one, two = (touch(tmp_path / x, "images/a.nii.gz", "labels/a.nii.gz") for x in ("one", "two"))
     found = find_cases([one], [], [two])
     assert [c.name for c in found.cases] == ["labeled_a", "test_a"]
-    assert any("--patient-pattern" in notice for notice in found.notices)
+    assert any(notice.code == "patients" for notice in found.notices)
 
 
 def test_names_of_any_script(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dinomix.cohort.finding import FoundCase, Pool
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.errors import DinomixError
+from dinomix.events import Notice
 
 
 def found(names: list[str], pool: Pool = "labeled") -> list[FoundCase]:
@@ -88,13 +89,13 @@ def test_a_given_split_with_numbers_only_at_the_names_ends(tmp_path: Path) -> No
     )
     split = read_split(f"{file}:a")
     problems: list[DinomixError] = []
-    notices: list[str] = []
+    notices: list[Notice] = []
     names = ["img0001", "img0002", "img0003", "img0004", "img0005", "img10001"]
     cases = given_roles(found(names), split, "splits", None, problems, notices)
     assert not problems
     assert roles(cases) == {"img0001": "labeled", "img0002": "unlabeled", "img0003": "validation", "img0004": "test"}
     assert cases[1].case.label is None
-    assert "2 of 6" in notices[0]
+    assert "2 of 6" in notices[0].message
 
 
 @pytest.mark.parametrize(

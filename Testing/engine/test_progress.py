@@ -24,7 +24,7 @@ def test_repeated_progress_lets_the_time_run_down(now: list[float]) -> None:
     progress.again()
     assert not told
     progress("progress", stage="segmenting", step=3, total=9, eta=4.0)
-    progress("warning", message="It is late.")
+    progress("notice", message="It is late.")
     progress.again()
     assert len(told) == 2  # not so soon
     for passed, left in ((1.0, 3.0), (2.5, 1.5), (5.0, 0.0)):

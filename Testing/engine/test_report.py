@@ -36,7 +36,7 @@ def write_events(run: Path, until: int = STEPS) -> None:
              "confidence": {"liver": 0.9, "spleen": 0.4, "adrenal_gland_left": None}},
             {"kind": "validation", "step": step, "dice": {"liver": 0.8, "spleen": None, "adrenal_gland_left": 0.0},
              "mean": 0.4, "seconds": 1.0},
-            {"kind": "warning", "message": "The <b>lease</b> is loud."},
+            {"kind": "notice", "message": "The <b>lease</b> is loud."},
         ]  # fmt: skip
     (run / "events.jsonl").write_text("".join(json.dumps({"time": 1.0, **line}) + "\n" for line in lines))
 

@@ -73,7 +73,7 @@ def test_a_paused_run_goes_on_bit_for_bit(cohort, cache, tmp_path: Path, monkeyp
     monkeypatch.undo()
     assert pause.value.asked
     (told,) = events_of(run, "paused")
-    assert told["step"] == 5 and told["reason"] and told["remedy"]
+    assert told["step"] == 5 and told["message"] and told["remedy"]
     assert not (run / "request.json").exists() and not (run / "alive.json").exists()
     assert not (run / "model").exists()
 
@@ -188,7 +188,7 @@ def test_an_old_request_is_dropped_and_an_unknown_one_is_told(cohort, cache, tmp
     RunDirectory.create(tmp_path / "odd", config, cohort, make_plan(), cache, None)
     request(tmp_path / "odd", "dance")
     resume(tmp_path / "odd", since=0)
-    assert any("dance" in event["message"] for event in events_of(tmp_path / "odd", "warning"))
+    assert any("dance" in event["message"] for event in events_of(tmp_path / "odd", "notice"))
     assert not (tmp_path / "odd/request.json").exists()
 
 
@@ -220,7 +220,7 @@ def test_an_image_that_is_gone_stops_the_snapshots_only(tmp_path: Path):
     RunDirectory.create(tmp_path / "again", config, cohort, make_plan(), tmp_path / "cache", None)
     resume(tmp_path / "again")
     assert len(events_of(tmp_path / "again", "validation")) == 2 and not events_of(tmp_path / "again", "snapshot")
-    assert sum("is shown" in event["message"] for event in events_of(tmp_path / "again", "warning")) == 1
+    assert sum("is shown" in event["message"] for event in events_of(tmp_path / "again", "notice")) == 1
 
 
 def test_pseudo_labels_tell_how_far_student_and_teacher_agree(cohort, cache, tmp_path: Path):
@@ -365,7 +365,7 @@ def test_a_process_shows_that_it_lives_and_obeys(cohort, cache, tmp_path: Path):
     process = started(run)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
-    assert "interrupted" in events_of(run, "paused")[-1]["reason"]
+    assert "interrupted" in events_of(run, "paused")[-1]["message"]
     process.stderr.close()
 
     process = started(run)

@@ -187,7 +187,7 @@ def test_events_as_json_lines(model: Model, tmp_path: Path, capsys: pytest.Captu
     image = write_random_image(tmp_path / "image.nrrd")
     assert segment(model, image, "--out", tmp_path / "out.nrrd", "--json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[0]["kind"] == "warning" and "CPU" in events[0]["message"]
+    assert events[0]["kind"] == "device" and "CPU" in events[0]["reason"]
     progress = [event for event in events if event["kind"] == "progress"]
     assert progress[-1]["step"] == progress[-1]["total"] > 0 and "image (1 of 1)" in progress[-1]["stage"]
     assert events[-1]["kind"] == "finished" and events[-1]["path"] == str(tmp_path / "out.nrrd")

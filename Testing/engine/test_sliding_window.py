@@ -97,7 +97,7 @@ def test_the_next_way_goes_on_where_memory_ran_out() -> None:
     logits = predict_logits(network, tensor, PLAN, GPU, events, ways=(Way(GPU, GPU, 1), Way(CPU, CPU, 1)))
     assert torch.allclose(logits, torch.cat([tensor, 1 - tensor]), atol=1e-5)
     assert sum(network.batches) == count_windows(SIZES[3], PLAN) > 20
-    assert len(events.of("warning")) == 1
+    assert len(events.of("notice")) == 1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -155,7 +155,7 @@ def test_out_of_memory_leads_to_the_next_way_with_a_notice(times: int) -> None:
     events, network, tensor = Events(), ShortOfMemory(times), volume(SIZES[2])
     logits = predict_logits(network, tensor, PLAN, GPU, events, ways=WAYS)
     assert torch.allclose(logits, torch.cat([tensor, 1 - tensor]), atol=1e-5)
-    notices = [event["message"] for event in events.of("warning")]
+    notices = [event["message"] for event in events.of("notice")]
     endings = ["windows are computed one at a time.", "put together in main memory.", "which takes longer."]
     assert [notice.endswith(end) for notice, end in zip(notices, endings, strict=False)] == [True] * times
     assert set(network.batches[times:]) == {1}
@@ -194,5 +194,5 @@ def test_a_real_gpu_short_of_memory(network: torch.nn.Module) -> None:
         logits = predict_logits(network, tensor, PLAN, "cuda", events)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert events.of("warning")
+    assert events.of("notice")
     assert torch.allclose(logits, expected, atol=1e-3)

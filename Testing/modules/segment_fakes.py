@@ -27,7 +27,7 @@ class FakeJob:
     def __init__(self, client, kind, **arguments):
         self.client, self.kind, self.arguments = client, kind, arguments
         self.state = "computing"
-        self.progress, self.warned = Signal(), Signal()
+        self.progress, self.notice = Signal(), Signal()
         self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
         self.isCancelRequested = False
 

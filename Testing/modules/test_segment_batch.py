@@ -72,18 +72,16 @@ class SceneBatchTest(BatchTestCase):
         self.assertEqual(self.logic.batch()[0].detail, "The volume is empty. Crop it less.")
         self.assertEqual(self.heard.of("failed"), [])
 
-    def test_a_row_does_not_repeat_which_device_computes(self):
+    def test_a_row_says_what_the_user_should_know_of_it(self):
         addVolume()
-        self.client.hello = {
-            "automatic": {"device": "cpu", "reason": "There is no graphics card."},
-            "shares_files": True,
-        }
         self.start(self.logic.itemsOfScene())
         job = self.waitForJob(1)
-        job.warned.emit("There is no graphics card.")
+        job.notice.emit("Half precision was used.")
         job.finishWithLabels(notices=["Memory was short."])
         self.waitForEnd()
-        self.assertTrue(self.logic.batch()[0].detail.endswith("segmentation. Memory was short."))
+        self.assertTrue(
+            self.logic.batch()[0].detail.endswith("segmentation. Half precision was used. Memory was short.")
+        )
 
     def test_volume_removed_while_it_waits_or_runs(self):
         one, two = addVolume("one"), addVolume("two")

@@ -76,7 +76,7 @@ class SegmentTest(LogicTestCase):
         heard = Heard(self.logic, "progress", "notice")
         job = self.apply()
         job.progress.emit("predict", 3, 10, 7.5)
-        job.warned.emit("Computing on the CPU.")
+        job.notice.emit("Computing on the CPU.")
         job.finishWithLabels(notices=["The labels were resampled."])
         self.assertEqual(heard.of("progress"), [("predict", 3, 10, 7.5)])
         self.assertEqual(heard.of("notice"), [("Computing on the CPU.",), ("The labels were resampled.",)])

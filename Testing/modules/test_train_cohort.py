@@ -208,7 +208,7 @@ class ProblemsTest(CohortTestCase):
         shutil.rmtree(self.labeled)
         self.check()
         self.assertIn("does not exist", self.status)
-        self.assertIn("Give a folder as labeled.", self.status)
+        self.assertIn("Remove it from the list of folders", self.status)
 
     def test_a_study_folder_that_cannot_be_written(self):
         self.openStudy()

@@ -19,10 +19,10 @@ from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
 from dinomix.cohort.renaming import Renames
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
-from dinomix.cohort.table import warnings_about
+from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, Progress, silent
+from dinomix.events import Emit, Notice, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
@@ -69,7 +69,7 @@ def check_cohort(
         cases_file: a list of cases beside those of the folders; see ``listing``.
         exclude: names of cases to leave out.
         renames: other names for structures, or the file of them; see ``renaming``.
-        emit: gets progress and warnings; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
+        emit: gets progress and notices; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
 
     Returns:
         The cohort.
@@ -84,6 +84,7 @@ def check_cohort(
         raise DinomixError(
             "A split file was given, and numbers of cases to draw as well.",
             "Give either --split, or --validation, --test-fraction and --labeled-count.",
+            code="split",
         )
     for option, number in (("--validation", validation), ("--test-fraction", test_fraction)):
         if number < 0 or (number > 1 and number != int(number)):
@@ -102,7 +103,9 @@ def check_cohort(
         draw = Draw(validation, test_fraction, labeled_count, seed)
         cases = drawn_roles(found.cases, draw, patient_pattern, problems)
     if not any(case.role == "labeled" for case in cases) and not problems:
-        problems.append(Problem("There is no labeled case.", "Give at least one folder after --labeled."))
+        problems.append(
+            Problem("There is no labeled case.", "Give at least one folder after --labeled.", code="no-labeled")
+        )
     remembered = RememberedFacts(out, new_names)
     facts = _read_all(cases, new_names, remembered, problems, emit)
     try:
@@ -135,7 +138,7 @@ def _read_all(
                 except DinomixError as error:
                     of_label = case.label is not None and error.problem.startswith(str(case.label))
                     file = case.label if of_label else case.image
-                    failed[case.name] = Problem(error.problem, error.remedy, case=case.name, file=file)
+                    failed[case.name] = Problem(error.problem, error.remedy, error.code, case=case.name, file=file)
                 except OSError as error:
                     where = Path(error.filename or case.image)
                     failed[case.name] = Problem(
@@ -208,18 +211,20 @@ def _cohort(
     )
     unnamed = [name for name, content in as_found.items() if not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
-        found.notices.append(
+        found.notices.append(Notice(
             f"Some label files carry no names ({len(unnamed)} of {len(contents)}, such as {contents[unnamed[0]].path}); "
             "their values were taken as the numbers of the cohort's label set."
-        )
+        ))  # fmt: skip
     if modality == "auto":
-        found.notices.append(f"The modality was taken as {chosen}: {reason}. Give --modality to say otherwise.")
+        found.notices.append(
+            Notice(f"The modality was taken as {chosen}: {reason}.", "Give --modality to say otherwise.", "modality")
+        )
     if different:
         found.notices.append(
-            f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}."
+            Notice(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}.")
         )
-    for message in (*found.notices, *_reading_notices(facts), *warnings_about(cohort)):
-        emit("warning", message=message)
+    for notice in (*found.notices, *_reading_notices(facts), *notices_about(cohort)):
+        emit("notice", **notice._asdict())
     return cohort
 
 
@@ -246,14 +251,14 @@ def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelS
     )
 
 
-def _reading_notices(facts: dict[str, CaseFacts]) -> list[str]:
+def _reading_notices(facts: dict[str, CaseFacts]) -> list[Notice]:
     """What was said while reading, each sentence once, with the cases that it was said of."""
     cases: dict[str, list[str]] = defaultdict(list)
     for name, f in facts.items():
         for notice in f.notices:
             cases[notice].append(name)
     return [
-        f"{names[0]}{f' and {len(names) - 1} more cases' if len(names) > 1 else ''}: {notice}"
+        Notice(f"{names[0]}{f' and {len(names) - 1} more cases' if len(names) > 1 else ''}: {notice}")
         for notice, names in cases.items()
     ]
 
@@ -262,7 +267,9 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise DinomixError(f"{out} is a folder.", "Give the name of a file, such as cohort.json.")
     if out.exists() and not overwrite and not _is_cohort(out):
-        raise DinomixError(f"{out} exists and is no cohort file.", "Choose another name, or add --overwrite.")
+        raise DinomixError(
+            f"{out} exists and is no cohort file.", "Choose another name, or add --overwrite.", code="exists"
+        )
     folder = next(path for path in out.absolute().parents if path.exists())
     try:
         # Found out before everything is read, which may take long.
@@ -290,6 +297,7 @@ def _write(cohort: Cohort, out: Path, overwrite: bool) -> None:
             raise DinomixError(
                 f"{out} holds another cohort ({roles[0]}; this one has {roles[1]}).",
                 "Choose another name, or add --overwrite to replace it.",
+                code="exists",
             )
         return
     cohort.write(out)

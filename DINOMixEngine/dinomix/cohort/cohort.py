@@ -72,7 +72,9 @@ class Cohort(BaseModel):
             cohort = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, ValidationError) as error:
             raise DinomixError(
-                f"{path} is not a cohort file ({str(error).splitlines()[0]}).", "Make one with `dinomix check`."
+                f"{path} is not a cohort file ({str(error).splitlines()[0]}).",
+                "Make one with `dinomix check`.",
+                "cohort",
             ) from error
         folder = path.resolve().parent
         cases = tuple(

@@ -100,6 +100,7 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         raise DinomixError(
             f"{label} is empty: it holds no structure.",
             "Take the case out, or move its image to a folder that is given after --unlabeled.",
+            code="no-label",
         )
     called = names or folder_names
     dropped = [value for value in present if renames.drops(called.get(value, f"class_{value}"))]

@@ -21,6 +21,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from dinomix.cohort.problems import Problem
+from dinomix.events import Notice
 from dinomix.images.reading import ENDINGS, is_image_path
 from dinomix.labels import LabelSet, names_by_id
 
@@ -67,7 +68,7 @@ class Findings:
 
     cases: list[FoundCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
     modality: str | None = None
 
 
@@ -88,20 +89,21 @@ def find_cases(
         The cases with unique names, and a problem for everything that could not be paired.
     """
     found = Findings()
-    seen: dict[Path, str] = {}
+    seen: dict[Path, Pool] = {}
     pools: tuple[tuple[Pool, list[Path]], ...] = (("labeled", labeled), ("unlabeled", unlabeled), ("test", test))
     for pool, folders in pools:
         for folder in folders:
-            option = f"--{pool}"
             if not folder.is_dir():
                 what = "is not a folder" if folder.exists() else "does not exist"
-                found.problems.append(Problem(f"{folder} {what}.", f"Give a folder after {option}.", file=folder))
+                found.problems.append(
+                    Problem(f"{folder} {what}.", f"Give a folder after --{pool}.", code="folder", file=folder)
+                )
                 continue
-            if (first := seen.get(folder.resolve())) and (first, option) != ("--labeled", "--unlabeled"):
-                twice = f"twice after {option}" if first == option else f"after {first} and after {option}"
+            if (first := seen.get(folder.resolve())) and (first, pool) != ("labeled", "unlabeled"):
+                twice = f"twice as {pool}" if first == pool else f"as {first} and as {pool}"
                 found.problems.append(Problem(f"{folder} was given {twice}.", "Give each folder once.", file=folder))
                 continue
-            both = seen.setdefault(folder.resolve(), option) != option
+            both = seen.setdefault(folder.resolve(), pool) != pool
             before = len(found.problems)
             cases = _find_unlabeled(folder, both, found) if pool == "unlabeled" else _find_labeled(folder, pool, found)
             if not cases and len(found.problems) == before:
@@ -119,15 +121,16 @@ def _without_listed(found: Findings, listed: Sequence[FoundCase]) -> list[FoundC
     images = {case.image.resolve() for case in listed}
     kept = [case for case in found.cases if case.image.resolve() not in images]
     if len(kept) < len(found.cases):
+        taken = len(found.cases) - len(kept)
         found.notices.append(
-            f"Cases of folders that are in the list of cases too are taken from the list: {len(found.cases) - len(kept)}."
+            Notice(f"Cases of folders that are in the list of cases too are taken from the list: {taken}.")
         )
     return kept
 
 
 def _leave_out(exclude: Sequence[str], found: Findings) -> None:
     known = {case.name for case in found.cases} | {problem.case for problem in found.problems}
-    found.notices += [f"There is no case {name} to leave out." for name in exclude if name not in known]
+    found.notices += [Notice(f"There is no case {name} to leave out.") for name in exclude if name not in known]
     found.cases = [case for case in found.cases if case.name not in exclude]
     found.problems = [problem for problem in found.problems if problem.case not in exclude]
 
@@ -153,6 +156,7 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             found.problems.append(Problem(
                 f"{folder} has {images_name}/ but no {labels_name}/.",
                 f"Put the labels into {labels_name}/ with the names of the images, or give the folder after --unlabeled.",
+                code="no-label",
                 file=folder,
             ))  # fmt: skip
             return []
@@ -183,8 +187,9 @@ def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[F
     inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
     if also_labeled and inner is None:
         found.problems.append(Problem(
-            f"{folder} was given after --labeled and after --unlabeled.",
+            f"{folder} was given as labeled and as unlabeled.",
             "Give it after --labeled only; --labeled-count N then takes all but N of its cases as unlabeled.",
+            code="folder-twice",
             file=folder,
         ))  # fmt: skip
         return []
@@ -197,7 +202,7 @@ def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[F
         images = _without_channel(images, [])
         if labels:
             found.notices.append(
-                f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}."
+                Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
             )
     return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]
 
@@ -228,7 +233,7 @@ def _paired(
         else:
             found.problems.append(Problem(
                 f"{image.path} has no label in {where}.",
-                "Add a label of the same name, or move the image to a folder that is given after --unlabeled.",
+                "Add a label of the same name, or move the image to a folder that is given after --unlabeled.", code="no-label",
                 case=image.stem, file=image.path,
             ))  # fmt: skip
     found.problems.extend(
@@ -357,8 +362,9 @@ def _with_unique_names(cases: list[FoundCase], found: Findings) -> list[FoundCas
         if len({case.pool for case in cases if case.short_name == name and case.pool != "unlabeled"}) > 1
     )  # fmt: skip
     if shared:
-        found.notices.append(
+        found.notices.append(Notice(
             f"Labeled and test cases share names ({', '.join(shared[:3])}{' and others' if len(shared) > 3 else ''}); "
-            "they are taken for different patients. If they are not, say so with --patient-pattern."
-        )
+            "they are taken for different patients.",
+            "If they are not, say so with --patient-pattern.", "patients",
+        ))  # fmt: skip
     return unique

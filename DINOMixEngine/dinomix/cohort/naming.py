@@ -102,6 +102,7 @@ def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> L
         Problem(
             f"{content.path} holds {len(content.values)} different values, more like an image than a label map.",
             "Put a label map in its place, or name all structures with --labels.",
+            code="label-map",
             case=content.case,
             file=content.path,
         )
@@ -133,7 +134,7 @@ def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems
     if unknown:
         problems.append(Problem(
             f"{content.path} holds the {'label' if len(unknown) == 1 else 'labels'} {listed(unknown)}, not in {source}.",
-            "Add what is missing to the label set, rename or drop it with --rename, or set those voxels to 0.",
+            "Add what is missing to the label set, rename or drop it with --rename, or set those voxels to 0.", code="structures",
             case=content.case, file=content.path,
         ))  # fmt: skip
     twice = [id for id, count in Counter(mapped.values()).items() if count > 1]

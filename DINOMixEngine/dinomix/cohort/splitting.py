@@ -13,6 +13,7 @@ from dinomix.cohort.cohort import Role
 from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError
+from dinomix.events import Notice
 
 Split = dict[Role, list[str]]
 
@@ -70,7 +71,7 @@ def given_roles(
     source: str,
     patient_pattern: str | None,
     problems: list[Problem],
-    notices: list[str],
+    notices: list[Notice],
 ) -> list[CaseWithRole]:
     """Roles as a split file gives them; cases that it does not name are left out, with a notice."""
     roles: dict[str, Role] = {}
@@ -91,12 +92,13 @@ def given_roles(
             elif role != "unlabeled" and case.label is None:
                 problems.append(Problem(
                     f'{source} has "{name}" as a {role} case, but it was found without a label.',
-                    "Give its folder after --labeled or --test.",
+                    "Give its folder after --labeled or --test.", code="no-label",
                     case=case.name, file=case.image,
                 ))  # fmt: skip
     chosen = [case for case in cases if case.name in roles]
     if len(chosen) < len(cases):
-        notices.append(f"Cases that {source} does not name are left out: {len(cases) - len(chosen)} of {len(cases)}.")
+        left_out = f"{len(cases) - len(chosen)} of {len(cases)}"
+        notices.append(Notice(f"Cases that {source} does not name are left out: {left_out}."))
     return _checked(chosen, roles, _patients(chosen, patient_pattern, problems), problems)
 
 
@@ -163,14 +165,14 @@ def _patients(cases: list[FoundCase], pattern: str | None, problems: list[Proble
         regex = re.compile(pattern)
     except re.error as error:
         raise DinomixError(
-            f"--patient-pattern {pattern} is not a regular expression ({error}).", "Correct it."
+            f"The patient pattern {pattern} is not a regular expression ({error}).", "Correct it."
         ) from error
     patients = {}
     for case in cases:
         match = regex.search(case.short_name)
         if match is None or not match[1 if regex.groups else 0]:
             problems.append(Problem(
-                f'--patient-pattern {pattern} finds no patient in the name "{case.short_name}" ({case.image}).',
+                f'The patient pattern {pattern} finds no patient in the name "{case.short_name}" ({case.image}).',
                 "Change the pattern so that it fits every case.",
                 case=case.name, file=case.image,
             ))  # fmt: skip
@@ -201,7 +203,7 @@ def _draw(
         available = sum(given == "labeled" and patient_of[name] not in elsewhere for name, given in roles.items())
         problems.append(Problem(
             f"The {role} cases ({count}) cannot be drawn by whole patients from the labeled cases that are free ({available}).",
-            f"Ask for fewer {role} cases, or check --patient-pattern.",
+            f"Ask for fewer {role} cases, or check --patient-pattern.", code="too-few",
         ))  # fmt: skip
         return
     roles.update(dict.fromkeys(chosen, role))
@@ -219,7 +221,7 @@ def _keep_labeled(
         available = sum(role == "labeled" for role in roles.values())
         problems.append(Problem(
             f"--labeled-count {count} cannot be met by whole patients from the labeled cases ({available}).",
-            "Ask for another number, or check --patient-pattern.",
+            "Ask for another number, or check --patient-pattern.", code="too-few",
         ))  # fmt: skip
         return
     for name, role in roles.items():

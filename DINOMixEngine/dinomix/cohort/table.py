@@ -6,6 +6,7 @@ from typing import Any, get_args
 import numpy as np
 
 from dinomix.cohort.cohort import Cohort, Role
+from dinomix.events import Notice
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -20,7 +21,7 @@ def summary(cohort: Cohort) -> dict[str, Any]:
         ``cases`` {role: count}; ``patients``; ``modality``; ``spacing`` mm along the files' (i, j, k) and ``size`` voxels,
         each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels, fraction, cases}] over
         all cases with a label, ``voxels_labeled`` over those to train on; ``imbalance``, the ratio of the largest to the
-        smallest class that occurs in those; ``warnings``.
+        smallest class that occurs in those; ``notices``, sentences.
     """
     labeled = [case for case in cohort.cases if case.label is not None]
     training = cohort.with_role("labeled")
@@ -49,11 +50,11 @@ def summary(cohort: Cohort) -> dict[str, Any]:
             for s in cohort.labels.structures
         ],
         "imbalance": max(present) / min(present) if present else None,
-        "warnings": warnings_about(cohort),
+        "notices": [notice.text for notice in notices_about(cohort)],
     }  # fmt: skip
 
 
-def warnings_about(cohort: Cohort) -> list[str]:
+def notices_about(cohort: Cohort) -> list[Notice]:
     """Full sentences about what is allowed but may make training fail to learn or a result mean little."""
     found = []
     # Sorted, so that the axis order of the files plays no part.
@@ -62,22 +63,25 @@ def warnings_about(cohort: Cohort) -> list[str]:
     if ratio.max() > _UNLIKE_SPACING:
         values = spacing[:, int(ratio.argmax())]
         fine, coarse = cohort.cases[int(values.argmin())], cohort.cases[int(values.argmax())]
-        found.append(
+        found.append(Notice(
             f"The spacings are very different: from {_mm(fine.spacing)} ({fine.name}) to {_mm(coarse.spacing)} "
             f"({coarse.name}); all are resampled to one spacing."
-        )
+        ))  # fmt: skip
     training = cohort.with_role("labeled")
     holders = {s.name: sum(case.voxels.get(s.id, 0) > 0 for case in training) for s in cohort.labels.structures}
     if nowhere := [name for name, count in holders.items() if count == 0]:
         found.append(
-            f"No labeled case to train on shows these structures, so they cannot be learned: {', '.join(nowhere)}."
+            Notice(
+                f"No labeled case to train on shows these structures, so they cannot be learned: {', '.join(nowhere)}."
+            )
         )
     if len(training) > 1 and (once := [name for name, count in holders.items() if count == 1]):
-        found.append(f"Only one labeled case shows these structures: {', '.join(once)}.")
+        found.append(Notice(f"Only one labeled case shows these structures: {', '.join(once)}."))
     if not cohort.with_role("validation"):
-        found.append(
-            "There are no validation cases, so training keeps its last weights, not its best; see --validation."
-        )
+        found.append(Notice(
+            "There are no validation cases, so training keeps its last weights, not its best.",
+            "See --validation.", "no-validation",
+        ))  # fmt: skip
     return found
 
 

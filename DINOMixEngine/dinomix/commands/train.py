@@ -101,12 +101,21 @@ def _refuse_besides(verb: str) -> None:
 
 def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
            since: float, options: dict[str, Any]) -> Path:  # fmt: skip
+    from dinomix.errors import DinomixError
+    from dinomix.events import EventFile
     from dinomix.training import train as training
 
-    cohort, config, plan, weights = _arranged(cohort_file, start, plan_file, emit, options)
-    return training.train(
-        cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
-    )
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        cohort, config, plan, weights = _arranged(cohort_file, start, plan_file, emit, options)
+        return training.train(
+            cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
+        )
+    except DinomixError as error:
+        if is_first and out.is_dir() and not (out / "config.json").exists():
+            # Who made the folder follows what becomes of the run that was to be in it.
+            EventFile(out / "events.jsonl")("error", **error.fields)
+        raise
 
 
 def _tell_estimate(cohort_file: Path, start: Path | None, plan_file: Path | None, cache: Path | None, emit: Any,
@@ -168,8 +177,8 @@ def _arranged(cohort_file: Path, start: Path | None, plan_file: Path | None, emi
         plan = override_plan(given.model_dump(mode="json"), overrides)
     else:
         if given is not None:
-            emit("warning", message=f"{start} is for {given.modality}, the cohort is {cohort.modality}: weights are taken over; "
-                                    "spacing, intensities and patch are made for the cohort.")  # fmt: skip
+            emit("notice", message=f"{start} is for {given.modality}, the cohort is {cohort.modality}: weights are taken over; "
+                                   "spacing, intensities and patch are made for the cohort.")  # fmt: skip
         plan = make_plan(
             cohort,
             device_kind="cpu" if device.type == "cpu" else "gpu",

@@ -123,7 +123,7 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
         )
     extra = [name for name in predictions if name not in references]
     if extra:
-        emit("warning", message=f"There is no reference of {listed(extra)} in {reference}; left out.")
+        emit("notice", message=f"There is no reference of {listed(extra)} in {reference}; left out.")
     return {name: (predictions[name], references[name]) for name in references}
 
 
@@ -150,6 +150,7 @@ def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None) -> Volu
         raise DinomixError(
             f"{path} holds the label {described}, which the label set does not have.",
             "Give the label set of this study with --labels, with every structure that the files hold.",
+            code="structures",
         )
     if all(value == id for value, id in mapping.items()):
         return volume

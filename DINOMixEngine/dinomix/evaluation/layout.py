@@ -172,7 +172,7 @@ def _check_label(
         raise DinomixError(f"{image_path} and {label_path} differ: {difference}.", "Download this case again.")
     if difference:
         # The protocol works on voxels and looks at no position, so this case can take part.
-        emit("warning", message=f"{image_path} and {label_path} differ in {difference}; compared voxel by voxel.")
+        emit("notice", message=f"{image_path} and {label_path} differ in {difference}; compared voxel by voxel.")
     unknown = [int(value) for value in np.unique(label.array) if value and int(value) not in labels.ids]
     if unknown:
         raise DinomixError(

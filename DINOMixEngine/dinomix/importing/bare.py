@@ -23,7 +23,9 @@ def read_bare(source: Path, plan_file: Path | None, labels_file: Path | None) ->
         DinomixError: one of the files is missing or is not what it should be.
     """
     if plan_file is None or labels_file is None:
-        raise DinomixError("Weights alone do not say what they segment.", "Give both --plan and --labels.")
+        raise DinomixError(
+            "Weights alone do not say what they segment.", "Give both --plan and --labels.", code="model-plan"
+        )
     files = [source] if source.is_file() else sorted(path for path in source.glob("*") if path.suffix in ENDINGS)
     if len(files) != 1:
         raise DinomixError(

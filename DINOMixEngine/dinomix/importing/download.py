@@ -55,6 +55,7 @@ def download(url: str, target: Path, *, emit: Emit = silent) -> None:
                 raise DinomixError(
                     f"{url} cannot be fetched: the server answers {error.code} {error.reason}.",
                     "Check the address or the mirror, or fetch the file by other means and install it with --from FILE.",
+                    code="download",
                 ) from error
             reason = f"{error.code} {error.reason}"
         except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
@@ -64,6 +65,7 @@ def download(url: str, target: Path, *, emit: Emit = silent) -> None:
             raise DinomixError(
                 f"{url} broke off after {part.size / 1e6:.1f} MB ({reason}).",
                 "Run the same command again: what was fetched is kept. Without a network, install with --from FILE.",
+                code="download",
             )
         time.sleep(PAUSE * 2**failures / 2)
     part.finish()

@@ -92,7 +92,7 @@ def install(
         return target
     address = address_of(entry, origin)
     if isinstance(address, str) and not agreed:
-        raise DinomixError(f"{entry.name} would be fetched from {address}; nothing was fetched.", AGREE)
+        raise DinomixError(f"{entry.name} would be fetched from {address}; nothing was fetched.", AGREE, "license")
     with _locked(folder):
         if isinstance(address, str):
             file = folder / DOWNLOADS / entry.download.file_name
@@ -145,7 +145,9 @@ def import_model(
     folder = folder or model_folders()[0]
     target = folder / _valid_name(name or _stem(source))
     if target.exists():
-        raise DinomixError(f"There is a model {target} already.", "Give another --name, or remove that model first.")
+        raise DinomixError(
+            f"There is a model {target} already.", "Give another --name, or remove that model first.", code="exists"
+        )
     with _locked(folder), opened(source, folder, emit) as opened_source:
         own = own_model(opened_source) if opened_source.is_dir() else None
         if own is not None:
@@ -299,5 +301,7 @@ def _stem(source: Path) -> str:
 
 def _valid_name(name: str) -> str:
     if not re.fullmatch(r"[\w][\w .+-]{0,99}", name) or name.endswith((".", " ")):
-        raise DinomixError(f"{name!r} cannot be a model's name.", "Give --name with letters, digits, - and _.")
+        raise DinomixError(
+            f"{name!r} cannot be a model's name.", "Give --name with letters, digits, - and _.", code="name"
+        )
     return name

@@ -72,7 +72,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
     chosen = [path for path in files if (path.parent / "labels.csv").is_file()]
     chosen = chosen or [path for path in files if path.name == "model.pt"] or files
     if not chosen:
-        raise DinomixError(f"{named} holds no model that can be read.", f"Give {_KINDS}.")
+        raise DinomixError(f"{named} holds no model that can be read.", f"Give {_KINDS}.", code="model-kind")
     return _read_weights(chosen[0])
 
 
@@ -84,6 +84,7 @@ def _read_weights(path: Path) -> Converted:
     raise DinomixError(
         f"{path} holds weights, but not what network they belong to.",
         "Give --plan and --labels too; see docs/models.md.",
+        code="model-plan",
     )
 
 

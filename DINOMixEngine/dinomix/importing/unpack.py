@@ -111,6 +111,6 @@ def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
         yield folder
     except DinomixError as error:
         # The folder will be gone when the message is read.
-        raise DinomixError(error.problem.replace(str(folder), str(source)), error.remedy) from error
+        raise DinomixError(error.problem.replace(str(folder), str(source)), error.remedy, error.code) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,11 +20,13 @@ def choose_device(requested: str = "auto") -> tuple[torch.device, str]:
         device = torch.device(requested)
     except RuntimeError as error:
         raise DinomixError(
-            f"There is no device named {requested!r}.", "Give auto, cpu, cuda, cuda:N or mps."
+            f"There is no device named {requested!r}.", "Give auto, cpu, cuda, cuda:N or mps.", code="device"
         ) from error
     failure = _failure(device)
     if failure:
-        raise DinomixError(f"The device {requested} cannot be used ({failure}).", "Give --device auto or --device cpu.")
+        raise DinomixError(
+            f"The device {requested} cannot be used ({failure}).", "Give --device auto or --device cpu.", code="device"
+        )
     return device, f"Computing on {describe(device)}, as requested."
 
 

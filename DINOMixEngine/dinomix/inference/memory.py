@@ -70,6 +70,7 @@ def plan_memory(
     raise DinomixError(
         f"Segmenting this image takes about {_gigabytes(uses[-1].estimate)}; {_gigabytes(limit)} are allowed.",
         "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
+        code="memory-limit",
     )
 
 

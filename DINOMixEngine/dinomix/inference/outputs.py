@@ -73,9 +73,13 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
     """
     named = _format_of(out) if not out.is_dir() else None
     if named and format not in (None, named):
-        raise DinomixError(f"{out} does not end in .{format}.", "Change --out or --format so that they agree.")
+        raise DinomixError(
+            f"{out} does not end in .{format}.", "Change --out or --format so that they agree.", code="output"
+        )
     if named and len(images) > 1:
-        raise DinomixError(f"{out} names one file, but there are {len(images)} images.", "Give a folder as --out.")
+        raise DinomixError(
+            f"{out} names one file, but there are {len(images)} images.", "Give a folder as --out.", code="output"
+        )
     if named:
         outputs = [Output(images[0], out)]
     else:
@@ -91,7 +95,9 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
     places = {image.resolve() for image in images}
     for output in outputs:
         if output.path.resolve() in places:
-            raise DinomixError(f"The labels would overwrite the image {output.path}.", "Give another --out.")
+            raise DinomixError(
+                f"The labels would overwrite the image {output.path}.", "Give another --out.", code="output"
+            )
     return outputs
 
 
@@ -115,21 +121,21 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     other = f"{output.path} is already there and"
     remedy = "Give --overwrite to replace it, or another --out."
     if output.record is None:
-        raise DinomixError(f"{output.path} is already there.", remedy)
+        raise DinomixError(f"{output.path} is already there.", remedy, "exists")
     try:
         record = json.loads(output.record.read_text(encoding="utf-8"))
         hashes = record.pop("labels_sha256"), record.pop("image_sha256")
     except FileNotFoundError:
-        raise DinomixError(f"{other} was not made by this command.", remedy) from None
+        raise DinomixError(f"{other} was not made by this command.", remedy, "exists") from None
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise DinomixError(f"{other} the record of how it was made is damaged.", remedy) from None
+        raise DinomixError(f"{other} the record of how it was made is damaged.", remedy, "exists") from None
     if hashes[0] != sha256(output.path):
-        raise DinomixError(f"{other} was changed since it was made.", remedy)
+        raise DinomixError(f"{other} was changed since it was made.", remedy, "exists")
     if hashes[1] != sha256(output.image):
-        raise DinomixError(f"{other} was made from another image.", remedy)
+        raise DinomixError(f"{other} was made from another image.", remedy, "exists")
     differing = [key.replace("_", " ") for key in made_by if record.get(key) != made_by[key]]
     if differing:
-        raise DinomixError(f"{other} was not made with the same {' and '.join(differing)}.", remedy)
+        raise DinomixError(f"{other} was not made with the same {' and '.join(differing)}.", remedy, "exists")
     return True
 
 

@@ -50,7 +50,8 @@ def segment_volume(
         precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
             it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
             float32. The model folder run as a bundle of MONAI's gives the labels of "float32".
-        emit: gets ``progress`` per window, and a ``warning`` when memory forces another way, or an image is computed again.
+        emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
+            another way, or an image is computed again.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
@@ -76,11 +77,11 @@ def _segment(
     geometry, voxel_bytes = volumes[0].geometry, volumes[0].array.itemsize
     chosen, reason = choose_device(device)
     if device == "auto":
-        emit("warning", message=reason)
+        emit("device", device=str(chosen), reason=reason)
     network = network or model.network()
     use = plan_memory(geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back)
     if use.half_buffers:
-        emit("warning", message="To get by with the main memory, windows are put together with half precision.")
+        emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
     array = _Computing(network, model, preprocessed, chosen, use, emit).labels(precision)
     return Volume(array, geometry)
@@ -110,7 +111,7 @@ class _Computing:
             return array
         names = [self.model.labels.names[channel - 1] for channel in changed]
         self.emit(
-            "warning",
+            "notice",
             message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32.",
         )
         del array
@@ -184,7 +185,7 @@ def segment_files(
     share = _Share.of_this_process()
     mine = outputs[share.rank :: share.processes]
     device, reason = _device_of(share, device)
-    emit("warning", message=reason)
+    emit("device", device=device, reason=reason)
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
     failed = 0
 
@@ -202,10 +203,10 @@ def segment_files(
             network = network or model.network()  # while the first image is being read
             volumes = reading.result()
             if not volumes:
-                emit("warning", message=f"{output.path} is already there from this image and model; it is kept.")
+                emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
                 continue
             for notice in volumes[0].notices:
-                emit("warning", message=f"{output.image}: {notice}")
+                emit("notice", message=f"{output.image}: {notice}")
             size = volumes[0].array.nbytes
             result = _segment(volumes, size, model, device, max_memory, precision, emit_here, network)
             if keep:
@@ -216,8 +217,8 @@ def segment_files(
             failed += 1
             problem = error.problem if str(output.image) in error.problem else f"{output.image}: {error.problem}"
             if len(outputs) == 1:
-                raise DinomixError(problem, error.remedy) from error
-            emit("error", message=problem, remedy=error.remedy)
+                raise DinomixError(problem, error.remedy, error.code) from error
+            emit("error", **{**error.fields, "message": problem})
     share.wait_for_the_others()
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")

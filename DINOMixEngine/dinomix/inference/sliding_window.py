@@ -72,7 +72,7 @@ def predict_slabs(
     worked on while the volume is still being computed.
 
     When the GPU's memory does not suffice, fewer windows are computed at once and put together in main memory; when
-    that does not suffice either, the CPU computes. Each step down is announced by a ``warning`` event, and goes on where
+    that does not suffice either, the CPU computes. Each step down is announced by a ``notice`` event, and goes on where
     the one before it failed. The network is in evaluation mode while it predicts, and is afterwards on the device and
     in the mode in which it came.
 
@@ -108,7 +108,7 @@ def predict_slabs(
                             "The main memory does not suffice to segment this image.",
                             "Close other programs, or use a computer with more memory.",
                         ) from error
-                    emit("warning", message=_step_down(way, next_way, error))
+                    emit("notice", message=_step_down(way, next_way, error))
                     break
                 if slab is None:
                     return

@@ -32,7 +32,9 @@ def export_model(model_folder: Path, zip_path: Path, *, overwrite: bool = False,
     if zip_path.suffix.lower() != ".zip":
         raise DinomixError(f"{zip_path} does not end in .zip.", "Give a name such as model.zip.")
     if zip_path.exists() and not overwrite:
-        raise DinomixError(f"{zip_path} exists.", "Add --overwrite to replace it, or choose another name.")
+        raise DinomixError(
+            f"{zip_path} exists.", "Add --overwrite to replace it, or choose another name.", code="exists"
+        )
     top = _folder_name(describe_model(model_folder)["title"])
     total = sum((model_folder / name).stat().st_size for name in (*hashes, MANIFEST))
     progress, done = Progress(emit, "export", total), 0

@@ -47,6 +47,7 @@ def read_manifest(path: Path) -> dict[str, str]:
         raise DinomixError(
             f"{path} is not a model folder of DINOMix: it has no {MANIFEST}.",
             "Give the folder that `dinomix train` wrote, RUN/model.",
+            "model",
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise DinomixError(f"{path / MANIFEST} is damaged ({error}).", COPY_AGAIN) from error

@@ -30,7 +30,7 @@ def matched_weights(model: Model, labels: LabelSet, plan: Plan, seed: int, emit:
     # Clones, since some networks hold a tensor under two names.
     weights = {name: tensor.clone() for name, tensor in build_network(plan, labels.channels).state_dict().items()}
     if set(weights) != set(model.weights):
-        raise DinomixError(f"The network of {model.path} is not the plan's network.", _ANOTHER)
+        raise DinomixError(f"The network of {model.path} is not the plan's network.", _ANOTHER, "start-model")
     pairs = [(0, 0), *matched_channels(labels, model.labels).items()]
     per_class = class_axes(plan, labels.channels)
     for name, target in weights.items():
@@ -39,9 +39,11 @@ def matched_weights(model: Model, labels: LabelSet, plan: Plan, seed: int, emit:
         if len(here) != len(there) or any(
             a != b for i, (a, b) in enumerate(zip(here, there, strict=True)) if i not in axes
         ):
-            raise DinomixError(f"{name} of {model.path} has the shape {tuple(there)}, not {tuple(here)}.", _ANOTHER)
+            raise DinomixError(
+                f"{name} of {model.path} has the shape {tuple(there)}, not {tuple(here)}.", _ANOTHER, "start-model"
+            )
         if any(there[axis] != model.labels.channels for axis in axes):
-            raise DinomixError(f"{name} of {model.path} does not hold one part per class.", _ANOTHER)
+            raise DinomixError(f"{name} of {model.path} does not hold one part per class.", _ANOTHER, "start-model")
         for parts in product(pairs, repeat=len(axes)):
             to, taken = [slice(None)] * target.ndim, [slice(None)] * target.ndim
             for axis, (channel, known) in zip(axes, parts, strict=True):
@@ -103,7 +105,7 @@ def _tell(model: Model, labels: LabelSet, pairs: dict[int, int], emit: Emit) -> 
         if channel and normalized_name(labels.names[channel - 1]) != normalized_name(model.labels.names[known - 1])
     ]
     if renamed:
-        emit("warning", message=f"By their terminology, {', '.join(renamed)} of {model.path} are taken over.")
+        emit("notice", message=f"By their terminology, {', '.join(renamed)} of {model.path} are taken over.")
     new = [name for channel, name in enumerate(labels.names, 1) if channel not in pairs]
     if new:
-        emit("warning", message=f"{model.path} does not know {', '.join(new)}; they are learned from the beginning.")
+        emit("notice", message=f"{model.path} does not know {', '.join(new)}; they are learned from the beginning.")

@@ -196,7 +196,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     label_file = case.label if case.role != "unlabeled" else None
     for path, expected in ((case.image, case.image_sha256), (label_file, case.label_sha256)):
         if path is not None and path.exists() and sha256(path) != expected:
-            raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.")
+            raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
     source = read_image(case.image)
     image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
     if label_file is None:

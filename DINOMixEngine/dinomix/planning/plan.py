@@ -172,7 +172,9 @@ class Plan(BaseModel):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, ValidationError) as error:
             reason = str(error).splitlines()[0]
-            raise DinomixError(f"{path} is not a plan ({reason}).", "Let `dinomix train` write a new one.") from error
+            raise DinomixError(
+                f"{path} is not a plan ({reason}).", "Let `dinomix train` write a new one.", "plan-file"
+            ) from error
 
     def write(self, path: Path) -> None:
         write_json(path, self.model_dump(mode="json"))

@@ -34,7 +34,9 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         DinomixError: the cohort has no labeled case; an override is unknown or impossible.
     """
     if not cohort.with_role("labeled"):
-        raise DinomixError("The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.")
+        raise DinomixError(
+            "The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.", code="no-labeled"
+        )
     cases = [case for case in cohort.cases if case.role in ("labeled", "unlabeled")]
     spacing, why_spacing = _spacing(cases)
     window, why_window = _window(cohort)
@@ -99,7 +101,7 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DinomixError(
-            f"The plan's {where or 'fields'} cannot be used: {first['msg']}.", "Correct --set plan.*."
+            f"The plan's {where or 'fields'} cannot be used: {first['msg']}.", "Correct --set plan.*.", code="plan"
         ) from error
 
 

@@ -82,6 +82,7 @@ def compare_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict
         raise DinomixError(
             f"{run} has no validation case to compare on.",
             "Give some with `dinomix check --validation`, and train again.",
+            code="no-validation",
         )
     if not directory.model.is_dir():
         raise DinomixError(f"{run} has no model yet.", "Let the run finish, or stop it; then compare.")
@@ -114,7 +115,7 @@ def _load_before(directory: RunDirectory, emit: Emit) -> _Compared | None:
     try:
         return _load(directory.start_model, directory)
     except DinomixError as error:
-        emit("warning", message=f"The model that the run started from cannot be compared with: {error}")
+        emit("notice", message=f"The model that the run started from cannot be compared with: {error}")
         return None
 
 

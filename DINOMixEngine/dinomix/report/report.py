@@ -49,7 +49,7 @@ def write_report(
         plan=_plan_rows(files),
         figures=_figures(files),
         overlays=[(o.name, as_data_url(small_png(_overlay(o, files)))) for o in overlays],
-        notices=_unique(event["message"] for event in files.events.get("warning", [])),
+        notices=_unique(event["message"] for event in files.events.get("notice", [])),
         errors=_unique(
             f"{event['message']} {event.get('remedy', '')}".strip() for event in files.events.get("error", [])
         ),

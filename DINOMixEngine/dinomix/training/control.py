@@ -38,8 +38,8 @@ class Asked(Exception):
 class RunPaused(DinomixError):
     """A run that has ended for now and can be resumed. ``asked`` tells whether it was asked to, or something failed."""
 
-    def __init__(self, problem: str, remedy: str, *, asked: bool = False) -> None:
-        super().__init__(problem, remedy)
+    def __init__(self, problem: str, remedy: str, code: str = "", *, asked: bool = False) -> None:
+        super().__init__(problem, remedy, code)
         self.asked = asked
 
 
@@ -122,7 +122,7 @@ class Control:
         except (OSError, ValueError, KeyError, TypeError):
             return self._seen  # still being written
         if request not in ("pause", "stop"):
-            emit("warning", message=f'{file} asks for "{request}"; only "pause" and "stop" are known.')
+            emit("notice", message=f'{file} asks for "{request}"; only "pause" and "stop" are known.')
             file.unlink(missing_ok=True)
             return Wish.GO
         return Wish.PAUSE if request == "pause" else Wish.STOP

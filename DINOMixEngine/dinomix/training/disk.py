@@ -64,6 +64,7 @@ def tell_needed(needed: Needed, cache: Path, emit: Emit) -> None:
         raise RunPaused(
             f"The prepared cases will take {total / 1e9:.1f} GB of disk, and {cache} has {free / 1e9:.1f} GB left.",
             "Free some space and resume the run; or begin one with --cache on another disk, or with --fkd on-the-fly.",
+            code="disk",
         )
 
 

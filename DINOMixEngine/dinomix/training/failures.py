@@ -51,11 +51,13 @@ def pause_for(error: Exception, run: Path) -> RunPaused | None:
             "There is too little memory for a step of this run.",
             "Close other programs and resume the run; or begin one with a smaller patch (--set plan.patch=96,96,48) or "
             "batch (--set batch_unlabeled=...).",
+            code="memory",
         )
     if "dataloader worker" in text and "killed" in text:
         return RunPaused(
             "A process that prepares batches was killed, most likely since the memory ran out.",
             "Close other programs and resume the run; or begin one with --set workers=0.",
+            code="memory",
         )
     if _DEFECT not in text and any(sign in text for sign in _LOST_DEVICE):
         return RunPaused(

@@ -60,7 +60,9 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
     directory = RunDirectory.open(run)
     cases = directory.cohort.with_role("unlabeled")
     if not cases:
-        raise DinomixError(f"{run} has no unlabeled case to rank.", "Give some with `dinomix check --unlabeled`.")
+        raise DinomixError(
+            f"{run} has no unlabeled case to rank.", "Give some with `dinomix check --unlabeled`.", code="no-unlabeled"
+        )
     pair = _pair(directory, device)
     ranked, failed = [], 0
     progress = Progress(emit, "rank", len(cases))
@@ -69,7 +71,7 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
             ranked.append(_ranked_before(case, directory, pair.key) or _rank(case, directory, pair))
         except DinomixError as error:
             failed += 1
-            emit("error", message=f"{case.name}: {error.problem}", remedy=error.remedy)
+            emit("error", **{**error.fields, "message": f"{case.name}: {error.problem}"})
         progress(number)
     ranked.sort(key=lambda entry: -entry["disagreement"])
     result = {"cases": ranked}

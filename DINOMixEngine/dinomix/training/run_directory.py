@@ -67,8 +67,10 @@ class RunDirectory:
             raise DinomixError(
                 f"{path} already holds a run.",
                 f"Continue it with `dinomix train --resume {path}`, or name another folder.",
+                code="run-exists",
             )
         path.mkdir(parents=True, exist_ok=True)
+        (path / "events.jsonl").unlink(missing_ok=True)  # of an earlier start that failed
         cohort.write(path / "cohort.json")
         plan.write(path / "plan.json")
         if start is not None:
@@ -93,7 +95,7 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise DinomixError(
-                f"{path} holds no run ({reason}).", "Start one with `dinomix train --cohort`."
+                f"{path} holds no run ({reason}).", "Start one with `dinomix train --cohort`.", code="no-run"
             ) from error
         cohort, plan = Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json")
         return cls(path, config, cohort, plan, cache, start_model)

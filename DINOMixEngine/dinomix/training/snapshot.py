@@ -21,7 +21,7 @@ from dinomix.training.run_directory import RunDirectory
 class Snapshots:
     """Writes RUN/snapshot/CASE.seg.nrrd anew at each validation.
 
-    The image is read once, for its grid alone. When it cannot be read any more, a warning says so and training goes on:
+    The image is read once, for its grid alone. When it cannot be read any more, a notice says so and training goes on:
     the cached case is all that training needs.
     """
 
@@ -45,7 +45,7 @@ class Snapshots:
             preprocessed, geometry = self._grid = self._grid or self._read()
         except (DinomixError, FileNotFoundError) as error:
             self._missing = True
-            emit("warning", message=f"No segmentation of {self.case.name} is shown while training: {error}")
+            emit("notice", message=f"No segmentation of {self.case.name} is shown while training: {error}")
             return
         labels = self.directory.cohort.labels
         native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)

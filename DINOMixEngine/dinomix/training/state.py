@@ -65,7 +65,9 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
     except ValueError as error:
         raise DinomixError(
-            f"precision={config.precision} cannot be had on this device ({error}).", "Train with --set precision=fp32."
+            f"precision={config.precision} cannot be had on this device ({error}).",
+            "Train with --set precision=fp32.",
+            code="precision",
         ) from error
 
 

@@ -76,13 +76,13 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
     # The same on all processes, so that none goes on alone.
     means = accelerator.reduce(torch.stack([value.detach() for value in terms.values()]), "mean")
     if wrong := require_finite(dict(zip(terms, means, strict=True))):
-        raise DinomixError(f"The loss is not finite any more at step {step + 1} (term: {wrong}).", _AGAIN)
+        raise DinomixError(f"The loss is not finite any more at step {step + 1} (term: {wrong}).", _AGAIN, "not-finite")
     state.optimizer.zero_grad()
     accelerator.backward(total)
     norm = accelerator.clip_grad_norm_(state.student.parameters(), config.clip)
     # In half precision the scaler leaves out such a step by itself.
     if accelerator.scaler is None and not bool(torch.isfinite(norm)):
-        raise DinomixError(f"The gradient is not finite any more at step {step + 1}.", _AGAIN)
+        raise DinomixError(f"The gradient is not finite any more at step {step + 1}.", _AGAIN, "not-finite")
     state.optimizer.step()
     update_teacher(state.teacher, state.network, step, config.teacher_decay)
     return {

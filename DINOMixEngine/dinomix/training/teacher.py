@@ -164,7 +164,7 @@ def _create(architecture: str, weights: Path | None = None) -> nn.Module:
 def _architecture_of(file: Path) -> str:
     """The DINOv3 ViT whose weights ``file`` holds, told by the width of its class token."""
     if not file.is_file():
-        raise DinomixError(f"There is no teacher file {file}.", "Check the path given as --teacher.")
+        raise DinomixError(f"There is no teacher file {file}.", "Check the path given as --teacher.", code="teacher")
     try:
         if file.suffix.lower() == ".safetensors":
             from safetensors import safe_open
@@ -202,6 +202,7 @@ def _cached_weights(architecture: str, download: bool) -> Path | None:
             "fetched unasked.",
             f"Read their licence ({LICENSE} for DINOv3) and add --download-teacher, give a file with --teacher FILE, "
             "choose --teacher random, or train without them: --fkd off.",
+            code="teacher",
         )
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
@@ -209,4 +210,5 @@ def _cached_weights(architecture: str, download: bool) -> Path | None:
         raise DinomixError(
             f"The weights of {architecture} could not be fetched from {repository} ({type(error).__name__}).",
             "Accept their licence on that page and log in with `hf auth login`, or give a file with --teacher FILE.",
+            code="teacher",
         ) from error

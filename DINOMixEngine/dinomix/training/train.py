@@ -58,11 +58,14 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         RunPaused, KeyboardInterrupt: as ``resume``.
     """
     if not cohort.with_role("labeled"):
-        raise DinomixError("The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.")
+        raise DinomixError(
+            "The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.", code="no-labeled"
+        )
     if config.uses_unlabeled and not cohort.with_role("unlabeled"):
         raise DinomixError(
             f"The cohort has no unlabeled case, and {config.method} needs some.",
             "Give them with `dinomix check --unlabeled`, or train with --method labeled-only.",
+            code="no-unlabeled",
         )
     if plan.modality != cohort.modality:
         raise DinomixError(
@@ -108,14 +111,14 @@ def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None, since: float) -> P
             with terminated_like_interrupted(), failures_as_pauses(run):
                 return _train(directory, events, frozen, control)
         except RunPaused as pause:
-            _tell(events, "paused", step=control.saved_step, reason=pause.problem, remedy=pause.remedy)
+            _tell(events, "paused", step=control.saved_step, **pause.fields)
             raise
         except KeyboardInterrupt:
-            reason, remedy = "The run was interrupted.", "Resume it; it goes on from its last checkpoint."
-            _tell(events, "paused", step=control.saved_step, reason=reason, remedy=remedy)
+            interrupted = RunPaused("The run was interrupted.", "Resume it; it goes on from its last checkpoint.")
+            _tell(events, "paused", step=control.saved_step, **interrupted.fields)
             raise
         except DinomixError as error:
-            _tell(EventFile(directory.events), "error", message=error.problem, remedy=error.remedy)
+            _tell(EventFile(directory.events), "error", **error.fields)
             raise
         except FileNotFoundError as error:
             if run.is_dir():
@@ -123,8 +126,11 @@ def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None, since: float) -> P
             raise DinomixError(f"{run} was deleted or moved while it was trained.", "Begin a new run.") from error
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            remedy = "The messages of the process say where; resume the run, and report it if it comes back."
-            _tell(EventFile(directory.events), "error", message=f"Training failed ({reason}).", remedy=remedy)
+            failure = DinomixError(
+                f"Training failed ({reason}).",
+                "The messages of the process say where; resume the run, and report it if it comes back.",
+            )
+            _tell(EventFile(directory.events), "error", **failure.fields)
             raise
 
 

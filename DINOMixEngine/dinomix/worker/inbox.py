@@ -112,7 +112,7 @@ class Inbox:
                     self._take(message)
             code = 0
         except DinomixError as error:
-            self._output.send("error", job=None, message=error.problem, remedy=error.remedy)
+            self._output.send("error", job=None, **error.fields)
         except OSError:
             code = 0  # how Windows says that the other end is closed
         finally:
@@ -134,15 +134,16 @@ class Inbox:
             else:
                 self._take_request(job, message)
         except DinomixError as error:
-            self._refuse(job, error.problem, error.remedy)
+            self._refuse(job, error)
         except Exception as error:
-            self._refuse(job, f"The worker cannot take this request ({type(error).__name__}: {error}).", AGAIN)
+            reason = f"{type(error).__name__}: {error}"
+            self._refuse(job, DinomixError(f"The worker cannot take this request ({reason}).", AGAIN))
 
-    def _refuse(self, job: Any, problem: str, remedy: str) -> None:
+    def _refuse(self, job: Any, error: DinomixError) -> None:
         lost = self._receiving.pop(job, None) if isinstance(job, str) else None
         if lost is not None:
             lost.discard()
-        self._output.send("error", job=job, message=problem, remedy=remedy)
+        self._output.send("error", job=job, **error.fields)
 
     def _take_request(self, job: str | None, message: Message) -> None:
         if job is not None and job in self._receiving:

@@ -64,7 +64,7 @@ class Worker:
         except Cancelled:
             self.output.send("cancelled", job=job)
         except DinomixError as error:
-            self.output.send("error", job=job, message=error.problem, remedy=error.remedy)
+            self._fail(job, error.problem, error.remedy, error.code)
         except OSError as error:
             where = f" at {error.filename}" if error.filename else ""
             self._fail(job, f"{error.strerror or error}{where}.", "Free some disk space or choose another folder.")
@@ -77,8 +77,8 @@ class Worker:
         finally:
             request.discard()
 
-    def _fail(self, job: str | None, message: str, remedy: str) -> None:
-        self.output.send("error", job=job, message=message, remedy=remedy)
+    def _fail(self, job: str | None, message: str, remedy: str, code: str = "") -> None:
+        self.output.send("error", job=job, message=message, remedy=remedy, code=code)
 
     def _hello(self, request: Request) -> None:
         import psutil

@@ -16,6 +16,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ..processes import isHeld, isThere
+from ..remedies import remedyOf
 from ..window.duration import duration
 
 NEW, RUNNING, PAUSED, FAILED, FINISHED, LOST = "new", "running", "paused", "failed", "finished", "lost"
@@ -207,9 +208,8 @@ def _byLastWord(event: dict[str, Any], signs: Signs) -> RunState:
     if event["kind"] == "finished":
         reason = _("The run was stopped early; its best model was kept.") if event.get("stopped") else ""
         return RunState(FINISHED, reason)
-    if event["kind"] == "paused":
-        return RunState(PAUSED, str(event.get("reason", "")), str(event.get("remedy", "")), canResume=signs.hasConfig)
-    return RunState(FAILED, str(event.get("message", "")), str(event.get("remedy", "")), canResume=signs.hasConfig)
+    name = PAUSED if event["kind"] == "paused" else FAILED
+    return RunState(name, str(event.get("message", "")), remedyOf(event), canResume=signs.hasConfig)
 
 
 def _byHeartbeat(run: Path, alive: dict[str, Any], heartbeat: Heartbeat, hasConfig: bool) -> RunState:

@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Message, encode
 
+from ..remedies import remedyOf
 from ..signal import Signal
 from . import transfer
 from .command import WorkerCommand
@@ -268,7 +269,7 @@ class WorkerClient:
             for callback in callbacks:
                 callback(fields["models"])
         elif kind == "error" and fields.get("job") is None:
-            self._onBroken(fields["message"], fields["remedy"])
+            self._onBroken(fields["message"], remedyOf(fields))
         elif job is not None:
             self._takeForJob(job, message)
 
@@ -278,7 +279,7 @@ class WorkerClient:
             job.takeEvent(fields["event"])
         elif kind == "error":
             self._release(job)
-            job.fail(fields["message"], fields["remedy"])
+            job.fail(fields["message"], remedyOf(fields))
         elif kind == "cancelled":
             self._release(job)
             job.confirmCancel()

@@ -13,6 +13,7 @@ from dinomix.errors import DinomixError
 from dinomix.worker.arrays import ArrayFromFrames, frame_bytes, read_array
 from dinomix.worker.stream import Message
 
+from ..remedies import textOf
 from ..signal import Signal
 
 OVER = ("finished", "failed", "cancelled")
@@ -47,7 +48,7 @@ class Job:
 
     Signals, on the main thread; of the last three one is emitted, once:
         progress(stage, step, total, eta): eta in seconds, or None while unknown.
-        warned(text)
+        notice(text)
         finished(result)
         failed(problem, remedy)
         cancelled()
@@ -56,7 +57,7 @@ class Job:
     def __init__(self, name: str, request: dict[str, Any], onCancel: Callable[[Job], None]) -> None:
         self.name, self.request = name, {**request, "job": name}
         self.state = "waiting"
-        self.progress, self.warned = Signal(), Signal()
+        self.progress, self.notice = Signal(), Signal()
         self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
         self._onCancel = onCancel
         self._answer: dict[str, Any] = {}
@@ -80,8 +81,8 @@ class Job:
         """One of the engine's events."""
         if event.get("kind") == "progress":
             self.progress.emit(event["stage"], event["step"], event["total"], event["eta"])
-        elif event.get("kind") == "warning":
-            self.warned.emit(event["message"])
+        elif event.get("kind") == "notice":
+            self.notice.emit(textOf(event))
 
     def takeAnswer(self, fields: dict[str, Any], outPath: Path | None = None) -> None:
         """The worker's answer; where its frames follow, the job is over when they have come.

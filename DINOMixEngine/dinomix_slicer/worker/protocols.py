@@ -15,7 +15,7 @@ class Job(Protocol):
     Attributes:
         state: "waiting", "sending", "computing", "receiving", "finished", "failed" or "cancelled".
         progress: (stage, step, total, eta in seconds or None)
-        warned: (text)
+        notice: (text)
         finished: (result): labels, structures, notices, seconds, device; ``fields`` holds the worker's whole answer
         failed: (problem, remedy)
         cancelled: ()
@@ -23,7 +23,7 @@ class Job(Protocol):
 
     state: str
     progress: Signal
-    warned: Signal
+    notice: Signal
     finished: Signal
     failed: Signal
     cancelled: Signal

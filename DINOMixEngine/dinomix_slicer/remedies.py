@@ -1,0 +1,64 @@
+"""What to do about an error of the engine, in the windows' words: the engine's own name options of its command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slicer.i18n import tr as _
+
+
+def remedyOf(told: Mapping[str, Any]) -> str:
+    """The remedy of an event or an answer that has ``remedy`` and ``code``; the engine's own where it names no option."""
+    return remedies().get(str(told.get("code") or ""), str(told.get("remedy") or ""))
+
+
+def textOf(told: Mapping[str, Any]) -> str:
+    """Message and remedy in one."""
+    return f"{told.get('message') or ''} {remedyOf(told)}".strip()
+
+
+def remedies() -> dict[str, str]:
+    """Code of an error, see docs/python_api.md -> what to do in the window."""
+    return {
+        "cohort": _("Check the cases again on the page Cases."),
+        "device": _("Choose another device, or the automatic one."),
+        "disk": _("Free some space and resume the run; or begin one with FKD at each patch, which needs less."),
+        "download": _(
+            "Try again: what was fetched is kept. Without a network, set a folder that holds the catalog's files."
+        ),
+        "exists": _("Choose another name or folder, or take away what is there."),
+        "folder": _("Remove it from the list of folders, or put it back."),
+        "folder-twice": _("Add it as labeled only, and the unlabeled images in a folder of their own."),
+        "label-map": _("Put a label map in its place."),
+        "license": _("Read its license and agree to it."),
+        "memory": _(
+            "Close other programs and resume the run; or begin one with a smaller patch or fewer patches a step."
+        ),
+        "memory-limit": _("Allow more memory under Advanced, or crop the volume to the region of interest."),
+        "modality": _("Choose the kind of images under Advanced to say otherwise."),
+        "model": _("Choose the folder of a model, such as the folder model of a run."),
+        "model-kind": _(
+            "Choose a model folder or zip of DINOMix, a MONAI bundle, an nnU-Net v2 folder, or an Auto3DSeg model.pt."
+        ),
+        "model-plan": _("Import it by the command line, which takes its plan and its labels; see docs/models.md."),
+        "name": _("Rename the file or folder: letters, digits, - and _ are possible."),
+        "no-label": _("Add a label of the image's name, or put the image into a folder of unlabeled ones."),
+        "no-labeled": _("Add a folder of labeled cases, or use some of the scene."),
+        "no-run": _("Choose the folder that a run was started in, or start one."),
+        "no-unlabeled": _("Add unlabeled cases on the page Cases, check them, and train again."),
+        "no-validation": _("Choose a number of validation cases on the page Cases."),
+        "not-finite": _("The last checkpoint is kept. Begin another run with a lower learning rate."),
+        "output": _("Choose another output folder."),
+        "patients": _("If they are not, give a pattern of patients under Advanced."),
+        "plan": _("Correct the patch under Advanced."),
+        "plan-file": _("Copy the model or run again from where it came from, or train it again."),
+        "precision": _("Choose another device, or take the setting of the precision away."),
+        "run-exists": _("Resume it, or give the new run another name."),
+        "split": _("Give the numbers of cases only."),
+        "start-model": _("Start from another model, or from scratch."),
+        "structures": _("Rename it or leave it out in the table of structures, or set those voxels to 0."),
+        "teacher": _("Choose the teacher again on the page Training, or train without one."),
+        "too-few": _("Ask for fewer cases, or correct the pattern of patients."),
+        "usage": _("Update DINOMix, so that the window and the engine are of one version."),
+    }
