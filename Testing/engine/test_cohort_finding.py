@@ -115,7 +115,7 @@ def test_label_names_that_cannot_be_used(tmp_path: Path, labels: object) -> None
 
 def test_a_folder_given_twice(tmp_path: Path) -> None:
     folder = labeled_folder(tmp_path / "f", ["a"])
-    assert "--labeled and after --test" in find_cases([folder], [], [folder]).problems[0].problem
+    assert "as labeled and as test" in find_cases([folder], [], [folder]).problems[0].problem
     assert "--labeled-count" in find_cases([folder], [folder], []).problems[0].remedy
 
 

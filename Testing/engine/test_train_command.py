@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dinomix.cli import main
+from dinomix.events import read_events
 from dinomix.models.folder import load_model
 from tiny_cohort import make_cohort, make_plan
 
@@ -105,6 +106,19 @@ def test_absent_dinov3_weights_name_the_licence_and_the_ways_on(cohort_file: Pat
     line = refused(capsys, "--cohort", cohort_file, "--out", tmp_path / "run", "--device", "cpu", "--steps", "4")
     for way in ("dinov3-license", "--download-teacher", "--teacher FILE", "--teacher random", "--fkd off"):
         assert way in line
+
+
+def test_a_start_that_fails_is_told_to_the_one_who_made_the_folder(cohort_file: Path, capsys, tmp_path: Path):
+    options = [*SMALL, "--cohort", cohort_file, "--plan", cohort_file.with_name("plan.json")]
+    awaited, own = tmp_path / "awaited", tmp_path / "own"
+    awaited.mkdir()
+    for run_folder in (awaited, own):
+        refused(capsys, *options, "--fkd", "on-the-fly", "--teacher", "gone.pth", "--out", run_folder)
+    (told,) = read_events(awaited / "events.jsonl")
+    assert told["kind"] == "error" and told["code"] == "teacher" and "gone.pth" in told["message"]
+    assert not own.exists()
+    assert run("train", *options, "--out", awaited) == 0
+    assert not [event for event in read_events(awaited / "events.jsonl") if event["kind"] == "error"]
 
 
 def test_a_read_only_folder_is_said(cohort_file: Path, capsys, tmp_path: Path, monkeypatch):
