@@ -13,9 +13,10 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
+from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
+from dinomix.images.segments import segment_keys
 from dinomix_slicer.background import InBackground
-from dinomix_slicer.scene import nrrd_file
-from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf, segmentKeys
+from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.representations import LABEL_MAP
 from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
@@ -211,9 +212,9 @@ def write(case: RankedCase, arrays: CaseArrays, studyFolder: Path, checkStop: An
     """Write the label file, and then its entry in the list of corrected cases. Runs in a thread."""
     folder = studyFolder / CORRECTED
     labels = labelsOf(arrays, checkStop)
-    head = nrrd_file.header(labels, arrays.affineRas, segmentKeys(labels, arrays.segments))
+    head = nrrd_header(labels, arrays.affineRas, segment_keys(labels, arrays.segments, checkStop))
     name = f"{arrays.name}.seg.nrrd"
-    nrrd_file.write(folder / name, labels, head, checkStop)
+    write_nrrd(folder / name, labels, head, checkStop)
     others = [entry for entry in correctedCases(studyFolder) if entry["image"] != case.image]
     entries = [*others, {"name": case.name, "image": case.image, "label": name}]
     # Relative, so that the study folder can move.

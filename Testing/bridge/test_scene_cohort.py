@@ -12,7 +12,7 @@ import vtk
 from large_case import largeCase
 
 from dinomix.images.reading import read_image, read_label
-from dinomix_slicer.scene import case_files, nrrd_file, scene_cohort, scene_export
+from dinomix_slicer.scene import case_files, scene_cohort, scene_export
 from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
 from dinomix_slicer.scene.scene_export import SceneExport
 from dinomix_slicer.worker import transfer
@@ -381,8 +381,8 @@ def test_files_are_written_again_only_when_the_nodes_have_changed(tmp_path, monk
     volume, other = addVolume("one"), addVolume("two", seed=1)
     segmentation = addSegmentation(volume)
     cases = [SceneCase("one", volume, segmentation), SceneCase("two", other)]
-    written, write = [], nrrd_file.write
-    monkeypatch.setattr(nrrd_file, "write", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+    written, write = [], case_files.write_nrrd
+    monkeypatch.setattr(case_files, "write_nrrd", lambda path, *rest: (written.append(path.name), write(path, *rest)))
     export = SceneExport()
 
     def namesWritten(export):
@@ -482,5 +482,5 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nrrd_file, "write", full)
+    monkeypatch.setattr(case_files, "write_nrrd", full)
     assert "No space left" in refused(SceneCase("case", addVolume()), tmp_path)

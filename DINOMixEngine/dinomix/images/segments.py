@@ -1,8 +1,11 @@
 """The segments of 3D Slicer's ``.seg.nrrd``: one file may hold several label maps ("layers") that share voxels.
 
-The keys are described in Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)".
+The keys are described in Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)". Needs nothing installed
+but numpy, to read them; the bridge to Slicer writes and reads such files by the same functions.
 """
 
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +14,27 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.header import Header
+from dinomix.names import listed
+
+SLAB_VOXELS = 2**22
+"""Voxels that are searched at once, a few milliseconds of work."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """``value`` is the segment's voxel value in the label map ``layer``."""
+    """One structure of a segmentation.
+
+    Attributes:
+        value: its voxel value in the label map ``layer``.
+        color: RGB, 0 to 1; None where the file does not say it.
+        terminology: Slicer's terminology entry; empty without one.
+    """
 
     name: str
     value: int
-    layer: int
+    layer: int = 0
+    color: tuple[float, float, float] | None = None
+    terminology: str = ""
 
 
 def segments_of(header: Header, path: Path) -> tuple[Segment, ...]:
@@ -28,9 +43,10 @@ def segments_of(header: Header, path: Path) -> tuple[Segment, ...]:
     Files older than Slicer 4.11 say neither value nor layer: there, each segment is a layer of its own, of ones.
 
     Raises:
-        DinomixError: an empty segmentation, one without voxels of its own, or two segments of one name.
+        DinomixError: an empty segmentation, one without voxels of its own, keys that make no sense, or two segments of one
+            name.
     """
-    metadata, layers = header.metadata, header.values
+    metadata = header.metadata
     kind = metadata.get("Segmentation_SourceRepresentation", metadata.get("Segmentation_MasterRepresentation"))
     if kind is not None and header.size == (1, 1, 1):
         raise DinomixError(f"{path} is an empty segmentation.", "Segment something in it first.")
@@ -41,13 +57,10 @@ def segments_of(header: Header, path: Path) -> tuple[Segment, ...]:
         )
     found: list[Segment] = []
     while f"Segment{len(found)}_ID" in metadata:
-        prefix = f"Segment{len(found)}_"
-        name = metadata.get(prefix + "Name") or metadata[prefix + "ID"]
-        layer = int(metadata.get(prefix + "Layer", len(found) if layers > 1 else 0))
-        found.append(Segment(name=name, value=int(metadata.get(prefix + "LabelValue", 1)), layer=layer))
-    names = [segment.name for segment in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DinomixError(f"{path} has several segments named {', '.join(twice)}.", "Give each its own name.")
+        found.append(_segment(metadata, len(found), header.values, path))
+    count = Counter(segment.name for segment in found)
+    if twice := sorted(name for name, number in count.items() if number > 1):
+        raise DinomixError(f"{path} has several segments named {listed(twice)}.", "Give each its own name.")
     return tuple(found)
 
 
@@ -57,7 +70,7 @@ def flattened(
     """One label map out of the layers.
 
     Args:
-        voxels: (k, j, i), or (k, j, i, layer).
+        voxels: (k, j, i), or (k, j, i, layer), at most 65535.
         segments: what the voxel values of each layer mean.
         path: the file, for messages.
 
@@ -75,21 +88,112 @@ def flattened(
     if len(set(ids)) < len(ids):
         ids = list(range(1, len(segments) + 1))
         notices = ("The segments' numbers were not unique across layers; they are now counted in the file's order.",)
+    names = {number: segment.name for number, segment in zip(ids, segments, strict=True)}
     layers = voxels if voxels.ndim == 4 else voxels[..., None]
     out = np.zeros(layers.shape[:3], np.uint8 if max(ids) < 256 else np.uint16)
+    by_layer: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, segment in zip(ids, segments, strict=True):
-        if segment.layer >= layers.shape[3]:
-            raise DinomixError(f"{path} lacks the layer of its segment {segment.name}.", "Save the segmentation again.")
-        inside = layers[..., segment.layer] == segment.value
-        taken = np.unique(out[inside])
-        taken = taken[taken > 0]
-        if taken.size:
-            other = segments[ids.index(int(taken[0]))].name
-            shared = int(np.count_nonzero(inside & (out > 0)))
+        by_layer[segment.layer].append((segment.value, number))
+    for layer, numbers in by_layer.items():
+        here, table = layers[..., layer], np.zeros(65536, out.dtype)
+        for value, number in numbers:
+            if table[value] and (shared := int(np.count_nonzero(here == value))):
+                raise _overlap(path, names[int(table[value])], names[number], shared)
+            table[value] = number
+        new = table[here]
+        both = (new > 0) & (out > 0)
+        if both.any():
+            raise _overlap(path, names[int(out[both][0])], names[int(new[both][0])], int(np.count_nonzero(both)))
+        np.maximum(out, new, out=out)
+    return out, names, notices
+
+
+def segment_keys(
+    labels: NDArray[np.generic], segments: Sequence[Segment], check_stop: Callable[[], None] = lambda: None
+) -> dict[str, str]:
+    """The keys of a file with one label map.
+
+    Args:
+        labels: (k, j, i).
+        segments: the structures, those without a voxel too, with colors.
+        check_stop: called now and then; it may raise.
+    """
+    # Slicer calls it SourceRepresentation in its documentation, but writes and reads this key in every version.
+    keys = {
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": "",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    extents = _extents(labels, check_stop)
+    for number, segment in enumerate(segments):
+        fields = {
+            "ID": f"Segment_{segment.value}",
+            "Name": segment.name,
+            "NameAutoGenerated": "0",
+            "LabelValue": str(segment.value),
+            "Layer": "0",
+            "Color": " ".join(f"{value:.6g}" for value in segment.color or ()),
+            "ColorAutoGenerated": "0",
+            "Extent": extents.get(segment.value, "0 -1 0 -1 0 -1"),
+            "Tags": f"TerminologyEntry:{segment.terminology}|" if segment.terminology else "",
+        }
+        keys.update({f"Segment{number}_{field}": text for field, text in fields.items()})
+    return keys
+
+
+def _segment(metadata: Mapping[str, str], number: int, layers: int, path: Path) -> Segment:
+    prefix = f"Segment{number}_"
+
+    def whole(key: str, otherwise: int, least: int, most: int) -> int:
+        text = metadata.get(prefix + key, str(otherwise)).strip()
+        if not (text.isdecimal() and len(text) < 9 and least <= int(text) <= most):
             raise DinomixError(
-                f"In {path} the segments {other} and {segment.name} overlap ({shared} voxels); "
-                "one voxel can be one structure only.",
-                "In 3D Slicer's Segment Editor, subtract one from the other with Logical operators, then save again.",
+                f"{path} is damaged: its key {prefix}{key} is {text[:20]!r}, not a whole number from {least} to {most}.",
+                "Save the segmentation again.",
             )
-        out[inside] = number
-    return out, {number: segment.name for number, segment in zip(ids, segments, strict=True)}, notices
+        return int(text)
+
+    name = metadata.get(prefix + "Name") or metadata[prefix + "ID"]
+    if not name.strip():
+        raise DinomixError(f"{path} has a segment without a name, number {number + 1}.", "Give each segment a name.")
+    tags = metadata.get(prefix + "Tags", "").split("|")
+    return Segment(
+        name=name,
+        value=whole("LabelValue", 1, 1, 65535),
+        layer=whole("Layer", number if layers > 1 else 0, 0, layers - 1),
+        color=_color(metadata.get(prefix + "Color", "")),
+        terminology=next((tag for tag in tags if tag.startswith("TerminologyEntry:")), ":").partition(":")[2],
+    )
+
+
+def _color(text: str) -> tuple[float, float, float] | None:
+    try:
+        red, green, blue = (float(value) for value in text.split())
+    except ValueError:
+        return None
+    return red, green, blue
+
+
+def _overlap(path: Path, one: str, other: str, voxels: int) -> DinomixError:
+    return DinomixError(
+        f"In {path} the segments {one} and {other} overlap ({voxels} voxels); one voxel can be one structure only.",
+        "In 3D Slicer's Segment Editor, subtract one from the other with Logical operators, then save again.",
+    )
+
+
+def _extents(labels: NDArray[np.generic], check_stop: Callable[[], None]) -> dict[int, str]:
+    """Value -> first and last index along i, j, k; values without a voxel are left out."""
+    from scipy.ndimage import find_objects  # Slicer has it, but it takes a while to import
+
+    extents: dict[int, NDArray[np.intp]] = {}
+    slices = max(1, SLAB_VOXELS // max(1, labels[0].size))
+    for start in range(0, len(labels), slices):
+        check_stop()
+        for value, place in enumerate(find_objects(labels[start : start + slices]), start=1):
+            if place is not None:
+                k, j, i = place
+                box = np.array([[i.start, j.start, k.start + start], [i.stop - 1, j.stop - 1, k.stop - 1 + start]])
+                low, high = extents.get(value, box)
+                extents[value] = np.array([np.minimum(low, box[0]), np.maximum(high, box[1])])
+    return {value: " ".join(f"{low} {high}" for low, high in box.T) for value, box in extents.items()}

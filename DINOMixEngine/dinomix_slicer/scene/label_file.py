@@ -5,6 +5,7 @@ Slicer's own reader does it in one go, which may take seconds for a large scan.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.gzip_streams import unpacked
+from dinomix.images.header import Header
+from dinomix.images.nrrd_writing import RAS_TO_LPS
+from dinomix.images.segments import Segment, segments_of
 
-STEP_BYTES = 2**21
 TYPES = {"unsigned char": np.uint8, "uchar": np.uint8, "uint8": np.uint8, "unsigned short": np.uint16,
          "ushort": np.uint16, "uint16": np.uint16}  # fmt: skip
+GRAY = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -47,47 +52,59 @@ def labelFileSteps(path: Path) -> Iterator[LabelFile | None]:
         content = path.read_bytes()
     except OSError as error:
         raise DinomixError(_("{path} cannot be read ({reason}).").format(path=path, reason=error.strerror)) from error
-    head, separator, data = content.partition(b"\n\n")
+    head, _separator, data = content.partition(b"\n\n")
+    fields, keys = _parsed(head)
     try:
-        header = _fields(head.decode("utf-8"))
-        sizes = [int(size) for size in header["sizes"].split()]
-        kind = np.dtype(TYPES[header["type"]])
-        if not separator or len(sizes) != 3 or header.get("endian", "little") != "little":
+        size = tuple(int(side) for side in fields["sizes"].split())
+        if len(size) != 3 or fields["encoding"] not in ("raw", "gzip", "gz") or fields.get("endian") == "big":
             raise ValueError("layout")
-        voxels = np.empty(sizes[0] * sizes[1] * sizes[2], kind)
-        for _done in _filled(voxels.view(np.uint8), data, header["encoding"]):
+        voxels = np.empty(size[::-1], TYPES[fields["type"]])
+        for _done in _filled(voxels.reshape(-1).view(np.uint8), data, fields["encoding"]):
             yield None
-        affine = _affine(header)
-        structures = _structures(header)
-    except (KeyError, ValueError, IndexError, zlib.error) as error:
+        header = Header(size, frames=1, values=1, affine=_affine(fields), metadata=keys)
+        structures = [_structure(segment) for segment in segments_of(header, path)]
+    except (KeyError, ValueError, EOFError, zlib.error, DinomixError) as error:
         raise DinomixError(_("{path} is no label map that can be shown.").format(path=path)) from error
-    yield LabelFile(voxels.reshape(sizes[::-1]), affine, structures)
+    yield LabelFile(voxels, header.affine, structures)
 
 
-def _fields(head: str) -> dict[str, str]:
-    """Fields and keys of a NRRD header alike."""
-    fields = {}
-    for line in head.splitlines()[1:]:
-        if line.startswith("#"):
-            continue
-        name, separator, value = line.partition(":")
-        if separator:
-            fields[name.strip()] = value.removeprefix("=").strip()
-    return fields
+def _parsed(head: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """The fields of a header, and its own keys and texts; ``head`` is what comes before the first empty line."""
+    fields: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for line in head.decode("utf-8", "replace").splitlines()[1:]:
+        name, _colon, rest = line.partition(":")
+        if rest.startswith("="):
+            keys[name] = _unescaped(rest[1:])
+        elif rest and not line.startswith("#"):
+            fields[name.strip().lower()] = rest.strip()
+    return fields, keys
+
+
+def _affine(fields: dict[str, str]) -> Any:
+    """4x4, index (i, j, k, 1) -> RAS mm, of a volume's header. Raises KeyError or ValueError where it does not say it."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose([_numbers(text) for text in fields["space directions"].split(") (")])
+    affine[:3, 3] = _numbers(fields["space origin"])
+    if fields["space"] in ("left-posterior-superior", "LPS"):
+        return RAS_TO_LPS @ affine
+    if fields["space"] not in ("right-anterior-superior", "RAS"):
+        raise ValueError(fields["space"])
+    return affine
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.strip(" ()").split(",")]
+
+
+def _unescaped(text: str) -> str:
+    return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
 
 
 def _filled(out: Any, data: bytes, encoding: str) -> Iterator[None]:
     """Fill ``out``, bytes, from the file's data."""
-    if encoding == "raw":
-        out[:] = np.frombuffer(data, np.uint8)
-        return
-    if encoding not in ("gzip", "gz"):
-        raise ValueError(encoding)
-    decoder = zlib.decompressobj(wbits=31)
-    position, rest = 0, data
-    while rest and not decoder.eof:
-        part = decoder.decompress(rest, STEP_BYTES)
-        rest = decoder.unconsumed_tail
+    position = 0
+    for part in unpacked(io.BytesIO(data)) if encoding != "raw" else (data,):
         out[position : position + len(part)] = np.frombuffer(part, np.uint8)
         position += len(part)
         yield
@@ -95,32 +112,6 @@ def _filled(out: Any, data: bytes, encoding: str) -> Iterator[None]:
         raise ValueError("the data is cut off")
 
 
-def _affine(header: dict[str, str]) -> Any:
-    columns = [_vector(text) for text in header["space directions"].split(") (")]
-    affine = np.eye(4)
-    affine[:3, :3] = np.transpose(columns)
-    affine[:3, 3] = _vector(header["space origin"])
-    if header["space"] in ("left-posterior-superior", "LPS"):
-        affine[:2] *= -1
-    elif header["space"] not in ("right-anterior-superior", "RAS"):
-        raise ValueError(header["space"])
-    return affine
-
-
-def _vector(text: str) -> list[float]:
-    return [float(number) for number in text.strip(" ()").split(",")]
-
-
-def _structures(header: dict[str, str]) -> list[dict[str, Any]]:
-    structures: list[dict[str, Any]] = []
-    while f"Segment{len(structures)}_ID" in header:
-        prefix = f"Segment{len(structures)}_"
-        tags = header.get(prefix + "Tags", "").split("|")
-        entry = next((tag for tag in tags if tag.startswith("TerminologyEntry:")), "")
-        structures.append({
-            "id": int(header[prefix + "LabelValue"]),
-            "name": header[prefix + "Name"],
-            "color": [round(float(value) * 255) for value in header[prefix + "Color"].split()],
-            "terminology_entry": entry.removeprefix("TerminologyEntry:"),
-        })  # fmt: skip
-    return structures
+def _structure(segment: Segment) -> dict[str, Any]:
+    color = [round(value * 255) for value in segment.color or GRAY]
+    return {"id": segment.value, "name": segment.name, "color": color, "terminology_entry": segment.terminology}

@@ -15,6 +15,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.segments import Segment
 
 from .representations import LABEL_MAP
 from .volumes import imageOfNode, matrixAsArray, matrixBetween
@@ -39,16 +40,6 @@ class SceneCase:
     name: str
     volume: Any
     segmentation: Any = None
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A structure of a case: its number in the label map, and what a ``.seg.nrrd`` says of it."""
-
-    id: int
-    name: str
-    color: tuple[float, float, float]
-    terminology: str
 
 
 @dataclass(frozen=True)
@@ -264,7 +255,7 @@ def _stepsOfLayers(
         drawn = _converted(case, wanted)
     byImage: dict[Any, dict[int, int]] = {}
     for id, (segment, copy) in enumerate(zip(wanted, drawn, strict=True), 1):
-        segments.append(Segment(id, segment.GetName(), tuple(segment.GetColor()), terminologyOf(segment)))
+        segments.append(Segment(segment.GetName(), id, color=segment.GetColor(), terminology=terminologyOf(segment)))
         byImage.setdefault(copy.GetRepresentation(LABEL_MAP), {})[int(copy.GetLabelValue())] = id
     for image, ids in byImage.items():
         scalars = image.GetPointData().GetScalars()
