@@ -196,6 +196,7 @@ set(SCRIPTS
   "dinomix_slicer/setup/__init__.py"
   "dinomix_slicer/setup/dependencies.py"
   "dinomix_slicer/setup/notice.py"
+  "dinomix_slicer/setup/packages.py"
   "dinomix_slicer/setup/requirements.py"
   "dinomix_slicer/setup/restart.py"
   "dinomix_slicer/signal.py"

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import slicer
 from dinomix.errors import DinomixError
 from dinomix_slicer.setup import requirements, restart
 from dinomix_slicer.setup.dependencies import DependencyInstaller
-from host import REPOSITORY, waitUntil
+from host import REPOSITORY, pip_record, waitUntil
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_nothing_is_installed_without_a_yes(monkeypatch, outside_tests):
     installer.install(lambda text: bool(questions.append(text)))
     assert heard.last() == ("cancelled",)
     assert "no-such-package-of-ours>=1" in questions[0]
-    assert not installer.isRunning()
+    assert psutil.Process().children() == []
 
 
 def test_nothing_is_installed_in_testing_mode(monkeypatch):
@@ -94,11 +95,11 @@ def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
-    installer = DependencyInstaller(sys.executable)
+    installer = DependencyInstaller()
     heard = Heard(installer)
     installer.install(lambda text: str(tmp_path / "wheels") in text)
     waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 120)
-    assert heard.last() == ("finished", False), (heard.last(), installer.log)
+    assert heard.last() == ("finished", False)
     assert importlib.metadata.version("dinomix_test_wheel") == "1.5"
     assert heard.events[0][0] == "progress"
 
@@ -113,18 +114,22 @@ def test_a_restart_is_asked_for_where_a_loaded_package_was_replaced(monkeypatch,
     monkeypatch.syspath_prepend(str(site))
     if isLoaded:
         importlib.import_module(name)
-    pip = tmp_path / "python"  # does what pip does, without its folders for a target
-    pip.write_text(f"#!/bin/sh\nrm -r '{site}'/*.dist-info\n'{sys.executable}' -m zipfile -e '{wheels[1]}' '{site}'\n")
-    pip.chmod(0o755)
+    python = tmp_path / "python"  # does what pip does, without its folders for a target
+    python.write_text(
+        '#!/bin/sh\necho \'{"kind": "step", "package": "it"}\'\n'
+        f"rm -r '{site}'/*.dist-info\n'{sys.executable}' -m zipfile -e '{wheels[1]}' '{site}'\n"
+    )
+    python.chmod(0o755)
     lack(monkeypatch, f"{name}>=1.6")
-    installer = DependencyInstaller(str(pip))
+    installer = DependencyInstaller(str(python))
     heard = Heard(installer)
     installer.install(lambda text: True)
     waitUntil(lambda: heard.last()[0] in ("finished", "failed"))
     sys.modules.pop(name, None)
-    assert heard.last() == ("finished", isLoaded), (heard.last(), installer.log)
+    assert heard.last() == ("finished", isLoaded)
 
 
+@pytest.mark.skipif(not hasattr(slicer, "packaging"), reason="this Slicer has no slicer.packaging")
 def test_nothing_is_installed_while_slicer_installs(monkeypatch, outside_tests):
     lack(monkeypatch, "no-such-package-of-ours>=1")
     monkeypatch.setattr("slicer.packaging.isPipInstallInProgress", lambda: True)
@@ -136,7 +141,7 @@ def test_a_failure_says_why_and_what_to_do(monkeypatch, tmp_path, outside_tests)
     (tmp_path / "wheels").mkdir()
     lack(monkeypatch, "no-such-package-of-ours>=1")
     qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
-    installer = DependencyInstaller(sys.executable)
+    installer = DependencyInstaller()
     heard = Heard(installer)
     installer.install(lambda text: True)
     waitUntil(lambda: heard.last()[0] in ("finished", "failed"), 120)
@@ -156,22 +161,51 @@ def test_cancel_ends_the_processes(monkeypatch, tmp_path, outside_tests):
     installer.install(lambda text: True)
     waitUntil(lambda: psutil.Process().children(recursive=True))
     installer.cancel()
-    assert heard.last() == ("cancelled",)
+    waitUntil(lambda: heard.last() == ("cancelled",))
     waitUntil(lambda: not [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"])
 
 
-def test_torch_comes_through_its_extension_only(monkeypatch, outside_tests):
+def test_without_the_pytorch_extension_there_is_no_torch(monkeypatch, outside_tests):
     lack(monkeypatch, "torch>=99")
-    installer = DependencyInstaller()
     with pytest.raises(DinomixError) as caught:
-        installer.install(lambda text: True)
+        DependencyInstaller().install(lambda text: True)
     assert "PyTorch extension" in caught.value.problem
     assert "Extensions Manager" in caught.value.remedy
-    monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
-    commands = [arguments for text, arguments in installer._planned()]
-    assert commands[-1][:3] == ["-m", "light_the_torch", "install"]
-    assert commands[-1][3].startswith("torch")
-    installer._removeConstraints()
+
+
+@pytest.fixture
+def pytorchExtension(monkeypatch):
+    """As in a Slicer where the PyTorch extension is installed."""
+    file = REPOSITORY / "Testing" / "host" / "python_slicer" / "extension" / "PyTorchUtils.py"
+    monkeypatch.setattr(slicer.modules, "pytorchutils", types.SimpleNamespace(path=str(file)), raising=False)
+
+
+@pytest.mark.parametrize("hasPackaging", [True, False], ids=["5.12", "5.10"])
+def test_torch_comes_through_its_extension_and_the_rest_as_slicer_does(
+    monkeypatch, tmp_path, outside_tests, pytorchExtension, hasPackaging
+):
+    if not hasPackaging:
+        monkeypatch.setenv("SLICER_SOURCE", str(tmp_path))
+    lack(monkeypatch, "torch>=99", "no-such-package-of-ours>=1", "numpy>=1")
+    installer, lines = DependencyInstaller(), []
+    heard = Heard(installer)
+    installer.logged.connect(lines.append)
+    installer.install(lambda text: True)
+    waitUntil(lambda: heard.last()[0] in ("finished", "failed"))
+    runs = [(module, arguments) for module, arguments, _settings in pip_record.outside()]
+    assert runs == [
+        ("pip", ["install", "light-the-torch>=0.5"]),
+        ("light_the_torch", ["install", f"torch{requirements.torchSpecifier()}", "torchvision"]),
+        ("pip", ["install", "no-such-package-of-ours>=1"]),
+    ], heard.events
+    assert all(settings["PIP_CONSTRAINT"].startswith("file://") for _m, _a, settings in pip_record.outside())
+    assert heard.events[:3] == [
+        ("progress", "Preparing to install packages", 0, 2),
+        ("progress", "Installing torch", 0, 2),
+        ("progress", "Installing no-such-package-of-ours>=1", 1, 2),
+    ]
+    assert "light_the_torch install" in " ".join(lines)
+    assert "still missing" in heard.last()[1], "nothing was really installed"
 
 
 @pytest.mark.parametrize(

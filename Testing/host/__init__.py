@@ -19,7 +19,7 @@ Stood in for, each in the file named, and each stricter than Slicer where the tw
   (testing.py). With the environment variable ``SLICER_SOURCE`` naming a checkout of Slicer's source, Slicer's own files take
   the place of these five, and its Segment Statistics module can be imported (slicer_source.py).
 - Changes that pip would make, which are only written down (pip_record.py), and ``PythonSlicer``, a launcher of the Python that
-  runs the tests.
+  runs the tests, with Slicer's packages as they are outside the application and the PyTorch extension's module (python_slicer/).
 - ``qt`` (qt/), ``ctk`` (ctk/), the ``qMRML*`` widgets (qmrml/), and reading ``.ui`` files (ui_loader.py), over PySide6 drawn
   off-screen.
 
@@ -204,12 +204,18 @@ def _addWidgetClasses(slicer: types.ModuleType) -> None:
 
 
 def _addPythonSlicer(home: Path) -> None:
-    """Put ``PythonSlicer`` on the path: like Slicer's it is a launcher, and ending it does not end the Python that it started."""
+    """Put ``PythonSlicer`` on the path: like Slicer's it is a launcher, and ending it does not end the Python that it started.
+
+    That Python finds Slicer's packages as they are outside the application (python_slicer/).
+    """
+    os.environ["SLICER_HOST_PIP_RECORD"] = str(home / "pip.jsonl")
     if os.name == "nt":
         return
     launcher = home / "bin" / "PythonSlicer"
     launcher.parent.mkdir()
-    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    packages = Path(__file__).parent / "python_slicer"
+    paths = f'PYTHONPATH="{packages}${{PYTHONPATH:+:$PYTHONPATH}}"'
+    launcher.write_text(f'#!/bin/sh\n{paths} "{sys.executable}" "$@"\nexit $?\n')
     launcher.chmod(0o755)
     os.environ["PATH"] = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
 

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from subprocess import CalledProcessError
 
-import slicer
+import slicer.util
 from packaging.requirements import InvalidRequirement, Requirement
 
 __all__ = [

@@ -1,13 +1,19 @@
 """Keeps tests from installing anything: an install by pip is written down instead, whoever asks for it.
 
-``requests`` holds the arguments of each run, oldest first. ``answer`` says how the next runs end.
+``requests`` holds the arguments of each run, oldest first. ``answer`` says how the next runs end. ``outside()`` is what was asked
+in ``PythonSlicer``, where only a pip without a network runs.
 """
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from subprocess import CalledProcessError
 
 import slicer
+
+RECORD = "SLICER_HOST_PIP_RECORD"  # as in python_slicer/slicer/util.py
 
 
 @dataclass
@@ -29,7 +35,14 @@ def reset() -> None:
     """Forget earlier requests; pip succeeds again without a word."""
     global answer
     requests.clear()
+    Path(os.environ[RECORD]).unlink(missing_ok=True)
     answer = Answer()
+
+
+def outside() -> list[tuple[str, list[str], dict[str, str]]]:
+    """Module, arguments and pip's environment variables of each run that was asked for in ``PythonSlicer``, oldest first."""
+    path = Path(os.environ[RECORD])
+    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def executePythonModule(

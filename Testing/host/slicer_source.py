@@ -6,6 +6,7 @@ Slicer's terminologies, and ``Modules/Scripted/SegmentStatistics`` can be import
 """
 
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -69,7 +70,10 @@ def addScriptedModules(path: Path) -> None:
 
 
 def install() -> None:
-    """Make the five modules importable as ``slicer.<name>``, and of a checkout its scripted modules."""
+    """Make the five modules importable as ``slicer.<name>``, and of a checkout its scripted modules.
+
+    What a checkout does not have is not there: Slicer 5.10 has no ``slicer.packaging``.
+    """
     path = checkout()
     if path is not None:
         slicer.__path__ = [*slicer.__path__, str(path / "Base/Python/slicer")]
@@ -78,4 +82,5 @@ def install() -> None:
     for name, standIn in STAND_INS.items():
         if path is None:
             sys.modules[f"slicer.{name}"] = importlib.import_module(standIn)
-        setattr(slicer, name, importlib.import_module(f"slicer.{name}"))
+        if importlib.util.find_spec(f"slicer.{name}") is not None:
+            setattr(slicer, name, importlib.import_module(f"slicer.{name}"))

@@ -7,8 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import slicer
 from packaging.requirements import InvalidRequirement
+
+pytest.importorskip("slicer.packaging", reason="this Slicer has no slicer.packaging")
 from slicer.packaging import (
     load_pyproject_dependencies,
     load_requirements,

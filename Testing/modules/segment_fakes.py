@@ -107,10 +107,14 @@ class FakeClient:
 class FakeInstaller:
     def __init__(self, missing=()):
         self.names = list(missing)
+        self.wrong = []
         self.finished = Signal()
 
     def missing(self):
         return self.names
+
+    def notices(self):
+        return self.wrong
 
 
 class Heard:

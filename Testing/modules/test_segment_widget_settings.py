@@ -110,6 +110,28 @@ class NoModelTest(WindowTestCase):
         self.assertTrue(self.ui.applyButton.enabled)
 
 
+class WrongPackagesTest(WindowTestCase):
+    def prepare(self):
+        self.installer.wrong = ["This computer has an NVIDIA GPU, but the installed PyTorch computes on the CPU only."]
+
+    def test_is_shown_until_it_was_read(self):
+        self.settle()
+        self.assertIn("no volume yet", self.ui.setupLabel.text, "what is missing comes first")
+        addVolume()
+        self.settle()
+        self.assertIn("NVIDIA GPU", self.ui.setupLabel.text)
+        self.assertTrue(self.ui.applyButton.enabled)
+        self.click(self.ui.setupButton)
+        self.settle()
+        self.assertFalse(self.ui.setupFrame.isVisible())
+
+    def test_another_environment_is_not_judged(self):
+        addVolume()
+        self.logic.setWorkerCommandText("dinomix worker")
+        self.settle()
+        self.assertNotIn("NVIDIA GPU", self.ui.setupLabel.text if self.ui.setupFrame.isVisible() else "")
+
+
 class InstallTest(WindowTestCase):
     def prepare(self):
         self.installer = WindowInstaller(["torch", "monai"])

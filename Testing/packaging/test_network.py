@@ -19,8 +19,8 @@ MODULES = {
 }  # fmt: skip
 CALLS = {
     "cached_download", "download", "download_and_extract", "download_url", "downloadSample", "downloadFile", "downloadFromURL",
-    "downloadVolume", "hf_hub_download", "load_from_hub", "load_state_dict_from_url", "openUrl", "pip_ensure", "pip_install",
-    "QNetworkAccessManager", "snapshot_download", "urlopen", "urlretrieve",
+    "downloadVolume", "hf_hub_download", "installTorch", "load_from_hub", "load_state_dict_from_url", "openUrl", "pip_ensure",
+    "pip_install", "QNetworkAccessManager", "snapshot_download", "urlopen", "urlretrieve",
 }  # fmt: skip
 TEXTS = {"pip", "light_the_torch", "curl", "wget", "git"}
 """Whole texts that are programs or modules which fetch something, when they are started."""
@@ -36,9 +36,10 @@ ALLOWED = {
     "DINOMixEngine/dinomix/training/teacher.py": {
         "hf_hub_download": "a backbone's weights, after the user has read their licence and given --download-teacher",
     },
-    "DINOMixEngine/dinomix_slicer/setup/dependencies.py": {
-        "pip": "the packages that the user was asked about, or those of a folder of wheels",
-        "light_the_torch": "PyTorch, which the user was asked about, as the PyTorch extension installs it",
+    "DINOMixEngine/dinomix_slicer/setup/packages.py": {
+        "installTorch": "PyTorch, which the user was asked about, by the PyTorch extension",
+        "pip_ensure": "the packages that the user was asked about, or those of a folder of wheels",
+        "pip_install": "the same in Slicer 5.10",
     },
     "DINOMixSegment/DINOMixSegmentLib/sample_data.py": {
         "downloadSample": "an example scan, by Slicer's Sample Data module, after asking",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -15,6 +16,8 @@ from ..signal import Signal
 from ..window.appearance import INFO, paintFrame, paintIcon
 from ..worker.owner import WorkerOwner
 from .restart import mayRestart
+
+READ_SETTING = "DINOMix/NoticeWasRead"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class SetupNotice:
         self._lack: Lack | None = None
         self._installing = ""  # what is being installed
         self._needsRestart = False
+        self._wrong: str | None = None  # though nothing is missing; not looked for yet
         ui.setupButton.connect("clicked()", self._onButton)
         paintFrame(ui.setupFrame, INFO)
         paintIcon(ui.setupIconLabel, INFO)
@@ -73,7 +77,9 @@ class SetupNotice:
     def show(self, parameterNode: Any) -> None:
         """Show what is missing now; nothing without a parameter node."""
         self._parameterNode = parameterNode
-        self._lack = self.whatIsMissing(parameterNode) if parameterNode is not None else None
+        self._lack = None
+        if parameterNode is not None:
+            self._lack = self.whatIsMissing(parameterNode) or self._whatIsWrong()
         self._ui.setupFrame.visible = self._lack is not None
         if self._lack is not None:
             self._ui.setupLabel.text = self._lack.text
@@ -104,6 +110,19 @@ class SetupNotice:
 
     # -- Inside
 
+    def _whatIsWrong(self) -> Lack | None:
+        """What the user should know though nothing is missing, until the button says that it was read."""
+        if self._wrong is None:
+            self._wrong = " ".join(self._owner.installer.notices())
+        hasRead = qt.QSettings().value(READ_SETTING) == self._wrong
+        if not self._wrong or hasRead or self._owner.workerCommandText():
+            return None
+        return Lack(self._wrong, _("Do not show again"), _("Hide this; nothing else is changed."), self._onRead)
+
+    def _onRead(self) -> None:
+        qt.QSettings().setValue(READ_SETTING, self._wrong)
+        self.show(self._parameterNode)
+
     def _onButton(self) -> None:
         if self._lack is not None:
             self._lack.action()
@@ -119,7 +138,7 @@ class SetupNotice:
         self.show(self._parameterNode)
 
     def _onInstalled(self, needsRestart: bool) -> None:
-        self._installing, self._needsRestart = "", needsRestart
+        self._installing, self._needsRestart, self._wrong = "", needsRestart, None
         self._owner.recheckDependencies()
         self.show(self._parameterNode)
         if not needsRestart:

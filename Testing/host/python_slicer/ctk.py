@@ -1,0 +1,1 @@
+"""Without the application ctk can be imported and is empty."""

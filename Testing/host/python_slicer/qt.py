@@ -1,0 +1,1 @@
+"""Without the application qt can be imported and is empty."""
