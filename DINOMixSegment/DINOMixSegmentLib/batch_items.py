@@ -9,12 +9,10 @@ import vtk
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
 
 from .batch_item import BatchItem
 from .choosing import segmentableVolumes
-
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-RESULT_ENDING = ".seg.nrrd"
 
 
 def itemsOfScene() -> list[BatchItem]:
@@ -55,11 +53,11 @@ def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
         raise DinomixError(
             _("The folder {folder} holds no images.").format(folder=folder),
             _("Choose a folder with files that end in {endings}, or with DICOM folders.").format(
-                endings=", ".join(IMAGE_ENDINGS)
+                endings=", ".join(ENDINGS)
             ),
         )
     return [
-        BatchItem(printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + RESULT_ENDING))
+        BatchItem(printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + SEGMENTATION))
         for image, name in _named(images)
     ]
 
@@ -70,13 +68,8 @@ def printable(name: object) -> str:
 
 
 def isImageFile(path: Path) -> bool:
-    name = path.name.lower()
-    return (
-        name.endswith(IMAGE_ENDINGS)
-        and not name.endswith((".seg.nrrd", ".seg.nhdr"))
-        and not name.startswith(".")
-        and path.is_file()
-    )
+    isNamedSo = path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+    return isNamedSo and not is_segmentation(path) and path.is_file()
 
 
 def isDicomFolder(path: Path) -> bool:
@@ -95,12 +88,5 @@ def isDicomFolder(path: Path) -> bool:
 
 def _named(images: list[Path]) -> list[tuple[Path, str]]:
     """Each image and the name of its result; the whole file name where ``a.nii`` and ``a.nrrd`` are both there."""
-    bases = [_base(image) for image in images]
+    bases = [image.name if image.is_dir() else case_name(image) for image in images]
     return [(image, base if bases.count(base) == 1 else image.name) for image, base in zip(images, bases, strict=True)]
-
-
-def _base(image: Path) -> str:
-    if image.is_dir():
-        return image.name
-    ending = next(e for e in IMAGE_ENDINGS if image.name.lower().endswith(e))
-    return image.name[: -len(ending)]

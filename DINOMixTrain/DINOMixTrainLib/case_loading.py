@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import is_segmentation
 from dinomix_slicer.scene.segmentations import FILL_OPACITY, placeBeside
 
 from .cohort_report import CheckedCase
@@ -68,7 +69,7 @@ def loadLabel(case: CheckedCase, volume: Any, studyFolder: str) -> Any:
     """The segmentation node of a case's label, with names and colors."""
     name = _("{case} label").format(case=case.name)
     try:
-        if case.label.lower().endswith((".seg.nrrd", ".seg.nhdr")):
+        if is_segmentation(Path(case.label)):
             node = slicer.util.loadSegmentation(case.label, {"name": name})
         else:
             node = importLabelMap(case, name, structuresOf(case, studyFolder))

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.window.duration import duration
@@ -285,7 +286,7 @@ class CohortPage(Page, VTKObservationMixin):
 
     def _startMatching(self, report: CohortReport) -> None:
         """Look into the segmentation files, one a step, for what their segments mean."""
-        files = [Path(c.label) for c in report.cases.values() if c.label.lower().endswith(".seg.nrrd")]
+        files = [Path(c.label) for c in report.cases.values() if is_segmentation(Path(c.label))]
         if not files or (len(report.names) < 2 and not self._wanted()):
             return
         concepts: dict[str, Concept] = {}

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
+from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
 from dinomix_slicer.background import InBackground
@@ -213,7 +214,7 @@ def write(case: RankedCase, arrays: CaseArrays, studyFolder: Path, checkStop: An
     folder = studyFolder / CORRECTED
     labels = labelsOf(arrays, checkStop)
     head = nrrd_header(labels, arrays.affineRas, segment_keys(labels, arrays.segments, checkStop))
-    name = f"{arrays.name}.seg.nrrd"
+    name = arrays.name + SEGMENTATION
     write_nrrd(folder / name, labels, head, checkStop)
     others = [entry for entry in correctedCases(studyFolder) if entry["image"] != case.image]
     entries = [*others, {"name": case.name, "image": case.image, "label": name}]

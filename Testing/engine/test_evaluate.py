@@ -11,7 +11,8 @@ import SimpleITK as sitk
 
 from dinomix.cli import main
 from dinomix.errors import DinomixError
-from dinomix.evaluation.evaluate import case_name, evaluate_folders, pair_cases, read_ids, table
+from dinomix.evaluation.evaluate import evaluate_folders, pair_cases, read_ids, table
+from dinomix.images.formats import case_name
 from dinomix.labels import LabelSet
 
 NAMES = {1: "liver", 2: "spleen"}

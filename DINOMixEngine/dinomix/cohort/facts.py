@@ -13,6 +13,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.dicom import is_dicom_file
+from dinomix.images.formats import is_segmentation
 from dinomix.images.quiet import itk_reading
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
@@ -87,7 +88,7 @@ def orientation(geometry: Geometry) -> str:
 def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
                 renames: Renames) -> CaseFacts:  # fmt: skip
     # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake.
-    cropped = label.name.lower().endswith(".seg.nrrd")
+    cropped = is_segmentation(label)
     labels, names = read_label(label, like=volume.geometry if cropped else None)
     if difference := volume.geometry.difference(labels.geometry):
         raise DinomixError(

@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
-from dinomix.images.reading import ENDINGS, is_image_path
+from dinomix.images.formats import ENDINGS, case_name, is_segmentation
+from dinomix.images.reading import is_image_path
 from dinomix.labels import LabelSet, names_by_id
 
 Pool = Literal["labeled", "unlabeled", "validation", "test"]
@@ -171,7 +172,7 @@ def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
 
 def _case_folder(folder: Path, pool: Pool, names: dict[int, str]) -> list[FoundCase]:
     """The case of a subfolder with one image and one label, else nothing."""
-    files = [_Image(stem(path), path) for path in _files_in(folder)]
+    files = [_Image(case_name(path), path) for path in _files_in(folder)]
     folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     dicom = [_Image(path.name, path) for path in folders if is_image_path(path)]
     images, labels = _told_apart([*files, *dicom])
@@ -213,15 +214,15 @@ def _paired(
     by_stem: dict[str, list[Path]] = defaultdict(list)
     by_core: dict[str, list[Path]] = defaultdict(list)
     for label in labels:
-        by_stem[stem(label)].append(label)
-        by_core[_core(stem(label))].append(label)
+        by_stem[case_name(label)].append(label)
+        by_core[_core(case_name(label))].append(label)
     cases, used = [], set()
     for image in images:
         exact = by_stem.get(image.stem)
         candidates = exact or by_core.get(_core(image.stem), [])
         used.update(candidates)
         if len(candidates) == 1:
-            name = image.stem if exact or _core(stem(candidates[0])) == image.stem else _core(image.stem)
+            name = image.stem if exact or _core(case_name(candidates[0])) == image.stem else _core(image.stem)
             cases.append(FoundCase(name, name, pool, image.path, candidates[0], image.patient, names))
         elif candidates:
             listed = " and ".join(sorted(path.name for path in candidates))
@@ -240,7 +241,7 @@ def _paired(
         Problem(
             f"{label} has no image.",
             "Add the image of the same name, or take the label away.",
-            case=stem(label),
+            case=case_name(label),
             file=label,
         )
         for label in labels
@@ -259,14 +260,14 @@ def _told_apart(files: list[_Image]) -> tuple[list[_Image], list[_Image]]:
         beside = match is not None and (
             match["before"] is not None or match["after"] is None or match["after"].casefold() in stems
         )
-        is_label = file.path.name.lower().endswith(".seg.nrrd") or beside
+        is_label = is_segmentation(file.path) or beside
         (labels if is_label and not file.path.is_dir() else images).append(file)
     return images, labels
 
 
 def _images_in(folder: Path) -> list[_Image]:
     """Image files and DICOM folders, at any depth; a subfolder's series belong to one patient."""
-    images = [_Image(stem(path), path) for path in _files_in(folder)]
+    images = [_Image(case_name(path), path) for path in _files_in(folder)]
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue
@@ -289,17 +290,10 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _without_channel(images: list[_Image], labels: list[Path]) -> list[_Image]:
     """Names without nnU-Net's channel number, where all images carry it and no label does."""
-    named_alike = {image.stem for image in images} & {stem(label) for label in labels}
+    named_alike = {image.stem for image in images} & {case_name(label) for label in labels}
     if not named_alike and images and all(image.stem.endswith("_0000") for image in images):
         return [replace(image, stem=image.stem.removesuffix("_0000")) for image in images]
     return images
-
-
-def stem(path: Path) -> str:
-    """A file's or DICOM folder's name without its ending."""
-    lower = path.name.lower()
-    ending = next((e for e in (".seg.nrrd", *ENDINGS) if lower.endswith(e)), "")
-    return path.name[: len(path.name) - len(ending)]
 
 
 def _core(stem: str) -> str:

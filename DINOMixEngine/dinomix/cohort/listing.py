@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dinomix.cohort.cohort import Role
-from dinomix.cohort.finding import FoundCase, stem
+from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError
+from dinomix.images.formats import case_name
 
 
 class ListedCase(BaseModel):
@@ -41,7 +42,7 @@ def read_cases(path: Path, problems: list[Problem]) -> list[FoundCase]:
             path.absolute().parent / part if part is not None else None for part in (entry.image, entry.label)
         )
         assert image is not None
-        name = entry.name or stem(image)
+        name = entry.name or case_name(image)
         if label is None and entry.role != "unlabeled":
             problems.append(Problem(
                 f"{image} is a {entry.role} case without a label.", 'Give its label, or the role "unlabeled".',

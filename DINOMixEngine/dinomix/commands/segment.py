@@ -7,6 +7,7 @@ from typing import Any, Literal
 import click
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import FORMATS
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -17,9 +18,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder, such as RUN/model.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for one image, else a folder.")
-@click.option(
-    "--format", type=click.Choice(["nii.gz", "nrrd", "seg.nrrd"]), help="Default: that of --out's name, or nii.gz."
-)
+@click.option("--format", type=click.Choice(FORMATS), help="Default: that of --out's name, or nii.gz.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--max-memory", help="Main memory that may be used, such as 8G.  [default: no limit]")
 @click.option(

@@ -12,6 +12,7 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation import dhc_compat, strict
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
+from dinomix.images.formats import ENDINGS, case_name, is_segmentation
 from dinomix.images.reading import is_image_path, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
@@ -20,7 +21,6 @@ from dinomix.names import listed, normalized_name
 Protocol = Literal["strict", "dhc-compat"]
 DEFAULT_TOLERANCE = 1.0
 """Of NSD, in mm, for every class that has none of its own: about a voxel of a good CT."""
-ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 METRICS = ("dice", "nsd", "hd95", "asd")
 
 
@@ -103,12 +103,6 @@ def summarized(
     }
 
 
-def case_name(path: Path) -> str:
-    """A file's name without its image ending: ``liver 1.seg.nrrd`` -> ``liver 1``."""
-    ending = next((e for e in ENDINGS if path.name.lower().endswith(e)), "")
-    return path.name[: len(path.name) - len(ending)]
-
-
 def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[str, tuple[Path, Path]]:
     """Case name -> (prediction, reference), sorted by name; the files' endings may differ.
 
@@ -134,7 +128,7 @@ def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None) -> Volu
 
     Raises DinomixError when a value or a name is not in ``labels``.
     """
-    volume, names = read_label(path, like=like if path.name.lower().endswith(".seg.nrrd") else None)
+    volume, names = read_label(path, like=like if is_segmentation(path) else None)
     values = [int(value) for value in np.unique(volume.array) if value != 0]
     ids = {normalized_name(s.name): s.id for s in labels.structures}
     if names is None:

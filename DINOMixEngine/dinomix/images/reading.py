@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import is_dicom_file, read_series, series_geometry
+from dinomix.images.formats import ENDINGS
 from dinomix.images.header import Header
 from dinomix.images.itk_files import read_itk_header, read_itk_voxels
 from dinomix.images.nifti import read_nifti_header, read_nifti_voxels
@@ -16,7 +17,6 @@ from dinomix.images.segments import flattened, segments_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.volume import Geometry, Volume
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
 _BYTES_PER_READER = 3 << 30
 """A large CT takes about this much while it is read: the voxels, the label and the copies that are compared."""

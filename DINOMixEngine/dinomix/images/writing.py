@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.files import written_aside
+from dinomix.images.formats import is_segmentation
 from dinomix.images.packed import write_packed
 from dinomix.images.quiet import itk_reading, itk_warnings_off
 from dinomix.images.segments import Segment, segment_keys
@@ -36,7 +37,7 @@ def write_labels(array: NDArray[np.generic], geometry: Geometry, labels: LabelSe
     """
     _check_known(array, labels)
     array = array.astype(np.uint8 if max(labels.ids) < 256 else np.uint16, copy=False)
-    keys = segment_keys(array, _segments(labels)) if path.name.lower().endswith(".seg.nrrd") else {}
+    keys = segment_keys(array, _segments(labels)) if is_segmentation(path) else {}
     if path.name.lower().endswith((".nii.gz", ".nrrd")):
         with written_aside(path) as aside:
             try:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.files import replace, sha256, write_json
-from dinomix.images.reading import ENDINGS, is_image_path
+from dinomix.images.formats import ENDINGS, FORMATS, case_name, format_of
+from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet
 
-FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
 RECORDS = ".dinomix-batch"
 MadeBy = dict[str, object]
 """What a result depends on beside its image: the model's fingerprint and the options."""
@@ -71,7 +71,7 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
         DinomixError: ``out`` is a file's name but there are several images, the format contradicts the name, or an
             image would be overwritten by its own labels.
     """
-    named = _format_of(out) if not out.is_dir() else None
+    named = format_of(out) if not out.is_dir() else None
     if named and format not in (None, named):
         raise DinomixError(
             f"{out} does not end in .{format}.", "Change --out or --format so that they agree.", code="output"
@@ -105,9 +105,7 @@ def base_name(path: Path) -> str:
     """A file's name without its image ending; a folder's whole name."""
     if path.is_dir():
         return path.resolve().name
-    name = path.name
-    ending = next((e for e in (*ENDINGS, ".dcm") if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]
+    return case_name(path)
 
 
 def is_done(output: Output, made_by: MadeBy) -> bool:
@@ -154,10 +152,6 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
         replace(aside, output.path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _format_of(path: Path) -> str | None:
-    return next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if path.name.lower().endswith("." + f)), None)
 
 
 def _names(images: list[Path]) -> list[str]:

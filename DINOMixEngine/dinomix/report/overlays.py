@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.evaluation.evaluate import case_name, read_ids
+from dinomix.evaluation.evaluate import read_ids
 from dinomix.files import written_aside
+from dinomix.images.formats import case_name
 from dinomix.images.reading import is_image_path, read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dinomix.files import write_json
+from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import digest, nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
 
@@ -44,7 +45,7 @@ class CaseFiles:
 
 def filesOf(name: str, folder: Path, hasLabel: bool) -> CaseFiles:
     """Where the files of a case lie, whether they are there or not."""
-    return CaseFiles(name, folder / f"{name}.nrrd", folder / f"{name}.seg.nrrd" if hasLabel else None)
+    return CaseFiles(name, folder / f"{name}.nrrd", folder / f"{name}{SEGMENTATION}" if hasLabel else None)
 
 
 def writeCase(case: CaseArrays, folder: Path, checkStop: CheckStop) -> CaseFiles:
