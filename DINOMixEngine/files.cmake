@@ -56,6 +56,7 @@ set(SCRIPTS
   "dinomix/files.py"
   "dinomix/images/__init__.py"
   "dinomix/images/dicom.py"
+  "dinomix/images/formats.py"
   "dinomix/images/gzip_streams.py"
   "dinomix/images/header.py"
   "dinomix/images/itk_files.py"
