@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dinomix.commands.settings import method_arguments, method_options, parse_settings, teacher_settings
+from dinomix.commands.settings import method_arguments, method_options, parse_settings
 from dinomix.errors import DinomixError
 
 
@@ -54,6 +54,7 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     from dinomix.evaluation.comparison import as_text, compare
     from dinomix.files import write_json, write_text
     from dinomix.inference.devices import choose_device
+    from dinomix.training.arranging import teacher_settings
     from dinomix.training.config import TrainConfig, make_config
 
     out: Path = options["out"] or Path(f"benchmark-{split_name}")
@@ -63,7 +64,7 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     device, _ = choose_device(options["device"])
     settings["steps"] = options["steps"] or benchmark.PUBLISHED_STEPS[dataset]
     settings["device"] = "cpu" if device.type == "cpu" else options["device"]
-    settings.update(teacher_settings(options))
+    settings.update(teacher_settings(options["teacher"], options["download_teacher"]))
 
     def config_for(seed: int) -> TrainConfig:
         return make_config(**method_arguments(options), **settings, seed=seed)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +21,7 @@ _METHOD_OPTIONS = (
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that say how to train; ``method_arguments`` and ``teacher_settings`` read them."""
+    """Adds the options that say how to train; ``method_arguments`` reads those of the method."""
     for option in reversed(_METHOD_OPTIONS):
         command = option(command)
     return command
@@ -32,18 +31,6 @@ def method_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments ``method``, ``pic`` and ``fkd`` of ``make_config``; None for what the method decides."""
     pic = {"on": True, "off": False, None: None}[options["pic"]]
     return {"method": options["method"], "pic": pic, "fkd": options["fkd"]}
-
-
-def teacher_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings that ``--teacher`` and ``--download-teacher`` stand for."""
-    settings: dict[str, Any] = {}
-    if options["teacher"] is not None:
-        path = Path(options["teacher"])
-        # The run may be resumed from another folder.
-        settings["fkd.teacher"] = str(path.absolute()) if path.is_file() else options["teacher"]
-    if options["download_teacher"]:
-        settings["fkd.download"] = True
-    return settings
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dinomix.commands.settings import method_arguments, method_options, parse_settings, teacher_settings
+from dinomix.commands.settings import method_arguments, method_options, parse_settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dinomix.cohort.cohort import Cohort
-    from dinomix.planning.plan import Plan
-    from dinomix.training.config import TrainConfig
+    from dinomix.training.arranging import Arranged
 
 
 @click.command(
@@ -107,9 +103,17 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
 
     is_first = os.environ.get("RANK", "0") == "0"
     try:
-        cohort, config, plan, weights = _arranged(cohort_file, start, plan_file, emit, options)
+        run = _arranged(cohort_file, start, plan_file, emit, options)
         return training.train(
-            cohort, out, config, plan, cache=cache, start=weights, start_model=start, emit=emit, since=since
+            run.cohort,
+            out,
+            run.config,
+            run.plan,
+            cache=cache,
+            start=run.weights,
+            start_model=start,
+            emit=emit,
+            since=since,
         )
     except DinomixError as error:
         if is_first and out.is_dir() and not (out / "config.json").exists():
@@ -122,8 +126,8 @@ def _tell_estimate(cohort_file: Path, start: Path | None, plan_file: Path | None
                    options: dict[str, Any], as_json: bool) -> None:  # fmt: skip
     from dinomix.training.estimate import estimate
 
-    cohort, config, plan, _ = _arranged(cohort_file, start, plan_file, emit, options)
-    cost = estimate(cohort, config, plan, cache=cache, emit=emit)
+    run = _arranged(cohort_file, start, plan_file, emit, options)
+    cost = estimate(run.cohort, run.config, run.plan, cache=cache, emit=emit)
     if as_json:
         click.echo(json.dumps({"kind": "estimate", **cost}))
         return
@@ -147,45 +151,10 @@ def _tell_presets(as_json: bool) -> None:
         click.echo(f"{preset['name']}: {preset['description']}\n  {settings}")
 
 
-def _arranged(cohort_file: Path, start: Path | None, plan_file: Path | None, emit: Any,
-              options: dict[str, Any]) -> "tuple[Cohort, TrainConfig, Plan, dict[str, Tensor] | None]":  # fmt: skip
-    """Cohort, settings, plan and weights to begin with, of a run with these options."""
-    from dinomix.cohort.cohort import Cohort
-    from dinomix.inference.devices import choose_device
-    from dinomix.models.folder import load_model
-    from dinomix.models.matching import matched_weights
-    from dinomix.planning.plan import Plan
-    from dinomix.planning.planning import make_plan, override_plan
-    from dinomix.training.config import make_config
-    from dinomix.training.memory import training_memory
-    from dinomix.training.presets import preset_settings
+def _arranged(cohort: Path, start: Path | None, plan: Path | None, emit: Any, options: dict[str, Any]) -> "Arranged":
+    """What a run with these options is made of."""
+    from dinomix.training.arranging import arrange
 
-    settings = preset_settings(options["preset"]) if options["preset"] is not None else {}
-    settings.update(parse_settings(options["settings"]))
-    overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
-    settings.update(teacher_settings(options))
-    if options["steps"] is not None:
-        settings["steps"] = options["steps"]
-    wanted = str(settings.pop("device", options["device"]))
-    device, _ = choose_device(wanted)
-    settings = {"seed": options["seed"], **settings, "device": "cpu" if device.type == "cpu" else wanted}
-    config = make_config(**method_arguments(options), **settings)
-    cohort = Cohort.read(cohort_file)
-    model = load_model(start) if start is not None else None
-    given = Plan.read(plan_file) if plan_file is not None else model.plan if model is not None else None
-    if given is not None and (plan_file is not None or given.modality == cohort.modality):
-        plan = override_plan(given.model_dump(mode="json"), overrides)
-    else:
-        if given is not None:
-            emit("notice", message=f"{start} is for {given.modality}, the cohort is {cohort.modality}: weights are taken over; "
-                                   "spacing, intensities and patch are made for the cohort.")  # fmt: skip
-        plan = make_plan(
-            cohort,
-            device_kind="cpu" if device.type == "cpu" else "gpu",
-            memory_bytes=training_memory(device),
-            batch=config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0),
-            start=given,
-            overrides=overrides,
-        )
-    weights = matched_weights(model, cohort.labels, plan, config.seed, emit) if model is not None else None
-    return cohort, config, plan, weights
+    others = {name: options[name] for name in ("teacher", "download_teacher", "preset", "steps", "seed", "device")}
+    settings = parse_settings(options["settings"])
+    return arrange(cohort, start=start, plan=plan, settings=settings, emit=emit, **method_arguments(options), **others)

@@ -33,7 +33,7 @@ def is_image_path(path: Path) -> bool:
 
 
 def read_image(
-    path: Path, *, frame: int | None = None, resample_sheared: bool = False, keep_integers: bool = False
+    path: str | Path, *, frame: int | None = None, resample_sheared: bool = False, keep_integers: bool = False
 ) -> Volume:
     """Read an image.
 
@@ -50,6 +50,7 @@ def read_image(
         DinomixError: no such file; not an image; damaged or cut off; 2D, or several volumes or colors and no ``frame``;
             NaN or infinite voxels; a sheared grid; a DICOM folder without exactly one evenly spaced series.
     """
+    path = Path(path)
     _check_exists(path)
     notices: tuple[str, ...] = ()
     if _is_dicom(path):

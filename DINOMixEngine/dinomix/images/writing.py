@@ -21,7 +21,7 @@ from dinomix.terminology import terminology_entry
 WRITABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 
 
-def write_labels(array: NDArray[np.generic], geometry: Geometry, labels: LabelSet, path: Path) -> None:
+def write_labels(array: NDArray[np.generic], geometry: Geometry, labels: LabelSet, path: str | Path) -> None:
     """Write a label map; as ``.seg.nrrd`` with each structure's name, color and terminology, as 3D Slicer writes them.
 
     Args:
@@ -35,6 +35,7 @@ def write_labels(array: NDArray[np.generic], geometry: Geometry, labels: LabelSe
         OSError: the file cannot be written (disk full, folder read-only); nothing is left behind.
         ValueError: ``array`` holds an id that ``labels`` lacks.
     """
+    path = Path(path)
     _check_known(array, labels)
     array = array.astype(np.uint8 if max(labels.ids) < 256 else np.uint16, copy=False)
     keys = segment_keys(array, _segments(labels)) if is_segmentation(path) else {}

@@ -109,12 +109,13 @@ def write_model(
         load_model(aside).network()
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: str | Path) -> Model:
     """Read a model folder after comparing every file with the manifest; nothing in it is executed.
 
     Raises:
         DinomixError: the folder is missing, not a model folder, of a later version, incomplete or changed.
     """
+    path = Path(path)
     hashes = read_manifest(path)
     check_present(path, list(hashes))
     for name, expected in hashes.items():

@@ -83,7 +83,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
     return _run(run, emit, frozen, since)
 
 
-def resume(run: Path, *, emit: Emit = silent, since: float | None = None) -> Path:
+def resume(run: str | Path, *, emit: Emit = silent, since: float | None = None) -> Path:
     """Train a run from its last checkpoint, or its beginning, to its end.
 
     Args:
@@ -97,7 +97,7 @@ def resume(run: Path, *, emit: Emit = silent, since: float | None = None) -> Pat
         DinomixError: no run there, another process writes it, or the loss is not finite any more.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
-    return _run(run, emit, None, time.time() if since is None else since)
+    return _run(Path(run), emit, None, time.time() if since is None else since)
 
 
 def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None, since: float) -> Path:

@@ -1,0 +1,94 @@
+"""What a run is made of, from the choices that ``dinomix train`` and ``dinomix.train`` take alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.events import Emit, silent
+from dinomix.inference.devices import choose_device
+from dinomix.models.folder import load_model
+from dinomix.models.matching import matched_weights
+from dinomix.planning.plan import Plan
+from dinomix.planning.planning import make_plan, override_plan
+from dinomix.training.config import FkdMode, Method, TrainConfig, make_config
+from dinomix.training.memory import training_memory
+from dinomix.training.presets import preset_settings
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Cohort, settings and plan of a run, and the weights to begin with; None for random ones."""
+
+    cohort: Cohort
+    config: TrainConfig
+    plan: Plan
+    weights: dict[str, Tensor] | None
+
+
+def arrange(
+    cohort: Path,
+    *,
+    method: Method = "dino-mix",
+    fkd: FkdMode | None = None,
+    pic: bool | None = None,
+    teacher: str | None = None,
+    download_teacher: bool = False,
+    start: Path | None = None,
+    preset: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    plan: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    emit: Emit = silent,
+) -> Arranged:
+    """Read the cohort, and make what a run needs beside it. The arguments are those of ``dinomix.train``.
+
+    Raises:
+        DinomixError: a file cannot be read, a setting or the device is unknown, or the start model does not fit.
+    """
+    chosen = preset_settings(preset) if preset is not None else {}
+    chosen.update(settings or {})
+    overrides = {key.removeprefix("plan."): chosen.pop(key) for key in list(chosen) if key.startswith("plan.")}
+    chosen.update(teacher_settings(teacher, download_teacher))
+    if steps is not None:
+        chosen["steps"] = steps
+    wanted = str(chosen.pop("device", device))
+    found, _ = choose_device(wanted)
+    chosen = {"seed": seed, **chosen, "device": "cpu" if found.type == "cpu" else wanted}
+    config = make_config(method, pic, fkd, **chosen)
+    read = Cohort.read(cohort)
+    model = load_model(start) if start is not None else None
+    given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
+    if given is not None and (plan is not None or given.modality == read.modality):
+        made = override_plan(given.model_dump(mode="json"), overrides)
+    else:
+        if given is not None:
+            emit("notice", message=f"{start} is for {given.modality}, the cohort is {read.modality}: weights are taken over; "
+                                   "spacing, intensities and patch are made for the cohort.")  # fmt: skip
+        made = make_plan(
+            read,
+            device_kind="cpu" if found.type == "cpu" else "gpu",
+            memory_bytes=training_memory(found),
+            batch=config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0),
+            start=given,
+            overrides=overrides,
+        )
+    weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
+    return Arranged(read, config, made, weights)
+
+
+def teacher_settings(teacher: str | None, download: bool) -> dict[str, Any]:
+    """The settings that a teacher's name or file, and the consent to its download, stand for."""
+    settings: dict[str, Any] = {}
+    if teacher is not None:
+        path = Path(teacher)
+        # The run may be resumed from another folder.
+        settings["fkd.teacher"] = str(path.absolute()) if path.is_file() else teacher
+    if download:
+        settings["fkd.download"] = True
+    return settings

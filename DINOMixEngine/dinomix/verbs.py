@@ -1,0 +1,132 @@
+"""The verbs ``segment`` and ``train`` of the command line as Python functions, with its options under the same names.
+
+Mistakes that a user can mend raise ``DinomixError``; docs/python_api.md shows what else there is.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dinomix.events import Emit, silent
+from dinomix.inference.precision import Precision
+from dinomix.inference.segment import segment_files
+from dinomix.models.folder import Model, load_model
+from dinomix.training import train as training
+from dinomix.training.arranging import arrange
+from dinomix.training.config import FkdMode, Method
+
+
+def segment(
+    model: Model | str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    format: Literal["nii.gz", "nrrd", "seg.nrrd"] | None = None,
+    device: str = "auto",
+    max_memory: int | None = None,
+    precision: Precision = "auto",
+    keep: Sequence[str] = (),
+    overwrite: bool = False,
+    emit: Emit = silent,
+) -> list[Path]:
+    """Segment images, each on its own grid; an interrupted batch goes on where it stopped when it is called again.
+
+    Args:
+        model: a model, or its folder.
+        images: files, DICOM folders, or folders of images; one or several.
+        out: a file's name for one image, else a folder.
+        format: of the files in ``out``; by default that of ``out``'s name, or nii.gz.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        max_memory: bytes of main memory that may be used; None for no limit.
+        precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
+        keep: names of the structures to keep; empty for all.
+        overwrite: replace files that are there.
+        emit: called with what happens, see ``dinomix.events``.
+
+    Returns:
+        The files that were written, or were there already from the same image and model.
+
+    Raises:
+        DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
+    """
+    paths = [images] if isinstance(images, str | Path) else images
+    return segment_files(
+        model if isinstance(model, Model) else load_model(model),
+        [Path(path) for path in paths],
+        Path(out),
+        format=format,
+        device=device,
+        max_memory=max_memory,
+        precision=precision,
+        keep=tuple(keep),
+        overwrite=overwrite,
+        emit=emit,
+    )
+
+
+def train(
+    cohort: str | Path,
+    out: str | Path,
+    *,
+    method: Method = "dino-mix",
+    fkd: FkdMode | None = None,
+    pic: bool | None = None,
+    teacher: str | None = None,
+    download_teacher: bool = False,
+    start: str | Path | None = None,
+    preset: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    plan: str | Path | None = None,
+    cache: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    emit: Emit = silent,
+) -> Path:
+    """Train a model from labeled and unlabeled volumes; ``resume`` goes on with a run that was stopped or killed.
+
+    Args:
+        cohort: the file that ``dinomix check`` wrote.
+        out: the run directory, a new folder.
+        method: "dino-mix", "mean-teacher" or "labeled-only".
+        fkd: distillation of a frozen foundation model, "on-the-fly", "cached" or "off"; None for what the method does.
+        pic: imbalance-aware CutMix on or off; None for what the method does.
+        teacher: of FKD, a timm name, a weight file, or "random"; None for vit_base_patch16_dinov3.
+        download_teacher: you have read the licence of the teacher's weights; let timm fetch them.
+        start: a model folder to begin with; classes match by name.
+        preset: "quick-look", "standard" or "thorough".
+        steps: optimization steps; None for 2000, or the preset's.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        plan: a plan.json to obey.
+        cache: a folder for preprocessed cases that several runs share.
+        settings: any other setting, such as ``{"pic.kappa": 2, "plan.patch": [96, 96, 64]}``; docs/method.md lists them.
+        emit: called with what happens, see ``dinomix.events``.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        DinomixError: a file, setting or option cannot be used, a run is there already, or the teacher's weights are missing.
+        dinomix.training.control.RunPaused: the run was asked to pause, or paused itself, as for a full disk.
+    """
+    first = None if start is None else Path(start)
+    run = arrange(
+        Path(cohort),
+        method=method,
+        fkd=fkd,
+        pic=pic,
+        teacher=teacher,
+        download_teacher=download_teacher,
+        start=first,
+        preset=preset,
+        steps=steps,
+        seed=seed,
+        device=device,
+        plan=None if plan is None else Path(plan),
+        settings=settings,
+        emit=emit,
+    )
+    shared = None if cache is None else Path(cache)
+    return training.train(
+        run.cohort, Path(out), run.config, run.plan, cache=shared, start=run.weights, start_model=first, emit=emit
+    )
