@@ -1,9 +1,7 @@
 """DINOMix Segment for 3D Slicer. The work is in DINOMixSegmentLib."""
 
-import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from DINOMixSegmentLib.parameter_node import DINOMixSegmentParameterNode
-from DINOMixSegmentLib.sample_data import registerSampleData
 from DINOMixSegmentLib.self_test import DINOMixSegmentTest
 from DINOMixSegmentLib.widget import DINOMixSegmentWidget
 from slicer.i18n import tr as _
@@ -38,4 +36,3 @@ class DINOMixSegment(ScriptedLoadableModule):
             "For research; this is not a medical device."
         ).format(url=HOMEPAGE)
         self.parent.acknowledgementText = acknowledgement()
-        slicer.app.connect("startupCompleted()", registerSampleData)

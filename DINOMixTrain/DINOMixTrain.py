@@ -1,7 +1,9 @@
 """DINOMix Train for 3D Slicer. The work is in DINOMixTrainLib."""
 
+import slicer
 from DINOMixTrainLib.logic import DINOMixTrainLogic
 from DINOMixTrainLib.parameter_node import DINOMixTrainParameterNode
+from DINOMixTrainLib.sample_data import registerSampleData
 from DINOMixTrainLib.self_test import DINOMixTrainTest
 from DINOMixTrainLib.widget import DINOMixTrainWidget
 from slicer.i18n import tr as _
@@ -34,3 +36,8 @@ class DINOMixTrain(ScriptedLoadableModule):
             "For research; this is not a medical device."
         ).format(url=HOMEPAGE)
         self.parent.acknowledgementText = acknowledgement()
+        slicer.app.connect("startupCompleted()", self.onStartupCompleted)
+
+    def onStartupCompleted(self) -> None:
+        """Offer data to try the module with; Slicer's Sample Data module is there by now."""
+        registerSampleData(self.resourcePath("Icons/PhantomAbdomens.png"))

@@ -25,6 +25,7 @@ set(SCRIPTS
   "DINOMixTrainLib/result_page.py"
   "DINOMixTrainLib/run_logic.py"
   "DINOMixTrainLib/run_page.py"
+  "DINOMixTrainLib/sample_data.py"
   "DINOMixTrainLib/scene_table.py"
   "DINOMixTrainLib/self_test.py"
   "DINOMixTrainLib/settings_form.py"
@@ -39,6 +40,7 @@ set(SCRIPTS
 
 set(RESOURCES
   "Resources/Icons/DINOMixTrain.png"
+  "Resources/Icons/PhantomAbdomens.png"
   "Resources/UI/DINOMixTrain.ui"
   "Resources/UI/DINOMixTrainCases.ui"
   "Resources/UI/DINOMixTrainResult.ui"

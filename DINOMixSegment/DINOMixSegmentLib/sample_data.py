@@ -1,4 +1,4 @@
-"""Scans to try the module with, from Slicer's own collection of test data."""
+"""Scans to try the module with, of those that Slicer's Sample Data module offers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from dinomix.errors import DinomixError
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode
 
-CATEGORY = "DINOMix"
-STORE = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/"
-
 
 @dataclass(frozen=True)
 class Sample:
     """A scan that Slicer's Sample Data module can download.
 
     Attributes:
-        name: its name in the Sample Data module, also that of its picture there and of the volume node.
-        file: the file's name.
-        sha256: hash of the file, which is also its address.
+        name: its name in the Sample Data module, also that of the volume node.
         organs: words in the names of the structures that it is a good example of.
     """
 
     name: str
-    file: str
-    sha256: str
     organs: tuple[str, ...]
 
     def description(self) -> str:
@@ -40,14 +33,10 @@ class Sample:
 
 LIVER = Sample(
     "CTLiver",
-    "CTLiver.nrrd",
-    "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e",
     ("liver", "spleen", "kidney", "pancreas", "stomach", "gallbladder", "colon", "bladder"),
 )
 CARDIO = Sample(
     "CTACardio",
-    "CTA-cardio.nrrd",
-    "3b0d4eb1a7d8ebb0c5a89cc0504640f76a030b4e869e33ff34c564c3d3b88ad2",
     ("heart", "atrium", "ventricle", "aorta", "myocardium", "pulmonary", "lung"),
 )
 SAMPLES = (LIVER, CARDIO)
@@ -60,25 +49,6 @@ def _descriptions() -> dict[str, str]:
         ),
         CARDIO.name: _("CTACardio is a CT angiography scan of the chest from Slicer's own collection of test data."),
     }
-
-
-def registerSampleData() -> None:
-    """Offer the scans in Slicer's Sample Data module; connected to the end of Slicer's start."""
-    try:
-        from SampleData import SampleDataLogic
-    except ImportError:
-        return  # a Slicer without that module has no window to offer them in
-    if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # not in Slicer 5.10
-        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("DINOMix"))
-    for sample in SAMPLES:
-        SampleDataLogic.registerCustomSampleDataSource(
-            category=CATEGORY,
-            sampleName=sample.name,
-            uris=STORE + sample.sha256,
-            fileNames=sample.file,
-            nodeNames=sample.name,
-            checksums=f"SHA256:{sample.sha256}",
-        )
 
 
 def sampleFor(structures: list[str]) -> Sample:
@@ -109,7 +79,6 @@ def downloadSample(sample: Sample) -> vtkMRMLScalarVolumeNode:
             _("Load a scan of your own instead."),
         ) from error
     remedy = _("Check the network connection and try again, or load a scan of your own.")
-    registerSampleData()
     try:
         node = SampleData.downloadSample(sample.name)
     except Exception as error:  # the module raises whatever the network library does

@@ -2,7 +2,8 @@
 
     python Resources/Icons/draw_icons.py
 
-Writes ``DINOMix.png`` here and each module's picture into its folder, 128 x 128 pixels each.
+Writes ``DINOMix.png`` here and each module's picture into its folder, 128 x 128 pixels each; and the picture of DINOMix Train's
+sample data, 260 x 280 pixels.
 """
 
 from pathlib import Path
@@ -15,6 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
+
+from dinomix.demo.phantom import phantom_case
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -44,6 +47,7 @@ def main() -> None:
     for name, paint in (("DINOMixSegment", drawSegment), ("DINOMixTrain", drawTrain)):
         draw(paint, REPOSITORY / name / "Resources" / "Icons" / f"{name}.png")
     draw(drawExtension, HERE / "DINOMix.png")
+    drawSampleData(REPOSITORY / "DINOMixTrain" / "Resources" / "Icons" / "PhantomAbdomens.png")
 
 
 def drawSegment(axes) -> None:
@@ -112,6 +116,28 @@ def draw(paint, path: Path) -> None:
     plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     plt.imsave(path, averaged(drawn))
+    print(path)
+
+
+def drawSampleData(path: Path) -> None:
+    """A coronal slice of a phantom, one half of it with its labels."""
+    image, labels = phantom_case((0, 0), 3.0)
+    slices = labels.array.swapaxes(0, 1)
+    best = max(range(len(slices)), key=lambda j: (len(np.unique(slices[j])), np.count_nonzero(slices[j])))
+    middle, height = slices.shape[2] // 2, slices.shape[1]
+    columns = slice(middle - height * 26 // 56, middle + height * 26 // 56)
+    scan, organs = image.array[::-1, best, columns], slices[best, ::-1, columns]
+    tints = plt.get_cmap("tab20")(organs / 20)
+    tints[..., 3] = np.where((organs > 0) & (np.arange(organs.shape[1]) < organs.shape[1] // 2), 0.75, 0)
+    figure = plt.figure(figsize=(2.6, 2.8), dpi=100, facecolor="black")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(scan, cmap="gray", vmin=-160, vmax=240, interpolation="bilinear", aspect="auto")
+    axes.imshow(tints, interpolation="nearest", aspect="auto")
+    axes.axvline(organs.shape[1] // 2 - 0.5, color=EDGE, linewidth=1, linestyle="--")
+    axes.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, facecolor="black")
+    plt.close(figure)
     print(path)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinomix.demo.phantom import SYNAPSE_ORGANS, phantom_case, phantom_labels, write_phantom_cohort
+from dinomix.demo.cohort_folders import phantom_labels, write_phantom_cohort
+from dinomix.demo.phantom import SYNAPSE_ORGANS, phantom_case
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 

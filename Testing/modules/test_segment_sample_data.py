@@ -8,21 +8,16 @@ from unittest import mock
 
 import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixSegmentLib.sample_data import CARDIO, LIVER, downloadSample, registerSampleData, sampleFor
+from DINOMixSegmentLib.sample_data import CARDIO, LIVER, downloadSample, sampleFor
 from DINOMixSegmentLib.show_me_how import ShowMeHow
 from segment_fakes import FakeClient, FakeInstaller, Heard, addVolume, modelDict
 
 from dinomix.errors import DinomixError
 
 
-def fakeSampleData(download=None):
-    """A module like Slicer's Sample Data that records what is registered."""
+def fakeSampleData(download):
+    """A module like Slicer's Sample Data."""
     module = types.ModuleType("SampleData")
-    module.sources = []
-    module.SampleDataLogic = types.SimpleNamespace(
-        registerCustomSampleDataCategory=lambda category, title: None,
-        registerCustomSampleDataSource=lambda **source: module.sources.append(source),
-    )
     module.downloadSample = download
     return mock.patch.dict(sys.modules, SampleData=module)
 
@@ -31,21 +26,9 @@ class SampleDataTest(unittest.TestCase):
     def setUp(self):
         slicer.mrmlScene.Clear(False)
 
-    def test_addresses_are_those_of_the_hashes(self):
-        with fakeSampleData():
-            registerSampleData()
-            sources = sys.modules["SampleData"].sources
-        self.assertEqual([source["nodeNames"] for source in sources], ["CTLiver", "CTACardio"])
-        for source in sources:
-            algorithm, digest = source["checksums"].split(":")
-            self.assertEqual((algorithm, len(digest)), ("SHA256", 64))
-            self.assertTrue(source["uris"].endswith(f"/SHA256/{digest}"))
-
-    def test_without_the_module_nothing_is_registered(self):
-        with mock.patch.dict(sys.modules, SampleData=None):
-            registerSampleData()
-            with self.assertRaisesRegex(DinomixError, "Sample Data module"):
-                downloadSample(LIVER)
+    def test_without_the_module_there_is_no_example(self):
+        with mock.patch.dict(sys.modules, SampleData=None), self.assertRaisesRegex(DinomixError, "Sample Data module"):
+            downloadSample(LIVER)
 
     def test_failed_download_is_one_sentence(self):
         def fail(name):

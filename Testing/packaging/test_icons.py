@@ -38,7 +38,7 @@ def expected() -> list[str]:
     return ["Resources/Icons/DINOMix.png", *modules]
 
 
-@pytest.mark.parametrize("name", expected())
+@pytest.mark.parametrize("name", [*expected(), "DINOMixTrain/Resources/Icons/PhantomAbdomens.png"])
 def test_the_icon_is_what_the_script_draws(drawn: dict[str, Path], name: str) -> None:
     assert np.abs(pixels(drawn[name]) - pixels(ROOT / name)).mean() < UNLIKE
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dinomix.demo.anatomy import SYNAPSE_ORGANS
+from dinomix.demo.phantom import phantom_case
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json
 from dinomix.images.volume import Volume
@@ -45,3 +47,21 @@ def write_cohort(out: Path, make_case: Callable[[int], tuple[Volume, Volume]], l
             names = {str(structure.id): structure.name for structure in labels.structures}
             description = {"channel_names": {"0": modality}, "labels": {"0": "background", **names}}
             write_json(out / folder / "dataset.json", description)
+
+
+def phantom_labels() -> LabelSet:
+    return LabelSet.from_names(SYNAPSE_ORGANS)
+
+
+def write_phantom_cohort(out: Path, *, labeled: int, unlabeled: int, test: int, seed: int = 0, spacing: float = 4.5,
+                         emit: Emit = silent) -> None:  # fmt: skip
+    """Write a cohort of phantoms; see ``write_cohort`` for its layout.
+
+    Args:
+        seed: case n of a cohort is ``phantom_case((seed, n), spacing)``.
+    """
+
+    def make_case(number: int) -> tuple[Volume, Volume]:
+        return phantom_case((seed, number), spacing)
+
+    write_cohort(out, make_case, phantom_labels(), labeled=labeled, unlabeled=unlabeled, test=test, emit=emit)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
-from dinomix.demo.phantom import write_phantom_cohort
+from dinomix.demo.cohort_folders import write_phantom_cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.events import Emit, silent

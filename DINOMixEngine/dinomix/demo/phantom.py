@@ -1,23 +1,18 @@
 """Phantom abdomens: the 13 Synapse organs in a trunk with fat, muscle, bones and bowel, as contrast-enhanced CT shows them.
 
 Every case has its own build, posture, organ sizes, contrast phase and noise. The imbalance is real: the liver has about
-200 times the voxels of an adrenal gland.
+200 times the voxels of an adrenal gland. Imports only what Slicer brings: a module makes them where nothing was installed yet.
 """
-
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from dinomix.demo.anatomy import HEPATIC_VESSELS, SYNAPSE_ORGANS, Body, Organ, organs
-from dinomix.demo.cohort_folders import write_cohort
 from dinomix.demo.shapes import Distances, Points, rotation_matrix
 from dinomix.demo.smooth_fields import smooth_displacement, smooth_field
 from dinomix.demo.tissue import AIR, Canvas, paint_surroundings
-from dinomix.events import Emit, silent
 from dinomix.images.volume import Geometry, Volume
-from dinomix.labels import LabelSet
 
 EXTENT = (360.0, 260.0, 260.0)
 """mm along x, y, z that a phantom covers."""
@@ -42,10 +37,6 @@ PHASES = {
     "adrenal_gland": (28, 85, 88, 66),
     "heart": (42, 230, 150, 115),
 }
-
-
-def phantom_labels() -> LabelSet:
-    return LabelSet.from_names(SYNAPSE_ORGANS)
 
 
 def phantom_case(seed: int | tuple[int, ...], spacing: float = 4.5) -> tuple[Volume, Volume]:
@@ -78,20 +69,6 @@ def phantom_case(seed: int | tuple[int, ...], spacing: float = 4.5) -> tuple[Vol
         labels[distances < 0] = organ.id
     image = _as_scanned(canvas.image.reshape(shape), spacing, rng)
     return Volume(image, geometry), Volume(labels.reshape(shape), geometry)
-
-
-def write_phantom_cohort(out: Path, *, labeled: int, unlabeled: int, test: int, seed: int = 0, spacing: float = 4.5,
-                         emit: Emit = silent) -> None:  # fmt: skip
-    """Write a cohort of phantoms; see ``cohort_folders.write_cohort`` for its layout.
-
-    Args:
-        seed: case n of a cohort is ``phantom_case((seed, n), spacing)``.
-    """
-
-    def make_case(number: int) -> tuple[Volume, Volume]:
-        return phantom_case((seed, number), spacing)
-
-    write_cohort(out, make_case, phantom_labels(), labeled=labeled, unlabeled=unlabeled, test=test, emit=emit)
 
 
 class _Contrast:
