@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import json
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from dinomix import __version__
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, printable
 
 VERBS = {
     "demo": "Train, segment and evaluate on generated phantoms; ends with a report.",
@@ -50,6 +51,9 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 2 a mistake to mend, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Commands return nothing; click hands back the code of its Exit.
         left = group.main(args=arguments, prog_name="dinomix", standalone_mode=False)
@@ -62,10 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         print("Interrupted; what was finished is kept.", file=sys.stderr)
         code = 130
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        if error.errno is None:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        code = _fail(arguments, f"{error.strerror}{where}.", _REMEDIES[error.errno])
+        code = _fail(arguments, f"{error.strerror}{where}.", _REMEDIES.get(error.errno, "Check this path."))
+    except MemoryError:
+        code = _fail(arguments, "The main memory does not suffice.", "Close other programs, or take a smaller problem.")
     sys.exit(code)
 
 
@@ -77,11 +83,14 @@ _REMEDIES = {
     errno.EPERM: "Choose a folder that you may write to.",
     errno.EROFS: "Choose a folder that you may write to.",
     errno.EEXIST: "Choose another name for the output: a file has this one.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Choose another path: links there lead to each other.",
     errno.ENOTDIR: "Choose another name for the output: a file stands where a folder should.",
 }
 
 
 def _fail(arguments: list[str], problem: str, remedy: str, code: str = "") -> int:
+    problem, remedy = printable(problem), printable(remedy)
     line = " ".join(f"{problem} {remedy}".split())
     if "--json" in arguments:
         fields: dict[str, Any] = {"kind": "error", "message": problem, "remedy": remedy, "code": code}

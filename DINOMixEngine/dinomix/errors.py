@@ -22,6 +22,10 @@ class DinomixError(Exception):
         return {"message": self.problem, "remedy": self.remedy, "code": self.code}
 
 
+DEFECTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What escapes where a file is wrong in a way that nobody foresaw; where there are many files, the others go on."""
+
+
 def printable(text: str) -> str:
     """A text that can be shown and written anywhere: names of files may hold bytes that are no text, or control a terminal."""
     if text.isprintable():

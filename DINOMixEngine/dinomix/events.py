@@ -31,13 +31,14 @@ finished       path (the result), seconds; of a run also stopped (bool: it was e
 the command line, else empty.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from dinomix.files import json_text, parse_json, read_lines
 
 Event = dict[str, Any]
 Emit = Callable[..., None]
@@ -71,7 +72,7 @@ class EventFile:
         self._torn = _ends_torn(path)
 
     def __call__(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({"time": time.time(), "kind": kind, **fields}) + "\n"
+        line = json_text({"time": time.time(), "kind": kind, **fields}) + "\n"
         start = "\n" if self._torn else ""
         self._torn = True
         with open(self.path, "a", encoding="utf-8") as file:
@@ -93,14 +94,19 @@ def read_events(path: Path) -> Iterator[Event]:
     """The events of a file; a last line that is still being written, or that a full disk cut off, is left out."""
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                yield event
+    for line in read_lines(path):
+        event = event_of(line)
+        if event is not None and line.endswith(b"\n"):
+            yield event
+
+
+def event_of(line: bytes) -> Event | None:
+    """The event that a line holds; None where it holds none, as a crash or a full disk may leave it."""
+    try:
+        event = parse_json(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
@@ -164,7 +170,7 @@ class JsonEvents:
     """Writes events to stdout as JSON lines, for other programs (``--json``)."""
 
     def __call__(self, kind: str, **fields: Any) -> None:
-        print(json.dumps({"time": time.time(), "kind": kind, **fields}), flush=True)
+        print(json_text({"time": time.time(), "kind": kind, **fields}), flush=True)
 
 
 @contextmanager

@@ -1,23 +1,37 @@
 """Label sets: the only truth about which number is which structure."""
 
-import json
+import unicodedata
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from dinomix.errors import DinomixError
-from dinomix.files import write_json
+from dinomix.errors import DinomixError, printable, reason_of
+from dinomix.files import read_json, write_json
 from dinomix.terminology import Terminology, color_for, terminology_for
+
+LARGEST_ID = 65535
+LONGEST_NAME = 200
 
 
 class Structure(BaseModel):
     """One foreground structure: ``id`` is its voxel value, ``color`` is RGB in 0..255."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    id: int = Field(ge=1, le=65535)
-    name: str = Field(min_length=1)
+    id: int = Field(ge=1, le=LARGEST_ID)
+    name: str
     color: tuple[int, int, int]
     terminology: Terminology | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_written(cls, name: str) -> str:
+        # Into headers of files, of which each line says one thing, and into UTF-8.
+        if not name.strip() or len(name) > LONGEST_NAME:
+            raise ValueError(f"a structure needs a name of 1 to {LONGEST_NAME} characters")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+            raise ValueError(f"the name {printable(name)} holds characters that are no text")
+        return name
 
 
 class LabelSet(BaseModel):
@@ -68,13 +82,13 @@ class LabelSet(BaseModel):
         Raises DinomixError when the file is not one of these.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if "structures" in data:
+            data = read_json(path)
+            if isinstance(data, dict) and "structures" in data:
                 return cls.model_validate(data)
-            return cls.from_names(names_by_id(data.get("labels", data)))
-        except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
+            return cls.from_names(names_by_id(data.get("labels", data) if isinstance(data, dict) else data))
+        except (OSError, ValueError) as error:
             raise DinomixError(
-                f"{path} is not a label set ({str(error).splitlines()[0]}).",
+                f"{path} is not a label set ({reason_of(error)}).",
                 'Give a JSON file such as {"1": "liver", "2": "spleen"} or a dataset.json.',
             ) from error
 
@@ -82,7 +96,39 @@ class LabelSet(BaseModel):
         write_json(path, self.model_dump(mode="json"))
 
 
-def names_by_id(labels: dict[str, object]) -> dict[int, str]:
-    """id -> name from either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net v2); background dropped."""
-    pairs = [(k, v) if str(k).isdigit() else (v, k) for k, v in labels.items()]
-    return {int(str(i)): str(name) for i, name in pairs if int(str(i)) != 0}
+def names_by_id(labels: Any) -> dict[int, str]:
+    """id -> name from either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net v2); background dropped.
+
+    Raises:
+        ValueError: it is no such table; says in words why.
+    """
+    if not isinstance(labels, dict):
+        raise ValueError("its labels are no table of names and numbers")
+    names: dict[int, str] = {}
+    for key, value in labels.items():
+        number, name = (key, value) if _is_number(key) else (value, key)
+        if isinstance(number, (list, tuple)):
+            raise ValueError(
+                f'"{name}" is a region of several numbers; only structures with one number each can be used so far'
+            )
+        if not _is_number(number) or int(number) > LARGEST_ID:
+            raise ValueError(f'the number of "{name}" is {number}; 1 to {LARGEST_ID} are possible')
+        if int(number) == 0:
+            continue
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"the structure of the number {number} has no name")
+        if name.strip().casefold() == "ignore":
+            raise ValueError(
+                '"ignore" stands for voxels that nobody labeled, which cannot be used so far: set them to 0'
+            )
+        if int(number) in names:
+            raise ValueError(f'"{names[int(number)]}" and "{name}" have the same number {number}')
+        names[int(number)] = name
+    return names
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a whole number of 0 or more, perhaps as a text."""
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit() and len(value) < 10
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -6,12 +6,12 @@ list of general anatomy has the type. All codes are SNOMED CT codes as DICOM use
 """
 
 import colorsys
-import json
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from dinomix.files import read_json
 from dinomix.names import normalized_name
 
 
@@ -87,7 +87,7 @@ def _in_general_anatomy(codes: Terminology) -> bool:
 def _rows() -> dict[str, tuple[Terminology, tuple[int, int, int], bool]]:
     """normalized name -> codes, color, whether Slicer's general anatomy has it."""
     rows: dict[str, tuple[Terminology, tuple[int, int, int], bool]] = {}
-    table = json.loads(Path(__file__).with_name("structures.json").read_text(encoding="utf-8"))
+    table = read_json(Path(__file__).with_name("structures.json"))
     for entry in table["structures"]:
         plain = Terminology(
             category=_code(entry["category"]) if "category" in entry else ANATOMY,

@@ -101,8 +101,8 @@ def test_what_the_user_fixes_is_obeyed_and_written_down(cohort, tmp_path: Path):
         ({"colour": 1}, "no field colour"),
         ({"grids.spacing": [1, 1, 1]}, "no field grids.spacing"),
         ({"modality.patch": 1}, "no field modality.patch"),
-        ({"grid.spacing": [0, 1, 1]}, "greater than 0"),
-        ({"overlap": [1, 0.5, 0.5]}, "less than 1"),
+        ({"grid.spacing": [0, 1, 1]}, "greater than or equal to 0.001"),
+        ({"overlap": [1, 0.5, 0.5]}, "less than or equal to 0.95"),
         ({"window.low": 500, "window.high": 400}, "not below"),
     ],
 )

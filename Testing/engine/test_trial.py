@@ -28,5 +28,12 @@ def test_patches_too_small_for_the_network_are_refused():
 
 
 def test_networks_with_several_outputs_are_refused():
+    supervised = {
+        "_target_": "monai.networks.nets.SegResNetDS",
+        "init_filters": 8,
+        "blocks_down": [1, 1, 1],
+        "dsdepth": 2,
+    }
+    tried = build_network(make_plan().model_copy(update={"network": supervised}), 3)
     with pytest.raises(DinomixError, match="does not give one map"):
-        try_network(network(_target_="monai.networks.nets.BasicUNetPlusPlus"), (32, 32, 32), 3, None)
+        try_network(tried, (32, 32, 32), 3, None)

@@ -21,7 +21,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
-from dinomix.errors import DinomixError
+from dinomix.errors import DEFECTS, DinomixError, reason_of
 from dinomix.events import Emit, Notice, Progress, silent
 from dinomix.images.quiet import itk_warnings_off
 from dinomix.images.reading import readers
@@ -87,7 +87,7 @@ def check_cohort(
             code="split",
         )
     for option, number in (("--validation", validation), ("--test-fraction", test_fraction)):
-        if number < 0 or (number > 1 and number != int(number)):
+        if not 0 <= number < 1e9 or (number > 1 and number != int(number)):
             raise DinomixError(f"{option} {number} is not possible.", "Give a number of cases, or a fraction below 1.")
     label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
     new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
@@ -144,6 +144,12 @@ def _read_all(
                     failed[case.name] = Problem(
                         f"{where} cannot be opened ({error.strerror}).", "Check the file.", case=case.name, file=where
                     )
+                except (MemoryError, *DEFECTS) as error:
+                    failed[case.name] = Problem(
+                        f"{case.image} cannot be checked ({type(error).__name__}: {reason_of(error)}).",
+                        "Take the case out, and report this, please: it is a defect of DINOMix.",
+                        case=case.name, file=case.image,
+                    )  # fmt: skip
                 progress(number)
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -1,15 +1,38 @@
 """The cohort file: which case plays which part, with hashes, so that a run can be repeated and a leak be seen."""
 
-import json
+import os
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from dinomix.errors import DinomixError
-from dinomix.files import write_json
-from dinomix.labels import LabelSet
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json, write_json
+from dinomix.labels import LARGEST_ID, LabelSet
 
+
+def names_a_file(name: str) -> str:
+    """A case's name, which files are called after. Raises ValueError for one that is no text or leads out of a folder."""
+    if Path(name).name != name or name == ".." or "\0" in name:
+        raise ValueError(f"{name!r} cannot be a case's name")
+    name.encode()
+    return name
+
+
+CaseName = Annotated[str, AfterValidator(names_a_file)]
+Millimeters = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+LabelValue = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Role = Literal["labeled", "unlabeled", "validation", "test"]
 
 
@@ -23,20 +46,28 @@ class Case(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    name: str
+    name: CaseName
     role: Role
     image: Path
     label: Path | None = None
     patient: str
     image_sha256: str
     label_sha256: str | None = None
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    spacing: tuple[Millimeters, Millimeters, Millimeters]
     orientation: str
-    intensity: tuple[float, float, float]
-    foreground_intensity: tuple[float, float, float] | None = None
-    voxels: dict[int, int] = {}
-    label_values: dict[int, int] = {}
+    intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    foreground_intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    voxels: dict[int, NonNegativeInt] = {}
+    label_values: dict[LabelValue, LabelValue] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Case":
+        if (self.role == "unlabeled") != (self.label is None):
+            raise ValueError(f"the {self.role} case {self.name} has {'no' if self.label is None else 'a'} label")
+        if len(self.orientation) != 3 or not all(set(pair) & set(self.orientation) for pair in ("LR", "PA", "IS")):
+            raise ValueError(f"the case {self.name} has the orientation {self.orientation}")
+        return self
 
 
 class Cohort(BaseModel):
@@ -47,7 +78,14 @@ class Cohort(BaseModel):
     modality: Literal["CT", "MR"]
     labels: LabelSet
     seed: int
-    cases: tuple[Case, ...]
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+    @field_validator("cases")
+    @classmethod
+    def _unique(cls, cases: tuple[Case, ...]) -> tuple[Case, ...]:
+        if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
+            raise ValueError(f"two cases are called {twice[0]}")
+        return cases
 
     def with_role(self, role: Role) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.role == role)
@@ -69,14 +107,12 @@ class Cohort(BaseModel):
     def read(cls, path: Path) -> "Cohort":
         """Read a cohort file and make its paths absolute. Raises DinomixError when it is not one."""
         try:
-            cohort = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
+            cohort = cls.model_validate(read_json(path))
+        except (OSError, ValueError) as error:
             raise DinomixError(
-                f"{path} is not a cohort file ({str(error).splitlines()[0]}).",
-                "Make one with `dinomix check`.",
-                "cohort",
+                f"{path} is not a cohort file ({reason_of(error)}).", "Make one with `dinomix check`.", "cohort"
             ) from error
-        folder = path.resolve().parent
+        folder = Path(os.path.realpath(path)).parent
         cases = tuple(
             case.model_copy(update={"image": folder / case.image, "label": folder / case.label if case.label else None})
             for case in cohort.cases

@@ -10,7 +10,7 @@ Layouts that are recognized in a labeled folder, in this order:
 Wherever an image file may be, a folder with one DICOM series may be, too.
 """
 
-import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -18,14 +18,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from dinomix.cohort.problems import Problem
+from dinomix.errors import reason_of
 from dinomix.events import Notice
+from dinomix.files import read_json, shortened_name
 from dinomix.images.formats import ENDINGS, case_name, is_segmentation
 from dinomix.images.reading import is_image_path
 from dinomix.labels import LabelSet, names_by_id
 
+LONGEST_CASE_NAME = 180
+"""Bytes: files are called after cases, with something before and behind."""
 Pool = Literal["labeled", "unlabeled", "validation", "test"]
 
 PAIRS = {
@@ -90,7 +92,7 @@ def find_cases(
         The cases with unique names, and a problem for everything that could not be paired.
     """
     found = Findings()
-    seen: dict[Path, Pool] = {}
+    seen: dict[str, Pool] = {}
     pools: tuple[tuple[Pool, list[Path]], ...] = (("labeled", labeled), ("unlabeled", unlabeled), ("test", test))
     for pool, folders in pools:
         for folder in folders:
@@ -100,11 +102,12 @@ def find_cases(
                     Problem(f"{folder} {what}.", f"Give a folder after --{pool}.", code="folder", file=folder)
                 )
                 continue
-            if (first := seen.get(folder.resolve())) and (first, pool) != ("labeled", "unlabeled"):
+            place = os.path.realpath(folder)
+            if (first := seen.get(place)) and (first, pool) != ("labeled", "unlabeled"):
                 twice = f"twice as {pool}" if first == pool else f"as {first} and as {pool}"
                 found.problems.append(Problem(f"{folder} was given {twice}.", "Give each folder once.", file=folder))
                 continue
-            both = seen.setdefault(folder.resolve(), pool) != pool
+            both = seen.setdefault(place, pool) != pool
             before = len(found.problems)
             cases = _find_unlabeled(folder, both, found) if pool == "unlabeled" else _find_labeled(folder, pool, found)
             if not cases and len(found.problems) == before:
@@ -112,15 +115,17 @@ def find_cases(
                     f"{folder} holds no case.", f"Put images ({', '.join(ENDINGS)} or DICOM folders) there.", file=folder
                 ))  # fmt: skip
             found.cases += cases
-    found.cases = _with_unique_names([*_without_listed(found, listed), *listed], found)
+    found.cases = _with_unique_names(
+        _with_names_that_are_text([*_without_listed(found, listed), *listed], found), found
+    )
     _leave_out(exclude, found)
     return found
 
 
 def _without_listed(found: Findings, listed: Sequence[FoundCase]) -> list[FoundCase]:
     """The folders' cases whose images are not listed: a case that was labeled later is unlabeled no more."""
-    images = {case.image.resolve() for case in listed}
-    kept = [case for case in found.cases if case.image.resolve() not in images]
+    images = {os.path.realpath(case.image) for case in listed}
+    kept = [case for case in found.cases if os.path.realpath(case.image) not in images]
     if len(kept) < len(found.cases):
         taken = len(found.cases) - len(kept)
         found.notices.append(
@@ -310,8 +315,10 @@ def _names_of(folder: Path, found: Findings) -> dict[int, str]:
     if path is None:
         return {}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        channels = data.get("channel_names", data.get("modality", {})) if isinstance(data, dict) else {}
+        data = read_json(path)
+        if not isinstance(data, dict):
+            raise ValueError("it is no table")
+        channels = data.get("channel_names", data.get("modality", {}))
         if isinstance(channels, dict) and len(channels) > 1:
             found.problems.append(Problem(
                 f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here.", file=path
@@ -321,23 +328,34 @@ def _names_of(folder: Path, found: Findings) -> dict[int, str]:
         if "structures" in data:
             label_set = LabelSet.model_validate(data)
             return dict(zip(label_set.ids, label_set.names, strict=True))
-        names = names_by_id(data.get("labels", data))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        return names_by_id(data.get("labels", data))
+    except (OSError, ValueError) as error:
         found.problems.append(Problem(
-            f"The labels of {path} cannot be used ({reason}).", 'Give each structure one number: {"labels": {"1": "liver"}}.',
+            f"The labels of {path} cannot be used ({reason_of(error)}).",
+            'Give each structure one number: {"labels": {"1": "liver"}}.',
             file=path,
         ))  # fmt: skip
         return {}
-    if "ignore" in {name.casefold() for name in names.values()}:
-        found.problems.append(Problem(
-            f"{path} has a label named ignore, which would be trained as a structure.", "Set those voxels to 0.", file=path
-        ))  # fmt: skip
-    return names
+
+
+def _with_names_that_are_text(cases: list[FoundCase], found: Findings) -> list[FoundCase]:
+    """Names of files may be any bytes, but a cohort file is text: cases of other names are problems."""
+    good = []
+    for case in cases:
+        try:
+            f"{case.image}{case.label}{case.name}".encode()
+            good.append(case)
+        except UnicodeEncodeError:
+            found.problems.append(Problem(
+                f"The name of {case.image}, or that of its label, is not text in UTF-8.",
+                "Rename the files and their folders, in plain letters and digits.",
+            ))  # fmt: skip
+    return good
 
 
 def _with_unique_names(cases: list[FoundCase], found: Findings) -> list[FoundCase]:
-    """Cases of the same name get their folder's name before it."""
+    """Cases of the same name get their folder's name before it. Of a very long name the end is a hash."""
+    cases = [replace(case, name=shortened_name(case.name, LONGEST_CASE_NAME)) for case in cases]
     count = Counter(case.name for case in cases)
     taken = {name for name, n in count.items() if n == 1}
     unique = []

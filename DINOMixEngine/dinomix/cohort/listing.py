@@ -1,14 +1,14 @@
 """A list of cases in a file, for those that lie in no folder of the usual layouts."""
 
-import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from dinomix.cohort.cohort import Role
+from dinomix.cohort.cohort import CaseName, Role
 from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.problems import Problem
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 from dinomix.images.formats import case_name
 
 
@@ -19,7 +19,7 @@ class ListedCase(BaseModel):
     image: Path
     label: Path | None = None
     role: Role
-    name: str | None = None
+    name: CaseName | None = None
     patient: str | None = None
 
 
@@ -30,10 +30,10 @@ def read_cases(path: Path, problems: list[Problem]) -> list[FoundCase]:
         DinomixError: no such file, or not such a list.
     """
     try:
-        entries = TypeAdapter(list[ListedCase]).validate_python(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
+        entries = TypeAdapter(list[ListedCase]).validate_python(read_json(path))
+    except (OSError, ValueError) as error:
         raise DinomixError(
-            f"{path} is not a list of cases ({' '.join(str(error).split())[:200]}).",
+            f"{path} is not a list of cases ({reason_of(error)}).",
             'Write [{"image": "scan.nii.gz", "label": "scan.seg.nrrd", "role": "labeled"}]; "label" may be null.',
         ) from error
     cases = []

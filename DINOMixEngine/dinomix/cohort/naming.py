@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.renaming import Renames
+from dinomix.errors import reason_of
 from dinomix.labels import LabelSet
 from dinomix.names import listed, normalized_name
 
@@ -95,7 +96,14 @@ def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> L
                 value, next_free = next_free, next_free + 1
             by_id[value] = name
     if by_id:
-        return LabelSet.from_names(by_id)
+        try:
+            return LabelSet.from_names(by_id)
+        except ValueError as error:
+            problems.append(Problem(
+                f"The structures of the label files make no label set ({reason_of(error)}).",
+                "Rename them in the files, or with --rename.",
+            ))  # fmt: skip
+            return None
     values = {value for content in contents for value in content.values}
     images = [content for content in contents if len(content.values) > MOST_UNNAMED]
     problems.extend(

@@ -16,10 +16,10 @@ import numpy as np
 from dinomix.cohort.facts import CaseFacts
 from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.renaming import Renames
-from dinomix.files import write_text
+from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry
 
-FORMAT = 1
+FORMAT = 2
 """Raised when checks find out more, or something else, about the same files."""
 
 
@@ -54,7 +54,7 @@ class RememberedFacts:
             return  # nothing is created for a check that may fail; where it succeeds, ``forget_others`` writes all
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps([FORMAT, key, self._known[key]]) + "\n")
+                file.write(_line(key, self._known[key]))
             self._lines += 1
         except OSError:
             # It only saves time; where the cohort cannot be written either, the check says so.
@@ -65,7 +65,7 @@ class RememberedFacts:
         wanted = {key: self._known[key] for key in self._asked.values() if key in self._known}
         if self.path is None or len(wanted) == self._lines:
             return
-        text = "".join(json.dumps([FORMAT, key, data]) + "\n" for key, data in wanted.items())
+        text = "".join(_line(key, data) for key, data in wanted.items())
         try:
             write_text(self.path, text)
         except OSError:
@@ -75,22 +75,25 @@ class RememberedFacts:
         known: dict[str, dict[str, Any]] = {}
         if self.path is None or not self.path.is_file():
             return known
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    version, key, data = json.loads(line)
-                except (ValueError, TypeError):
-                    continue  # cut off by a kill
-                finally:
-                    self._lines += 1
-                if version == FORMAT:
+        for line in read_lines(self.path):
+            self._lines += 1
+            try:
+                key, data = parse_json(line)[2:]
+                if _line(key, data).encode() == line:
                     known[key] = data
+            except (ValueError, TypeError, IndexError, KeyError):
+                continue  # cut off by a kill, or of another version
         return known
 
     def _key(self, case: FoundCase) -> str:
         files = [_signature(path) for path in (case.image, case.label) if path is not None]
         asked = [files, sorted(case.names.items()), sorted(self.renames.new.items())]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _line(key: str, data: dict[str, Any]) -> str:
+    """A line of the file. By the hash, one that was damaged or changed by hand is not believed."""
+    return json.dumps([FORMAT, hashlib.sha256(json.dumps(data).encode()).hexdigest(), key, data]) + "\n"
 
 
 def _signature(path: Path) -> list[Any]:

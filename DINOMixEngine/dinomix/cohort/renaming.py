@@ -1,10 +1,10 @@
 """Structures under other names: what label files call them, and what the cohort does."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 from dinomix.names import normalized_name
 
 
@@ -29,9 +29,9 @@ class Renames:
         """Read {"name in label files": "name in the cohort" or null}. Raises DinomixError when the file is not one."""
         remedy = 'Write {"name in the label files": "name in the cohort"}, and null for a structure to leave out.'
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
         except (OSError, ValueError) as error:
-            raise DinomixError(f"{path} cannot be read ({error}).", remedy) from error
+            raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", remedy) from error
         if not isinstance(data, dict) or not all(
             new is None or (isinstance(new, str) and new) for new in data.values()
         ):

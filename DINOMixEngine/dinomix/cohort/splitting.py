@@ -1,6 +1,5 @@
 """Which part each case plays: drawn by patient from a seed, or given by a split file. No patient is on two sides."""
 
-import json
 import re
 import zlib
 from collections import defaultdict
@@ -12,8 +11,9 @@ import numpy as np
 from dinomix.cohort.cohort import Role
 from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.problems import Problem
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Notice
+from dinomix.files import read_json
 
 Split = dict[Role, list[str]]
 
@@ -110,9 +110,11 @@ def read_split(text: str) -> Split:
     """
     file, key = _file_and_key(text)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read_json(file)
     except (OSError, ValueError) as error:
-        raise DinomixError(f"The split {text} cannot be read ({error}).", "Give a JSON file, or FILE:KEY.") from error
+        raise DinomixError(
+            f"The split {text} cannot be read ({reason_of(error)}).", "Give a JSON file, or FILE:KEY."
+        ) from error
     remedy = 'Write {"labeled": [names], "unlabeled": [names], "validation": [names], "test": [names]}.'
     if not isinstance(data, dict):
         raise DinomixError(f"{file} is not a split.", remedy)

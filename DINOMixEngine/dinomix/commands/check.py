@@ -34,7 +34,7 @@ from dinomix.errors import DinomixError
     help="Folder of images with labels, only to evaluate on. May be repeated.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The cohort file to write.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws below.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws below.")
 @click.option(
     "--validation", type=float, default=0, metavar="N|FRACTION", help="Labeled cases to validate on.  [default: 0]"
 )

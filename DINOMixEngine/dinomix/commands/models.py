@@ -175,8 +175,9 @@ def _name_of(path: Path) -> str:
 
 
 def _notes(path: Path) -> list[str]:
-    record = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    return [str(note) for note in record.get("notes", [])]
+    from dinomix.models.manifest import read_record
+
+    return [str(note) for note in read_record(path).get("notes", [])]
 
 
 def _result(path: Path, sentence: str, as_json: bool) -> None:

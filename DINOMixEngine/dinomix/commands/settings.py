@@ -1,10 +1,11 @@
 """Options of training that several verbs take alike."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+from dinomix.files import parse_json
 
 _METHOD_OPTIONS = (
     click.option(
@@ -43,10 +44,10 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         if key in ("method", "pic", "fkd"):
             raise click.UsageError(f"Give --{key} instead of --set {setting}.")
         try:
-            parsed[key] = json.loads(text)
+            parsed[key] = parse_json(text.encode())
         except ValueError:
             try:
-                parsed[key] = json.loads(f"[{text}]") if "," in text else text
+                parsed[key] = parse_json(f"[{text}]".encode()) if "," in text else text
             except ValueError:
                 parsed[key] = text
     return parsed

@@ -1,6 +1,5 @@
 """The demonstration: from generated scans to a trained, evaluated model and a report, in minutes on a laptop's CPU."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from dinomix.demo.cohort_folders import write_phantom_cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.events import Emit, silent
-from dinomix.files import write_json
+from dinomix.files import read_json, write_json
 from dinomix.inference.devices import choose_device
 from dinomix.inference.segment import segment_files
 from dinomix.models.folder import load_model
@@ -100,8 +99,8 @@ def _claim(out: Path, settings: dict[str, int]) -> None:
         write_json(marker, settings)
         return
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError:
+        found = read_json(marker)
+    except (OSError, ValueError):
         found = None
     if found != settings:
         raise DinomixError(

@@ -1,13 +1,13 @@
 """The published splits of Synapse (BTCV) and AMOS22, as their authors' repositories hold them."""
 
-import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from dinomix.cohort.cohort import Role
 from dinomix.errors import DinomixError
+from dinomix.files import read_json
 
 DatasetName = Literal["synapse", "amos"]
 DEFAULT_SPLIT: dict[DatasetName, str] = {"synapse": "synapse-20p-skcdf", "amos": "amos-5p"}
@@ -39,8 +39,7 @@ class Split(BaseModel):
 
 def read_splits() -> dict[str, Split]:
     """All shipped splits by name."""
-    text = files("dinomix.evaluation").joinpath("splits.json").read_text(encoding="utf-8")
-    return TypeAdapter(dict[str, Split]).validate_json(json.dumps(json.loads(text)))
+    return TypeAdapter(dict[str, Split]).validate_python(read_json(Path(__file__).with_name("splits.json")))
 
 
 def find_split(dataset: DatasetName, name: str | None = None) -> tuple[str, Split]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from dinomix.errors import DinomixError
 from dinomix.importing.converted import Converted
 from dinomix.importing.networks import without_supervision
-from dinomix.importing.weights import ENDINGS, read_checkpoint, state_dict_of
+from dinomix.importing.weights import ENDINGS, is_weights, read_checkpoint, state_dict_of
 from dinomix.labels import LabelSet
 from dinomix.models.matching import class_axes
 from dinomix.planning.plan import Plan
@@ -26,7 +26,7 @@ def read_bare(source: Path, plan_file: Path | None, labels_file: Path | None) ->
         raise DinomixError(
             "Weights alone do not say what they segment.", "Give both --plan and --labels.", code="model-plan"
         )
-    files = [source] if source.is_file() else sorted(path for path in source.glob("*") if path.suffix in ENDINGS)
+    files = [source] if source.is_file() else sorted(path for path in source.glob("*") if is_weights(path))
     if len(files) != 1:
         raise DinomixError(
             f"{source} holds {len(files)} files of weights.", f"Give one file that ends in {', '.join(ENDINGS)}."

@@ -1,13 +1,17 @@
 """Values of a MONAI bundle's configuration, read as data: references and plain expressions, never Python that runs."""
 
 import ast
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 
+LARGEST_CONFIGURATION = 10**6
+"""Bytes; the largest of the published ones has 20 KB."""
+MOST_VALUES, LONGEST_TEXT = 10_000, 10_000
+"""What all references of a configuration may stand for together, and the characters of an expression: far more than any has."""
 _REFERENCE = re.compile(r"@([A-Za-z_][\w#]*)")
 _STANDS_FOR = "reference_%d_"
 _DOES_MORE = {
@@ -33,12 +37,13 @@ class BundleConfig:
     def __init__(self, path: Path, changes: dict[str, Any] | None = None) -> None:
         self.path = path
         try:
-            self.data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DinomixError(f"{path} is not JSON ({error}).", "Get the bundle again.") from error
+            self.data = read_json(path, LARGEST_CONFIGURATION)
+        except (OSError, ValueError) as error:
+            raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the bundle again.") from error
         if not isinstance(self.data, dict):
             raise DinomixError(f"{path} is not a bundle's configuration.", "Get the bundle again.")
         _refuse_foul_code(self.data, path)
+        self._resolved = 0
         for place, value in (changes or {}).items():
             *parents, leaf = place.split("#")
             target = self.data
@@ -59,6 +64,9 @@ class BundleConfig:
         """``value`` with references and plain expressions resolved, in lists and tables too."""
         if depth > 20:
             raise self._refusal(place, "it refers to itself")
+        self._resolved += 1
+        if self._resolved > MOST_VALUES:
+            raise self._refusal(place, f"its references stand for more than {MOST_VALUES:,} values")
         if isinstance(value, dict):
             return {key: self.resolve(inner, f"{place}#{key}", depth + 1) for key, inner in value.items()}
         if isinstance(value, list):
@@ -77,9 +85,11 @@ class BundleConfig:
             return _STANDS_FOR % (len(references) - 1)
 
         text = _REFERENCE.sub(stand_in, value.strip().removeprefix("$"))
+        if len(text) > LONGEST_TEXT:
+            raise self._refusal(place, f"it is an expression of {len(text):,} characters")
         try:
             return _plain(ast.parse(text.strip(), mode="eval").body, references)
-        except (ValueError, SyntaxError, TypeError, IndexError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, IndexError, RecursionError, MemoryError):
             raise self._refusal(place, "it is code, and nothing of it was run") from None
 
     def _raw(self, place: str) -> tuple[bool, Any]:
@@ -118,7 +128,7 @@ def _plain(node: ast.AST, references: list[Any]) -> Any:
             return not _plain(node.operand, references)
         case ast.BinOp(op=ast.Add()):
             left, right = _plain(node.left, references), _plain(node.right, references)
-            if isinstance(left, str) and isinstance(right, str):
+            if isinstance(left, str) and isinstance(right, str) and len(left) + len(right) <= LONGEST_TEXT:
                 return left + right
     raise ValueError("not a plain expression")
 
@@ -134,9 +144,11 @@ def _refuse_foul_code(value: Any, path: Path) -> None:
         for inner in value:
             _refuse_foul_code(inner, path)
     elif isinstance(value, str) and "$" in value[:2]:
+        if len(value) > LONGEST_TEXT:
+            raise _foul(path, value)
         try:
             tree = ast.parse(_REFERENCE.sub("reference", value.strip().lstrip("$")).strip())
-        except (SyntaxError, ValueError, RecursionError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # not Python: it cannot run anywhere either
         for node in ast.walk(tree):
             names = [getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "module", None)]

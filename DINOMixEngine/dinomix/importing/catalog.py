@@ -4,9 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 from dinomix.names import normalized_name
 
 CATALOG = Path(__file__).with_name("Models.json")
@@ -60,13 +61,13 @@ def read_catalog() -> tuple[CatalogModel, ...]:
     Raises:
         DinomixError: the file is damaged.
     """
-    import json
-
     try:
-        entries = json.loads(CATALOG.read_text(encoding="utf-8"))["models"]
+        entries = read_json(CATALOG)["models"]
         return tuple(CatalogModel.model_validate(entry) for entry in entries)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise DinomixError(f"The catalog {CATALOG} is damaged ({error}).", "Install DINOMix again.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DinomixError(
+            f"The catalog {CATALOG} is damaged ({reason_of(error)}).", "Install DINOMix again."
+        ) from error
 
 
 def find_entry(name: str) -> CatalogModel:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
-from dinomix.models.folder import write_model
-from dinomix.models.network import build_network
+from dinomix.models.folder import misfit_of, write_model
+from dinomix.models.footprint import on_paper
+from dinomix.models.network import build_network, footprint, network_on_paper
 from dinomix.planning.plan import Plan, SpacingGrid, patch_multiple
 from dinomix.planning.preprocessing import preprocess
 
@@ -71,21 +72,25 @@ def write_converted(model: Converted, path: Path, source: Path) -> None:
 
 def loaded_network(model: Converted, source: Path) -> nn.Module:
     """The plan's network with the weights. Raises DinomixError, with the first thing that does not fit."""
+    # Before the network is built: what a configuration claims costs nothing until the weights are as large.
+    wanted = footprint(model.plan, model.labels.channels).shapes
+    if misfit := misfit_of(model.weights, wanted):
+        name = next(iter(wanted))
+        first = model.weights.get(name)
+        if (
+            name.endswith(".weight")
+            and first is not None
+            and first.ndim == 5
+            and first.shape[0] == wanted[name][0]
+            and first.shape[1] != 1
+        ):
+            raise other_channels(source, int(first.shape[1]))
+        kind = str(model.plan.network["_target_"]).rpartition(".")[2]
+        raise DinomixError(
+            f"{source}: weights and network do not fit ({misfit}).",
+            f"Its weights are not those of this {kind}; check that configuration and weights belong together.",
+        )
     network = build_network(model.plan, model.labels.channels)
-    wanted = network.state_dict()
-    kind = str(model.plan.network["_target_"]).rpartition(".")[2]
-    remedy = f"Its weights are not those of this {kind}; check that configuration and weights belong together."
-    missing, unknown = sorted(wanted.keys() - model.weights.keys()), sorted(model.weights.keys() - wanted.keys())
-    if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is too much"
-        raise DinomixError(f"{source}: weights and network do not fit ({what}).", remedy)
-    for name, tensor in model.weights.items():
-        if tensor.shape != wanted[name].shape:
-            first = name.endswith(".weight") and tensor.shape[:1] == wanted[name].shape[:1]
-            if first and name == next(iter(wanted)) and tensor.ndim == 5 and tensor.shape[1] != 1:
-                raise other_channels(source, int(tensor.shape[1]))
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
-            raise DinomixError(f"{source}: weights and network do not fit ({name} is {shapes}).", remedy)
     network.load_state_dict(model.weights)
     return network.eval().requires_grad_(False)
 
@@ -128,8 +133,8 @@ def try_on_test_volume(network: nn.Module, model: Converted, source: Path) -> No
 
 def distilled_stage(plan: Plan, channels: int) -> str:
     """The network's module whose output FKD taps: the encoder's last at an eighth of the patch, or its deepest."""
-    with torch.device("meta"), torch.inference_mode():
-        network = build_network(plan, channels).eval()
+    with on_paper(), torch.inference_mode():
+        network = network_on_paper(plan, channels).eval()
         seen: list[tuple[str, int, int]] = []
         for name, module in network.named_modules():
             if name:
@@ -171,8 +176,9 @@ def _test_volume(plan: Plan) -> Volume:
     """A bright ball in noise, in HU, on voxels of 0.9 of the plan's spacing."""
     size = tuple(max(side + 3, 8) for side in plan.patch)
     spacing = tuple(mm * 0.9 for mm in plan.grid.spacing) if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
-    k, j, i = np.indices(size[::-1])
-    ball = sum(((axis - n / 2) / (n / 3)) ** 2 for axis, n in zip((i, j, k), size, strict=True)) < 1
+    k, j, i = np.ogrid[: size[2], : size[1], : size[0]]
+    x, y, z = ((axis - n / 2) / (n / 3) for axis, n in zip((i, j, k), size, strict=True))
+    ball = x**2 + y**2 + z**2 < 1
     noise = np.random.default_rng(0).normal(0, 20, ball.shape)
     array = (np.where(ball, 100.0, -500.0) + noise).astype(np.float32)
     return Volume(array, Geometry(size, spacing, (0.0, 0.0, 0.0), np.diag([-1.0, -1.0, 1.0])))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Re
 from dinomix import __version__
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
-from dinomix.files import replace
+from dinomix.files import read_json, replace
 
 TIMEOUT = 30.0
 ATTEMPTS = 4
@@ -82,7 +82,7 @@ class _Part:
         self.same_file = ""
         """ETag or Last-Modified."""
         try:
-            known = json.loads(self.facts.read_text(encoding="utf-8"))
+            known = read_json(self.facts)
             if known["url"] == url:
                 self.same_file, self.total = str(known["same_file"]), known["total"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -4,7 +4,6 @@ PyTorch takes long to load, so it is loaded only once a file is there and its ha
 """
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -17,9 +16,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Emit, silent
-from dinomix.files import folder_written_aside, sha256, write_json
+from dinomix.files import folder_written_aside, read_json, sha256, write_json
 from dinomix.importing.catalog import CatalogModel, find_entry
 from dinomix.importing.download import download
 from dinomix.importing.hints import Hints
@@ -256,13 +255,13 @@ def _record_hash(entry: CatalogModel, digest: str, folder: Path) -> None:
 def _recorded_hashes(folder: Path) -> dict[str, Any]:
     path = folder / DOWNLOADS / HASHES
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         return data if isinstance(data, dict) else {}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise DinomixError(
-            f"{path}, the record of what was downloaded before, is damaged ({error}).",
+            f"{path}, the record of what was downloaded before, is damaged ({reason_of(error)}).",
             "Remove it if you trust the source.",
         ) from error
 

@@ -1,20 +1,21 @@
 """Bundles of the MONAI Model Zoo: their configuration is read as data, and none of it is executed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from dinomix.errors import DinomixError
-from dinomix.importing.bundle_values import BundleConfig
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
+from dinomix.importing.bundle_values import LARGEST_CONFIGURATION, BundleConfig
 from dinomix.importing.converted import Converted, make_plan, other_channels
 from dinomix.importing.label_names import labels_from_names
 from dinomix.importing.networks import network_of, with_background, without_supervision
-from dinomix.importing.weights import ENDINGS, read_checkpoint, state_dict_of
+from dinomix.importing.weights import is_weights, read_checkpoint, state_dict_of
 from dinomix.models.matching import class_axes
 from dinomix.planning.plan import MinMax, PercentileWindow, RangeWindow, SpacingGrid, Step, StepsWindow, ToRange, ZScore
 
 CONFIGURATION = "configs/inference.json"
 METADATA = "configs/metadata.json"
+MOST_STEPS = 100
 _CHANGE_NOTHING = (
     "LoadImage", "EnsureChannelFirst", "AddChannel", "EnsureType", "ToTensor", "CastToType", "Identity", "ToDevice",
     "DeleteItems", "SelectItems",
@@ -85,9 +86,9 @@ def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: st
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DinomixError(f"{path} is not JSON ({error}).", "Get the bundle again.") from error
+        data = read_json(path, LARGEST_CONFIGURATION)
+    except (OSError, ValueError) as error:
+        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the bundle again.") from error
     if not isinstance(data, dict):
         raise DinomixError(f"{path} is not a bundle's metadata.", "Get the bundle again.")
     return data
@@ -147,6 +148,8 @@ def _transforms(config: BundleConfig, place: str) -> list[dict[str, Any]]:
 
 def _preprocessing(config: BundleConfig, notes: list[str]) -> tuple[SpacingGrid, Any]:
     steps = _transforms(config, "preprocessing")
+    if len(steps) > MOST_STEPS:
+        raise DinomixError(f"{config.path} prepares a scan in {len(steps)} steps.", f"Up to {MOST_STEPS} can be used.")
     orientation, spacing = None, None
     before: list[Step | PercentileWindow] = []
     after: list[Step | PercentileWindow] = []
@@ -257,7 +260,7 @@ def _weights_file(folder: Path, wanted: str | None) -> Path:
             return folder / wanted
         raise DinomixError(f"{folder} has no {wanted}.", "Get the bundle again.")
     usual = folder / "models/model.pt"
-    files = [usual] if usual.is_file() else sorted(p for p in (folder / "models").glob("*") if p.suffix in ENDINGS)
+    files = [usual] if usual.is_file() else sorted(p for p in (folder / "models").glob("*") if is_weights(p))
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise DinomixError(f"{folder}/models holds no model.pt ({found}).", "Get the bundle again, with its weights.")

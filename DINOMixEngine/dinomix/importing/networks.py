@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dinomix.errors import DinomixError
 from dinomix.importing.converted import other_channels
-from dinomix.models.network import NETWORKS, PACKAGE, is_plain
+from dinomix.labels import LARGEST_ID
+from dinomix.models.network import NETWORKS, PACKAGE, not_plain
 
 _DECIDED = ("spatial_dims", "dimensions", "in_channels", "out_channels")
 
@@ -30,9 +31,9 @@ def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
             f"Networks that can be used: {', '.join(NETWORKS)}.",
         )
     arguments = {key: value for key, value in definition.items() if key != "_target_"}
-    if not is_plain(arguments):
+    if what := not_plain(arguments):
         raise DinomixError(
-            f"{source}: the arguments of its network hold code; nothing of it was run.", "Write them as plain values."
+            f"{source}: the arguments of its network hold {what}; nothing of it was run.", "Write them as plain values."
         )
     dimensions = arguments.get("spatial_dims", arguments.get("dimensions", 3))
     channels, inputs = arguments.get("out_channels", 2), arguments.get("in_channels", 1)
@@ -40,8 +41,11 @@ def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
         raise DinomixError(f"{source} is a network of {dimensions} dimensions.", "Choose a 3D model.")
     if inputs != 1:
         raise other_channels(source, inputs)
-    if not isinstance(channels, int) or channels < 1:
-        raise DinomixError(f"{source} does not say how many classes there are (out_channels {channels!r}).", "")
+    if not isinstance(channels, int) or not 1 <= channels <= LARGEST_ID:
+        raise DinomixError(
+            f"{source} does not say how many classes there are (out_channels {channels!r}).",
+            f"1 to {LARGEST_ID} are possible.",
+        )
     arguments = {key: value for key, value in arguments.items() if key not in _DECIDED}
     if "dsdepth" in arguments:
         arguments["dsdepth"] = 1

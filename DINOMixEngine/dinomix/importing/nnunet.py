@@ -1,17 +1,20 @@
 """Model folders of nnU-Net v2: plans.json, dataset.json and fold_X/checkpoint_final.pth."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 from dinomix.importing.converted import Converted, make_plan, other_channels
 from dinomix.importing.label_names import labels_from_names
 from dinomix.importing.monai_bundle import make_grid
 from dinomix.importing.nnunet_networks import ONLY, Triple, read_architecture, triple
 from dinomix.importing.weights import read_checkpoint, state_dict_of
+from dinomix.labels import names_by_id
 from dinomix.planning.plan import MinMax, Step, StepsWindow, ToRange, ZScore
 
+LARGEST_CONFIGURATION = 8 * 10**6
+"""Bytes; dataset.json may list thousands of cases."""
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 _CONFIGURATIONS = ("3d_fullres", "3d_lowres")
@@ -158,10 +161,10 @@ def _label_names(dataset: dict[str, Any], folder: Path) -> dict[int, str]:
             f"{folder} segments regions that overlap.", "Models whose labels exclude each other can be used."
         )
     try:
-        names = {int(value): str(name) for name, value in labels.items() if name != "ignore" and int(value) != 0}
-    except (TypeError, ValueError) as error:
+        names = names_by_id({name: value for name, value in labels.items() if name != "ignore"})
+    except ValueError as error:
         raise DinomixError(
-            f"{folder / DATASET}: its labels are no numbers ({error}).", "Get the model again."
+            f"{folder / DATASET}: its labels cannot be used ({reason_of(error)}).", "Get the model again."
         ) from error
     if sorted(names) != list(range(1, len(names) + 1)) or not names:
         raise DinomixError(f"{folder / DATASET}: its labels are not numbered from 1 on.", "Get the model again.")
@@ -232,9 +235,9 @@ def _get(value: Any, *keys: str) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DinomixError(f"{path} is not JSON ({error}).", "Get the model again.") from error
+        data = read_json(path, LARGEST_CONFIGURATION)
+    except (OSError, ValueError) as error:
+        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the model again.") from error
     if not isinstance(data, dict):
         raise DinomixError(f"{path} is not what nnU-Net writes.", "Get the model again.")
     return data

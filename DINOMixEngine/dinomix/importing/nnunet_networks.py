@@ -23,6 +23,7 @@ from torch import Tensor
 from dinomix.errors import DinomixError
 from dinomix.models.network import RESIDUAL_ENCODER
 
+MOST_STAGES = 16
 ONLY = (
     "Models of nnU-Net v2 with a PlainConvUNet or a ResidualEncoderUNet in 3D (configuration 3d_fullres or 3d_lowres) can "
     "be used."
@@ -90,6 +91,8 @@ def read_architecture(configuration: dict[str, Any], plans: Path, order: Triple)
     per_stage = "n_conv_per_stage" if read_as is PlainConv else "n_blocks_per_stage"
     try:
         stages = int(arguments["n_stages"])
+        if not 2 <= stages <= MOST_STAGES:
+            raise ValueError(f"{stages} stages")
         features = _per_stage(arguments["features_per_stage"], stages)
         kernels = [triple(k, order, plans, "kernel_sizes") for k in arguments["kernel_sizes"]]
         strides = [triple(s, order, plans, "strides") for s in arguments["strides"]]
@@ -263,6 +266,8 @@ def _old_architecture(configuration: dict[str, Any]) -> dict[str, Any]:
     """The architecture as plans before nnU-Net 2.3 have it, spread over the configuration."""
     kind = configuration.get("UNet_class_name")
     convolutions = configuration.get("n_conv_per_stage_encoder") or []
+    if len(convolutions) > MOST_STAGES:
+        raise ValueError(f"a network of {len(convolutions)} stages")
     start, most = configuration.get("UNet_base_num_features", 32), configuration.get("unet_max_num_features", 320)
     return {
         "network_class_name": kind,

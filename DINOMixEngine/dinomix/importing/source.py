@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json
 from dinomix.importing.auto3dseg import is_auto3dseg, read_auto3dseg
 from dinomix.importing.bare import read_bare
 from dinomix.importing.converted import Converted
 from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import is_bundle, read_bundle
 from dinomix.importing.nnunet import best_of, is_nnunet, read_nnunet
-from dinomix.importing.weights import ENDINGS, read_checkpoint
+from dinomix.importing.weights import is_weights, read_checkpoint
 from dinomix.models.manifest import FORMAT, MANIFEST
 
 _KINDS = (
@@ -22,11 +23,9 @@ _DEPTH = 5
 
 def own_model(folder: Path) -> Path | None:
     """A model folder of DINOMix in an opened source; None where there is none."""
-    import json
-
     for path in _places(folder):
         try:
-            if json.loads((path / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT["format"]:
+            if read_json(path / MANIFEST)["format"] == FORMAT["format"]:
                 return path
         except (OSError, ValueError, TypeError, KeyError):
             continue
@@ -47,8 +46,9 @@ def read_source(opened_source: Path, hints: Hints, named: Path) -> Converted:
         return _read(opened_source, hints, named)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         # The files of strangers can be wrong in more ways than the importers foresee.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise DinomixError(f"{named} is not as its format demands ({reason}).", "Get the model again.") from error
+        raise DinomixError(
+            f"{named} is not as its format demands ({reason_of(error)}).", "Get the model again."
+        ) from error
 
 
 def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
@@ -67,7 +67,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
             return read_bundle(folder, hints.changes, hints.weights)
         if (folder / "plan.json").is_file() and (folder / "labels.json").is_file():
             return read_bare(folder, folder / "plan.json", folder / "labels.json")
-    files = [path for folder in _places(opened_source) for path in sorted(folder.glob("*")) if path.suffix in ENDINGS]
+    files = [path for folder in _places(opened_source) for path in sorted(folder.glob("*")) if is_weights(path)]
     # The extension MONAIAuto3DSeg takes the weights beside labels.csv; Auto3DSeg itself has model.pt among others.
     chosen = [path for path in files if (path.parent / "labels.csv").is_file()]
     chosen = chosen or [path for path in files if path.name == "model.pt"] or files

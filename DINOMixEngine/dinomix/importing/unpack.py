@@ -101,6 +101,8 @@ def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
     """
     if not source.exists():
         raise DinomixError(f"There is no file or folder {source}.", "Check the path.")
+    if not source.is_dir() and not source.is_file():
+        raise DinomixError(f"{source} is neither a file nor a folder.", "Give the file or the folder of a model.")
     if source.is_dir() or source.suffix.lower() != ".zip":
         yield source
         return

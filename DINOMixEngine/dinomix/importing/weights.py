@@ -8,13 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.memory import gigabytes
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors")
+MOST_CLAIMED = 20
+"""Times a file's size that its weights may take as float32: nnU-Net lists tensors up to four times, in two bytes a number."""
 _HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model", "network", "net")
 _MORE_THAN_WEIGHTS = ("unsupported global", "unsupported class", "is blocked", "trying to call reduce")
 """What PyTorch says where it refuses to build something."""
 _PREFIXES = ("module.", "_orig_mod.")
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a path is a file that is named like weights."""
+    return path.suffix in ENDINGS and path.is_file()
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -53,11 +61,22 @@ def state_dict_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
     """The tensors of a network, by their names in it.
 
     Raises:
-        DinomixError: there are none.
+        DinomixError: there are none, or they claim more than the file holds.
     """
     found = _find_tensors(checkpoint)
     if found is None:
         raise DinomixError(f"{path} holds no weights of a network.", "Give the file of the trained weights.")
+    claimed, stored = 0, path.stat().st_size
+    for name, tensor in found.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise DinomixError(
+                f"{path}: its tensor {name} is not stored as numbers.", "Save the weights as plain tensors."
+            )
+        claimed += 4 * tensor.numel()
+    if claimed > MOST_CLAIMED * stored:
+        raise DinomixError(
+            f"{path} claims weights of {gigabytes(claimed)} in a file of {gigabytes(stored)}.", "Get the file again."
+        )
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
@@ -82,7 +101,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise DinomixError(f"{path} cannot be read as weights ({error}).", "Get the file again.") from error
+        raise DinomixError(f"{path} cannot be read as weights ({reason_of(error)}).", "Get the file again.") from error
 
 
 def _shortened(reason: str) -> str:

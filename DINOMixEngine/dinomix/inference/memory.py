@@ -1,20 +1,15 @@
 """How much main memory segmenting takes, and how to stay below a limit."""
 
-import weakref
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
-from typing import Any
 
 import psutil
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
+from dinomix.memory import check_memory, gigabytes
 from dinomix.models.folder import Model
-from dinomix.models.network import build_network
-from dinomix.planning.plan import Plan
+from dinomix.models.network import footprint
 from dinomix.planning.preprocessing import grid_size
 from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
 
@@ -22,8 +17,6 @@ SMALLEST_SLAB = 2**24
 ALLOCATOR_SLACK = 2**26
 """What the allocators keep beside what is asked of them."""
 BYTES_PER_LABEL = 2
-WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
-"""Convolutions take workspace beside their inputs and outputs; measured on DynUNet, SegResNet, UNet and VNet."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +41,14 @@ def plan_memory(
 
     Args:
         limit: bytes that this process may take in all. With None, what the computer has free decides how large the
-            buffers are, and nothing is refused: the system may make room.
+            buffers are, and only what is more than all of its memory is refused: the system may make room.
         voxel_bytes: of the image's voxels.
         given_back: bytes of the image, where it is dropped once it lies on the network's grid.
 
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
-    window = window_bytes(model)
+    window = footprint(model.plan, model.labels.channels).window
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     uses = [
         MemoryUse(half, slab, _estimate(geometry, model, window, half, slab, voxel_bytes, given_back))
@@ -66,27 +59,13 @@ def plan_memory(
         if use.estimate <= allowed:
             return use
     if limit is None:
+        check_memory(uses[-1].estimate, "Segmenting this image takes", "Crop it to the region of interest.")
         return uses[-1]
     raise DinomixError(
-        f"Segmenting this image takes about {_gigabytes(uses[-1].estimate)}; {_gigabytes(limit)} are allowed.",
+        f"Segmenting this image takes about {gigabytes(uses[-1].estimate)}; {gigabytes(limit)} are allowed.",
         "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
         code="memory-limit",
     )
-
-
-def window_bytes(model: Model) -> int:
-    """Main memory that the network takes for one window, beside its weights, found by a run without data."""
-    return _window_bytes(model.plan.model_dump_json(), model.labels.channels)
-
-
-@lru_cache(maxsize=16)
-def _window_bytes(plan_json: str, channels: int) -> int:
-    plan = Plan.model_validate_json(plan_json)
-    with torch.device("meta"), torch.inference_mode():
-        network = build_network(plan, channels).eval()
-        with _LiveBytes() as live:
-            network(torch.empty(1, 1, *plan.patch))
-    return int(live.peak * WINDOW_FACTOR) + WINDOW_EXTRA
 
 
 def _estimate(
@@ -113,35 +92,3 @@ def _estimate(
         + max(preprocessing, kept + blending + max(window, labeling))
         + ALLOCATOR_SLACK
     )
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Adds up the tensors that are alive at the same time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: Any) -> None:
-        key = storage._cdata
-        if key not in self.seen:
-            self.seen.add(key)
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._remove, key, storage.nbytes())
-
-    def _remove(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:.1f} GB"

@@ -1,6 +1,7 @@
 """Which image becomes which file, and whether that file is already there from an earlier, interrupted batch."""
 
-import json
+import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.files import replace, sha256, write_json
+from dinomix.files import LONGEST_NAME, read_json, replace, sha256, shortened_name, write_json
 from dinomix.images.formats import ENDINGS, FORMATS, case_name, format_of
 from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Geometry
@@ -55,7 +56,7 @@ def find_images(paths: list[Path]) -> list[Path]:
             found.extend(inside)
         else:
             raise DinomixError(f"{path} is not an image.", f"Images end in {', '.join(ENDINGS)}, or are DICOM folders.")
-    by_place = {path.resolve(): path for path in found}
+    by_place = {os.path.realpath(path): path for path in found}
     return [by_place[place] for place in sorted(by_place)]
 
 
@@ -71,6 +72,8 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
         DinomixError: ``out`` is a file's name but there are several images, the format contradicts the name, or an
             image would be overwritten by its own labels.
     """
+    if out.is_symlink() and not out.exists():
+        raise DinomixError(f"{out} is a link that leads nowhere.", "Remove it, or give another --out.", code="output")
     named = format_of(out) if not out.is_dir() else None
     if named and format not in (None, named):
         raise DinomixError(
@@ -89,12 +92,12 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
             )
         ending = "." + (format or FORMATS[0])
         outputs = [
-            Output(image, out / (name + ending), out / RECORDS / (name + ending + ".json"))
+            Output(image, out / (name + ending), out / RECORDS / shortened_name(name + ending + ".json"))
             for image, name in zip(images, _names(images), strict=True)
         ]
-    places = {image.resolve() for image in images}
+    places = {os.path.realpath(image) for image in images}
     for output in outputs:
-        if output.path.resolve() in places:
+        if os.path.realpath(output.path) in places:
             raise DinomixError(
                 f"The labels would overwrite the image {output.path}.", "Give another --out.", code="output"
             )
@@ -104,7 +107,7 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
 def base_name(path: Path) -> str:
     """A file's name without its image ending; a folder's whole name."""
     if path.is_dir():
-        return path.resolve().name
+        return _place(path).name
     return case_name(path)
 
 
@@ -112,8 +115,10 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     """Whether ``output.path`` is there, whole, and was made from this image with ``made_by``.
 
     Raises:
-        DinomixError: there is a file, but another model or image, other options or something else made it.
+        DinomixError: there is a file, but another model or image, other options or something else made it; or no file can
+            have such a name.
     """
+    _check_name(output)
     if not output.path.exists():
         return False
     other = f"{output.path} is already there and"
@@ -121,11 +126,11 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     if output.record is None:
         raise DinomixError(f"{output.path} is already there.", remedy, "exists")
     try:
-        record = json.loads(output.record.read_text(encoding="utf-8"))
+        record = read_json(output.record)
         hashes = record.pop("labels_sha256"), record.pop("image_sha256")
     except FileNotFoundError:
         raise DinomixError(f"{other} was not made by this command.", remedy, "exists") from None
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise DinomixError(f"{other} the record of how it was made is damaged.", remedy, "exists") from None
     if hashes[0] != sha256(output.path):
         raise DinomixError(f"{other} was changed since it was made.", remedy, "exists")
@@ -142,7 +147,9 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
     if output.record is None:
         write_labels(array, geometry, labels, output.path)
         return
-    aside = output.record.parent / f"partial-{output.path.name}"
+    # Named so that no name is too long, and that what a kill left is written over.
+    mark = hashlib.sha256(output.path.name.encode()).hexdigest()[:16]
+    aside = output.record.parent / f"partial-{mark}.{format_of(output.path)}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_labels(array, geometry, labels, aside)
@@ -154,17 +161,37 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
         aside.unlink(missing_ok=True)
 
 
+def _check_name(output: Output) -> None:
+    try:
+        length = len(output.path.name.encode())
+        str(output.image).encode()
+    except UnicodeEncodeError as error:
+        raise DinomixError(
+            f"The name of {output.image} is not text in UTF-8.", "Rename the file, in plain letters and digits."
+        ) from error
+    if length > LONGEST_NAME:
+        raise DinomixError(
+            f"The name of {output.path} has {length} bytes; a file's name can have {LONGEST_NAME}.",
+            f"Rename the image {output.image}, or give it a name of its own with --out.",
+        )
+    if output.path.is_symlink() and not output.path.exists():
+        raise DinomixError(f"{output.path} is a link that leads nowhere.", "Remove it, or give another --out.")
+
+
+def _place(path: Path) -> Path:
+    # Path.resolve raises a RuntimeError for links that lead to each other.
+    return Path(os.path.realpath(path))
+
+
 def _names(images: list[Path]) -> list[str]:
     names = [base_name(image) for image in images]
-    for depth in range(1, max(len(image.resolve().parts) for image in images)):
+    for depth in range(1, max(len(_place(image).parts) for image in images)):
         # Without regard to case, since file systems may have none.
         count = Counter(name.casefold() for name in names)
         if max(count.values()) == 1:
             break
         names = [
-            "_".join((*image.resolve().parts[-1 - depth : -1], base_name(image)))
-            if count[name.casefold()] > 1
-            else name
+            "_".join((*_place(image).parts[-1 - depth : -1], base_name(image))) if count[name.casefold()] > 1 else name
             for image, name in zip(images, names, strict=True)
         ]
     if len({name.casefold() for name in names}) < len(names):

@@ -1,5 +1,6 @@
 """Segmenting one volume, or many files: preprocess, predict, and bring the labels back to the image's own grid."""
 
+import errno
 import os
 import time
 from collections import deque
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DEFECTS, DinomixError, printable, reason_of
 from dinomix.events import Emit, RepeatedProgress, silent
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
@@ -199,8 +200,8 @@ def segment_files(
     for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
         emit_here = _named(emit, f"{base_name(output.image)} ({number} of {len(mine)})")
         began = time.monotonic()
+        network = network or model.network()  # while the first image is being read
         try:
-            network = network or model.network()  # while the first image is being read
             volumes = reading.result()
             if not volumes:
                 emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
@@ -213,16 +214,39 @@ def segment_files(
                 keep_only(result.array, labels.ids)
             write_output(result.array, result.geometry, labels, output, made_by)
             emit("finished", path=str(output.path), seconds=time.monotonic() - began)
-        except DinomixError as error:
+        except (DinomixError, OSError, MemoryError) as error:
             failed += 1
-            problem = error.problem if str(output.image) in error.problem else f"{output.image}: {error.problem}"
+            told = _told(error, output)
             if len(outputs) == 1:
-                raise DinomixError(problem, error.remedy, error.code) from error
-            emit("error", **{**error.fields, "message": problem})
+                raise told from error
+            emit("error", **told.fields)
+        except DEFECTS as error:
+            if len(outputs) == 1:
+                raise
+            failed += 1
+            told = DinomixError(
+                f"{output.image} could not be segmented ({type(error).__name__}: {reason_of(error)}).",
+                "This is a defect of DINOMix: please report it.",
+            )
+            emit("error", **told.fields)
     share.wait_for_the_others()
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
     return [output.path for output in mine]
+
+
+def _told(error: Exception, output: Output) -> DinomixError:
+    """What went wrong with one image, with its name. Raises the error itself where it concerns all images."""
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise error
+        place = error.filename or output.path
+        error = DinomixError(f"{place}: {error.strerror or error}.", "Check the file and its folder.")
+    elif not isinstance(error, DinomixError):
+        error = DinomixError("The main memory does not suffice.", "Close other programs, or crop the image.")
+    name = printable(str(output.image))
+    problem = error.problem if name in error.problem else f"{name}: {error.problem}"
+    return DinomixError(problem, error.remedy, error.code)
 
 
 def keep_only(array: NDArray[Any], ids: tuple[int, ...]) -> None:

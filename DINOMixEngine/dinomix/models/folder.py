@@ -1,6 +1,5 @@
 """The model folder: a MONAI bundle with safetensors weights, label set, plan, training record, card and manifest."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.files import folder_written_aside, sha256, write_json, write_text, written_aside
 from dinomix.labels import LabelSet
 from dinomix.models.bundle import inference_config, metadata
@@ -23,9 +22,10 @@ from dinomix.models.manifest import (
     check_hash,
     check_present,
     read_manifest,
+    read_record,
     write_manifest,
 )
-from dinomix.models.network import build_network
+from dinomix.models.network import build_network, footprint
 from dinomix.planning.plan import Plan
 
 
@@ -58,13 +58,25 @@ class Model:
         Raises:
             DinomixError: the plan's network is not allowed or does not fit the weights.
         """
+        # Before the network is built: what the plan claims costs nothing until the weights are as large.
+        if misfit := misfit_of(self.weights, footprint(self.plan, self.labels.channels).shapes):
+            raise DinomixError(f"The weights in {self.path} do not fit its network ({misfit}).", COPY_AGAIN)
         network = build_network(self.plan, self.labels.channels)
-        try:
-            network.load_state_dict(self.weights, strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DinomixError(f"The weights in {self.path} do not fit its network ({reason}).", COPY_AGAIN) from error
+        network.load_state_dict(self.weights)
         return network.eval().requires_grad_(False)
+
+
+def misfit_of(weights: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> str:
+    """The first thing by which weights are not those of a network with tensors of these shapes, in words; empty if none."""
+    for name in shapes:
+        if name not in weights:
+            return f"{name} is missing"
+    for name, tensor in weights.items():
+        if name not in shapes:
+            return f"{name} is too much"
+        if tuple(tensor.shape) != shapes[name]:
+            return f"{name} is {tuple(tensor.shape)} instead of {shapes[name]}"
+    return ""
 
 
 def write_model(
@@ -122,7 +134,7 @@ def load_model(path: str | Path) -> Model:
         check_hash(path, name, expected)
     try:
         weights = load_file(path / WEIGHTS)
-        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    except (SafetensorError, ValueError) as error:
-        raise DinomixError(f"The model folder {path} cannot be read ({error}).", COPY_AGAIN) from error
-    return Model(path, LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json"), weights, record)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DinomixError(f"{path / WEIGHTS} cannot be read ({reason_of(error)}).", COPY_AGAIN) from error
+    labels, plan = LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json")
+    return Model(path, labels, plan, weights, read_record(path))

@@ -1,15 +1,24 @@
 """The model folders on this computer, and what a window shows of each. Neither torch nor weights are loaded for this."""
 
 import base64
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from dinomix.errors import DinomixError
-from dinomix.files import sha256
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import open_file, sha256
 from dinomix.labels import LabelSet, Structure
-from dinomix.models.manifest import MANIFEST, PREVIEW, WEIGHTS, check_hash, check_present, read_manifest
+from dinomix.models.manifest import (
+    COPY_AGAIN,
+    LARGEST_RECORD,
+    MANIFEST,
+    PREVIEW,
+    WEIGHTS,
+    check_hash,
+    check_present,
+    read_manifest,
+    read_record,
+)
 from dinomix.planning.plan import Plan
 from dinomix.terminology import terminology_entry
 
@@ -36,7 +45,7 @@ def find_models(folders: list[Path]) -> list[Path]:
             candidates |= {path.parent.parent for path in folder.glob(depth + WEIGHTS)}
             for model in sorted(candidates):
                 if not any(part.startswith(".") for part in model.relative_to(folder).parts):
-                    found[model.resolve()] = None
+                    found[Path(os.path.realpath(model))] = None
     return list(found)
 
 
@@ -58,10 +67,9 @@ def describe_model(path: Path) -> dict[str, Any]:
         for name, expected in hashes.items():
             if name != WEIGHTS:
                 check_hash(path, name, expected)
-        model["card"] = (path / "README.md").read_text(encoding="utf-8")
-        # NaN is no JSON for other readers.
-        record = json.loads((path / "record.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
-        model["record"] = record
+        with open_file(path / "README.md") as card:
+            model["card"] = card.read(LARGEST_RECORD).decode("utf-8", "replace")
+        record = model["record"] = read_record(path)
         model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
         model["title"] = str(record.get("title") or model["title"])
         model["structures"] = structures_as_data(LabelSet.read(path / "labels.json"))
@@ -69,8 +77,8 @@ def describe_model(path: Path) -> dict[str, Any]:
         model["preview"] = _preview(path) if PREVIEW in hashes else None
     except DinomixError as error:
         model["problem"] = str(error)
-    except (OSError, ValueError, AttributeError) as error:
-        model["problem"] = f"This model folder is damaged ({error}). Copy it again from where it came from."
+    except (OSError, ValueError) as error:
+        model["problem"] = f"This model folder is damaged ({reason_of(error)}). {COPY_AGAIN}"
     return model
 
 

@@ -1,10 +1,10 @@
 """What a model folder holds, and the manifest that tells whether it is whole. Neither torch nor weights are needed for this."""
 
-import json
 from pathlib import Path
+from typing import Any
 
-from dinomix.errors import DinomixError
-from dinomix.files import sha256, write_json
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json, sha256, write_json
 
 FORMAT = {"format": "dinomix-model", "version": 1}
 MANIFEST = "manifest.json"
@@ -20,6 +20,8 @@ FILES = (
 )
 PREVIEW = "preview.png"
 """A small picture of the structures; a folder may do without."""
+LARGEST_RECORD = 4 * 10**6
+"""Bytes, also of the card: both go over a pipe and into a window."""
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
 
 
@@ -40,7 +42,7 @@ def read_manifest(path: Path) -> dict[str, str]:
             f"There is no model folder {path}.", "Give the folder that holds manifest.json, such as RUN/model."
         )
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
         hashes = dict(manifest["files"])
         kind, version = manifest["format"], int(manifest["version"])
     except FileNotFoundError:
@@ -49,14 +51,25 @@ def read_manifest(path: Path) -> dict[str, str]:
             "Give the folder that `dinomix train` wrote, RUN/model.",
             "model",
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DinomixError(f"{path / MANIFEST} is damaged ({error}).", COPY_AGAIN) from error
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
     if kind != FORMAT["format"]:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
     if version > 1:
         raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
     names = [*FILES, *([PREVIEW] if PREVIEW in hashes else [])]
     return {name: str(hashes.get(name, "")) for name in names}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """How a model was made. Raises DinomixError where its record.json is no such record."""
+    try:
+        record = read_json(path / "record.json", LARGEST_RECORD)
+        if not isinstance(record, dict):
+            raise ValueError("it is no table")
+    except (OSError, ValueError) as error:
+        raise DinomixError(f"{path / 'record.json'} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
+    return record
 
 
 def check_present(path: Path, names: list[str]) -> None:

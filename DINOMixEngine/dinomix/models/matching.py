@@ -10,7 +10,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.folder import Model
-from dinomix.models.network import build_network
+from dinomix.models.network import build_network, network_on_paper
 from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan
 
@@ -73,11 +73,10 @@ def matched_channels(labels: LabelSet, known: LabelSet) -> dict[int, int]:
 
 def class_axes(plan: Plan, channels: int) -> dict[str, tuple[int, ...]]:
     """For each tensor of the plan's network the axes whose length is the number of classes; found without values."""
-    with torch.device("meta"):
-        shapes, longer = (
-            {name: tensor.shape for name, tensor in build_network(plan, count).state_dict().items()}
-            for count in (channels, channels + 1)
-        )
+    shapes, longer = (
+        {name: tensor.shape for name, tensor in network_on_paper(plan, count).state_dict().items()}
+        for count in (channels, channels + 1)
+    )
     return {
         name: tuple(axis for axis, (a, b) in enumerate(zip(shape, longer[name], strict=True)) if a != b)
         for name, shape in shapes.items()

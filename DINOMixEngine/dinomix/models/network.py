@@ -1,20 +1,26 @@
 """Building the network that a plan names. A plan may come from a stranger: it can name nothing but known networks."""
 
+import json
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from dinomix.errors import DinomixError
+from dinomix.memory import check_memory
+from dinomix.models.footprint import Footprint, footprint_of, on_paper
 from dinomix.planning.plan import Plan
 
 PACKAGE = "monai.networks.nets."
 NETWORKS = (
-    "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DynUNet", "HighResNet", "MedNeXt", "SegResNet", "SegResNetDS",
-    "SwinUNETR", "UNETR", "UNet", "VNet",
+    "AttentionUnet", "BasicUNet", "DynUNet", "HighResNet", "MedNeXt", "SegResNet", "SegResNetDS", "SwinUNETR", "UNETR", "UNet",
+    "VNet",
 )  # fmt: skip
-"""MONAI's 3D segmentation networks that fetch or unpickle nothing when they are built."""
+"""MONAI's 3D segmentation networks that give one map per class and fetch or unpickle nothing when they are built."""
 RESIDUAL_ENCODER = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 """nnU-Net's network, under the name that it has where MONAI runs a model folder; here it is ``residual_encoder``'s."""
+MOST_VALUES, LARGEST_NUMBER = 1000, 100_000
+"""How many arguments a network may have, lists counted by what is in them, and what a number may be: far more than any has."""
 
 
 def build_network(plan: Plan, channels: int) -> torch.nn.Module:
@@ -24,27 +30,72 @@ def build_network(plan: Plan, channels: int) -> torch.nn.Module:
     instantiated. The numbers of channels, and MONAI's ``spatial_dims``, are set here.
 
     Raises:
-        DinomixError: the target is anything else, an argument is an expression, or the network refuses the arguments.
+        DinomixError: the target is anything else, an argument is an expression, the network refuses the arguments, or it
+            takes more memory than there is.
     """
-    arguments = dict(plan.network)
+    takes = footprint(plan, channels)
+    size = " x ".join(map(str, plan.patch))
+    check_memory(
+        takes.weights + takes.window,
+        f"The plan's network, {plan.network['_target_'].rpartition('.')[2]} with windows of {size} voxels, takes",
+        "Choose a smaller patch or network.",
+    )
+    return _instantiated(plan.network, channels)
+
+
+def network_on_paper(plan: Plan, channels: int) -> torch.nn.Module:
+    """``build_network``'s network with shapes and no values, whatever it would take."""
+    with on_paper():
+        return _instantiated(plan.network, channels)
+
+
+def footprint(plan: Plan, channels: int) -> Footprint:
+    """What ``build_network``'s network takes. Raises DinomixError as it does, and where the network refuses the patch."""
+    _check_plain(plan.network)
+    return _footprint(json.dumps(plan.network), plan.patch, channels)
+
+
+@lru_cache(maxsize=16)
+def _footprint(network_json: str, patch: tuple[int, int, int], channels: int) -> Footprint:
+    with on_paper():
+        network = _instantiated(json.loads(network_json), channels)
+    try:
+        return footprint_of(network, patch)
+    except Exception as error:
+        size = "x".join(map(str, patch))
+        raise DinomixError(
+            f"{type(network).__name__} cannot take patches of {size} voxels ({_in_a_line(error)}).",
+            "Change the plan's patch or network.",
+        ) from error
+
+
+def _check_plain(network: dict[str, Any]) -> None:
+    arguments = dict(network)
     target = arguments.pop("_target_", None)
     if target != RESIDUAL_ENCODER and target not in [PACKAGE + name for name in NETWORKS]:
         raise DinomixError(
             f"The plan's network {target!r} cannot be used.",
             f"Take one of {', '.join(NETWORKS)} of monai.networks.nets, or nnU-Net's {RESIDUAL_ENCODER}.",
         )
-    if not is_plain(arguments):
-        raise DinomixError(f"The plan's arguments of {target} hold an expression or a reference.", "Give plain values.")
+    if what := not_plain(arguments):
+        raise DinomixError(f"The plan's arguments of {target} hold {what}.", "Give plain values.")
+
+
+def _instantiated(network: dict[str, Any], channels: int) -> torch.nn.Module:
+    _check_plain(network)
+    arguments = dict(network)
+    target = arguments.pop("_target_")
     network_class = _network_class(target)
     decided = {"in_channels": 1, "out_channels": channels}
     if target != RESIDUAL_ENCODER:
         decided["spatial_dims"] = 3
     try:
-        network: torch.nn.Module = network_class(**{**arguments, **decided})
+        built: torch.nn.Module = network_class(**{**arguments, **decided})
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DinomixError(f"{target} refuses the plan's arguments ({reason}).", "Correct them in the plan.") from error
-    return network
+        raise DinomixError(
+            f"{target} refuses the plan's arguments ({_in_a_line(error)}).", "Correct them in the plan."
+        ) from error
+    return built
 
 
 def _network_class(target: str) -> Any:
@@ -78,12 +129,34 @@ def network_definition(network: dict[str, Any], channels: int) -> dict[str, Any]
     }
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value holds nothing that MONAI's configuration parser would evaluate or resolve."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and not key.startswith("_") and is_plain(v) for key, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(is_plain, value))
-    if isinstance(value, str):
-        return not value.lstrip().startswith(("$", "@", "%")) and "@" not in value
-    return value is None or isinstance(value, (bool, int, float))
+def not_plain(arguments: dict[str, Any]) -> str:
+    """What keeps a network's arguments from being used, in words.
+
+    Empty where they are few numbers, texts, and lists and tables of them, and hold nothing that MONAI's configuration
+    parser would evaluate or resolve.
+    """
+    left: list[Any] = [arguments]
+    for _ in range(MOST_VALUES):
+        if not left:
+            return ""
+        value = left.pop()
+        if isinstance(value, (dict, list, tuple)) and len(value) > MOST_VALUES:
+            break
+        if isinstance(value, dict):
+            if any(not isinstance(key, str) or key.startswith("_") for key in value):
+                return "an expression or a reference"
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, str):
+            if value.lstrip().startswith(("$", "%")) or "@" in value or len(value) > MOST_VALUES:
+                return "an expression or a reference"
+        elif isinstance(value, (int, float)) and not abs(value) <= LARGEST_NUMBER:
+            return f"the number {value}" if abs(value) < 10**18 else "a number beyond all measure"
+        elif value is not None and not isinstance(value, (bool, int, float)):
+            return "what is neither a number nor a text"
+    return f"more than {MOST_VALUES} values" if left else ""
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

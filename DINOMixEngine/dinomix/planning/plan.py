@@ -1,18 +1,21 @@
 """The plan: how an image becomes what the network sees. Computed once, written down, obeyed by training and inference."""
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dinomix.errors import DinomixError
-from dinomix.files import write_json
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import read_json, write_json
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Overlap = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+Millimeters = Annotated[float, Field(ge=0.001, le=100)]
+Side = Annotated[int, Field(ge=1, le=512)]
+Overlap = Annotated[float, Field(ge=0, le=0.95)]
+MOST_PATCH_VOXELS = 2**25
+"""Four times the largest patch that a published model has."""
 
 
 class RangeWindow(BaseModel):
@@ -20,8 +23,8 @@ class RangeWindow(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["range"] = "range"
-    low: float
-    high: float
+    low: Intensity
+    high: Intensity
 
     @model_validator(mode="after")
     def _ordered(self) -> "RangeWindow":
@@ -50,9 +53,9 @@ class ToRange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     step: Literal["range"] = "range"
-    low: Finite
-    high: Finite
-    to: tuple[Finite, Finite] = (0.0, 1.0)
+    low: Intensity
+    high: Intensity
+    to: tuple[Intensity, Intensity] = (0.0, 1.0)
     clip: bool = True
 
     @model_validator(mode="after")
@@ -75,7 +78,7 @@ class MinMax(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     step: Literal["min-max"] = "min-max"
-    to: tuple[Finite, Finite] = (0.0, 1.0)
+    to: tuple[Intensity, Intensity] = (0.0, 1.0)
 
 
 class Sigmoid(BaseModel):
@@ -105,7 +108,7 @@ class StepsWindow(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: Literal["steps"] = "steps"
     on: Literal["file", "grid"] = "file"
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=32)]
 
 
 class SpacingGrid(BaseModel):
@@ -116,7 +119,7 @@ class SpacingGrid(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["spacing"] = "spacing"
-    spacing: tuple[Positive, Positive, Positive]
+    spacing: tuple[Millimeters, Millimeters, Millimeters]
     orientation: Annotated[str, Field(pattern="^[RL][AP][SI]$")] = "RAS"
 
 
@@ -125,7 +128,7 @@ class SizeGrid(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["size"] = "size"
-    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    size: tuple[Side, Side, Side]
 
 
 Window = RangeWindow | PercentileWindow | StepsWindow
@@ -151,7 +154,7 @@ class Plan(BaseModel):
     modality: Literal["CT", "MR"]
     grid: Annotated[SpacingGrid | SizeGrid, Field(discriminator="kind")]
     window: Annotated[Window, Field(discriminator="kind")]
-    patch: tuple[int, int, int]
+    patch: tuple[Side, Side, Side]
     overlap: tuple[Overlap, Overlap, Overlap] = (0.5, 0.5, 0.5)
     blend: Literal["gaussian", "constant"] = "gaussian"
     network: dict[str, Any]
@@ -160,6 +163,12 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _patch_fits_network(self) -> "Plan":
+        if not isinstance(self.network.get("_target_"), str):
+            raise ValueError("its network has no _target_")
+        if prod(self.patch) > MOST_PATCH_VOXELS:
+            raise ValueError(
+                f"patch {self.patch}: {prod(self.patch):,} voxels; up to {MOST_PATCH_VOXELS:,} are possible"
+            )
         multiple = patch_multiple(self.network)
         if any(side < max(8, factor) or side % factor for side, factor in zip(self.patch, multiple, strict=True)):
             factors = multiple[0] if len(set(multiple)) == 1 else " x ".join(map(str, multiple))
@@ -169,11 +178,10 @@ class Plan(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "Plan":
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            return cls.model_validate(read_json(path))
+        except (OSError, ValueError) as error:
             raise DinomixError(
-                f"{path} is not a plan ({reason}).", "Let `dinomix train` write a new one.", "plan-file"
+                f"{path} is not a plan ({reason_of(error)}).", "Let `dinomix train` write a new one.", "plan-file"
             ) from error
 
     def write(self, path: Path) -> None:

@@ -4,6 +4,7 @@ The same steps stand in every model folder's ``configs/inference.json``, for use
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry, Volume
+from dinomix.memory import check_memory
 from dinomix.planning.intensities import between, limits, scaled, scales_on_grid
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid
 from dinomix.planning.resampling import SLAB_BYTES, Line, resample
@@ -91,6 +93,11 @@ def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> P
     with ``slab_bytes`` at a time.
     """
     way = _way(volume.geometry, plan)
+    check_memory(
+        4 * prod(way.grid_size),
+        f"On the plan's grid the image has {' x '.join(map(str, way.grid_size))} voxels, which take",
+        "Choose a coarser spacing, or crop the image to the region of interest.",
+    )
     lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
     nearby = [line.among_its_neighbors() for line in lines]
     if scales_on_grid(plan.window):

@@ -1,6 +1,5 @@
 """A run's model beside the model that it started from, on the same validation cases, structure by structure."""
 
-import json
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
 from dinomix.evaluation.metrics import dice
 from dinomix.events import Emit, Progress, silent
-from dinomix.files import folder_written_aside, write_json
+from dinomix.files import folder_written_aside, read_json, write_json
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.inference.segment import segment_volume
@@ -157,7 +156,7 @@ def _means(names: tuple[str, ...], cases: list[dict[str, Any]]) -> dict[str, dic
 def _read(run: Path) -> dict[str, Any] | None:
     """The comparison that is there, or None where it is none or its pictures are gone."""
     try:
-        known: dict[str, Any] = json.loads((run / FOLDER / "comparison.json").read_text(encoding="utf-8"))
+        known: dict[str, Any] = read_json(run / FOLDER / "comparison.json")
         whole = {"before", "after", "classes", "cases"} <= set(known)
         return known if whole and all((run / case["picture"]).is_file() for case in known["cases"]) else None
     except (OSError, ValueError, TypeError, KeyError):

@@ -1,14 +1,14 @@
 """What a run directory holds, read as far as it is there: a run may be unfinished, or lack whole parts."""
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dinomix.cohort.cohort import Cohort
-from dinomix.errors import DinomixError
-from dinomix.events import Event
+from dinomix.errors import DinomixError, reason_of
+from dinomix.events import Event, event_of
+from dinomix.files import read_json, read_lines
 from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
 
@@ -86,23 +86,23 @@ def read_run(path: Path) -> RunFiles:
 def read_metrics(path: Path) -> dict[str, Any]:
     """The content of a ``metrics.json``. Raises DinomixError when it is none."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_json(path)
         if not (metrics["classes"] and metrics["mean"] and metrics["protocol"]):
             raise ValueError("it holds no class")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DinomixError(
-            f"{path} holds no metrics ({error}).", "Write them with `dinomix evaluate --out`."
+            f"{path} holds no metrics ({reason_of(error)}).", "Write them with `dinomix evaluate --out`."
         ) from error
     return dict(metrics)
 
 
 def _read_json(run: RunFiles, name: str, consequence: str) -> dict[str, Any] | None:
     try:
-        data = json.loads((run.path / name).read_text(encoding="utf-8"))
+        data = read_json(run.path / name)
     except FileNotFoundError:
         run.missing.append(f"There is no {name}. {consequence}")
     except (OSError, ValueError) as error:
-        run.missing.append(f"{name} cannot be read ({error}). {consequence}")
+        run.missing.append(f"{name} cannot be read ({reason_of(error)}). {consequence}")
     else:
         if isinstance(data, dict):
             return data
@@ -128,13 +128,12 @@ def _read_events(run: RunFiles) -> dict[str, list[Event]]:
     if not path.exists():
         run.missing.append("There is no events.jsonl. No curve can be drawn.")
         return {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                event = json.loads(line)
-                by_kind[event["kind"]].append(event)
-            except (ValueError, KeyError, TypeError):
-                damaged += line.endswith("\n")
+    for line in read_lines(path):
+        event = event_of(line)
+        if event is not None:
+            by_kind[event["kind"]].append(event)
+        else:
+            damaged += line.endswith(b"\n")
     if damaged:
         run.missing.append(f"{damaged} lines of events.jsonl are damaged and were passed over.")
     return dict(by_kind)

@@ -1,6 +1,5 @@
 """What a run is asked to do while it trains: pause or stop by RUN/request.json, or leave by Ctrl-C or a kill."""
 
-import json
 import signal
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.files import read_json
 
 POLL_SECONDS = 0.2
 """Between two looks at the file: steps may be shorter than a look at a folder that is on another computer."""
@@ -116,7 +116,7 @@ class Control:
 
     def _read(self, file: Path, emit: Emit) -> Wish:
         try:
-            request = json.loads(file.read_text(encoding="utf-8"))["request"]
+            request = read_json(file)["request"]
         except FileNotFoundError:
             return Wish.GO
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,6 @@
 """Which unlabeled case to label next: the ones on which a run's EMA teacher and its student disagree most."""
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
-from dinomix.files import write_json
+from dinomix.files import read_json, write_json
 from dinomix.images.reading import read_image
 from dinomix.images.writing import write_labels
 from dinomix.inference.devices import choose_device
@@ -152,7 +151,7 @@ def _record(case: Case, directory: RunDirectory) -> Path:
 
 def _ranked_before(case: Case, directory: RunDirectory, key: str) -> dict[str, Any] | None:
     try:
-        known = json.loads(_record(case, directory).read_text(encoding="utf-8"))
+        known = read_json(_record(case, directory))
         same = known["key"] == key and known["image_sha256"] == case.image_sha256
         ranked: dict[str, Any] = known["ranked"]
         return ranked if same and (directory.path / ranked["pseudo_label"]).is_file() else None

@@ -7,7 +7,6 @@ request.json  alive.json (while a process trains)
 docs/training_runs.md describes what others may read and write.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from torch import Tensor
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
-from dinomix.files import write_json, write_text, written_aside
+from dinomix.files import json_text, read_json, write_json, write_text, written_aside
 from dinomix.planning.plan import Plan
 from dinomix.training.config import TrainConfig
 
@@ -88,7 +87,7 @@ class RunDirectory:
     def open(cls, path: Path) -> "RunDirectory":
         """Raises DinomixError when ``path`` holds no run."""
         try:
-            data = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            data = read_json(path / "config.json")
             config = TrainConfig.model_validate(data["train"])
             cache = Path(data["cache"]) if data["cache"] else path / "cache"
             start_model = Path(data["start_model"]) if data.get("start_model") else None
@@ -158,7 +157,7 @@ class RunDirectory:
             event for event in read_events(self.events)
             if event.get("step", 0) <= step or event.get("stage", "train") != "train"
         ]  # fmt: skip
-        text = "".join(json.dumps(event) + "\n" for event in kept)
+        text = "".join(json_text(event) + "\n" for event in kept)
         # Who follows the file would read it all again.
         if text != self.events.read_text(encoding="utf-8"):
             write_text(self.events, text)
