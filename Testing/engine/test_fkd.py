@@ -188,8 +188,55 @@ def test_absent_weights_are_neither_fetched_nor_replaced(monkeypatch, tmp_path: 
         load_teacher(FkdConfig(teacher="vit_large_patch16_dinov3"))
 
 
-def test_other_timm_backbones_can_teach():
-    teacher = load_teacher(FkdConfig(teacher="random:resnet18"))
-    assert teacher.tokens(torch.rand(1, 64, 32)).shape == (1, 512, 2, 1)
-    with pytest.raises(DinomixError, match="knows no backbone"):
-        load_teacher(FkdConfig(teacher="random:no_such_net"))
+@pytest.mark.parametrize(
+    ("name", "width", "reduction"),
+    [
+        ("resnet18", 512, 32),
+        ("tf_efficientnet_lite0", 320, 32),  # its num_features, 1280, are those of a head behind the maps
+        ("ghostnet_050", 80, 32),
+        ("convnext_atto", 320, 32),
+        ("swin_tiny_patch4_window7_224", 768, 32),  # channels come last in it
+        ("vit_tiny_patch16_224", 192, 16),
+        ("deit_tiny_distilled_patch16_224", 192, 16),  # a second token without a place
+        ("xcit_nano_12_p16_224", 128, 16),
+        ("vit_tiny_r_s16_p8_224", 192, 32),  # a ViT behind a convolutional stem
+    ],
+)  # fmt: skip
+def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int):
+    teacher = load_teacher(FkdConfig(teacher=f"random:{name}"))
+    assert teacher.width == width
+    assert teacher.tokens(torch.rand(2, 160, 64)).shape == (2, width, 160 // reduction, 64 // reduction)
+    features = fkd.features_on_the_fly(teacher, torch.rand(1, 1, 40, 56, 4), (5, 7, 2), stride=2)
+    assert features.shape == (1, width, 5, 7, 2) and features.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name", ["no_such_net", "beit_base_patch16_224", "crossvit_tiny_240", "maxvit_tiny_tf_224", "hiera_tiny_224"]
+)
+def test_backbones_that_give_no_map_of_any_slice_are_refused_in_a_sentence(name: str):
+    with pytest.raises(DinomixError, match="knows no backbone|gives no feature map") as caught:
+        load_teacher(FkdConfig(teacher=f"random:{name}"))
+    assert caught.value.remedy and "\n" not in str(caught.value)
+
+
+def test_a_teacher_that_cannot_take_the_runs_slices_is_refused_before_the_run_is_written(tmp_path: Path):
+    from dinomix.training.train import train
+    from tiny_cohort import make_cohort, make_plan, small_config
+
+    cohort, plan = make_cohort(tmp_path / "cases"), make_plan().model_copy(update={"patch": (320, 320, 32)})
+    # Its table of relative positions ends at slices of 224 pixels.
+    config = small_config(steps=1, **{"fkd.teacher": "random:mvitv2_tiny"})
+    assert load_teacher(config.fkd).width == 768
+    with pytest.raises(DinomixError, match="no feature map of slices of 320x320 voxels"):
+        train(cohort, tmp_path / "run", config, plan)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["on-the-fly", "cached"])
+def test_a_convolutional_teacher_trains(tmp_path: Path, mode: str):
+    from dinomix.training.train import train
+    from tiny_cohort import make_cohort, make_plan, small_config
+
+    cohort, plan = make_cohort(tmp_path / "cases", validation=0), make_plan()
+    config = small_config(steps=2, fkd=mode, **{"fkd.teacher": "random:tf_efficientnet_lite0"})
+    assert (train(cohort, tmp_path / "run", config, plan) / "models").is_dir()

@@ -38,7 +38,7 @@ class FkdConfig(_Strict):
     weight: float = Field(1.0, ge=0, description="lambda_f [ours]")
     uniqueness: bool = Field(True, description="weight positions by semantic uniqueness [paper; formula ours]")
     slice_stride: int = Field(2, ge=1, description="every k-th axial slice goes through the teacher [ours]")
-    scale: float = Field(1.0, gt=0, description="in-plane enlargement of a slice before the teacher [ours]")
+    scale: float = Field(1.0, ge=0.1, le=8, description="in-plane enlargement of a slice before the teacher [ours]")
 
 
 class TrainConfig(_Strict):

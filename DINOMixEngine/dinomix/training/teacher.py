@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
 from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training.config import FkdConfig
 
 LICENSE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".bin"}
 _SAME_TOKENS = 0.99
 """Least mean cosine between tokens in bfloat16 and in float32; those of the architectures tried are above 0.999."""
+_OTHER_BACKBONE = "Name a backbone of timm that takes pictures of any size, such as vit_small_patch16_dinov3 or resnet50."
 _DINOV3_BY_WIDTH = {
     384: "vit_small_patch16_dinov3",
     768: "vit_base_patch16_dinov3",
@@ -34,7 +36,7 @@ class FrozenTeacher(nn.Module):
 
     Attributes:
         name: as it is recorded in the model card; an untrained one says so.
-        width: channels of a token.
+        width: channels of its feature maps, which are others than timm's ``num_features`` where a head follows them.
         reduction: pixels per token and axis.
         usual_range: the intensities that are shown black and white.
         fingerprint: tells these weights, as they were loaded, from others.
@@ -44,16 +46,20 @@ class FrozenTeacher(nn.Module):
     std: Tensor
 
     def __init__(self, backbone: Any, name: str, scale: float) -> None:
+        """Raises DinomixError where the backbone gives no feature maps of slices of any size."""
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
         self.name = name
         self.scale = scale
         self.usual_range = (0.0, 1.0)
-        self.width = int(backbone.num_features)
-        self.reduction = int(backbone.feature_info[-1]["reduction"])
-        configuration = backbone.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(configuration["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(configuration["std"]).view(1, 3, 1, 1), persistent=False)
+        try:
+            self.reduction = int(backbone.feature_info[-1]["reduction"])
+            configuration = backbone.pretrained_cfg
+            self.register_buffer("mean", torch.tensor(configuration["mean"]).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer("std", torch.tensor(configuration["std"]).view(1, 3, 1, 1), persistent=False)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise DinomixError(f"The teacher {name} gives no feature maps.", _OTHER_BACKBONE) from error
+        self.width = self.try_slices(96, 64)
         # The first values of each tensor suffice.
         sums = [f"{tensor.flatten()[:16].double().sum().item():.12g}" for tensor in backbone.state_dict().values()]
         self.fingerprint = hashlib.sha256(" ".join(sums).encode()).hexdigest()
@@ -80,9 +86,35 @@ class FrozenTeacher(nn.Module):
             noise = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0)) * (high - low) + low
             exact, backbone = self.tokens(noise), self.backbone
             self.backbone = copy.deepcopy(backbone).to(torch.bfloat16)
-            if F.cosine_similarity(self.tokens(noise), exact, dim=1).mean() < _SAME_TOKENS:
+            try:
+                is_same = F.cosine_similarity(self.tokens(noise), exact, dim=1).mean() >= _SAME_TOKENS
+            except RuntimeError:  # layers that PyTorch does not have in bfloat16
+                is_same = False
+            if not is_same:
                 self.backbone = backbone
         return self
+
+    def try_slices(self, x: int, y: int) -> int:
+        """Channels of the tokens of a slice of ``x`` by ``y`` voxels.
+
+        Raises:
+            DinomixError: the backbone takes no such slices, or does not give one map of them.
+        """
+        wanted = (self.tokens_along(x), self.tokens_along(y))
+        reason = "its maps do not cover the slice evenly"
+        try:
+            maps = self.tokens(torch.full((1, x, y), self.usual_range[0], device=self.mean.device))
+            if maps.ndim == 4 and maps.shape[2:] == wanted:
+                return int(maps.shape[1])
+        except MemoryError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DinomixError(
+            f"The teacher {self.name} gives no feature map of slices of {x}x{y} voxels ({reason}).", _OTHER_BACKBONE
+        )
 
     def tokens_along(self, side: int) -> int:
         """How many tokens cover ``side`` voxels of a slice."""
@@ -157,7 +189,7 @@ def _create(architecture: str, weights: Path | None = None) -> nn.Module:
             "Give the weight file as it was published, or name the backbone that it belongs to.",
         ) from error
     if not hasattr(backbone, "forward_intermediates"):
-        raise DinomixError(f"timm's {architecture} gives no feature maps.", "Name another backbone.")
+        raise DinomixError(f"timm's {architecture} gives no feature maps.", _OTHER_BACKBONE)
     return backbone
 
 

@@ -23,7 +23,7 @@ from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource, in_order
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
-from dinomix.training.disk import cases_with_features, needed, tell_needed
+from dinomix.training.disk import cached_size, cases_with_features, needed, tell_needed
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
 from dinomix.training.heartbeat import NAME as ALIVE
@@ -54,7 +54,8 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
 
     Raises:
         DinomixError: no labeled case, a plan for another modality or that its network does not fit, a run is there
-            already, the teacher's weights are missing (nothing is written then), or as ``resume``.
+            already, the teacher's weights are missing or it gives no feature maps (nothing is written then), or as
+            ``resume``.
         RunPaused, KeyboardInterrupt: as ``resume``.
     """
     if not cohort.with_role("labeled"):
@@ -78,9 +79,19 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
     if accelerator.is_main_process:
         channels = cohort.labels.channels
         try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
+        if frozen is not None:
+            frozen.try_slices(*_largest_slice(cohort, config, plan))
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
     accelerator.wait_for_everyone()
     return _run(run, emit, frozen, since)
+
+
+def _largest_slice(cohort: Cohort, config: TrainConfig, plan: Plan) -> tuple[int, int]:
+    """Voxels along (x, y) that the teacher will see at once: a patch's, or with cached features whole slices."""
+    if config.fkd.mode == "on-the-fly":
+        return plan.patch[:2]
+    sizes = [cached_size(case, plan) for case in cases_with_features(cohort, config)]
+    return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
 
 def resume(run: str | Path, *, emit: Emit = silent, since: float | None = None) -> Path:
