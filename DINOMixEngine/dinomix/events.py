@@ -91,7 +91,7 @@ def _ends_torn(path: Path) -> bool:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events of a file; a last line that is still being written, or that a full disk cut off, is left out."""
+    """The events of a file; lines that a full disk cut off or damaged, or that are still being written, are left out."""
     if not path.exists():
         return
     for line in read_lines(path):

@@ -136,7 +136,7 @@ def test_an_interrupted_ranking_goes_on_and_new_weights_begin_it_anew(folder: Pa
     assert not ranked
     state = torch.load(run / "checkpoints/last.pt", weights_only=True)
     state["student"] = {name: tensor + 0.01 for name, tensor in state["student"].items()}
-    RunDirectory.open(run).save_checkpoint(state)
+    RunDirectory.open(run).checkpoints.save(state)
     with pytest.raises(KeyboardInterrupt):
         rank_run(run, device="cpu")
     rank_run(run, device="cpu")

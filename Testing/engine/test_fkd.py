@@ -214,7 +214,7 @@ def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int
     "name", ["no_such_net", "beit_base_patch16_224", "crossvit_tiny_240", "maxvit_tiny_tf_224", "hiera_tiny_224"]
 )
 def test_backbones_that_give_no_map_of_any_slice_are_refused_in_a_sentence(name: str):
-    with pytest.raises(DinomixError, match="knows no backbone|gives no feature map") as caught:
+    with pytest.raises(DinomixError, match=r"knows no backbone|gives no feature map") as caught:
         load_teacher(FkdConfig(teacher=f"random:{name}"))
     assert caught.value.remedy and "\n" not in str(caught.value)
 

@@ -74,7 +74,7 @@ def test_an_interrupt_saves_and_leaves(tmp_path: Path):
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode not in (0, None)
-    state = RunDirectory.open(tmp_path / "run").load_checkpoint()
+    state = RunDirectory.open(tmp_path / "run").checkpoints.load()
     assert state is not None and 0 < state["step"] < 400
 
 

@@ -99,7 +99,7 @@ def test_without_validation_a_stopped_run_leaves_its_last_weights(cache, tmp_pat
     run = tmp_path / "run"
     monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "stop", 3))
     train(make_cohort(tmp_path / "cases", validation=0), run, small_config("labeled-only"), make_plan())
-    state = RunDirectory.open(run).load_checkpoint()
+    state = RunDirectory.open(run).checkpoints.load()
     assert state is not None and state["step"] == 3
     assert all(torch.equal(tensor, state["teacher"][name]) for name, tensor in weights_of(run).items())
 
@@ -204,7 +204,7 @@ def test_each_validation_shows_a_case_on_its_own_grid(cohort, cache, tmp_path: P
     assert shown.geometry.difference(read_geometry(case.image)) == ""
     # The last validation was of the last weights: what the teacher segments now is what was shown, but for the cache's float16.
     model = load_model(run / "model")
-    state = RunDirectory.open(run).load_checkpoint()
+    state = RunDirectory.open(run).checkpoints.load()
     assert state is not None
     model.weights.update(state["teacher"])
     now = segment_volume(read_image(case.image), model, device="cpu").array

@@ -126,7 +126,7 @@ def test_a_loss_that_explodes_is_stopped_and_named(cohort, cache, tmp_path: Path
     config = small_config("labeled-only", steps=30, optimizer="sgd", learning_rate=1e30, clip=1e30, checkpoint_every=1)
     with pytest.raises(DinomixError, match="term: supervised"):
         train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
-    state = RunDirectory.open(tmp_path / "run").load_checkpoint()
+    state = RunDirectory.open(tmp_path / "run").checkpoints.load()
     assert state is not None
     events = list(read_events(tmp_path / "run/events.jsonl"))
     assert events[-1]["kind"] == "error" and events[-1]["remedy"]
@@ -185,14 +185,14 @@ def test_a_gradient_that_is_not_finite_is_never_applied(cohort, cache, tmp_path:
     config = small_config("labeled-only", checkpoint_every=1)
     with pytest.raises(DinomixError, match="gradient is not finite any more at step 1"):
         train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
-    assert RunDirectory.open(tmp_path / "run").load_checkpoint() is None
+    assert RunDirectory.open(tmp_path / "run").checkpoints.load() is None
 
 
 def test_of_equal_validations_the_later_one_is_released(cohort, cache, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("dinomix.training.recording.validate", lambda *arguments: [0.0, 0.0])
     config = small_config("labeled-only", steps=4, validate_every=2)
     train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
-    state = RunDirectory.open(tmp_path / "run").load_checkpoint()
+    state = RunDirectory.open(tmp_path / "run").checkpoints.load()
     assert state is not None
     assert all(torch.equal(tensor, state["teacher"][name]) for name, tensor in weights_of(tmp_path / "run").items())
     assert load_model(tmp_path / "run/model").record["validation"]["step"] == 4

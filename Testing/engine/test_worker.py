@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from worker_process import WorkerProcess, described
 
 from dinomix.images.reading import read_image
@@ -305,7 +306,17 @@ def test_a_volume_that_is_not_there_or_not_as_described(worker: WorkerProcess, m
     [
         ({"type": "segment", "job": "x", "image": "hello"}, "model"),
         ({"type": "segment", "job": "x", "image": {"frames": True}}, "shape"),
-        ({"type": "segment", "job": "x", "image": {"frames": True, "shape": 5, "dtype": "int16"}}, "int"),
+        ({"type": "segment", "job": "x", "image": {"frames": True, "shape": 5, "dtype": "int16"}}, "shape"),
+        (
+            {"type": "segment", "job": "x", "image": {"frames": True, "shape": [2, "a", {}], "dtype": "int16"}},
+            "volume of",
+        ),
+        ({"type": "segment", "job": "x", "image": {"frames": True, "shape": [2, 3, 4], "dtype": {"a": 1}}}, "type"),
+        ({"type": "segment", "job": "x" * 300, "model": "m"}, "does not name its job"),
+        ({"type": "load", "job": 5, "model": "m"}, "does not name its job"),
+        ({"type": "models", "folders": "m"}, "no list of paths"),
+        ({"type": "models", "folders": [7]}, "no list of paths"),
+        ({"type": "hello", "protocol": ["x" * 10**6]}, "protocol"),
         ({"type": "segment", "job": ["x"], "model": "m"}, "does not name its job"),
         ({"type": "segment", "model": "m"}, "does not name its job"),
         ({"type": "estimate", "job": "x", "model": "m", "shape": [1, 2, 3], "affine_ras": [[1, 2], [3]]}, "affine_ras"),
@@ -323,8 +334,28 @@ def test_requests_that_make_no_sense(
 ) -> None:
     worker.send_bytes([encode(request_)])
     answer = worker.answer()
-    assert answer["type"] == "error" and answer["job"] == request_.get("job")
-    assert told in answer["message"] and answer["remedy"]
+    job = request_.get("job")
+    assert answer["type"] == "error" and answer["job"] == (job if isinstance(job, str) and len(job) < 300 else None)
+    assert told in answer["message"] and answer["remedy"] and len(answer["message"]) < 300
+    assert not any(word in answer["message"] for word in ("Error", "dict", "None"))
+    is_usable()
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" * 4000])
+def test_numbers_that_are_none_are_answered(worker: WorkerProcess, is_usable: Callable[[], None], number: str) -> None:
+    row = "[1, 0, 0, 0]"
+    affine = f"[[{number}, 0, 0, 0], {row}, {row}, {row}]"
+    for line, told in (
+        (f'{{"type": "load", "job": {number}, "model": "m"}}', "does not name its job"),
+        (f'{{"type": "estimate", "job": "n", "model": "m", "shape": [1, 2, 3], "affine_ras": {affine}}}', "affine_ras"),
+        (f'{{"type": "load", "job": "n", "model": {number}}}', "model is not as it should be"),
+        (f'{{"type": "hello", "protocol": {number}}}', "The client speaks protocol"),
+    ):
+        if number.isdigit() and "affine" in line:
+            continue  # a large number is one
+        worker.send_bytes([line.encode() + b"\n"])
+        answer = worker.answer()
+        assert answer["type"] == "error" and told in answer["message"] and answer["remedy"]
     is_usable()
 
 
@@ -404,13 +435,39 @@ def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path)
     assert np.array_equal(read_image(tmp_path / "got.nii.gz").array, read_image(out).array)
 
 
-@pytest.mark.parametrize("name", ["../escaped.nii.gz", "/escaped.nii.gz"])
+@pytest.mark.parametrize("name", ["../escaped.nii.gz", "/escaped.nii.gz", "a" * 256 + ".nii.gz", "\ud800.nii.gz"])
 def test_file_names_that_lead_elsewhere(worker: WorkerProcess, model: Model, image: Path, name: str) -> None:
     options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
     worker.send("segment_file", job="evil", model=str(model.path), image={"frames": True}, **options)
     worker.send_bytes(frames_of_file(image, "evil", f"file:{name}"))
     answer = worker.answer()
     assert answer["type"] == "error" and "cannot be used" in answer["message"]
+
+
+def send_files(worker: WorkerProcess, model: Model, job: str, files: list[Path]) -> dict:
+    options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
+    worker.send("segment_file", job=job, model=str(model.path), image={"frames": True}, **options)
+    for number, file in enumerate(files, 1):
+        worker.send_bytes(frames_of_file(file, job, f"file:{file.name}", more=number < len(files)))
+    return worker.answer()
+
+
+def test_two_files_of_one_name_are_refused(worker: WorkerProcess, model: Model, image: Path) -> None:
+    answer = send_files(worker, model, "twice", [image, image])
+    assert answer["type"] == "error" and "Two files named" in answer["message"]
+
+
+@pytest.mark.parametrize("ending", ["mhd", "nhdr"])
+def test_a_header_is_read_with_the_voxels_that_were_sent_beside_it(
+    worker: WorkerProcess, model: Model, tmp_path: Path, ending: str
+) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(scan()), str(tmp_path / f"scan.{ending}"))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2
+    assert send_files(worker, model, "both", files)["type"] == "result"
+    (tmp_path / "got.nii.gz").write_bytes(frame_bytes(worker.next(), 0))
+    expected = segment_files(model, [tmp_path / f"scan.{ending}"], tmp_path / "expected.nii.gz", device="cpu")[0]
+    assert np.array_equal(read_image(tmp_path / "got.nii.gz").array, read_image(expected).array)
 
 
 def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model, image: Path, folder: Path) -> None:

@@ -55,10 +55,7 @@ def describe_model(path: Path) -> dict[str, Any]:
     A folder that is damaged is described as far as it goes; ``problem`` is then a sentence, else None. The weights' hash is
     compared only when the model is loaded, since weights are large.
     """
-    model: dict[str, Any] = {
-        "path": str(path), "title": _folder_title(path), "modality": "", "structures": [], "license": "", "author": "",
-        "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None, "problem": None, "bytes": 0,
-    }  # fmt: skip
+    model = undescribed_model(path, None)
     try:
         model["bytes"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         hashes = read_manifest(path)
@@ -80,6 +77,14 @@ def describe_model(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         model["problem"] = f"This model folder is damaged ({reason_of(error)}). {COPY_AGAIN}"
     return model
+
+
+def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
+    """A MODEL of which nothing is known but where it is, and what is wrong with it."""
+    return {
+        "path": str(path), "title": _folder_title(path), "modality": "", "structures": [], "license": "", "author": "",
+        "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None, "problem": problem, "bytes": 0,
+    }  # fmt: skip
 
 
 def structures_as_data(labels: LabelSet) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ An entry is a folder named after what it was made from (contents of the files, g
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -59,7 +60,13 @@ class CachedCase:
         return self.folder / f"features-{key}.npy"
 
     def has_features(self, key: str) -> bool:
-        return self.features_file(key).exists()
+        """Whether they are there, and not cut off."""
+        return _opens(lambda: self.features(key))
+
+    def is_whole(self, with_label: bool) -> bool:
+        """Whether the entry is there and nothing of it is cut off, as by a disk that was full or a copy that ended early."""
+        wanted: list[Callable[[], object]] = [lambda: self.image]
+        return all(map(_opens, wanted + ([lambda: self.label, self.locations] if with_label else [])))
 
     def locations(self) -> dict[int, NDArray[np.int64]]:
         """Channel -> (n, 3) voxels of it; a structure that the case lacks is left out."""
@@ -88,6 +95,14 @@ class PreparedCase:
         return self.points
 
 
+def _opens(opened: Callable[[], object]) -> bool:
+    try:
+        opened()
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return False
+    return True
+
+
 AnyCase = CachedCase | PreparedCase
 
 
@@ -108,7 +123,10 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit) -> dict[st
     with FileLock(folder / ".lock"):
         for leftover in folder.glob(".partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        missing = [case for case in wanted if not cached[case.name].folder.exists()]
+        missing = [case for case in wanted if not is_cached(case, cohort, plan, folder)]
+        for case in missing:
+            if cached[case.name].folder.exists():
+                emit("notice", message=f"The prepared case {case.name} is damaged; it is made again.")
         if missing:
             _write_entries(missing, cohort, plan, cached, emit)
     return cached
@@ -173,7 +191,7 @@ def cached_case(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> CachedC
 
 def is_cached(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> bool:
     """Whether ``folder`` holds the case as this cohort and plan want it."""
-    return cached_case(case, cohort, plan, folder).folder.exists()
+    return cached_case(case, cohort, plan, folder).is_whole(with_label=case.role != "unlabeled")
 
 
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:

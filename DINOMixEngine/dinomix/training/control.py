@@ -119,7 +119,7 @@ class Control:
             request = read_json(file)["request"]
         except FileNotFoundError:
             return Wish.GO
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return self._seen  # still being written
         if request not in ("pause", "stop"):
             emit("notice", message=f'{file} asks for "{request}"; only "pause" and "stop" are known.')

@@ -1,4 +1,4 @@
-"""What a cohort's cache will take of the disk, reckoned from the cohort file alone before anything is written."""
+"""What a run will take of the disk, reckoned before anything is written: its cache and its files of weights."""
 
 import shutil
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.events import Emit
@@ -49,8 +50,11 @@ def needed(cohort: Cohort, config: TrainConfig, plan: Plan, cache: Path | None, 
     return Needed(cases, sum(bytes_of_features(case, plan, frozen, config.fkd.slice_stride) for case in without))
 
 
-def tell_needed(needed: Needed, cache: Path, emit: Emit) -> None:
+def tell_needed(needed: Needed, cache: Path, weights: int, emit: Emit) -> None:
     """Announce what the cache will take, before it is filled.
+
+    Args:
+        weights: bytes of the run's files of weights, for which there must be room too where they lie on the same disk.
 
     Raises:
         RunPaused: the disk has less.
@@ -60,12 +64,20 @@ def tell_needed(needed: Needed, cache: Path, emit: Emit) -> None:
         return
     free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
     emit("disk", cases=needed.cases, features=needed.features, free=free, path=str(cache))
-    if total > free:
+    if total + weights > free:
         raise RunPaused(
-            f"The prepared cases will take {total / 1e9:.1f} GB of disk, and {cache} has {free / 1e9:.1f} GB left.",
+            f"The run will take {(total + weights) / 1e9:.1f} GB of disk, and {cache} has {free / 1e9:.1f} GB left.",
             "Free some space and resume the run; or begin one with --cache on another disk, or with --fkd on-the-fly.",
             code="disk",
         )
+
+
+def bytes_of_weights(network: nn.Module, config: TrainConfig) -> int:
+    """Bytes of a run's files of weights, about: two checkpoints, the best weights and the model."""
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    # A checkpoint holds student, teacher and the optimizer's momenta.
+    moments = 1 if config.optimizer == "sgd" else 2
+    return weights * (2 * (2 + moments) + 2)
 
 
 def cases_with_features(cohort: Cohort, config: TrainConfig) -> list[Case]:

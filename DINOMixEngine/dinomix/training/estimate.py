@@ -24,7 +24,7 @@ from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
-from dinomix.training.disk import cases_with_features, needed
+from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import State, device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
@@ -89,7 +89,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
 
     torch.manual_seed(config.seed)
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
-    state = initial_state(directory, build_network(plan, channels), frozen, accelerator)
+    state = initial_state(directory, build_network(plan, channels), frozen, accelerator, silent)
     trial = _Trial(few, config, plan, accelerator, frozen, cases, state)
     if frozen is not None and config.fkd.mode == "cached":
         seconds += _add_features(trial, frozen) * add.features / needed(few, config, plan, None, frozen).features
@@ -102,10 +102,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     progress(3)
 
     seconds += per_step * config.steps + _validation_seconds(trial, cohort)
-    weights = sum(tensor.nbytes for tensor in state.teacher.state_dict().values())
-    # The checkpoint holds student, teacher and the optimizer's momenta; the best weights and the model are two more.
-    moments = 1 if config.optimizer == "sgd" else 2
-    disk += weights * (2 + moments + 2)
+    disk += bytes_of_weights(state.teacher, config)
     progress(4)
     return {
         "steps": config.steps,

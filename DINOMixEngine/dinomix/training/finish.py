@@ -11,7 +11,7 @@ from torch import Tensor
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, EventFile, read_events, silent
+from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models.folder import write_model
 from dinomix.planning.cache import CachedCase, cache_cases
@@ -22,7 +22,7 @@ from dinomix.training.run_directory import RunDirectory
 
 def write_result(
     directory: RunDirectory,
-    weights: dict[str, Tensor],
+    last: dict[str, Tensor],
     teacher: str | None,
     cached: dict[str, CachedCase],
     steps_done: int,
@@ -30,12 +30,19 @@ def write_result(
 ) -> None:
     """Write RUN/model, with a record of how it came about; the EMA teacher's weights are the model's.
 
-    ``steps_done`` are fewer than the run's where it was stopped.
+    Args:
+        last: its weights by now, for a run that has no best ones since it does not validate.
+        steps_done: fewer than the run's where it was stopped.
+
+    Raises:
+        DinomixError: the best weights are damaged, or no weights are finite.
     """
     cohort, plan = directory.cohort, directory.plan
+    best = directory.checkpoints.load_best()
+    weights, validation = (best.weights, best.validation) if best else (last, None)
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
-    record = _record(directory, teacher, steps_done)
+    record = _record(directory, teacher, steps_done, validation)
     write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 
@@ -51,24 +58,24 @@ def finish(run: Path, *, emit: Emit = silent) -> Path:
     """
     directory, began = RunDirectory.open(run), time.monotonic()
     with directory.locked(), heartbeat(run):
-        saved, best = directory.load_checkpoint(), directory.load_best()
+        events, fkd = EventFile(directory.events, emit), directory.config.fkd
+        saved = directory.checkpoints.load(events)
         if saved is None:
             raise DinomixError(
                 f"{run} has no checkpoint yet of which a model could be made.", "Resume it, or delete its folder."
             )
-        events, fkd = EventFile(directory.events, emit), directory.config.fkd
         directory.forget_events_after(saved["step"])
         cached = cache_cases(directory.cohort, directory.plan, directory.cache, events)
-        weights, teacher = best or saved["teacher"], fkd.teacher if fkd.mode != "off" else None
-        write_result(directory, weights, teacher, cached, saved["step"], events)
+        teacher = fkd.teacher if fkd.mode != "off" else None
+        write_result(directory, saved["teacher"], teacher, cached, saved["step"], events)
         events("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=True)
     return directory.model
 
 
-def _record(directory: RunDirectory, teacher: str | None, steps_done: int) -> dict[str, Any]:
+def _record(
+    directory: RunDirectory, teacher: str | None, steps_done: int, validation: dict[str, Any] | None
+) -> dict[str, Any]:
     cohort, config = directory.cohort, directory.config
-    validations = [event for event in read_events(directory.events) if event["kind"] == "validation"]
-    best = max(reversed(validations), key=lambda event: event["mean"], default=None)
     return {
         "dinomix": __version__,
         "torch": torch.__version__,
@@ -84,7 +91,7 @@ def _record(directory: RunDirectory, teacher: str | None, steps_done: int) -> di
         "unlabeled_cases": len(cohort.with_role("unlabeled")) if config.uses_unlabeled else 0,
         "cohort_sha256": sha256(directory.path / "cohort.json"),
         "voxels": labeled_voxels(cohort),
-        "validation": {"step": best["step"], "dice": best["dice"], "mean": best["mean"]} if best else None,
+        "validation": validation,
         "config": config.model_dump(mode="json"),
     }
 

@@ -1,6 +1,5 @@
 """Which unlabeled case to label next: the ones on which a run's EMA teacher and its student disagree most."""
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.preprocessing import preprocess
+from dinomix.training.checkpoints import digest_of
 from dinomix.training.run_directory import RunDirectory
 
 FOLDER = "ranking"
@@ -62,7 +62,7 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
         raise DinomixError(
             f"{run} has no unlabeled case to rank.", "Give some with `dinomix check --unlabeled`.", code="no-unlabeled"
         )
-    pair = _pair(directory, device)
+    pair = _pair(directory, device, emit)
     ranked, failed = [], 0
     progress = Progress(emit, "rank", len(cases))
     for number, case in enumerate(cases, 1):
@@ -81,8 +81,8 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
     return result
 
 
-def _pair(directory: RunDirectory, device: str) -> _Pair:
-    state = directory.load_checkpoint()
+def _pair(directory: RunDirectory, device: str, emit: Emit) -> _Pair:
+    state = directory.checkpoints.load(emit)
     if state is None:
         raise DinomixError(f"{directory.path} has no checkpoint yet.", "Train it for a while; then rank.")
     chosen, _ = choose_device(device)
@@ -92,20 +92,12 @@ def _pair(directory: RunDirectory, device: str) -> _Pair:
         if name.startswith(_STUDENT_PREFIX)
     }
     model = load_model(directory.model) if directory.model.is_dir() else _model(directory, state["teacher"])
-    key = f"{_digest(model.weights)} {_digest(student)}"
+    key = f"{digest_of(model.weights)} {digest_of(student)}"
     return _Pair(model, model.network(), _model(directory, student).network(), chosen, key)
 
 
 def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:
     return Model(directory.model, directory.cohort.labels, directory.plan, weights, {})
-
-
-def _digest(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:

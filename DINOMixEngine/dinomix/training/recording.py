@@ -67,8 +67,8 @@ def record_validation(state: State, cases: list[CachedCase], directory: RunDirec
     dice = validate(state.teacher, cases, directory.plan, len(names), accelerator, seen)
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else 0.0
-    emit("validation", step=state.step, dice=dict(zip(names, dice, strict=True)), mean=mean,
-         seconds=time.monotonic() - began)  # fmt: skip
+    validation = {"step": state.step, "dice": dict(zip(names, dice, strict=True)), "mean": mean}
+    emit("validation", **validation, seconds=time.monotonic() - began)
     stuck = [name for name, value in zip(names, dice, strict=True) if value == 0]
     if stuck:
         emit("stuck", step=state.step, classes=stuck)
@@ -76,7 +76,7 @@ def record_validation(state: State, cases: list[CachedCase], directory: RunDirec
     if mean >= state.best:
         state.best = mean
         if accelerator.is_main_process:
-            directory.save_best(state.teacher.state_dict())
+            directory.checkpoints.save_best(state.teacher.state_dict(), validation)
             emit("checkpoint", step=state.step, path="checkpoints/best.safetensors", best=True)
     state.validated = state.step
     if accelerator.is_main_process:

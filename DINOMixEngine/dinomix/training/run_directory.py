@@ -1,7 +1,7 @@
 """The run directory: all that a run needs to go on after a kill, and all that others read of it.
 
 config.json  cohort.json  plan.json  start.safetensors (where it starts from a model)
-events.jsonl  checkpoints/last.pt  checkpoints/best.safetensors  snapshot/  model/  report.html
+events.jsonl  checkpoints/  snapshot/  model/  report.html
 request.json  alive.json (while a process trains)
 
 docs/training_runs.md describes what others may read and write.
@@ -12,19 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
-from dinomix.events import read_events
+from dinomix.events import Event, read_events
 from dinomix.files import json_text, read_json, write_json, write_text, written_aside
 from dinomix.planning.plan import Plan
+from dinomix.training.checkpoints import Checkpoints
 from dinomix.training.config import TrainConfig
 
 
@@ -50,6 +49,10 @@ class RunDirectory:
     @property
     def start(self) -> Path:
         return self.path / "start.safetensors"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints")
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, cohort: Cohort, plan: Plan, cache: Path | None,
@@ -124,40 +127,16 @@ class RunDirectory:
         finally:
             lock.release()
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """``state``: tensors and plain Python only, so that reading it back executes nothing."""
-        with written_aside(self.path / "checkpoints" / "last.pt") as aside:
-            torch.save(state, aside)
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint on the CPU, or None before the first. Raises DinomixError when the file is damaged."""
-        path = self.path / "checkpoints" / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return state
-        except Exception as error:
-            raise DinomixError(f"{path} is damaged.", "Delete it to begin the run again from its start.") from error
-
-    def save_best(self, weights: dict[str, Tensor]) -> None:
-        with written_aside(self.path / "checkpoints" / "best.safetensors") as aside:
-            # Clones: DynUNet holds its tensors under two names, which safetensors refuses.
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, aside)
-
-    def load_best(self) -> dict[str, Tensor] | None:
-        path = self.path / "checkpoints" / "best.safetensors"
-        return load_file(path) if path.exists() else None
-
     def forget_events_after(self, step: int) -> None:
         """Drop events of steps that a resumed run takes again, so that each step is recorded once."""
         if not self.events.exists():
             return
-        kept = [
-            event for event in read_events(self.events)
-            if event.get("step", 0) <= step or event.get("stage", "train") != "train"
-        ]  # fmt: skip
-        text = "".join(json_text(event) + "\n" for event in kept)
+
+        def is_after(event: Event) -> bool:
+            at, stage = event.get("step", 0), event.get("stage", "train")
+            return isinstance(at, int) and at > step and stage == "train"
+
+        text = "".join(json_text(event) + "\n" for event in read_events(self.events) if not is_after(event))
         # Who follows the file would read it all again.
-        if text != self.events.read_text(encoding="utf-8"):
+        if text != self.events.read_text(encoding="utf-8", errors="replace"):
             write_text(self.events, text)

@@ -1,19 +1,24 @@
 """The state of a run: what a step changes, how it begins, and how it comes back from a checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.inference.devices import choose_device, describe
+from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training import fkd, pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
@@ -79,11 +84,17 @@ def device_reason(device: torch.device) -> str:
 
 
 def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTeacher | None,
-                   accelerator: Accelerator) -> State:  # fmt: skip
-    """The state of the last checkpoint; before the first, the start model's weights or the seed's."""
+                   accelerator: Accelerator, emit: Emit) -> State:  # fmt: skip
+    """The state of the last checkpoint; before the first, the start model's weights or the seed's.
+
+    Raises:
+        DinomixError: checkpoint or start weights are damaged, or do not fit the run's plan and cohort.
+    """
     config, plan = directory.config, directory.plan
-    if directory.start.exists():
-        network.load_state_dict(load_file(directory.start))
+    saved = directory.checkpoints.load(emit)
+    if saved is None and directory.start.exists():
+        with _fitting(directory.start):
+            network.load_state_dict(load_file(directory.start))
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     # Before the student taps the network: the teacher's copy needs no tap.
     teacher = make_teacher(network)
@@ -97,29 +108,65 @@ def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTea
         )
     else:
         optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    saved = directory.load_checkpoint()
-    if saved is not None:
-        student.load_state_dict(saved["student"])
-        teacher.load_state_dict(saved["teacher"])
-        counts.counts = saved["counts"].numpy()
     teacher.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(student, optimizer)
-    if saved is not None:
-        optimizer.load_state_dict(saved["optimizer"])
-        if accelerator.scaler is not None and saved.get("scaler"):
-            accelerator.scaler.load_state_dict(saved["scaler"])
     state = State(prepared, student.network, teacher, optimizer, counts)
     if saved is not None:
-        state.step, state.best = saved["step"], saved["best"]
-        state.validated = saved.get("validated", state.step)
+        with _fitting(directory.checkpoints.last):
+            _restore(state, saved, accelerator)
+        _check_best(state, directory, emit)
     return state
+
+
+def _restore(state: State, saved: dict[str, Any], accelerator: Accelerator) -> None:
+    accelerator.unwrap_model(state.student).load_state_dict(saved["student"])
+    state.teacher.load_state_dict(saved["teacher"])
+    counts = saved["counts"].numpy()
+    if counts.shape != state.counts.counts.shape:
+        raise ValueError(f"counts of {len(counts)} structures")
+    state.counts.counts = counts
+    state.optimizer.load_state_dict(saved["optimizer"])
+    for parameter, moments in state.optimizer.state.items():
+        if any(isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape
+               for moment in moments.values()):  # fmt: skip
+            raise ValueError("an optimizer of other weights")
+    if accelerator.scaler is not None and saved.get("scaler"):
+        accelerator.scaler.load_state_dict(saved["scaler"])
+    state.step, state.best = saved["step"], saved["best"]
+    state.validated = saved.get("validated", state.step)
+
+
+def _check_best(state: State, directory: RunDirectory, emit: Emit) -> None:
+    """Where the best weights are gone or damaged, the best of the validations to come are kept."""
+    try:
+        best = directory.checkpoints.load_best()
+    except DinomixError as error:
+        best = None
+        emit("notice", message=f"{error.problem} The best weights are now looked for from step {state.step} on.")
+    if best is None:
+        state.best = -1.0
+
+
+@contextmanager
+def _fitting(file: Path) -> Iterator[None]:
+    """Says of weights that they are damaged or of another network, in one sentence."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise DinomixError(
+            f"{file} does not fit the run's plan.json and cohort.json, or is damaged ({reason}).",
+            "Put the run's own files back as they were, or begin a new run.",
+        ) from error
 
 
 def save_state(state: State, directory: RunDirectory, accelerator: Accelerator, emit: Emit) -> None:
     """Write the last checkpoint; ``initial_state`` reads it."""
     if not accelerator.is_main_process:
         return
-    directory.save_checkpoint({
+    directory.checkpoints.save({
         "step": state.step, "best": state.best, "validated": state.validated,
         "counts": torch.from_numpy(np.array(state.counts.counts)),
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),

@@ -23,7 +23,9 @@ LICENSE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".bin"}
 _SAME_TOKENS = 0.99
 """Least mean cosine between tokens in bfloat16 and in float32; those of the architectures tried are above 0.999."""
-_OTHER_BACKBONE = "Name a backbone of timm that takes pictures of any size, such as vit_small_patch16_dinov3 or resnet50."
+_OTHER_BACKBONE = (
+    "Name a backbone of timm that takes pictures of any size, such as vit_small_patch16_dinov3 or resnet50."
+)
 _DINOV3_BY_WIDTH = {
     384: "vit_small_patch16_dinov3",
     768: "vit_base_patch16_dinov3",
@@ -87,7 +89,7 @@ class FrozenTeacher(nn.Module):
             exact, backbone = self.tokens(noise), self.backbone
             self.backbone = copy.deepcopy(backbone).to(torch.bfloat16)
             try:
-                is_same = F.cosine_similarity(self.tokens(noise), exact, dim=1).mean() >= _SAME_TOKENS
+                is_same = float(F.cosine_similarity(self.tokens(noise), exact, dim=1).mean()) >= _SAME_TOKENS
             except RuntimeError:  # layers that PyTorch does not have in bfloat16
                 is_same = False
             if not is_same:

@@ -23,7 +23,7 @@ from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource, in_order
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
-from dinomix.training.disk import cached_size, cases_with_features, needed, tell_needed
+from dinomix.training.disk import bytes_of_weights, cached_size, cases_with_features, needed, tell_needed
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
 from dinomix.training.heartbeat import NAME as ALIVE
@@ -185,9 +185,7 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
         raise RunPaused("The run was paused as asked.", "Resume it when you like.", asked=True)
 
     if accelerator.is_main_process:
-        best = directory.load_best()
-        weights = best or state.teacher.state_dict()
-        write_result(directory, weights, frozen.name if frozen else None, cached, state.step, emit)
+        write_result(directory, state.teacher.state_dict(), frozen.name if frozen else None, cached, state.step, emit)
         control.obeyed()
         emit("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()
@@ -200,13 +198,17 @@ def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator:
     config, cohort, plan = directory.config, directory.cohort, directory.plan
     # Where several processes prepare a run, one that left would keep the others waiting.
     emit_cases = control.obeying(emit) if accelerator.num_processes == 1 else emit
+    network = build_network(plan, cohort.labels.channels)
     if accelerator.is_main_process:
-        tell_needed(needed(cohort, config, plan, directory.cache, frozen), directory.cache, emit)
+        cache = needed(cohort, config, plan, directory.cache, frozen)
+        on_same_disk = directory.path.resolve() in directory.cache.resolve().parents
+        weights = bytes_of_weights(network, config) if on_same_disk else 0
+        tell_needed(cache, directory.cache, weights, emit)
     with accelerator.main_process_first():
         cached = cache_cases(cohort, plan, directory.cache, emit_cases)
     torch.manual_seed(config.seed)
     network = build_network(plan, cohort.labels.channels)
-    state = initial_state(directory, network, frozen, accelerator)
+    state = initial_state(directory, network, frozen, accelerator, emit)
     control.saved_step = state.step
     if accelerator.is_main_process:
         directory.forget_events_after(state.step)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.worker.stream import Message, encode
+from dinomix.worker.stream import Message, encode, short
 
 FRAME = 2**18
 """Bytes in a frame that is sent, before they are compressed: that takes some milliseconds of the sender's window."""
@@ -79,9 +79,10 @@ def frame_bytes(message: Message, expected_number: int) -> bytes:
     Raises:
         DinomixError: a frame is missing, damaged, or larger than it may be.
     """
-    raw, number = message.fields.get("raw"), message.fields.get("number")
+    raw, number, name = (message.fields.get(key) for key in ("raw", "number", "name"))
+    name = short(name)
     if number != expected_number or not isinstance(raw, int) or not 0 <= raw <= LARGEST_FRAME:
-        raise DinomixError(f"Frame {expected_number} of {message.fields.get('name')} did not arrive.", BROKEN)
+        raise DinomixError(f"Frame {expected_number} of {name} did not arrive.", BROKEN)
     if raw == 0:
         return b""
     unpacker = zlib.decompressobj()
@@ -89,18 +90,16 @@ def frame_bytes(message: Message, expected_number: int) -> bytes:
         # One byte more than expected is allowed for, so that the check sum at the end is read and a larger block is noticed.
         block = unpacker.decompress(message.payload, raw + 1)
     except zlib.error as error:
-        raise DinomixError(
-            f"Frame {number} of {message.fields.get('name')} arrived damaged ({error}).", BROKEN
-        ) from error
+        raise DinomixError(f"Frame {number} of {name} arrived damaged.", BROKEN) from error
     if len(block) != raw or not unpacker.eof:
-        raise DinomixError(f"Frame {number} of {message.fields.get('name')} is not as long as it says.", BROKEN)
+        raise DinomixError(f"Frame {number} of {name} is not as long as it says.", BROKEN)
     return block
 
 
 class ArrayFromFrames:
     """An array that grows from its frames."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, shape: tuple[Any, ...], dtype: Any) -> None:
         """Raises DinomixError where the shape or the type is impossible, or the memory does not suffice."""
         check_array(shape, dtype)
         try:
@@ -127,13 +126,14 @@ class ArrayFromFrames:
         self.is_complete = bool(message.fields.get("last"))
 
 
-def check_array(shape: tuple[int, ...], dtype: str) -> None:
+def check_array(shape: tuple[Any, ...], dtype: Any) -> None:
     """Raises DinomixError unless an array (k, j, i) of this type can travel."""
     sizes = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if len(shape) != 3 or not sizes or math.prod(shape) > LARGEST:
-        raise DinomixError(f"A volume of {shape} voxels cannot be segmented.", "Give one volume with three axes.")
+        size = " x ".join(str(n) for n in shape)
+        raise DinomixError(f"A volume of {short(size)} voxels cannot be segmented.", "Give one volume with three axes.")
     if dtype not in TYPES:
-        raise DinomixError(f"Voxels of type {dtype} cannot be segmented.", f"Use one of {', '.join(TYPES)}.")
+        raise DinomixError(f"Voxels of type {short(dtype)} cannot be segmented.", f"Use one of {', '.join(TYPES)}.")
 
 
 def write_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[int, int]]:
@@ -161,7 +161,9 @@ def read_array(path: Path) -> NDArray[Any]:
         DinomixError: there is no such file, or it is not whole.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DinomixError(f"The volume in {path} cannot be read ({error}).", BROKEN) from error
-    return array
+        if not path.is_file():
+            raise DinomixError(f"The volume in {path} cannot be read: there is no such file.", BROKEN)
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged, or no volume"
+        raise DinomixError(f"The volume in {short(str(path))} cannot be read: {reason}.", BROKEN) from error

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,9 +13,11 @@ from dinomix.errors import DinomixError
 from dinomix.worker import scratch
 from dinomix.worker.arrays import ArrayFromFrames, frame_bytes
 from dinomix.worker.pipe import Output, end_everything
-from dinomix.worker.stream import Decoder, Message
+from dinomix.worker.stream import Decoder, Message, short
 
 BLOCK = 2**18
+LONGEST_NAME = 255
+"""Bytes of a file's name, which is what file systems take; characters of a job's."""
 AGAIN = "Send the request again; if that does not help, update dinomix on both sides."
 
 
@@ -55,11 +58,14 @@ class ReceivedFiles:
         name, last = str(message.fields.get("name", "")).removeprefix("file:"), bool(message.fields.get("last"))
         expected, number = self._expected or (name, 0)
         if name != expected:
-            raise DinomixError(f"The file {expected} did not arrive whole.", AGAIN)
-        path = self.folder / checked_name(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab" if number else "xb") as file:
-            file.write(frame_bytes(message, number))
+            raise DinomixError(f"The file {short(expected)} did not arrive whole.", AGAIN)
+        path, block = self.folder / checked_name(name), frame_bytes(message, number)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab" if number else "xb") as file:
+                file.write(block)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise DinomixError(f"Two files named {short(name)} were sent.", AGAIN) from error
         self._expected = None if last else (name, number + 1)
         self.is_complete = last and not message.fields.get("more")
 
@@ -71,10 +77,23 @@ class ReceivedFiles:
 def checked_name(name: str) -> PurePosixPath:
     """A name as a relative path that stays inside its folder. Raises DinomixError on any other."""
     path = PurePosixPath(name)
-    parts = path.parts
-    if not parts or path.is_absolute() or any(part in ("..", ".") or set(part) & set('\\:*?"<>|\0') for part in parts):
-        raise DinomixError(f"The file name {name!r} cannot be used.", "Rename the file to plain letters and digits.")
+    if not path.parts or path.is_absolute() or not all(map(_can_be_used, path.parts)):
+        raise DinomixError(
+            f'The file name "{short(name)}" cannot be used.', "Rename the file to plain letters and digits."
+        )
     return path
+
+
+def _can_be_used(part: str) -> bool:
+    try:
+        length = len(part.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+    return part not in ("..", ".") and length <= LONGEST_NAME and not set(part) & set('\\:*?"<>|\0')
+
+
+def _is_name(job: Any) -> bool:
+    return isinstance(job, str) and len(job) <= LONGEST_NAME
 
 
 class Inbox:
@@ -82,7 +101,7 @@ class Inbox:
 
     def __init__(self, source: int, output: Output) -> None:
         self._source, self._output = source, output
-        self._receiving: dict[str, Request] = {}
+        self._receiving: dict[str | None, Request] = {}
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._current_is_cancelled = False
@@ -123,8 +142,8 @@ class Inbox:
         """Sort one message; a mistake of the client's is answered and does no harm to the worker."""
         job = message.fields.get("job")
         try:
-            if not (isinstance(job, str) or (job is None and message.type in ("hello", "models", "shutdown"))):
-                raise DinomixError(f"The request {message.type[:40]!r} does not name its job.", AGAIN)
+            if not (_is_name(job) or (job is None and message.type in ("hello", "models", "shutdown"))):
+                raise DinomixError(f'The request "{short(message.type)}" does not name its job.', AGAIN)
             if message.type == "frame":
                 self._take_frame(str(job), message)
             elif message.type == "cancel":
@@ -135,25 +154,32 @@ class Inbox:
                 self._take_request(job, message)
         except DinomixError as error:
             self._refuse(job, error)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self._refuse(job, DinomixError(f"The worker cannot take this request ({reason}).", AGAIN))
+        except OSError as error:
+            problem = f"What was sent cannot be kept: {error.strerror or 'the disk does not answer'}."
+            remedy = "Free some disk space on the worker's computer, then send it again."
+            self._refuse(job, DinomixError(problem, remedy))
+        except Exception:
+            traceback.print_exc()  # to stderr, which the client keeps as the log
+            self._refuse(job, DinomixError("The worker cannot take this request.", AGAIN))
 
     def _refuse(self, job: Any, error: DinomixError) -> None:
-        lost = self._receiving.pop(job, None) if isinstance(job, str) else None
+        job = job if _is_name(job) else None  # numbers such as NaN cannot be sent back
+        lost = self._receiving.pop(job, None)
         if lost is not None:
             lost.discard()
         self._output.send("error", job=job, **error.fields)
 
     def _take_request(self, job: str | None, message: Message) -> None:
         if job is not None and job in self._receiving:
-            raise DinomixError(f"The job {job} was not sent whole before another of its name began.", AGAIN)
+            raise DinomixError(f"The job {short(job)} was not sent whole before another of its name began.", AGAIN)
         request, image = Request(message.fields), message.fields.get("image")
         if job is None or not isinstance(image, dict) or not image.get("frames"):
             self._add(request)
             return
         if message.type == "segment":
-            request.array = ArrayFromFrames(tuple(image["shape"]), image["dtype"])
+            if not isinstance(image.get("shape"), list):
+                raise DinomixError("The request does not say the shape of the volume that is sent.", AGAIN)
+            request.array = ArrayFromFrames(tuple(image["shape"]), image.get("dtype"))
         else:
             request.files = ReceivedFiles()
         self._receiving[job] = request

@@ -1,6 +1,7 @@
 """What the worker computes: loading, estimating, segmenting an array or a file."""
 
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
-from dinomix.images.reading import is_image_path
+from dinomix.images.formats import ENDINGS
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
@@ -191,9 +192,8 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtyp
                 float(network(window).flatten()[0])  # reading a value waits for the device
                 seconds = time.monotonic() - began
     except (RuntimeError, NotImplementedError) as error:
-        raise DinomixError(
-            f"The network cannot be tried on {device} ({str(error).splitlines()[0]}).", "Choose the CPU."
-        ) from error
+        print(f"The network cannot be tried on {device}: {error}", file=sys.stderr)  # the log
+        raise DinomixError(f"The network cannot be tried on {device}.", "Choose the CPU.") from error
     finally:
         warm.network.to(home)
     warm.window_seconds[str(device), dtype] = seconds
@@ -224,6 +224,6 @@ def _rectangular(shape: tuple[int, ...], affine_ras: NDArray[np.float64]) -> Geo
 
 
 def _root(folder: Path) -> Path:
-    """What was received: the one file, or the folder of a series (also where its one file has no ending)."""
-    entries = list(folder.iterdir())
-    return entries[0] if len(entries) == 1 and is_image_path(entries[0]) else folder
+    """What was received: the one image file, with the files that it names beside it, or else the folder of a series."""
+    images = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS)]
+    return images[0] if len(images) == 1 else folder

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
 from dinomix.errors import DinomixError
 from dinomix.inference.precision import Precision
+from dinomix.worker.stream import short
 
-Row = tuple[float, float, float, float]
+Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
 Affine = tuple[Row, Row, Row, Row]
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 
@@ -94,9 +95,9 @@ def parse_request(fields: dict[str, Any]) -> JobRequest:
     try:
         return _any_request.validate_python(fields)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "type"
         raise DinomixError(
-            f"The worker cannot do this request: {where} is not as it should be ({first['msg']}).",
+            f"The worker cannot do this request: {short(where)} is not as it should be ({short(first['msg'])}).",
             "Use the same version of dinomix on both sides; docs/worker.md describes the requests.",
         ) from error

@@ -18,10 +18,12 @@ from dinomix.errors import DinomixError
 from dinomix.worker import scratch
 from dinomix.worker.inbox import Inbox, Request
 from dinomix.worker.pipe import Output, end_everything, send_signs_of_life, take_standard_streams
-from dinomix.worker.stream import PROTOCOL
+from dinomix.worker.stream import PROTOCOL, short
 
 # SIGHUP is what a closed terminal sends; Windows has none.
 ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+LARGEST_PROBE = 1000
+"""Bytes of the file by which a client finds out whether files are shared."""
 
 
 class Cancelled(Exception):
@@ -59,7 +61,9 @@ class Worker:
         kind, job = str(request.fields["type"]), request.job
         try:
             if kind not in self._answers:
-                raise DinomixError(f"The worker does not know the request {kind!r}.", "Update dinomix on its side.")
+                raise DinomixError(
+                    f'The worker does not know the request "{short(kind)}".', "Update dinomix on its side."
+                )
             self._answers[kind](request)
         except Cancelled:
             self.output.send("cancelled", job=job)
@@ -67,13 +71,14 @@ class Worker:
             self._fail(job, error.problem, error.remedy, error.code)
         except OSError as error:
             where = f" at {error.filename}" if error.filename else ""
-            self._fail(job, f"{error.strerror or error}{where}.", "Free some disk space or choose another folder.")
+            problem = f"{error.strerror or 'The disk does not answer'}{where}."
+            self._fail(job, problem, "Free some disk space or choose another folder.")
         except Exception as error:
             if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
                 self._fail(job, "The main memory does not suffice.", "Close other programs, or crop the image.")
                 return
             traceback.print_exc()  # to stderr, which the client keeps as the log
-            self._fail(job, f"The worker failed ({type(error).__name__}: {error}).", "See its log for more.")
+            self._fail(job, "The worker failed at this request.", "Its log says where; please report it.")
         finally:
             request.discard()
 
@@ -89,7 +94,7 @@ class Worker:
         asked = request.fields.get("protocol")
         if asked != PROTOCOL:
             raise DinomixError(
-                f"The client speaks protocol {asked} and this worker {PROTOCOL}.",
+                f"The client speaks protocol {short(asked)} and this worker {PROTOCOL}.",
                 f"Use the same version of dinomix on both sides; the worker's is {__version__}.",
             )
         device, reason = choose_device("auto")
@@ -111,10 +116,14 @@ class Worker:
         )
 
     def _models(self, request: Request) -> None:
-        from dinomix.models.installed import describe_model, find_models
+        from dinomix.worker.listing import listed_models
 
-        named = [Path(folder) for folder in request.fields.get("folders") or []]
-        self.output.send("models", models=[describe_model(path) for path in find_models([*self.model_folders, *named])])
+        named = request.fields.get("folders") or []
+        if not (isinstance(named, list) and all(isinstance(folder, str) for folder in named)):
+            raise DinomixError(
+                "The folders of models that were asked for are no list of paths.", "Send a list of paths."
+            )
+        self.output.send("models", models=listed_models([*self.model_folders, *map(Path, named)]))
 
     def _compute(self, request: Request) -> None:
         from dinomix.models.light_monai import import_monai_for_networks
@@ -159,6 +168,8 @@ def _devices(main_memory: int) -> list[dict[str, Any]]:
 def _shares_files(probe: dict[str, str] | None) -> bool:
     """Whether the worker reads in a file what the client has just written there."""
     try:
-        return probe is not None and Path(probe["file"]).read_text(encoding="utf-8") == probe["nonce"]
+        if probe is None or not (file := Path(probe["file"])).is_file() or file.stat().st_size > LARGEST_PROBE:
+            return False
+        return file.read_text(encoding="utf-8") == probe["nonce"]
     except (OSError, ValueError, TypeError, KeyError):
         return False

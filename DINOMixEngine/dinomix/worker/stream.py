@@ -34,6 +34,13 @@ class Message:
         return str(self.fields["type"])
 
 
+def short(value: object) -> str:
+    """What the other side has sent, for a sentence about it: on one line, and never long."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:81])
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
 def encode(fields: dict[str, Any], payload: bytes = b"") -> bytes:
     """The bytes of a message; a payload is for ``frame`` messages, whose ``bytes`` is set here."""
     if fields["type"] == "frame":
@@ -97,12 +104,12 @@ def _fields_of(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
-        shown = line[:80].decode("utf-8", "replace").strip()
+        shown = short(line[:320].decode("utf-8", "replace").strip())
         raise DinomixError(
-            f"The other side of the pipe does not speak the worker's protocol; it sent {shown!r}.", NOT_A_WORKER
+            f'The other side of the pipe does not speak the worker\'s protocol; it sent "{shown}".', NOT_A_WORKER
         )
     if fields["type"] == "frame":
         size = fields.get("bytes")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST_FRAME:
-            raise DinomixError(f"The other side of the pipe sent a frame of {size!r} bytes.", NOT_A_WORKER)
+            raise DinomixError(f"The other side of the pipe sent a frame of {short(size)} bytes.", NOT_A_WORKER)
     return fields
