@@ -8,9 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from originals import sources
+
 RUN_VARIABLE = "SLICER_HOST_TEST_RUN"  # set for every process that a test starts
 HERE = Path(__file__).parent
-HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests")]
+USING = ("DINOMixEngine/dinomix_slicer", "DINOMixSegment", "DINOMixTrain", "Testing/modules")
+"""What runs in Slicer, so that it may use only what Slicer has."""
+HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests", "originals")]
 
 
 NOT_ON_WINDOWS = ("SIGKILL", "/bin/sh", "/proc/", "/dev/full", "resource.setrlimit", "chmod(0o", "import fcntl")
@@ -43,8 +47,11 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
     """Start the host before a test file is imported that imports ``slicer`` in its first lines."""
     if is_hosted(module_path):
         import host
+        from host.qt import uses
 
         host.start()
+        if not sources.missing():
+            uses.watch(*(host.REPOSITORY / name for name in USING))
         if module_path.is_relative_to(HERE / "modules"):
             host.loadModules()
 
@@ -61,9 +68,10 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     import host
     from host import qt_errors, vtk_errors
-    from host.qt import dialogs
+    from host.qt import dialogs, uses
 
     host.reset()
+    uses.noted.clear()
     os.environ[RUN_VARIABLE] = f"{os.getpid()}"
     before = started_processes()
     yield
@@ -80,6 +88,8 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not vtk_messages, f"VTK reported errors: {vtk_messages}"
     assert not qt_messages, "errors in slots, or warnings of Qt:\n" + "\n".join(qt_messages)
     assert not dialogs.unusedAnswers(), f"no dialog came for these answers: {dialogs.unusedAnswers()}"
+    lacking = sorted(f"{cls}.{name}" for cls, name in uses.noted if sources.lacks(cls, name))
+    assert not lacking, f"used, and not in the originals: {lacking}"
 
 
 def expects(request: pytest.FixtureRequest, name: str) -> bool:

@@ -105,7 +105,7 @@ def makeEditor(setting: Setting) -> Any:
         editor = qt.QDoubleSpinBox()
         editor.decimals = setting.decimals
         editor.minimum, editor.maximum = setting.low, setting.high
-        editor.setStepType(qt.QAbstractSpinBox.AdaptiveDecimalStepType)
+        editor.stepType = qt.QAbstractSpinBox.AdaptiveDecimalStepType
     elif setting.kind == "bool":
         editor = qt.QCheckBox()
     elif setting.kind == "choice":

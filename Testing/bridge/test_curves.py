@@ -77,8 +77,7 @@ class PlotTest(unittest.TestCase):
         self.plot.show(self.group, self.curves.curves[self.group.name], {"supervised": (1.0, 0.0, 0.0)})
 
     def column(self, name):
-        (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
-        return list(vtk_to_numpy(table.GetTable().GetColumnByName(name)))
+        return list(vtk_to_numpy(self.view.chart().GetPlot(0).GetInput().GetColumnByName(name)))
 
     def test_points_appear_in_slicers_chart(self):
         self.show()
@@ -93,14 +92,14 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(tuple(series["supervised"].GetColor()), (1.0, 0.0, 0.0))
 
     def test_nothing_is_saved_with_the_scene_or_left_in_it(self):
-        before = slicer.mrmlScene.GetNumberOfNodes()
+        before = set(slicer.util.getNodesByClass("vtkMRMLNode"))
         self.curves.take(loss(2, 1.5))
         self.show()
-        kinds = ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
-        added = [node for kind in kinds for node in slicer.util.getNodesByClass(kind)]
-        self.assertEqual([node.GetSaveWithScene() for node in added], [0] * 4)
+        added = set(slicer.util.getNodesByClass("vtkMRMLNode")) - before
+        self.assertEqual([node.GetSaveWithScene() for node in added], [0] * 5)
+        self.assertTrue(all(node.GetHideFromEditors() for node in added))
         self.plot.release()
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
+        self.assertEqual(set(slicer.util.getNodesByClass("vtkMRMLNode")), before)
 
     def test_the_view_is_nobody_elses(self):
         """Neither a view of Slicer's main window, nor one that shows what is selected elsewhere."""

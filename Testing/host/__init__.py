@@ -91,11 +91,11 @@ def loadModule(name: str):
     loaded = slicer.app.moduleManager().module(name)
     if loaded is not None:
         return loaded
-    from host import module_loader
+    from host import application, module_loader
 
     module_loader.registerFolders(REPOSITORY)
     module = module_loader.loadScriptedModule(REPOSITORY / name / f"{name}.py")
-    slicer.app.completeStartup()
+    application.completeStartup()
     return module
 
 
@@ -170,7 +170,7 @@ def _startSlicer(home: Path) -> None:
     slicer.moduleNames = sys.modules["slicer.moduleNames"] = types.ModuleType("slicer.moduleNames")
     slicer.selfTests = {}
 
-    from host import application, modules, pip_record, slicer_source, subject_hierarchy, vtk_errors
+    from host import application, module_manager, modules, pip_record, slicer_source, subject_hierarchy, vtk_errors
 
     scene = slicer.vtkMRMLScene()
     applicationLogic = slicer.vtkSlicerApplicationLogic()
@@ -180,7 +180,7 @@ def _startSlicer(home: Path) -> None:
     slicer.mrmlScene = scene
     slicer.app = application.Application(scene, applicationLogic, home)
     for module in modules.startCoreModules(applicationLogic):
-        slicer.app.moduleManager().add(module)
+        module_manager.addModule(module)
     _kept.append(subject_hierarchy.SubjectHierarchyKeeper(scene))
     if slicer_source.terminologyFolder():
         modules.loadTerminologies(slicer.modules.terminologies.logic(), slicer_source.terminologyFolder())

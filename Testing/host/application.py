@@ -27,7 +27,6 @@ class CommandOptions:
         self.testingEnabled = True
         self.noMainWindow = False
         self.noSplash = True
-        self.disableSettings = True
         self.ignoreSlicerRC = True
 
 
@@ -128,9 +127,6 @@ class Application(Emitter):
     def activeModalWidget(self):
         return qt.QApplication.activeModalWidget()
 
-    def mainWindow(self) -> None:
-        """There is no main window."""
-
     def layoutManager(self) -> LayoutManager | None:
         """The views, drawn off-screen; None when Slicer was started without a main window, as in Slicer."""
         return None if self._commandOptions.noMainWindow else self._layoutManager
@@ -192,13 +188,6 @@ class Application(Emitter):
             raise TypeError(f"translate() takes two texts, not {context!r} and {text!r}")
         return text
 
-    def completeStartup(self) -> None:
-        """The host's own: say once to each who waits for it that the application is up."""
-        waiting = list(self._slots["startupCompleted()"])
-        self._slots["startupCompleted()"].clear()
-        for slot in waiting:
-            slot()
-
     def confirmRestart(self, reason: str = "") -> None:
         """Asks, and restarts where the user agrees or has once said not to be asked again; of unsaved data it says nothing."""
         box = ctk.ctkMessageBox()
@@ -214,6 +203,14 @@ class Application(Emitter):
         nodes = vtk.vtkCollection()
         self._scene.GetStorableNodesModifiedSinceRead(nodes)
         self.restarts.append([nodes.GetItemAsObject(n).GetName() for n in range(nodes.GetNumberOfItems())])
+
+
+def completeStartup() -> None:
+    """Say once to each who waits for it that the application is up."""
+    waiting = list(slicer.app._slots["startupCompleted()"])
+    slicer.app._slots["startupCompleted()"].clear()
+    for slot in waiting:
+        slot()
 
 
 def startDataManagers(applicationLogic: "slicer.vtkSlicerApplicationLogic", home: Path) -> list:

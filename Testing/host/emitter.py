@@ -26,7 +26,7 @@ class Emitter:
         slots.remove(slot)
         return True
 
-    def emit(self, signature: str, *arguments: object) -> None:
+    def _emit(self, signature: str, *arguments: object) -> None:
         """Call every slot of ``signature``, in the order of their connection."""
         for slot in list(self._known(signature)):
             slot(*arguments)

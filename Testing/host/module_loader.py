@@ -8,6 +8,8 @@ from typing import ClassVar
 import qt
 import slicer
 
+from host.module_manager import addModule
+
 
 class qSlicerScriptedLoadableModule:
     """``slicer.modules.<name>``; what the module's class sets is checked by name and type."""
@@ -61,15 +63,15 @@ class qSlicerScriptedLoadableModule:
         if not self.widgetRepresentationCreationEnabled:
             return None
         widget = qSlicerScriptedLoadableModuleWidget()
-        widget.setPythonSource(self.path)
-        widget.setModule(self)
+        widget._setPythonSource(self.path)
+        widget._setModule(self)
         # Slicer hands over the scene only after setup().
         widget.setMRMLScene(slicer.mrmlScene)
         self._widgets.append(widget)
         return widget
 
 
-class qSlicerScriptedLoadableModuleWidget(slicer.qMRMLWidget):
+class qSlicerScriptedLoadableModuleWidget(slicer.qSlicerWidget):
     """The panel that a module's window fills."""
 
     def __init__(self, *arguments: object) -> None:
@@ -78,18 +80,18 @@ class qSlicerScriptedLoadableModuleWidget(slicer.qMRMLWidget):
         self.setLayout(layout)
         self._host = {"instance": None, "path": "", "module": None, "entered": False}
 
-    def setPythonSource(self, path: str) -> None:
+    def _setPythonSource(self, path: str) -> None:
         """Make the class ``<module>Widget`` of the file, with this panel as its parent."""
         name = Path(path).stem
         self._host["path"] = path
         self._host["instance"] = getattr(importedModule(Path(path)), f"{name}Widget")(self)
         setattr(slicer.modules, f"{name}Widget", self._host["instance"])
 
-    def setModule(self, module: qSlicerScriptedLoadableModule) -> None:
+    def _setModule(self, module: qSlicerScriptedLoadableModule) -> None:
         self._host["module"] = module
-        self.setup()
+        self._setUp()
 
-    def setup(self) -> None:
+    def _setUp(self) -> None:
         module = self._host["module"]
         self.setObjectName(f"{module.name}ModuleWidget")
         self.setWindowTitle(module.title)
@@ -97,8 +99,8 @@ class qSlicerScriptedLoadableModuleWidget(slicer.qMRMLWidget):
 
     def reload(self) -> None:
         """Fill the panel anew from the module as it is loaded now."""
-        self.setPythonSource(self._host["path"])
-        self.setup()
+        self._setPythonSource(self._host["path"])
+        self._setUp()
 
     def self(self):
         """The module's own Python object."""
@@ -161,7 +163,7 @@ def loadScriptedModule(path: Path) -> qSlicerScriptedLoadableModule:
     loadDependencies(module, path.parents[1])
     if hasattr(instance, "setup"):
         instance.setup()
-    slicer.app.moduleManager().add(module)
+    addModule(module)
     return module
 
 

@@ -12,24 +12,24 @@ class ModuleFactoryManager(Emitter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.modules: dict[str, object] = {}
+        self._modules: dict[str, object] = {}
 
     def loadedModuleNames(self) -> list[str]:
-        return sorted(self.modules)
+        return sorted(self._modules)
 
-    moduleNames = registeredModuleNames = instantiatedModuleNames = loadedModuleNames
+    registeredModuleNames = instantiatedModuleNames = loadedModuleNames
 
     def isLoaded(self, name: str) -> bool:
-        return name in self.modules
+        return name in self._modules
 
     isRegistered = isInstantiated = isLoaded
 
     def moduleInstance(self, name: str):
-        return self.modules.get(name)
+        return self._modules.get(name)
 
 
 class ModuleManager(Emitter):
-    """Hands out modules by name; ``add`` is the host's own."""
+    """Hands out modules by name."""
 
     signals = ("moduleLoaded(QString)", "moduleAboutToBeUnloaded(QString)")
 
@@ -45,19 +45,23 @@ class ModuleManager(Emitter):
 
     def module(self, name: str):
         """The module, or None."""
-        return self._factoryManager.modules.get(name)
+        return self._factoryManager._modules.get(name)
 
-    def add(self, module) -> None:
-        """Make a module known as ``slicer.modules.<name in lower case>`` and announce it."""
-        self._factoryManager.modules[module.name] = module
-        setattr(slicer.modules, module.name.lower(), module)
-        setattr(slicer.moduleNames, module.name, module.name)
-        self.emit("moduleLoaded(QString)", module.name)
-        self._factoryManager.emit("moduleLoaded(QString)", module.name)
 
-    def unload(self, name: str) -> None:
-        """Announce and forget a module."""
-        self.emit("moduleAboutToBeUnloaded(QString)", name)
-        del self._factoryManager.modules[name]
-        delattr(slicer.modules, name.lower())
-        delattr(slicer.moduleNames, name)
+def addModule(module) -> None:
+    """Make a module known as ``slicer.modules.<name in lower case>`` and announce it."""
+    manager = slicer.app.moduleManager()
+    manager.factoryManager()._modules[module.name] = module
+    setattr(slicer.modules, module.name.lower(), module)
+    setattr(slicer.moduleNames, module.name, module.name)
+    manager._emit("moduleLoaded(QString)", module.name)
+    manager.factoryManager()._emit("moduleLoaded(QString)", module.name)
+
+
+def unloadModule(name: str) -> None:
+    """Announce and forget a module."""
+    manager = slicer.app.moduleManager()
+    manager._emit("moduleAboutToBeUnloaded(QString)", name)
+    del manager.factoryManager()._modules[name]
+    delattr(slicer.modules, name.lower())
+    delattr(slicer.moduleNames, name)

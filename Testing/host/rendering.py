@@ -83,7 +83,7 @@ class SliceWidget:
 
     forceRender = scheduleRender
 
-    def picture(self, width: int, height: int) -> np.ndarray:
+    def _picture(self, width: int, height: int) -> np.ndarray:
         """The slice as it is, in a view of that size."""
         if tuple(self.mrmlSliceNode().GetDimensions()[:2]) != (width, height):
             self._logic.ResizeSliceNode(width, height)
@@ -138,7 +138,7 @@ class ThreeDWidget:
 
     forceRender = scheduleRender
 
-    def picture(self, width: int, height: int) -> np.ndarray:
+    def _picture(self, width: int, height: int) -> np.ndarray:
         """The view as it is, in that size."""
         return self._view.picture(width, height)
 
@@ -243,7 +243,7 @@ def pictureOfScene(width: int, height: int, fit: bool = True) -> np.ndarray:
         if fit:
             fitView(view, columns[column], rows[row])
         top, left = row * (rows[0] + GAP), column * (columns[0] + GAP)
-        result[top : top + rows[row], left : left + columns[column]] = view.picture(columns[column], rows[row])
+        result[top : top + rows[row], left : left + columns[column]] = view._picture(columns[column], rows[row])
     return result
 
 

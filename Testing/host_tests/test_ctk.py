@@ -14,7 +14,8 @@ class CollapsibleTest(unittest.TestCase):
     def setUp(self):
         self.panel = qt.QWidget()
         layout = qt.QVBoxLayout(self.panel)
-        self.section = ctk.ctkCollapsibleButton("Advanced")
+        self.section = ctk.ctkCollapsibleButton()
+        self.section.text = "Advanced"
         layout.addWidget(self.section)
         form = qt.QFormLayout(self.section)
         self.edit, self.hidden = qt.QLineEdit(), qt.QLabel("hidden on purpose")
@@ -46,7 +47,8 @@ class CollapsibleTest(unittest.TestCase):
         self.assertTrue(self.hidden.isVisible())
 
     def test_group_box(self):
-        box = ctk.ctkCollapsibleGroupBox("Batch", self.panel)
+        box = ctk.ctkCollapsibleGroupBox(self.panel)
+        box.title = "Batch"
         label = qt.QLabel("inside")
         qt.QVBoxLayout(box).addWidget(label)
         box.show()
@@ -63,7 +65,7 @@ class NumbersTest(unittest.TestCase):
         slider = ctk.ctkSliderWidget()
         slider.connect("valueChanged(double)", heard.append)
         slider.decimals = 1
-        slider.setRange(-5, 5)
+        slider.minimum, slider.maximum = -5, 5
         slider.value = 2.26
         self.assertEqual(slider.value, 2.3)
         slider.maximum = 1
@@ -74,7 +76,7 @@ class NumbersTest(unittest.TestCase):
         widget = ctk.ctkRangeWidget()
         heard = []
         widget.connect("valuesChanged(double,double)", lambda low, high: heard.append((low, high)))
-        widget.setRange(0, 10)
+        widget.minimum, widget.maximum = 0, 10
         widget.setValues(8, 3)
         widget.maximumValue = 50
         self.assertEqual((widget.minimumValue, widget.maximumValue), (3, 10))

@@ -41,7 +41,7 @@ class RenderingTest(unittest.TestCase):
         for name in slicer.app.layoutManager().sliceViewNames():
             view = slicer.app.layoutManager().sliceWidget(name)
             rendering.fitView(view, 200, 200)
-            picture = view.picture(200, 200)
+            picture = view._picture(200, 200)
             self.assertEqual(picture.shape, (200, 200, 3))
             self.assertLessEqual(abs(int(picture[20, 100, 0]) - 127), 2, name)
             rows, columns = np.nonzero(redness(picture))
@@ -56,7 +56,7 @@ class RenderingTest(unittest.TestCase):
             view = slicer.app.layoutManager().sliceWidget(name)
             rendering.fitView(view, 200, 200)
             view.mrmlSliceNode().JumpSliceByOffsetting(33, 33, 33)
-            rows, columns = np.nonzero(redness(view.picture(200, 200)))
+            rows, columns = np.nonzero(redness(view._picture(200, 200)))
             # Right (axial, coronal) or anterior (sagittal) is to the left; anterior (axial) or superior is above.
             self.assertLess(columns.max(), 80, name)
             self.assertLess(rows.max(), 80, name)
@@ -64,18 +64,18 @@ class RenderingTest(unittest.TestCase):
     def test_hidden_segments_are_not_drawn(self):
         _, node = addScene()
         view = slicer.app.layoutManager().sliceWidget("Red")
-        self.assertTrue(redness(view.picture(100, 100)).any())
+        self.assertTrue(redness(view._picture(100, 100)).any())
         node.GetDisplayNode().SetVisibility(False)
-        self.assertFalse(redness(view.picture(100, 100)).any())
+        self.assertFalse(redness(view._picture(100, 100)).any())
 
     def test_3d_view_shows_the_surface(self):
         _, node = addScene()
         slicer.app.layoutManager().resetThreeDViews()
         view = slicer.app.layoutManager().threeDWidget(0)
-        self.assertGreater(redness(view.picture(200, 200)).mean(), 0.05)
+        self.assertGreater(redness(view._picture(200, 200)).mean(), 0.05)
         node.RemoveClosedSurfaceRepresentation()
         node.GetDisplayNode().SetVisibility3D(False)
-        self.assertLess(redness(view.picture(200, 200)).mean(), 0.01)
+        self.assertLess(redness(view._picture(200, 200)).mean(), 0.01)
 
     def test_picture_of_an_empty_scene(self):
         picture = rendering.pictureOfScene(201, 101)

@@ -10,7 +10,9 @@ import qt
 import slicer
 
 import host
+from host.application import completeStartup
 from host.module_loader import loadScriptedModule
+from host.module_manager import unloadModule
 
 SOURCE = """
 import qt
@@ -88,7 +90,7 @@ class ScriptedModuleTest(unittest.TestCase):
 
     def forget(self):
         if slicer.app.moduleManager().module("HostSample"):
-            slicer.app.moduleManager().unload("HostSample")
+            unloadModule("HostSample")
         sys.modules.pop("HostSample", None)
         if str(self.folder) in sys.path:
             sys.path.remove(str(self.folder))
@@ -108,8 +110,8 @@ class ScriptedModuleTest(unittest.TestCase):
             Path(slicer.modules.HostSampleInstance.resourcePath("x.png")), self.folder / "Resources" / "x.png"
         )
         self.assertEqual(heard, [], "the window was made before it was asked for")
-        slicer.app.completeStartup()
-        slicer.app.completeStartup()
+        completeStartup()
+        completeStartup()
         self.assertEqual(heard, ["startup"])
 
     def test_window(self):
@@ -118,7 +120,7 @@ class ScriptedModuleTest(unittest.TestCase):
         self.assertIs(panel, module.widgetRepresentation())
         widget = slicer.util.getModuleWidget("HostSample")
         self.assertIs(widget, slicer.modules.HostSampleWidget)
-        self.assertIs(panel.mrmlScene(), slicer.mrmlScene)
+        self.assertIs(panel._scene, slicer.mrmlScene)
         self.assertIs(slicer.util.getModuleLogic("HostSample"), widget.logic)
         panel.enter()
         panel.exit()
@@ -158,7 +160,7 @@ class ScriptedModuleTest(unittest.TestCase):
     def test_unload_cleans_up_once(self):
         module, heard = self.load()
         module.widgetRepresentation()
-        slicer.app.moduleManager().unload("HostSample")
+        unloadModule("HostSample")
         self.assertEqual(heard, ["setup", "cleanup"])
         self.assertFalse(hasattr(slicer.modules, "hostsample"))
         with self.assertRaises(RuntimeError):

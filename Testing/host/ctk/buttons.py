@@ -31,6 +31,7 @@ class ctkCheckBox(qt.QCheckBox):
 class ctkColorPickerButton(qt.QPushButton):
     """Shows a color; a click asks for another."""
 
+    setters = ("color", "displayColorName")
     colorChanged = QtCore.Signal("QColor")
     colorNameChanged = QtCore.Signal(str)
 

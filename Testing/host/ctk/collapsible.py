@@ -52,11 +52,9 @@ class ctkCollapsibleButton(_Contents, qt.QAbstractButton):
 
     contentsCollapsed = QtCore.Signal(bool)
 
-    def __init__(self, *arguments: object) -> None:
-        texts = [argument for argument in arguments if isinstance(argument, str)]
-        super().__init__(*[argument for argument in arguments if not isinstance(argument, str)])
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
         self._isOpen, self._busy, self._closedAway = True, False, []
-        self.setText(texts[0] if texts else "")
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(qt.QSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred))
@@ -119,8 +117,8 @@ class ctkCollapsibleButton(_Contents, qt.QAbstractButton):
 class ctkCollapsibleGroupBox(_Contents, qt.QGroupBox):
     """A group box whose title opens and closes it."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
         self._isOpen, self._busy, self._closedAway = True, False, []
         self.setCheckable(True)
         self.setChecked(True)

@@ -10,6 +10,7 @@ from host.qt.hosted import hosted, qtProperty, stored
 class ctkComboBox(qt.QComboBox):
     """A combo box that shows ``defaultText`` while nothing is chosen."""
 
+    setters = ("currentUserDataAsString",)
     defaultText = stored("defaultText", "QString", "", "update")
     forceDefault = stored("forceDefault", "bool", False, "update")
 

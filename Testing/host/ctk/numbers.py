@@ -12,6 +12,7 @@ STEPS = 1000  # of a slider from end to end
 
 @hosted
 class ctkDoubleSpinBox(qt.QWidget):
+    setters = ("value", "readOnly", "decimals")
     valueChanged = QtCore.Signal(float)
     decimalsChanged = QtCore.Signal(int)
     editingFinished = QtCore.Signal()
@@ -40,24 +41,18 @@ class ctkDoubleSpinBox(qt.QWidget):
 
     decimals = qtProperty("int", lambda self: self._box.decimals, _setDecimals)
 
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self._box.setRange(minimum, maximum)
-
-    def text(self) -> str:
-        return self._box.text
-
 
 @hosted
 class ctkDoubleSlider(qt.QWidget):
+    setters = ("value",)
     valueChanged = QtCore.Signal(float)
     sliderMoved = QtCore.Signal(float)
     rangeChanged = QtCore.Signal(float, float)
 
-    def __init__(self, *arguments: object) -> None:
-        orientations = [argument for argument in arguments if isinstance(argument, QtCore.Qt.Orientation)]
-        super().__init__(*[argument for argument in arguments if not isinstance(argument, QtCore.Qt.Orientation)])
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
         self._numbers = {"minimum": 0.0, "maximum": 100.0, "value": 0.0}
-        self._slider = qt.QSlider(orientations[0] if orientations else qt.Qt.Horizontal)
+        self._slider = qt.QSlider(qt.Qt.Horizontal)
         self._slider.setRange(0, STEPS)
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -93,22 +88,20 @@ class ctkDoubleSlider(qt.QWidget):
     pageStep = stored("pageStep", "double", 10.0)
     tracking = delegated("_slider", "tracking", "bool")
 
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self.minimum, self.maximum = minimum, maximum
-
 
 @hosted
 class ctkSliderWidget(qt.QWidget):
     """A slider and a spin box that show the same value."""
 
+    setters = ("value", "spinBoxVisible", "decimals")
     valueChanged = QtCore.Signal(float)
     valueIsChanging = QtCore.Signal(float)
     decimalsChanged = QtCore.Signal(int)
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._slider, self._box = ctkDoubleSlider(qt.Qt.Horizontal), ctkDoubleSpinBox()
-        self._box.setRange(0, 100)
+        self._slider, self._box = ctkDoubleSlider(), ctkDoubleSpinBox()
+        self._box.minimum, self._box.maximum = 0.0, 100.0
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider, 1)
@@ -148,9 +141,6 @@ class ctkSliderWidget(qt.QWidget):
 
     singleStep = qtProperty("double", lambda self: self._box.singleStep, _setSingleStep)
     decimals = qtProperty("int", lambda self: self._box.decimals, _setDecimals)
-
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self.minimum, self.maximum = minimum, maximum
 
     def reset(self) -> None:
         self.value = self.minimum
@@ -223,6 +213,8 @@ class ctkDoubleRangeSlider(_Range):
 
 @hosted
 class ctkRangeWidget(_Range):
+    setters = ("decimals",)
+
     def _setDecimals(self, decimals: int) -> None:
         for box in self._boxes:
             box.decimals = decimals

@@ -32,6 +32,7 @@ class ctkPathLineEdit(qt.QWidget):
     ``nameFilters``; that it is no longer acceptable is told by ``validInputChanged``.
     """
 
+    setters = ("currentPath",)
     Filter = PathFilter
     Dirs, Files, Drives, NoSymLinks = PathFilter.Dirs, PathFilter.Files, PathFilter.Drives, PathFilter.NoSymLinks
     Readable, Writable, Executable = PathFilter.Readable, PathFilter.Writable, PathFilter.Executable
@@ -140,14 +141,13 @@ class ctkDirectoryButton(qt.QWidget):
     directoryChanged = QtCore.Signal(str)
     directorySelected = QtCore.Signal(str)
 
-    def __init__(self, *arguments: object) -> None:
-        paths = [argument for argument in arguments if isinstance(argument, str)]
-        super().__init__(*[argument for argument in arguments if not isinstance(argument, str)])
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
         self._button = qt.QPushButton()
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._button)
-        self._directory = qt.QDir(paths[0] if paths else ".")
+        self._directory = qt.QDir(".")
         self._show()
         self._button.connect("clicked()", self.browse)
 

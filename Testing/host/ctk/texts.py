@@ -9,6 +9,7 @@ from host.qt.hosted import hosted, qtProperty, stored
 class ctkMessageBox(qt.QMessageBox):
     """A message box that can be told not to come again; then it answers as the user did the last time."""
 
+    setters = ("dontShowAgain",)
     dontShowAgainVisible = stored("dontShowAgainVisible", "bool", False, "_addCheckBox")
     dontShowAgainSettingsKey = stored("dontShowAgainSettingsKey", "QString", "", "_onSettingsKey")
 
@@ -56,7 +57,6 @@ class ctkSearchBox(qt.QLineEdit):
         self.placeholderText = "Search..."
 
     showSearchIcon = stored("showSearchIcon", "bool", False)
-    alwaysShowClearIcon = stored("alwaysShowClearIcon", "bool", False)
 
 
 @hosted

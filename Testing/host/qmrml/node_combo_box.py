@@ -26,7 +26,6 @@ class qMRMLNodeComboBox(qt.QWidget):
     nodeActivated = QtCore.Signal(object)
     nodeAdded = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
-    nodeAddedByUserAction = QtCore.Signal(object)
     currentNodeRenamed = QtCore.Signal(str)
     cppSignals: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)",
@@ -34,7 +33,6 @@ class qMRMLNodeComboBox(qt.QWidget):
         "nodeActivated(vtkMRMLNode*)": "nodeActivated(PyObject)",
         "nodeAdded(vtkMRMLNode*)": "nodeAdded(PyObject)",
         "nodeAddedByUser(vtkMRMLNode*)": "nodeAddedByUser(PyObject)",
-        "nodeAddedByUserAction(vtkMRMLNode*)": "nodeAddedByUserAction(PyObject)",
     }
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
@@ -265,18 +263,17 @@ class qMRMLNodeComboBox(qt.QWidget):
         if name:
             node.SetName(name)
         self.setCurrentNode(node)
-        self.nodeAddedByUserAction.emit(node)
 
     # What the user can do with nodes
 
-    def setBaseName(self, baseName: str, nodeType: str = "") -> None:
+    def _setBaseName(self, baseName: str, nodeType: str = "") -> None:
         """How new nodes are called; without ``nodeType``, those of all types listed."""
         if not (nodeType or self.nodeTypes):
             raise ValueError("set nodeTypes before baseName")
         for name in [nodeType] if nodeType else self.nodeTypes:
             self._baseNames[name] = baseName
 
-    baseName = qtProperty("QString", lambda self: self._baseNames.get(self.nodeTypes[0], ""), setBaseName)
+    baseName = qtProperty("QString", lambda self: self._baseNames.get(self.nodeTypes[0], ""), _setBaseName)
 
     def setNodeTypeLabel(self, label: str, nodeType: str) -> None:
         self._typeLabels[nodeType] = label

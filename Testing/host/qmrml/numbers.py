@@ -21,14 +21,17 @@ class _WithScene:
 
 @hosted
 class qMRMLSliderWidget(_WithScene, ctkSliderWidget):
+    setters = ("quantity",)
     quantity = stored("quantity", "QString", "")
 
 
 @hosted
 class qMRMLSpinBox(_WithScene, ctkDoubleSpinBox):
+    setters = ("quantity",)
     quantity = stored("quantity", "QString", "")
 
 
 @hosted
 class qMRMLRangeWidget(_WithScene, ctkRangeWidget):
+    setters = ("quantity",)
     quantity = stored("quantity", "QString", "")

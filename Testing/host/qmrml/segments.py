@@ -62,6 +62,10 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self.connect("destroyed()", lambda: watch.stop())
         self._showColumns()
 
+    setters = (
+        "visibilityColumnVisible", "colorColumnVisible", "opacityColumnVisible", "statusColumnVisible", "layerColumnVisible",
+        "filterBarVisible", "jumpToSelectedSegmentEnabled", "readOnly", "textFilter", "headerVisible", "selectionMode",
+    )  # fmt: skip
     visibilityColumnVisible = stored("visibilityColumnVisible", "bool", True, "_showColumns")
     colorColumnVisible = stored("colorColumnVisible", "bool", True, "_showColumns")
     opacityColumnVisible = stored("opacityColumnVisible", "bool", True, "_showColumns")
@@ -197,6 +201,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 class qMRMLSegmentationShow3DButton(ctkMenuButton):
     """Shows or removes the closed surfaces of a segmentation."""
 
+    setters = ("locked",)
     locked = stored("locked", "bool", False, "_refresh")
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:

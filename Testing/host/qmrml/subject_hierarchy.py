@@ -95,7 +95,10 @@ class _Hierarchy:
         node = self.subjectHierarchyNode().GetItemDataNode(item)
         if self.nodeTypes and (node is None or not any(node.IsA(name) for name in self.nodeTypes)):
             return False
-        return node is None or not any(node.IsA(name) for name in self.hideChildNodeTypes)
+        return node is None or not any(node.IsA(name) for name in self._typesHidden())
+
+    def _typesHidden(self) -> tuple[str, ...]:
+        return self.hideChildNodeTypes
 
     def _shownItems(self) -> list[int]:
         shown, waiting = [], self._children(self._root) if self._scene is not None else []
@@ -123,6 +126,10 @@ class qMRMLSubjectHierarchyTreeView(_Hierarchy, qt.QTreeView):
         "currentItemsChanged(QList<vtkIdType>)": "currentItemsChanged(QVariantList)",
     }
 
+    setters = (
+        "contextMenuEnabled", "editMenuActionVisible", "addNodeMenuActionVisible", "selectRoleSubMenuVisible",
+        "highlightReferencedItems", "showRootItem", "multiSelection",
+    )  # fmt: skip
     nodeTypes = stored("nodeTypes", "QStringList", (), "_refresh")
     hideChildNodeTypes = stored("hideChildNodeTypes", "QStringList", (), "_refresh")
     nameFilter = stored("nameFilter", "QString", "", "_refresh")
@@ -217,6 +224,7 @@ class qMRMLSubjectHierarchyComboBox(_Hierarchy, ctkComboBox):
     currentItemChanged = QtCore.Signal("qlonglong")
     cppSignals: ClassVar[dict[str, str]] = {"currentItemChanged(vtkIdType)": "currentItemChanged(qlonglong)"}
 
+    setters = ("nodeTypes",)
     nodeTypes = stored("nodeTypes", "QStringList", (), "_refresh")
     noneEnabled = stored("noneEnabled", "bool", False, "_refresh")
     noneDisplay = stored("noneDisplay", "QString", "Select subject hierarchy item", "_refresh")
@@ -231,8 +239,7 @@ class qMRMLSubjectHierarchyComboBox(_Hierarchy, ctkComboBox):
         self.connect("currentIndexChanged(int)", self._onIndexChanged)
         self._fill()
 
-    @property
-    def hideChildNodeTypes(self) -> tuple[str, ...]:
+    def _typesHidden(self) -> tuple[str, ...]:
         return self._hiddenTypes
 
     def setHideChildNodeTypes(self, names: list[str]) -> None:

@@ -8,17 +8,13 @@ from PySide6 import QtCore
 from host.qt.hosted import hosted
 
 
-@hosted
-class qMRMLWidget(qt.QWidget):
+class _ScenePanel(qt.QWidget):
     mrmlSceneChanged = QtCore.Signal(object)
     cppSignals: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)
         self._scene = None
-
-    def mrmlScene(self):
-        return self._scene
 
     def setMRMLScene(self, scene) -> None:
         if scene is not self._scene:
@@ -27,8 +23,14 @@ class qMRMLWidget(qt.QWidget):
 
 
 @hosted
-class qSlicerWidget(qMRMLWidget):
-    """What modules written in C++ call the same."""
+class qMRMLWidget(_ScenePanel):
+    def mrmlScene(self):
+        return self._scene
+
+
+@hosted
+class qSlicerWidget(_ScenePanel):
+    """The base of every module's panel; Python cannot ask it for the scene."""
 
 
 def checkedScene(scene):

@@ -1,11 +1,12 @@
 """Changes PySide6's classes so that they behave as PythonQt's."""
 
+import sys
 import types
 from collections.abc import Iterable
 
 from PySide6 import QtCore, QtGui
 
-from host.qt import signals
+from host.qt import signals, uses
 from host.qt.properties import adoptClass, className
 
 
@@ -19,19 +20,21 @@ def adopt(modules: Iterable[types.ModuleType]) -> dict[str, object]:
             signals.adoptSignals(cls)
             if hasattr(cls, "exec") and not hasattr(cls, "exec_"):
                 cls.exec_ = cls.exec
-            if issubclass(cls, QtCore.QObject):
-                _adoptConnecting(cls)
+            _adoptAttributes(cls)
     QtCore.QObject.className = className
     QtGui.QColor.name = colorName
     return names
 
 
-def _adoptConnecting(cls: type) -> None:
+def _adoptAttributes(cls: type) -> None:
     """Take ``connect`` and ``disconnect`` over. On instances PySide6 answers for them before it looks at the class."""
     plainAttribute = cls.__getattribute__
-    both = {"connect": signals.connect, "disconnect": signals.disconnect}
+    isObject = issubclass(cls, QtCore.QObject)
+    both = {"connect": signals.connect, "disconnect": signals.disconnect} if isObject else {}
 
-    def attribute(self: QtCore.QObject, name: str) -> object:
+    def attribute(self: object, name: str) -> object:
+        if uses.isWatching:
+            uses.note(self, name, sys._getframe(1))
         return types.MethodType(both[name], self) if name in both else plainAttribute(self, name)
 
     cls.__getattribute__ = attribute

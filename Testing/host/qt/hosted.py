@@ -20,13 +20,27 @@ QT_KINDS: dict[str, object] = {
 
 
 def hosted(cls: type) -> type:
-    """Class decorator: users of the widget may set only what it declares; ``setX`` is made for each property ``x``."""
-    for name, value in list(vars(cls).items()):
-        setter = f"set{name[0].upper()}{name[1:]}"
-        if isinstance(value, QtCore.Property) and value.fset is not None and not hasattr(cls, setter):
-            setattr(cls, setter, value.fset)
+    """Class decorator: users of the widget may set only what it declares, and make it with a parent or nothing.
+
+    ``setX`` is made for each property ``x`` named in ``cls.setters``: of most properties it is no slot in C++, and PythonQt does
+    not find it then. CTK's wrapper of a class has no other constructor either.
+    """
+    for name in vars(cls).get("setters", ()):
+        setattr(cls, f"set{name[0].upper()}{name[1:]}", vars(cls)[name].fset)
+    plain = cls.__init__
+
+    def __init__(self, *arguments: object) -> None:
+        if type(self) is cls and not (arguments in ((), (None,)) or [*map(isWidget, arguments)] == [True]):
+            raise ValueError(f"{cls.__name__}() takes its parent or nothing, not {arguments!r}")
+        plain(self, *arguments)
+
+    cls.__init__ = __init__
     adoptSignals(cls)
     return adoptHostedClass(cls)
+
+
+def isWidget(value: object) -> bool:
+    return isinstance(value, QtCore.QObject) and value.isWidgetType()
 
 
 def qtProperty(typeName: str, getter: Callable, setter: Callable | None = None) -> QtCore.Property:

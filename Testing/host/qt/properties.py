@@ -1,9 +1,12 @@
 """Qt properties as attributes, as PythonQt shows them: ``button.text``, ``button.enabled = False``; unknown names are refused."""
 
 import inspect
+import sys
 
 import shiboken6
 from PySide6 import QtCore
+
+from host.qt import uses
 
 # Checked here, because Qt's own setters take more than PythonQt does (None as a text) or convert in silence.
 PLAIN_TYPES: dict[str, tuple[type, ...]] = {
@@ -129,6 +132,8 @@ def _attributeOfObject(self: QtCore.QObject, name: str) -> object:
 
 
 def _setAttribute(self: object, name: str, value: object) -> None:
+    if uses.isWatching:
+        uses.note(self, name, sys._getframe(1))
     cls = type(self)
     attribute = _missing
     for base in cls.__mro__:

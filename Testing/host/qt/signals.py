@@ -3,12 +3,14 @@
 import gc
 import inspect
 import re
+import sys
 import weakref
 from collections.abc import Callable
 
 import shiboken6
 from PySide6 import QtCore
 
+from host.qt import uses
 from host.qt.properties import className, isHosted
 
 _connectByText = QtCore.QObject.connect
@@ -129,6 +131,8 @@ def connect(sender: QtCore.QObject, signal: str, *target: object) -> bool:
         receiver, sender, (signal, slot) = sender, signal, target
         target = (slot,) if callable(slot) else (receiver, slot)
     signature = knownSignature(sender, signal)
+    if uses.isWatching:
+        uses.note(sender, signature, sys._getframe(1))
     slot = slotOf(*target)
     takes = numberOfArguments(slot)
     kept = reference(slot)
