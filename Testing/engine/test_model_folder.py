@@ -8,7 +8,7 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.models.folder import load_model, write_model
 from dinomix.models.manifest import FILES, MANIFEST, PREVIEW
-from dinomix.models.network import build_network
+from dinomix.models.network import build_network, footprint
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 
 
@@ -165,3 +165,30 @@ def test_a_preview_belongs_to_the_folder_where_it_has_one(tmp_path: Path) -> Non
     assert PREVIEW in problem_of(path)
     (path / PREVIEW).unlink()
     assert f"{PREVIEW} is missing" in problem_of(path)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"_target_": "monai.networks.nets.SwinUNETR", "feature_size": 12},
+        {
+            "_target_": "monai.networks.nets.UNETR", "img_size": [64, 64, 64], "hidden_size": 48, "mlp_dim": 96,
+            "num_heads": 4, "feature_size": 8,
+        },
+    ],
+)  # fmt: skip
+def test_transformers_can_be_used(network: dict, tmp_path: Path):
+    """MONAI builds them only where einops is installed, or fails at the first image."""
+    plan = small_plan(patch=(64, 64, 64)).model_copy(update={"network": network})
+    torch.manual_seed(0)
+    write_model(
+        tmp_path / "model",
+        plan=plan,
+        labels=labels_with_ids(1, 2),
+        weights=build_network(plan, 3).state_dict(),
+        record={},
+    )
+    model = load_model(tmp_path / "model")
+    assert footprint(plan, 3).window > 64**3 * 4
+    with torch.inference_mode():
+        assert model.network()(torch.zeros(1, 1, 64, 64, 64)).shape == (1, 3, 64, 64, 64)
