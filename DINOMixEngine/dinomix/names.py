@@ -1,6 +1,11 @@
-"""How names are compared and listed; needs nothing installed."""
+"""How names are compared, listed and made those of files, by engine and bridge alike; needs nothing installed."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
+
+LONGEST = 180
+"""Bytes of a name that a file is called after; something comes before and behind it."""
 
 
 def normalized_name(name: str) -> str:
@@ -13,3 +18,17 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Names for a sentence: "a, b and 3 more"."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def file_name(name: str, otherwise: str) -> str:
+    """A name as a file or folder may be called on every system, without an ending; letters of all languages stay.
+
+    Args:
+        otherwise: what it is called where nothing is left, and before a word that Windows keeps for itself.
+    """
+    plain = unicodedata.normalize("NFC", name)
+    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+', "_", plain).strip(" ._")
+    plain = plain.encode()[:LONGEST].decode("utf-8", "ignore").rstrip(" .")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)?", plain):
+        return f"{otherwise}_{plain}".rstrip("_")
+    return plain

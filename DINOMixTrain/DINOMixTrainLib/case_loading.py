@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
-from dinomix_slicer.scene.segmentations import FILL_OPACITY, placeBeside
+from dinomix_slicer.scene.segmentations import attach
 
 from .cohort_report import CheckedCase
 from .cohort_request import COHORT
@@ -76,10 +76,7 @@ def loadLabel(case: CheckedCase, volume: Any, studyFolder: str) -> Any:
     except RuntimeError as error:
         raise cannotLoad(Path(case.label)) from error
     node.SetAttribute(LABEL, case.label)
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    placeBeside(node, volume)
+    attach(node, volume)
     return node
 
 

@@ -16,12 +16,12 @@ from dinomix.files import write_json
 from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
+from dinomix.names import file_name
 from dinomix_slicer.background import InBackground
 from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
-from dinomix_slicer.scene.representations import LABEL_MAP
-from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, fileName, stepsOfCase
-from dinomix_slicer.scene.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, stepsOfCase
+from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.worker.transfer import WAIT
 
@@ -139,16 +139,8 @@ def loadedVolume(case: RankedCase) -> Any:
 def makeNode(case: RankedCase, volume: Any, read: LabelFile) -> Any:
     """A segmentation of the labels, with all structures of the model, so that one that it has missed can be drawn."""
     name = _("{case} to correct").format(case=case.name)
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    with slicer.util.NodeModify(node):
-        node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
-        addSegments(node.GetSegmentation(), labelMapFrom(read.labels, read.affineRas), read.structures)
-    placeBeside(node, volume)
+    node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
+    node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
     return node
 
 
@@ -169,7 +161,7 @@ def stepsOfAdding(case: RankedCase, studyFolder: Path) -> Iterator[Any]:
         read = part
         yield
     assert read is not None
-    arrays = yield from stepsOfCase(SceneCase(fileName(case.name), loadedVolume(case), node))
+    arrays = yield from stepsOfCase(SceneCase(file_name(case.name, "case"), loadedVolume(case), node))
     work = InBackground(lambda checkStop: write(case, onGrid(arrays, read), studyFolder, checkStop))
     try:
         while not work.isOver():

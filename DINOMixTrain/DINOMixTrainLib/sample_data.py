@@ -11,7 +11,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.scene.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 
 CATEGORY = "DINOMix"
 LABELED, UNLABELED = 4, 4
@@ -74,10 +74,6 @@ def addCase(name: str, image: Any, labels: Any, structures: list[dict[str, Any]]
     volume = slicer.util.addVolumeFromArray(np.round(image.array).astype(np.int16), affine, name)
     if not structures:
         return
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{name} organs").format(name=name))
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
+    title = _("{name} organs").format(name=name)
+    node = newSegmentation(title, volume, labelMapFrom(labels.array, affine), structures)
     node.GetDisplayNode().SetVisibility(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0] is node)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    addSegments(node.GetSegmentation(), labelMapFrom(labels.array, affine), structures)
-    placeBeside(node, volume)

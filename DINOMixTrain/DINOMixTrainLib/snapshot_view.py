@@ -14,8 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from dinomix.errors import DinomixError
 from dinomix_slicer.run.state import readJson
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
-from dinomix_slicer.scene.representations import LABEL_MAP
-from dinomix_slicer.scene.segmentations import FILL_OPACITY, addSegments, labelMapFrom, placeBeside
+from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.signal import Signal
 
@@ -87,16 +86,9 @@ class SnapshotView:
     def _makeNodes(self, run: Path, case: str, read: LabelFile) -> None:
         volume = volumeOf(imageOf(run, case))
         name = _("{case} as {run} segments it").format(case=case, run=run.name)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        with slicer.util.NodeModify(node):
-            node.CreateDefaultDisplayNodes()
-            node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
-            node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
-            addSegments(node.GetSegmentation(), labelMapFrom(read.labels, read.affineRas), read.structures)
+        node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
         self._segmentationId = node.GetID()
         if volume is not None:
-            node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-            placeBeside(node, volume)
             showVolume(volume)
             self._volumeId = volume.GetID()
         showMiddle(read)

@@ -14,7 +14,7 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.scene import undo
 from dinomix_slicer.scene.segmentations import addSegmentation, writeIntoSegmentation
 from dinomix_slicer.scene.surfaces import surfaceSteps
-from dinomix_slicer.scene.volumes import imageOfNode, matrixAsArray
+from dinomix_slicer.scene.volumes import imageOfNode
 
 LIVER = "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^"  # noqa: E501
 STRUCTURES = [
@@ -70,7 +70,9 @@ def assertOnVolume(segmentation, volume, labels):
     matrix, expected = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     labelMap.GetImageToWorldMatrix(matrix)
     volume.GetIJKToRASMatrix(expected)
-    np.testing.assert_allclose(matrixAsArray(matrix), matrixAsArray(expected), atol=1e-6)
+    np.testing.assert_allclose(
+        slicer.util.arrayFromVTKMatrix(matrix), slicer.util.arrayFromVTKMatrix(expected), atol=1e-6
+    )
     assert segmentation.GetParentTransformNode() == volume.GetParentTransformNode()
     for structure in STRUCTURES[:2]:
         assert np.array_equal(segmentArray(segmentation, structure["name"], volume), labels == structure["id"])
@@ -80,7 +82,7 @@ def rotation(degrees, axis):
     matrix = np.eye(4)
     transform = vtk.vtkTransform()
     transform.RotateWXYZ(degrees, *axis)
-    matrix[:3, :3] = matrixAsArray(transform.GetMatrix())[:3, :3]
+    matrix[:3, :3] = slicer.util.arrayFromVTKMatrix(transform.GetMatrix())[:3, :3]
     return matrix
 
 

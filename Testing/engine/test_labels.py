@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from dinomix.errors import DinomixError
 from dinomix.labels import LabelSet, Structure, names_by_id
-from dinomix.names import normalized_name
+from dinomix.names import LONGEST, file_name, normalized_name
 
 
 def test_a_label_set_is_sorted_and_survives_its_file(tmp_path: Path) -> None:
@@ -66,3 +66,24 @@ def test_names_are_compared_without_case_separators_and_order() -> None:
 def test_names_by_id_drops_the_background() -> None:
     assert names_by_id({"background": 0, "liver": 3}) == {3: "liver"}
     assert names_by_id({"0": "background", "3": "liver"}) == {3: "liver"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Größe 例", "Größe 例"),
+        ("5: Thorax/Abdomen <1.5>", "5_ Thorax_Abdomen _1.5"),
+        ("", "volume"),
+        (" .. ", "volume"),
+        ("\ud800", "volume"),
+        ("aux", "volume_aux"),
+        ("COM1", "volume_COM1"),
+        ("a\tb\nc", "a_b_c"),
+    ],
+)
+def test_names_that_every_system_takes_for_a_file(name: str, expected: str) -> None:
+    assert file_name(name, "volume") == expected
+
+
+def test_a_long_name_is_cut_between_two_characters() -> None:
+    assert file_name("肝" * 100, "volume") == "肝" * (LONGEST // 3)

@@ -1,6 +1,5 @@
 """A model folder as one zip file, to be passed on."""
 
-import re
 import zipfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.files import written_aside
 from dinomix.models.installed import describe_model
 from dinomix.models.manifest import MANIFEST, WEIGHTS, check_hash, check_present, read_manifest
+from dinomix.names import file_name
 
 _CHUNK = 2**20
 
@@ -35,7 +35,7 @@ def export_model(model_folder: Path, zip_path: Path, *, overwrite: bool = False,
         raise DinomixError(
             f"{zip_path} exists.", "Add --overwrite to replace it, or choose another name.", code="exists"
         )
-    top = _folder_name(describe_model(model_folder)["title"])
+    top = file_name(describe_model(model_folder)["title"], "model")
     total = sum((model_folder / name).stat().st_size for name in (*hashes, MANIFEST))
     progress, done = Progress(emit, "export", total), 0
     with written_aside(zip_path) as aside, zipfile.ZipFile(aside, "w") as archive:
@@ -51,8 +51,3 @@ def export_model(model_folder: Path, zip_path: Path, *, overwrite: bool = False,
                     target.write(chunk)
                     done += len(chunk)
                     progress(done)
-
-
-def _folder_name(title: str) -> str:
-    """A title without what a folder's name cannot hold somewhere."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", title).strip(". ") or "model"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
@@ -16,9 +14,10 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.segments import Segment
+from dinomix.names import file_name
 
 from .representations import LABEL_MAP
-from .volumes import imageOfNode, matrixAsArray, matrixBetween
+from .volumes import affineOf, imageOfNode, matrixBetween
 
 BLOCK_VOXELS = 2**21
 """Voxels that are copied in one step, a few milliseconds of work."""
@@ -122,7 +121,7 @@ def sceneCases(pairs: Collection[tuple[Any, Any]], reserved: Collection[str] = (
     taken = Counter(name.casefold() for name in reserved)
     cases = []
     for volume, segmentation in pairs:
-        name = fileName(volume.GetName())
+        name = file_name(volume.GetName() or "", "volume")
         taken[name.casefold()] += 1
         number = taken[name.casefold()]
         while number > 1 and f"{name}_{number}".casefold() in taken:
@@ -131,15 +130,6 @@ def sceneCases(pairs: Collection[tuple[Any, Any]], reserved: Collection[str] = (
         taken[unique.casefold()] += unique != name
         cases.append(SceneCase(unique, volume, segmentation))
     return cases
-
-
-def fileName(name: str) -> str:
-    """A node's name as a file may be called on every system: letters of all languages stay."""
-    plain = unicodedata.normalize("NFC", name or "")
-    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]+', "_", plain).strip(" ._")[:80].rstrip(" .")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)?", plain):
-        return f"volume_{plain}".rstrip("_")
-    return plain
 
 
 def _dicomReference(segmentation: Any) -> Any:
@@ -167,21 +157,21 @@ def _scenePlace() -> int:
 def stateOf(case: SceneCase, leftOut: Collection[str] = ()) -> object:
     """Something that is equal as long as what ``stepsOfCase`` gives is."""
     volume = case.volume
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
     voxels = volume.GetImageData()
     time = voxels.GetMTime() if voxels is not None else 0
-    image = (case.name, volume.GetID(), time, matrixAsArray(matrix).tobytes())
+    image = (case.name, volume.GetID(), time, affineOf(volume).tobytes())
     if case.segmentation is None:
         return image
     segmentation = case.segmentation.GetSegmentation()
-    between = matrixBetween(volume, case.segmentation)
+    try:
+        place = matrixBetween(volume, case.segmentation).tobytes()
+    except DinomixError:
+        place = None
     source = segmentation.GetSourceRepresentationName()
     segments = tuple(
         (segment.GetName(), segment.GetColor(), segment.GetLabelValue(), terminologyOf(segment), _time(segment, source))
         for segment in segmentsOf(case.segmentation)
     )
-    place = None if between is None else between.tobytes()
     return (image, case.segmentation.GetID(), place, segments, tuple(sorted(leftOut)))
 
 
@@ -199,20 +189,11 @@ def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[Non
             cannot be made into label maps.
     """
     source = imageOfNode(case.volume).array
-    matrix = vtk.vtkMatrix4x4()
-    case.volume.GetIJKToRASMatrix(matrix)
-    affine = matrixAsArray(matrix)
+    affine = affineOf(case.volume)
     segments: list[Segment] = []
     layers: list[Layer] = []
     if case.segmentation is not None:
         toSegmentation = matrixBetween(case.volume, case.segmentation)
-        if toSegmentation is None:
-            raise DinomixError(
-                _("A non-linear transform lies between {volume} and its segmentation {segmentation}.").format(
-                    volume=case.volume.GetName(), segmentation=case.segmentation.GetName()
-                ),
-                _("Put both under the same transform, or harden the transform of the segmentation."),
-            )
         yield from _stepsOfLayers(case, toSegmentation @ affine, set(leftOut), segments, layers)
     image = yield from _copied(source)
     return CaseArrays(case.name, image, affine, tuple(segments), tuple(layers))
@@ -271,10 +252,8 @@ def _converted(case: SceneCase, segments: list[Any]) -> list[Any]:
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(case.segmentation.GetSegmentation())
     geometry = slicer.vtkOrientedImageData()
-    matrix = vtk.vtkMatrix4x4()
-    case.volume.GetIJKToRASMatrix(matrix)
     geometry.SetExtent(case.volume.GetImageData().GetExtent())
-    geometry.SetImageToWorldMatrix(matrix)
+    geometry.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(affineOf(case.volume)))
     text = slicer.vtkSegmentationConverter.SerializeImageGeometry(geometry)
     copy.SetConversionParameter("Reference image geometry", text)
     original = case.segmentation.GetSegmentation()
@@ -293,7 +272,7 @@ def _indexOf(image: Any) -> Any:
     image.GetWorldToImageMatrix(matrix)
     start = np.eye(4)
     start[:3, 3] = [-first for first in image.GetExtent()[::2]]
-    return start @ matrixAsArray(matrix)
+    return start @ slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _copied(array: Any) -> Generator[None, None, Any]:

@@ -15,7 +15,7 @@ from dinomix.errors import DinomixError
 
 from . import undo
 from .representations import LABEL_MAP, SURFACE, removeSegments
-from .volumes import matrixAsArray, matrixBetween
+from .volumes import affineOf, matrixBetween
 
 COPY_BYTES = 2**22
 FILL_OPACITY = 0.5
@@ -34,19 +34,30 @@ def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any
         DinomixError: the labels do not fit the volume.
     """
     labelMap = _imageOf(volumeNode, labels, np.eye(4))
-    node = slicer.mrmlScene.AddNewNodeByClass(
-        "vtkMRMLSegmentationNode", name or _("{volume} segmentation").format(volume=volumeNode.GetName())
-    )
-    with slicer.util.NodeModify(node):
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
-        addSegments(node.GetSegmentation(), labelMap, structures)
-    placeBeside(node, volumeNode)
+    name = name or _("{volume} segmentation").format(volume=volumeNode.GetName())
+    node = newSegmentation(name, volumeNode, labelMap, structures)
     undo.rememberNew(node)
     return node
+
+
+def newSegmentation(name: str, volumeNode: Any, labelMap: Any, structures: list[dict[str, Any]]) -> Any:
+    """A new segmentation node of one vtkOrientedImageData; ``volumeNode`` may be None where there is no volume."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    with slicer.util.NodeModify(node):
+        attach(node, volumeNode)
+        node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
+        _addSegments(node.GetSegmentation(), labelMap, structures)
+    return node
+
+
+def attach(segmentationNode: Any, volumeNode: Any) -> None:
+    """Show a segmentation over a volume, on the volume's grid, under its transform and beside it in the subject hierarchy."""
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentationNode.GetDisplayNode().SetOpacity2DFill(FILL_OPACITY)
+    if volumeNode is not None:
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        placeBeside(segmentationNode, volumeNode)
 
 
 def writeIntoSegmentation(
@@ -68,7 +79,7 @@ def writeIntoSegmentation(
     Raises:
         DinomixError: the labels do not fit the volume, or a non-linear transform lies between volume and segmentation.
     """
-    labelMap = _imageOf(volumeNode, labels, _volumeToNode(volumeNode, segmentationNode))
+    labelMap = _imageOf(volumeNode, labels, matrixBetween(volumeNode, segmentationNode))
     segmentation = segmentationNode.GetSegmentation()
     with slicer.util.NodeModify(segmentationNode):
         _useLabelMaps(segmentationNode)
@@ -79,7 +90,7 @@ def writeIntoSegmentation(
             _eraseUnder(segmentation, labelMap)
         if not segmentation.GetConversionParameter("Reference image geometry"):
             segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
+        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
     segmentationNode.CreateDefaultDisplayNodes()
 
 
@@ -118,9 +129,8 @@ class LabelMap:
         for _step in self._steps:
             pass
         self._requireSameShape()
-        matrix = vtk.vtkMatrix4x4()
-        self._volumeNode.GetIJKToRASMatrix(matrix)
-        self._image.SetImageToWorldMatrix(_asMatrix(volumeToNode @ matrixAsArray(matrix)))
+        placed = volumeToNode @ affineOf(self._volumeNode)
+        self._image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(placed))
         return self._image
 
     def _copy(self) -> Iterator[int]:
@@ -150,7 +160,7 @@ def labelMapFrom(labels: Any, affineRas: Any) -> Any:
     labelMap = _emptyImage(labels)
     voxels = vtk_to_numpy(labelMap.GetPointData().GetScalars())
     voxels.reshape(labels.shape)[:] = labels
-    labelMap.SetImageToWorldMatrix(_asMatrix(affineRas))
+    labelMap.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(affineRas))
     return labelMap
 
 
@@ -172,7 +182,7 @@ def placeBeside(node: Any, volumeNode: Any) -> None:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
 
 
-def addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
+def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
     """Add a segment for each structure, all in one label map; those whose ``voxels`` is 0 are left out."""
     for structure in structures:
         if not structure.get("voxels", 1):
@@ -225,24 +235,3 @@ def _eraseUnder(segmentation: Any, labelMap: Any) -> None:
         layer.GetPointData().GetScalars().Modified()
         layer.Modified()
     segmentation.InvalidateNonSourceRepresentations()
-
-
-def _volumeToNode(volumeNode: Any, segmentationNode: Any) -> Any:
-    """4x4, from the volume's own coordinates to the segmentation's, through the parent transforms of both."""
-    matrix = matrixBetween(volumeNode, segmentationNode)
-    if matrix is None:
-        raise DinomixError(
-            _("A non-linear transform lies between {volume} and {segmentation}.").format(
-                volume=volumeNode.GetName(), segmentation=segmentationNode.GetName()
-            ),
-            _("Put both under the same transform, or choose a new segmentation as the output."),
-        )
-    return matrix
-
-
-def _asMatrix(array: Any) -> Any:
-    matrix = vtk.vtkMatrix4x4()
-    for row in range(4):
-        for column in range(4):
-            matrix.SetElement(row, column, float(array[row, column]))
-    return matrix

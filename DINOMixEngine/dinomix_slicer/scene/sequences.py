@@ -13,7 +13,7 @@ from dinomix.errors import DinomixError
 from . import undo
 from .representations import removeAllSegments
 from .segmentations import addSegmentation, placeBeside
-from .volumes import NodeImage, imageOfNode
+from .volumes import NodeImage, imageUnder
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def imageOfFrame(frames: Frames, number: int) -> NodeImage:
     """The image of one frame, counted from 0, under the parent transform of the node that shows the frames.
 
     Raises:
-        DinomixError: as ``imageOfNode``; or the frame is gone.
+        DinomixError: as ``imageUnder``; or the frame is gone.
     """
     node = frames.sequence.GetNthDataNode(number)
     if node is None:
@@ -55,22 +55,8 @@ def imageOfFrame(frames: Frames, number: int) -> NodeImage:
             ),
             _("Segment the sequence again."),
         )
-    image = imageOfNode(node)
-    transform = frames.volumeNode.GetParentTransformNode()
-    if transform is None:
-        return image
-    # A frame is kept without its transform; a copy in the scene has the one that all frames share.
-    copy = slicer.mrmlScene.AddNewNodeByClass(node.GetClassName())
-    copy.SetHideFromEditors(True)
-    copy.SetAndObserveImageData(node.GetImageData())
-    copy.CopyOrientation(node)
-    copy.SetName(frames.volumeNode.GetName())
-    copy.SetAndObserveTransformNodeID(transform.GetID())
-    try:
-        placed = imageOfNode(copy)
-    finally:
-        slicer.mrmlScene.RemoveNode(copy)
-    return NodeImage(image.array, placed.affineRas, placed.notices)
+    # A frame is kept without its transform; that of the shown node is all frames'.
+    return imageUnder(node, frames.volumeNode.GetParentTransformNode())
 
 
 class SegmentationSequence:

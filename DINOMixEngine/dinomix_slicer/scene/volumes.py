@@ -29,9 +29,14 @@ class NodeImage:
 
 
 def imageOfNode(volumeNode: Any) -> NodeImage:
-    """The image of a scalar volume node.
+    """The image of a scalar volume node, as ``imageUnder`` its parent transform. Raises DinomixError as that does."""
+    return imageUnder(volumeNode, volumeNode.GetParentTransformNode() if volumeNode is not None else None)
 
-    With a linear parent transform, the affine leads to world coordinates, so that the network sees the patient's true axes and
+
+def imageUnder(volumeNode: Any, transform: Any) -> NodeImage:
+    """The image of a scalar volume node as it lies under a transform node, or None.
+
+    With a linear transform, the affine leads to world coordinates, so that the network sees the patient's true axes and
     sizes. With a non-linear one it leads to the node's own coordinates: the voxels are a regular grid only there.
 
     Raises:
@@ -53,12 +58,8 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
             _("{name} has {count} numbers per voxel, as colors or vectors have.").format(name=name, count=components),
             _("Choose a volume with one, or make one with the module Vector to Scalar Volume."),
         )
-    array = slicer.util.arrayFromVolume(volumeNode)
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    affine = matrixAsArray(matrix)
+    array, affine = slicer.util.arrayFromVolume(volumeNode), affineOf(volumeNode)
     _requireAxes(affine, name)
-    transform = volumeNode.GetParentTransformNode()
     if transform is None:
         return NodeImage(array, affine)
     if not transform.IsTransformToWorldLinear():
@@ -67,30 +68,37 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
             "transform."
         ).format(name=name)
         return NodeImage(array, affine, (notice,))
-    transform.GetMatrixTransformToWorld(matrix)
-    placed = matrixAsArray(matrix) @ affine
+    placed = slicer.util.arrayFromTransformMatrix(transform, toWorld=True) @ affine
     _requireAxes(placed, name)
     return NodeImage(array, placed)
+
+
+def affineOf(volumeNode: Any) -> Any:
+    """4x4, index (i, j, k, 1) of a volume node -> RAS mm in its own coordinates, without its parent transform."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def matrixBetween(node: Any, other: Any) -> Any:
     """4x4, from a node's own coordinates to those of another, through the parent transforms of both, RAS mm.
 
-    None where a non-linear transform lies between them.
+    Raises:
+        DinomixError: a non-linear transform lies between them.
     """
     here, there = node.GetParentTransformNode(), other.GetParentTransformNode()
     if here == there:
         return np.eye(4)
     if any(transform is not None and not transform.IsTransformToWorldLinear() for transform in (here, there)):
-        return None
+        raise DinomixError(
+            _("A non-linear transform lies between {one} and {other}.").format(
+                one=node.GetName(), other=other.GetName()
+            ),
+            _("Put both under the same transform, or harden the transform of the segmentation."),
+        )
     matrix = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(here, there, matrix)
-    return matrixAsArray(matrix)
-
-
-def matrixAsArray(matrix: Any) -> Any:
-    """A vtkMatrix4x4 as an array, 4x4."""
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _requireAxes(affine: Any, name: str) -> None:
