@@ -111,6 +111,21 @@ def test_modules_load_in_a_slicer_where_nothing_was_installed() -> None:
     assert not foreign
 
 
+def test_of_the_engine_the_bridge_needs_numpy_alone() -> None:
+    """Slicer has scipy and SimpleITK too, but importing them takes seconds, which Slicer's start would take longer."""
+    starts = [path for path in python_files(ENGINE) if path.is_relative_to(ENGINE / "dinomix_slicer")]
+    reached = [
+        pair for start in starts for pair in loaded_with(start, [ENGINE]) if (ENGINE / "dinomix") in pair[0].parents
+    ]
+    foreign = {
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file, name in reached
+        if name != "numpy" and name not in sys.stdlib_module_names
+    }
+    assert {file.name for file, _ in reached} >= {"segments.py", "nrrd_writing.py", "names.py", "formats.py"}
+    assert not foreign
+
+
 def graph_of(files: list[Path], folders: list[Path]) -> dict[Path, set[Path]]:
     """Each file -> the files that it imports, at load or later."""
     graph = {}

@@ -12,8 +12,6 @@ SIGMA = 0.125
 """Standard deviation of the Gaussian weights, as a part of the window's side."""
 SMALLEST_WEIGHT = 1e-3
 
-Start = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class Layout:
