@@ -127,6 +127,14 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
     return parse_json(text)
 
 
+def read_table(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """What a JSON file of names and values holds. Raises as ``read_json``, and ValueError where it holds something else."""
+    data = read_json(path, largest)
+    if not isinstance(data, dict):
+        raise ValueError("it is no table of names and values")
+    return data
+
+
 def parse_json(text: bytes) -> Any:
     """JSON as a careful reader takes it: UTF-8, each key once, numbers that are finite, whole characters, not nested deep.
 

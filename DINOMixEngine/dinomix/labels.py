@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dinomix.errors import DinomixError, printable, reason_of
-from dinomix.files import read_json, write_json
+from dinomix.files import read_table, write_json
 from dinomix.terminology import Terminology, color_for, terminology_for
 
 LARGEST_ID = 65535
@@ -82,10 +82,10 @@ class LabelSet(BaseModel):
         Raises DinomixError when the file is not one of these.
         """
         try:
-            data = read_json(path)
-            if isinstance(data, dict) and "structures" in data:
+            data = read_table(path)
+            if "structures" in data:
                 return cls.model_validate(data)
-            return cls.from_names(names_by_id(data.get("labels", data) if isinstance(data, dict) else data))
+            return cls.from_names(names_by_id(data.get("labels", data)))
         except (OSError, ValueError) as error:
             raise DinomixError(
                 f"{path} is not a label set ({reason_of(error)}).",

@@ -119,7 +119,7 @@ def test_a_split_that_does_not_fit(split: dict, says: str) -> None:
         ({"one": {"labeled": ["a"]}}, ":two", "one"),
         ({"labeled": "a"}, "", "not a list"),
         ({"test": ["a"]}, "", "no labeled case"),
-        ([1], "", "not a split"),
+        ([1], "", "no table of names"),
     ],
 )
 def test_a_file_that_is_no_split(tmp_path: Path, data: object, key: str, says: str) -> None:

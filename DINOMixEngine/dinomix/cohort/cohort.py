@@ -24,7 +24,7 @@ from dinomix.labels import LARGEST_ID, LabelSet
 
 def names_a_file(name: str) -> str:
     """A case's name, which files are called after. Raises ValueError for one that is no text or leads out of a folder."""
-    if Path(name).name != name or name == ".." or "\0" in name:
+    if not name or Path(name).name != name or name == ".." or "\0" in name:
         raise ValueError(f"{name!r} cannot be a case's name")
     name.encode()
     return name

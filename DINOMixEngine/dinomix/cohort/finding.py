@@ -21,7 +21,7 @@ from typing import Literal
 from dinomix.cohort.problems import Problem
 from dinomix.errors import reason_of
 from dinomix.events import Notice
-from dinomix.files import read_json, shortened_name
+from dinomix.files import read_table, shortened_name
 from dinomix.images.formats import ENDINGS, case_name, is_segmentation
 from dinomix.images.reading import is_image_path
 from dinomix.labels import LabelSet, names_by_id
@@ -315,9 +315,7 @@ def _names_of(folder: Path, found: Findings) -> dict[int, str]:
     if path is None:
         return {}
     try:
-        data = read_json(path)
-        if not isinstance(data, dict):
-            raise ValueError("it is no table")
+        data = read_table(path)
         channels = data.get("channel_names", data.get("modality", {}))
         if isinstance(channels, dict) and len(channels) > 1:
             found.problems.append(Problem(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json
+from dinomix.files import read_table
 from dinomix.names import normalized_name
 
 
@@ -29,12 +29,10 @@ class Renames:
         """Read {"name in label files": "name in the cohort" or null}. Raises DinomixError when the file is not one."""
         remedy = 'Write {"name in the label files": "name in the cohort"}, and null for a structure to leave out.'
         try:
-            data = read_json(path)
+            data = read_table(path)
         except (OSError, ValueError) as error:
             raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", remedy) from error
-        if not isinstance(data, dict) or not all(
-            new is None or (isinstance(new, str) and new) for new in data.values()
-        ):
+        if not all(new is None or (isinstance(new, str) and new.strip()) for new in data.values()):
             raise DinomixError(f"{path} is not a table of names.", remedy)
         renames = {normalized_name(name): new for name, new in data.items()}
         if len(renames) < len(data):

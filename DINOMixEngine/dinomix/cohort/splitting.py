@@ -13,7 +13,7 @@ from dinomix.cohort.finding import FoundCase
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Notice
-from dinomix.files import read_json
+from dinomix.files import read_table
 
 Split = dict[Role, list[str]]
 
@@ -110,14 +110,12 @@ def read_split(text: str) -> Split:
     """
     file, key = _file_and_key(text)
     try:
-        data = read_json(file)
+        data = read_table(file)
     except (OSError, ValueError) as error:
         raise DinomixError(
             f"The split {text} cannot be read ({reason_of(error)}).", "Give a JSON file, or FILE:KEY."
         ) from error
     remedy = 'Write {"labeled": [names], "unlabeled": [names], "validation": [names], "test": [names]}.'
-    if not isinstance(data, dict):
-        raise DinomixError(f"{file} is not a split.", remedy)
     if key:
         if key not in data:
             raise DinomixError(f'{file} has no split "{key}".', f"It has: {', '.join(data)}.")

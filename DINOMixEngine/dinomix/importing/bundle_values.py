@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json
+from dinomix.files import read_table
 
 LARGEST_CONFIGURATION = 10**6
 """Bytes; the largest of the published ones has 20 KB."""
@@ -37,11 +37,9 @@ class BundleConfig:
     def __init__(self, path: Path, changes: dict[str, Any] | None = None) -> None:
         self.path = path
         try:
-            self.data = read_json(path, LARGEST_CONFIGURATION)
+            self.data = read_table(path, LARGEST_CONFIGURATION)
         except (OSError, ValueError) as error:
             raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the bundle again.") from error
-        if not isinstance(self.data, dict):
-            raise DinomixError(f"{path} is not a bundle's configuration.", "Get the bundle again.")
         _refuse_foul_code(self.data, path)
         self._resolved = 0
         for place, value in (changes or {}).items():

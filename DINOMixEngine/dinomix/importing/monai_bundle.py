@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json
+from dinomix.files import read_table
 from dinomix.importing.bundle_values import LARGEST_CONFIGURATION, BundleConfig
 from dinomix.importing.converted import Converted, make_plan, other_channels
 from dinomix.importing.label_names import labels_from_names
@@ -86,12 +86,9 @@ def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: st
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
-        data = read_json(path, LARGEST_CONFIGURATION)
+        return read_table(path, LARGEST_CONFIGURATION)
     except (OSError, ValueError) as error:
         raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the bundle again.") from error
-    if not isinstance(data, dict):
-        raise DinomixError(f"{path} is not a bundle's metadata.", "Get the bundle again.")
-    return data
 
 
 def _modality(metadata: dict[str, Any], folder: Path) -> str:

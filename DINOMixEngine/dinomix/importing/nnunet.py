@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json
+from dinomix.files import read_table
 from dinomix.importing.converted import Converted, make_plan, other_channels
 from dinomix.importing.label_names import labels_from_names
 from dinomix.importing.monai_bundle import make_grid
@@ -235,9 +235,6 @@ def _get(value: Any, *keys: str) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = read_json(path, LARGEST_CONFIGURATION)
+        return read_table(path, LARGEST_CONFIGURATION)
     except (OSError, ValueError) as error:
         raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the model again.") from error
-    if not isinstance(data, dict):
-        raise DinomixError(f"{path} is not what nnU-Net writes.", "Get the model again.")
-    return data

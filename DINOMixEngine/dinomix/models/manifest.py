@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json, sha256, write_json
+from dinomix.files import read_table, sha256, write_json
 
 FORMAT = {"format": "dinomix-model", "version": 1}
 MANIFEST = "manifest.json"
@@ -42,16 +42,19 @@ def read_manifest(path: Path) -> dict[str, str]:
             f"There is no model folder {path}.", "Give the folder that holds manifest.json, such as RUN/model."
         )
     try:
-        manifest = read_json(path / MANIFEST)
-        hashes = dict(manifest["files"])
-        kind, version = manifest["format"], int(manifest["version"])
+        manifest = read_table(path / MANIFEST)
+        hashes, kind, version = manifest["files"], manifest["format"], manifest["version"]
+        if not isinstance(hashes, dict) or not isinstance(version, int) or version < 1:
+            raise ValueError("it does not say the version and the files")
     except FileNotFoundError:
         raise DinomixError(
             f"{path} is not a model folder of DINOMix: it has no {MANIFEST}.",
             "Give the folder that `dinomix train` wrote, RUN/model.",
             "model",
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except KeyError as error:
+        raise DinomixError(f"{path / MANIFEST} is damaged: it has no {error}.", COPY_AGAIN) from error
+    except (OSError, ValueError) as error:
         raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
     if kind != FORMAT["format"]:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
@@ -64,12 +67,9 @@ def read_manifest(path: Path) -> dict[str, str]:
 def read_record(path: Path) -> dict[str, Any]:
     """How a model was made. Raises DinomixError where its record.json is no such record."""
     try:
-        record = read_json(path / "record.json", LARGEST_RECORD)
-        if not isinstance(record, dict):
-            raise ValueError("it is no table")
+        return read_table(path / "record.json", LARGEST_RECORD)
     except (OSError, ValueError) as error:
         raise DinomixError(f"{path / 'record.json'} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
-    return record
 
 
 def check_present(path: Path, names: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Event, event_of
-from dinomix.files import read_json, read_lines
+from dinomix.files import read_lines, read_table
 from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
 
@@ -86,27 +86,23 @@ def read_run(path: Path) -> RunFiles:
 def read_metrics(path: Path) -> dict[str, Any]:
     """The content of a ``metrics.json``. Raises DinomixError when it is none."""
     try:
-        metrics = read_json(path)
-        if not (metrics["classes"] and metrics["mean"] and metrics["protocol"]):
+        metrics = read_table(path)
+        if not all(metrics.get(key) for key in ("classes", "mean", "protocol")):
             raise ValueError("it holds no class")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DinomixError(
             f"{path} holds no metrics ({reason_of(error)}).", "Write them with `dinomix evaluate --out`."
         ) from error
-    return dict(metrics)
+    return metrics
 
 
 def _read_json(run: RunFiles, name: str, consequence: str) -> dict[str, Any] | None:
     try:
-        data = read_json(run.path / name)
+        return read_table(run.path / name)
     except FileNotFoundError:
         run.missing.append(f"There is no {name}. {consequence}")
     except (OSError, ValueError) as error:
         run.missing.append(f"{name} cannot be read ({reason_of(error)}). {consequence}")
-    else:
-        if isinstance(data, dict):
-            return data
-        run.missing.append(f"{name} is not what a run writes. {consequence}")
     return None
 
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Event, read_events
-from dinomix.files import json_text, read_json, write_json, write_text, written_aside
+from dinomix.files import json_text, read_table, write_json, write_text, written_aside
 from dinomix.planning.plan import Plan
 from dinomix.training.checkpoints import Checkpoints
 from dinomix.training.config import TrainConfig
@@ -90,14 +89,13 @@ class RunDirectory:
     def open(cls, path: Path) -> "RunDirectory":
         """Raises DinomixError when ``path`` holds no run."""
         try:
-            data = read_json(path / "config.json")
+            data = read_table(path / "config.json")
             config = TrainConfig.model_validate(data["train"])
             cache = Path(data["cache"]) if data["cache"] else path / "cache"
             start_model = Path(data["start_model"]) if data.get("start_model") else None
-        except (OSError, ValueError, KeyError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DinomixError(
-                f"{path} holds no run ({reason}).", "Start one with `dinomix train --cohort`.", code="no-run"
+                f"{path} holds no run ({reason_of(error)}).", "Start one with `dinomix train --cohort`.", code="no-run"
             ) from error
         cohort, plan = Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json")
         return cls(path, config, cohort, plan, cache, start_model)
