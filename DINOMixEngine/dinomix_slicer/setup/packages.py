@@ -50,7 +50,7 @@ def settingsOfPip(folder: Path, keep: list[str], wheels: str) -> dict[str, str]:
     """Environment variables that every pip obeys, whoever starts it. Addresses, since pip splits them at spaces."""
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(keep), encoding="utf-8")
-    settings = {"PIP_CONSTRAINT": constraints.as_uri(), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    settings = {"PIP_CONSTRAINT": constraints.as_uri(), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
     if wheels:
         settings |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": Path(wheels).absolute().as_uri()}
     return settings
