@@ -63,7 +63,8 @@ def addPhantoms() -> None:
                 time.sleep(0.01)  # the thread can work only while Python's lock is free
             if slicer.mrmlScene.GetFirstNodeByName(name) is None:
                 addCase(name, *made.result(), structures if number < LABELED else [])
-    slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.GetFirstNodeByName(names[0]), fit=True)
+    hasViews = slicer.app.layoutManager() is not None
+    slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.GetFirstNodeByName(names[0]), fit=hasViews)
     slicer.util.showStatusMessage(_("The phantoms can be chosen on the page Cases of DINOMix Train."), 10000)
 
 
