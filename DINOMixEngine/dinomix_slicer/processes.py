@@ -1,10 +1,13 @@
-"""Whether a process of this computer is there, or holds a file; without psutil and filelock, which Slicer's own Python may
-not have."""
+"""Processes of this computer: whether one is there or holds a file, and ending a tree of them; without psutil and filelock,
+which Slicer's own Python may not have."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +25,41 @@ def isThere(process: int) -> bool:
     except PermissionError:
         return True
     return not _isZombie(process)
+
+
+def killTrees(roots: list[int]) -> None:
+    """End processes and all their descendants, at once."""
+    if sys.platform == "win32":
+        for root in roots:
+            command = ["taskkill", "/T", "/F", "/PID", str(root)]
+            subprocess.run(command, check=False, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW)
+        return
+    children = _childrenOfAll()
+    waiting, doomed = list(roots), []
+    while waiting:
+        process = waiting.pop()
+        if process not in doomed:
+            doomed.append(process)
+            waiting += children[process]
+    for process in doomed:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _childrenOfAll() -> dict[int, list[int]]:
+    """Process number -> numbers of its children."""
+    if Path("/proc/self/stat").exists():
+        numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+        pairs = [(number, int(fields[1])) for number in numbers if len(fields := _stat(number)) > 1]
+    else:
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+        pairs = [(int(process), int(parent)) for process, parent in (line.split() for line in listed.splitlines())]
+    children: dict[int, list[int]] = defaultdict(list)
+    for process, parent in pairs:
+        children[parent].append(process)
+    return children
 
 
 def isHeld(lock: Path) -> bool:
@@ -53,12 +91,16 @@ def _couldHold(file: IO[bytes]) -> bool:
 
 
 def _isZombie(process: int) -> bool:
+    return _stat(process)[:1] in (["Z"], ["X"])
+
+
+def _stat(process: int) -> list[str]:
+    """State, parent and more of a process on Linux; empty without it."""
     try:
         # The name in parentheses may hold spaces and parentheses of its own.
-        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return False
-    return bool(fields) and fields[0] in ("Z", "X")
+        return []
 
 
 def _isThereOnWindows(process: int) -> bool:

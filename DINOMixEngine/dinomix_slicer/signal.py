@@ -1,7 +1,8 @@
-"""Signals in Python, since PythonQt cannot define Qt signals."""
+"""Signals in Python, since PythonQt cannot define Qt signals, and connecting to Qt's without keeping an object."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,28 @@ class Signal:
         if function in self._functions:
             self._functions.remove(function)
 
+    def clear(self) -> None:
+        """Let all functions go, and what they hold."""
+        self._functions.clear()
+
     def emit(self, *arguments: Any) -> None:
         """Call all connected functions; one that disconnects another while this runs is obeyed."""
         for function in list(self._functions):
             if function in self._functions:
                 function(*arguments)
+
+
+def weakly(method: Callable[..., Any]) -> Callable[..., None]:
+    """What calls a bound method as long as its object is there, for a Qt object that is the object's own, such as a timer.
+
+    PythonQt holds what is connected, where Python's cycle collector does not see it: an object with a timer that is connected
+    to one of its own methods would live for ever, with everything that it holds.
+    """
+    kept = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        present = kept()
+        if present is not None:
+            present(*arguments)
+
+    return call

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import slicer
 import vtk
@@ -11,13 +13,50 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
 
-from .batch_item import BatchItem
 from .choosing import segmentableVolumes
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "skipped"
+
+
+@dataclass(eq=False)
+class BatchItem:
+    """A volume of the scene, or an image on disk, and what became of it. It keeps no node that has left the scene.
+
+    Attributes:
+        title: the volume's or the file's name.
+        volumeId: ID of the volume node; empty for an image on disk.
+        image: the image file or DICOM folder; None for a volume of the scene.
+        out: the file to write, for an image on disk.
+        state: "waiting", "running", "done", "failed" or "skipped".
+        detail: a sentence for the reader: progress, what was written, or why it failed.
+        progress: part of the work that is done, 0 to 1.
+        segmentationId: ID of the resulting node, for a volume of the scene.
+    """
+
+    title: str
+    volumeId: str = ""
+    image: Path | None = None
+    out: Path | None = None
+    state: str = WAITING
+    detail: str = ""
+    progress: float = 0.0
+    segmentationId: str = ""
+
+    @property
+    def volume(self) -> vtkMRMLScalarVolumeNode | None:
+        return slicer.mrmlScene.GetNodeByID(self.volumeId)
+
+    @property
+    def segmentation(self) -> vtkMRMLSegmentationNode | None:
+        return slicer.mrmlScene.GetNodeByID(self.segmentationId)
 
 
 def itemsOfScene() -> list[BatchItem]:
     """Every volume of the scene that can be segmented."""
-    return [BatchItem(volume.GetName(), volume=volume) for volume in segmentableVolumes()]
+    return [BatchItem(volume.GetName(), volume.GetID()) for volume in segmentableVolumes()]
 
 
 def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
@@ -28,7 +67,7 @@ def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
     inside = [itemId] + [children.GetId(index) for index in range(children.GetNumberOfIds())]
     volumes = segmentableVolumes()
     nodes = [hierarchy.GetItemDataNode(item) for item in inside]
-    return [BatchItem(node.GetName(), volume=node) for node in nodes if node is not None and node in volumes]
+    return [BatchItem(node.GetName(), node.GetID()) for node in nodes if node is not None and node in volumes]
 
 
 def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:

@@ -11,7 +11,17 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix_slicer.window.path_field import onPathChanged
 
-from .batch_item import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
+from .batch_items import (
+    DONE,
+    FAILED,
+    RUNNING,
+    SKIPPED,
+    WAITING,
+    BatchItem,
+    itemsOfDisk,
+    itemsOfHierarchyFolder,
+    itemsOfScene,
+)
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -79,7 +89,7 @@ class BatchPanel:
             items, self._problem = self._itemsOfSource(), ""
         except DinomixError as error:
             items, self._problem = [], str(error)
-        asked = [(item.title, item.volume, item.image, item.out) for item in items]
+        asked = [(item.title, item.volumeId, item.image, item.out) for item in items]
         if asked != self._asked:
             self._items, self._asked = items, asked
             self._fillTable()
@@ -88,13 +98,13 @@ class BatchPanel:
     def _itemsOfSource(self) -> list[BatchItem]:
         node = self._parameterNode
         if node.batchSource == "scene":
-            return self._logic.itemsOfScene()
+            return itemsOfScene()
         if node.batchSource == "hierarchy":
             item = self._ui.batchHierarchyComboBox.currentItem()
-            return self._logic.itemsOfHierarchyFolder(item) if item else []
+            return itemsOfHierarchyFolder(item) if item else []
         if not node.batchInputFolder:
             return []
-        return self._logic.itemsOfDisk(node.batchInputFolder, node.batchOutputFolder)
+        return itemsOfDisk(node.batchInputFolder, node.batchOutputFolder)
 
     def _onSource(self, row: int) -> None:
         self._parameterNode.batchSource = SOURCES[row]
@@ -124,7 +134,7 @@ class BatchPanel:
             self._logic.cancel()
 
     def _isRunning(self) -> bool:
-        return self._logic.state != "idle" and self._logic.batch() is self._items
+        return self._logic.state != "idle" and self._logic.batchItems is self._items
 
     def _showButton(self) -> None:
         button = self._ui.batchButton

@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, weakly
 from dinomix_slicer.window.appearance import INFO, paintFrame, setColor
 
 from .show_me_how import ShowMeHow
@@ -36,7 +36,7 @@ class GuidePanel:
         # Sections open and close and the window is resized: the frame follows.
         self._follow = qt.QTimer()
         self._follow.setInterval(100)
-        self._follow.connect("timeout()", self._placeHighlight)
+        self._follow.connect("timeout()", weakly(self._placeHighlight))
         self._targets = {
             "volume": ui.volumeSelector,
             "model": ui.modelFrame,

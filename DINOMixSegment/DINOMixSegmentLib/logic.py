@@ -2,83 +2,88 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
-from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene.sequences import framesOf
-from dinomix_slicer.scene.surfaces import areSurfacesShown
+from dinomix_slicer.scene.surfaces import areSurfacesShown, surfaceSteps
 from dinomix_slicer.scene.undo import undo
 from dinomix_slicer.scene.views import centerOnFirst, showVolume
 from dinomix_slicer.scene.volumes import imageOfNode
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import WAIT, Steps, Task, waitFor
 from dinomix_slicer.worker.computing import Computing
 from dinomix_slicer.worker.owner import WorkerOwner
 
-from . import api, batch_items, checks, choosing, statistics
+from . import checks, choosing
 from .batch import Batch
 from .estimate import Estimate
 from .parameter_node import DINOMixSegmentParameterNode
 from .request import SegmentRequest
-from .segment_run import SegmentRun
-from .sequence_run import SequenceRun
-from .surface_timer import SurfaceTimer
+from .segment_run import SegmentRun, SequenceRun
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-    from dinomix_slicer.worker.protocols import Client, Installer, Job
+    from dinomix_slicer.setup.dependencies import DependencyInstaller
+    from dinomix_slicer.worker.client import WorkerClient
+    from dinomix_slicer.worker.job import Job
 
-    from .batch_item import BatchItem
+    from .batch_items import BatchItem
 
 IDLE, RUNNING, CANCELLING = "idle", "running", "cancelling"
+START_SECONDS = 120.0  # importing torch from a cold network drive takes a minute
 
 
-class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservationMixin):
+class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
     """Segments volumes with the worker process. One thing runs at a time: a volume, a sequence, or a batch.
 
+    Attributes:
+        state: "idle", "running" or "cancelling".
+        batchItems: the items of the batch that runs, or of the last one.
+
     Signals, each with ``connect(function)``, ``disconnect(function)``:
-        stateChanged(state): "idle", "running" or "cancelling".
+        stateChanged(state)
         progress(stage, step, total, eta): eta in seconds, or None while unknown.
         notice(text): a sentence that the user should see, such as that memory forced a smaller setting.
         finished(segmentationNode): a volume or a sequence is done (the node of the frame shown); not for a batch.
         failed(problem, remedy): one message to show; nothing runs any more. Also when the idle worker died.
         cancelled(): what ran was given up; the scene is as before.
-        surfacesChanged(done, total): surfaces are made after ``finished``; done == total at the end.
+        surfacesChanged(done, total): surfaces are made; done == total at the end.
         modelsChanged(models): the worker has listed its models; see ``models``.
         workerStateChanged(state): "stopped", "starting", "ready", "busy" or "failed".
         estimated(estimate): answer to ``requestEstimate``; see ``estimate.Estimate``.
         undoChanged(possible): whether ``undo`` has something to undo.
-        batchChanged(item): a row of the batch has changed; see ``batch_item.BatchItem``.
+        batchChanged(item): a row of the batch has changed; see ``batch_items.BatchItem``.
         batchFinished(items): all rows are done, failed, skipped, or given up.
     """
 
-    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+    def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
-        VTKObservationMixin.__init__(self)
         self.stateChanged, self.progress, self.notice = Signal(), Signal(), Signal()
         self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
-        self.estimated, self.undoChanged = Signal(), Signal()
+        self.estimated, self.undoChanged, self.surfacesChanged = Signal(), Signal(), Signal()
         self.batchChanged, self.batchFinished = Signal(), Signal()
-        self._state = IDLE
-        self._run: SegmentRun | SequenceRun | Batch | None = None
-        self._batchItems: list[BatchItem] = []
+        self.state = IDLE
+        self.batchItems: list[BatchItem] = []
+        self._run: Task | None = None
         self._estimateJob: Job | None = None
+        self._surfaces: Steps | None = None
         self._results: list[str] = []  # IDs of the nodes that were written, the last one last
         self._lastFailure = ""
-        self._surfaces = SurfaceTimer()
-        self.surfacesChanged = self._surfaces.changed
-        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneStartClose)
+        scene = slicer.mrmlScene
+        self._sceneTag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._onSceneStartClose)
 
     def cleanup(self) -> None:
         """End everything: what runs, the worker, all observations. Called when the window goes or is reloaded."""
-        self.removeObservers()
+        slicer.mrmlScene.RemoveObserver(self._sceneTag)
         self.cancel()
         self.stopWorker()
 
@@ -87,14 +92,6 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
     def getParameterNode(self) -> DINOMixSegmentParameterNode:
         """The wrapped parameter node of the scene; made when it is not there."""
         return DINOMixSegmentParameterNode(super().getParameterNode())
-
-    def obviousVolume(self) -> vtkMRMLScalarVolumeNode | None:
-        """The volume shown in the slice views' background, else the only one, else the newest."""
-        return choosing.obviousVolume()
-
-    def isFrameOfSequence(self, volume: vtkMRMLScalarVolumeNode | None) -> bool:
-        """Whether ``volume`` shows one frame of a sequence, so that ``allFrames`` has a meaning."""
-        return volume is not None and framesOf(volume) is not None
 
     def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
@@ -106,12 +103,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             return _("There is nothing to segment. Load volumes, or choose a folder with images.")
         return self._whyNotAnything(SegmentRequest.fromParameterNode(parameterNode))
 
-    # -- One volume
-
-    @property
-    def state(self) -> str:
-        """ "idle", "running" or "cancelling"."""
-        return self._state
+    # -- Segmenting
 
     def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> None:
         """Start to segment what is chosen; returns at once. ``failed`` when ``checkCanApply`` has a sentence."""
@@ -122,13 +114,8 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         problem = self._whyNot(request)
         if problem:
             self.failed.emit(problem, "")
-            return
-        frames = framesOf(request.volume) if request.allFrames else None
-        run = SequenceRun(self.client, request, frames) if frames else SegmentRun(self.client, request)
-        wasIn3D = request.output is not None and areSurfacesShown(request.output)
-        run.finished.connect(lambda segmentation: self._onFinished(request, segmentation, wasIn3D))
-        run.failed.connect(self._onFailed)
-        self._begin(run)
+        else:
+            self._begin(self._runOf(request))
 
     def segment(
         self,
@@ -154,71 +141,24 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
         """
-        if self.missingDependencies():
-            raise DinomixError(str(self.whyNotDependencies()))
-        folder = api.modelFolder(self, model)
+        problem = self.whyNotDependencies()
+        if problem:
+            raise DinomixError(problem)
+        folder = choosing.modelFolder(model)
+        if folder is None:
+            self._onModels(waitFor(self.client.listModels(), START_SECONDS))
+            folder = choosing.namedModel(model, self.models())
         computing = Computing(device, maxMemory, precision)
         request = SegmentRequest(volume, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames)
-        return api.segmentAndWait(self, request)
-
-    def cancel(self) -> None:
-        """Give up what runs, the batch and the surfaces included; ``cancelled`` follows within a second."""
-        self._surfaces.cancel()
-        self._dropEstimate()
-        if self._run is not None:
-            self._setState(CANCELLING)
-            self._run.cancel()
-
-    def makesSurfaces(self) -> bool:
-        """Whether surfaces are still being made."""
-        return self._surfaces.isRunning()
-
-    def canUndo(self) -> bool:
-        """Whether there is a result to undo."""
-        return any(slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._results)
-
-    def undo(self) -> None:
-        """Take back the last result: a new segmentation is removed, an existing one is as it was before."""
-        self._surfaces.cancel()
-        while self._results:
-            node = slicer.mrmlScene.GetNodeByID(self._results.pop())
-            if node is not None and undo(node):
-                break
-        self.undoChanged.emit(self.canUndo())
-
-    def requestEstimate(self, parameterNode: DINOMixSegmentParameterNode) -> None:
-        """Ask how long it will take and on which device; answered by ``estimated``. An earlier question is dropped.
-
-        Nothing is answered while Apply cannot work or something runs.
-        """
-        self._dropEstimate()
-        request = SegmentRequest.fromParameterNode(parameterNode)
-        if self._state != IDLE or self._whyNot(request):
-            return
-        try:
-            image = imageOfNode(request.volume)
-        except DinomixError:
-            return  # Apply says why
-        self._estimateJob = self.client.estimate(image, request.model, request.computing)
-        self._estimateJob.finished.connect(functools.partial(self._onEstimate, self._estimateJob))
-
-    # -- Many volumes
-
-    def itemsOfScene(self) -> list[BatchItem]:
-        """Every volume of the scene that can be segmented."""
-        return batch_items.itemsOfScene()
-
-    def itemsOfHierarchyFolder(self, itemId: int) -> list[BatchItem]:
-        """Every such volume under an item of the subject hierarchy."""
-        return batch_items.itemsOfHierarchyFolder(itemId)
-
-    def itemsOfDisk(self, folder: str, outputFolder: str = "") -> list[BatchItem]:
-        """Every image file and DICOM folder in a folder; results beside them, or in ``outputFolder``, as .seg.nrrd.
-
-        Raises:
-            DinomixError: the folder is not there or holds no image.
-        """
-        return batch_items.itemsOfDisk(folder, outputFolder)
+        problem = self._whyNot(request)
+        if problem:
+            raise DinomixError(problem)
+        run = self._runOf(request)
+        segmentation = waitFor(run, start=lambda: self._begin(run))
+        if self._surfaces is not None:
+            with contextlib.suppress(DinomixError):  # who stops them wants the segmentation alone
+                waitFor(self._surfaces)
+        return segmentation
 
     def startBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> None:
         """Segment all items with the chosen model, organs and device; one that fails does not stop the others."""
@@ -229,38 +169,82 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         batch = Batch(self.client, items, SegmentRequest.fromParameterNode(parameterNode))
         batch.changed.connect(self.batchChanged.emit)
         batch.finished.connect(self._onBatchFinished)
-        self._batchItems = items
+        self.batchItems = items
         self._begin(batch)
 
-    def batch(self) -> list[BatchItem]:
-        """The items of the batch that runs, or of the last one."""
-        return self._batchItems
+    def cancel(self) -> None:
+        """Give up what runs, the batch and the surfaces included; ``cancelled`` follows within a second."""
+        self.stopSurfaces()
+        self._dropEstimate()
+        if self._run is not None:
+            self._setState(CANCELLING)
+            self._run.cancel()
+
+    def requestEstimate(self, parameterNode: DINOMixSegmentParameterNode) -> None:
+        """Ask how long it will take and on which device; answered by ``estimated``. An earlier question is dropped.
+
+        Nothing is answered while Apply cannot work or something runs.
+        """
+        self._dropEstimate()
+        request = SegmentRequest.fromParameterNode(parameterNode)
+        if self._whyNot(request):
+            return
+        try:
+            image = imageOfNode(request.volume)
+        except DinomixError:
+            return  # Apply says why
+        job = self._estimateJob = self.client.estimate(image, request.model, request.computing)
+        job.finished.connect(lambda result: self._onEstimate(job, result))
 
     # -- Afterwards
 
-    def hasStatistics(self) -> bool:
-        """Whether Slicer's Segment Statistics module is there."""
-        return statistics.hasStatistics()
+    def makeSurfaces(self, segmentation: vtkMRMLSegmentationNode) -> None:
+        """Show a segmentation in 3D as soon as its surfaces are made; those of an earlier one are given up."""
+        self.stopSurfaces()
+        total = segmentation.GetSegmentation().GetNumberOfSegments()
+        surfaces = self._surfaces = Steps(self._counted(surfaceSteps(segmentation), total))
 
-    def makeVolumeTable(self, segmentation: vtkMRMLSegmentationNode) -> vtkMRMLTableNode:
-        """A table node with each segment's volume in ml, made by Slicer's Segment Statistics module.
+        def end(*ignored: object) -> None:
+            self._surfaces = None
+            self.surfacesChanged.emit(total, total)
 
-        Raises:
-            DinomixError: the module is not there.
-        """
-        return statistics.makeVolumeTable(segmentation)
+        for signal in (surfaces.finished, surfaces.failed, surfaces.cancelled):
+            signal.connect(end)
+        self.surfacesChanged.emit(0, total)
+
+    def stopSurfaces(self) -> None:
+        """Make no more surfaces, and show none that are not made yet."""
+        if self._surfaces is not None:
+            self._surfaces.cancel()
+
+    def makesSurfaces(self) -> bool:
+        """Whether surfaces are still being made."""
+        return self._surfaces is not None
+
+    def canUndo(self) -> bool:
+        """Whether there is a result to undo."""
+        return any(slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._results)
+
+    def undo(self) -> None:
+        """Take back the last result: a new segmentation is removed, an existing one is as it was before."""
+        self.stopSurfaces()
+        while self._results:
+            node = slicer.mrmlScene.GetNodeByID(self._results.pop())
+            if node is not None and undo(node):
+                break
+        self.undoChanged.emit(self.canUndo())
 
     # -- Inside
 
     def _whyNot(self, request: SegmentRequest) -> str | None:
         return (
             checks.whyNotChosenVolume(request.volume)
-            or checks.whyNotOutput(request.output, self.isFrameOfSequence(request.volume) and request.allFrames)
+            or checks.whyNotOutput(request.output, request.allFrames and framesOf(request.volume) is not None)
             or self._whyNotAnything(request)
         )
 
     def _whyNotAnything(self, request: SegmentRequest) -> str | None:
-        if self._state != IDLE:
+        if self.state != IDLE:
             return _("DINOMix is segmenting. Wait until it is done, or cancel it.")
         return (
             self.whyNotWorker()
@@ -270,16 +254,33 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
             or checks.whyNotOrgans(request.keep, self.model(request.model))
         )
 
-    def _begin(self, run: SegmentRun | SequenceRun | Batch) -> None:
+    def _runOf(self, request: SegmentRequest) -> SegmentRun | SequenceRun:
+        frames = framesOf(request.volume) if request.allFrames else None
+        run = SequenceRun(self.client, request, frames) if frames else SegmentRun(self.client, request)
+        wasIn3D = request.output is not None and areSurfacesShown(request.output)
+        run.finished.connect(lambda segmentation: self._onFinished(request, segmentation, wasIn3D))
+        return run
+
+    def _begin(self, run: Steps) -> None:
         self._dropEstimate()
-        self._surfaces.cancel()
+        self.stopSurfaces()
         self._lastFailure = ""
         self._run = run
         run.progress.connect(self.progress.emit)
         run.notice.connect(self.notice.emit)
+        run.failed.connect(self._onFailed)
         run.cancelled.connect(self._onCancelled)
         self._setState(RUNNING)
-        run.start()
+        run.begin()
+
+    def _counted(self, steps: Iterator[Any], total: int) -> Iterator[Any]:
+        """Steps of making surfaces, which are announced as they are made; the last one at the end of all."""
+        made = 0
+        for step in steps:
+            if step is not WAIT and made + 1 < total:
+                made += 1
+                self.surfacesChanged.emit(made, total)
+            yield step
 
     def _onFinished(self, request: SegmentRequest, segmentation: vtkMRMLSegmentationNode, wasIn3D: bool) -> None:
         self._end()
@@ -289,7 +290,7 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         if request.show3D:
             centerOnFirst(segmentation)
         if request.show3D or wasIn3D:
-            self._surfaces.start(segmentation)
+            self.makeSurfaces(segmentation)
 
     def _onFailed(self, problem: str, remedy: str) -> None:
         self._end()
@@ -301,17 +302,18 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         self._end()
         self.cancelled.emit()
         if wasBatch:
-            self._rememberBatch()
-            self.batchFinished.emit(self._batchItems)
+            self._onBatchFinished(self.batchItems)
 
     def _onBatchFinished(self, items: list[BatchItem]) -> None:
         self._end()
-        self._rememberBatch()
+        for item in items:
+            if item.segmentation is not None:
+                self._remember(item.segmentation)
         self.batchFinished.emit(items)
 
     def _onWorkerFailed(self, problem: str, remedy: str) -> None:
         # What ran has told it already; a run that is on tells it itself.
-        if self._state == IDLE and problem != self._lastFailure:
+        if self.state == IDLE and problem != self._lastFailure:
             self._lastFailure = problem
             self.failed.emit(problem, remedy)
 
@@ -331,18 +333,13 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         if job is not None and job.state == "waiting":
             job.cancel()
 
-    def _rememberBatch(self) -> None:
-        for item in self._batchItems:
-            if item.segmentation is not None:
-                self._remember(item.segmentation)
-
     def _remember(self, segmentation: vtkMRMLSegmentationNode) -> None:
         self._results.append(segmentation.GetID())
         self.undoChanged.emit(True)
 
     def _onSceneStartClose(self, caller: object, event: object) -> None:
         self._results.clear()  # the next scene's nodes get the same IDs
-        self._surfaces.cancel()
+        self.stopSurfaces()
         self.undoChanged.emit(False)
 
     def _end(self) -> None:
@@ -350,6 +347,6 @@ class DINOMixSegmentLogic(ScriptedLoadableModuleLogic, WorkerOwner, VTKObservati
         self._setState(IDLE)
 
     def _setState(self, state: str) -> None:
-        if state != self._state:
-            self._state = state
+        if state != self.state:
+            self.state = state
             self.stateChanged.emit(state)

@@ -11,7 +11,7 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.scene.surfaces import areSurfacesShown
 from dinomix_slicer.signal import Signal
 
-from .surface_timer import SurfaceTimer
+from .statistics import hasStatistics, makeVolumeTable
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -32,17 +32,11 @@ class ResultPanel:
         self.failed = Signal()
         self.segmentation: vtkMRMLSegmentationNode | None = None
         self._ui, self._logic = ui, logic
-        self._surfaces = SurfaceTimer()
-        self._surfaces.changed.connect(self.showSurfaces)
         ui.show3DButton.connect("toggled(bool)", self._onShow3D)
         ui.undoButton.connect("clicked()", logic.undo)
         ui.volumesButton.connect("clicked()", self._onVolumes)
         self.showSurfaces(0, 0)
         self.show(None)
-
-    def close(self) -> None:
-        """Make no more surfaces."""
-        self._surfaces.cancel()
 
     def show(self, segmentation: vtkMRMLSegmentationNode | None) -> None:
         """Show this result, or nothing but undo where that is possible."""
@@ -53,8 +47,8 @@ class ResultPanel:
         ui.segmentsTableView.visible = segmentation is not None
         ui.undoButton.enabled = canUndo and self._logic.state == "idle"
         ui.show3DButton.enabled = segmentation is not None
-        ui.volumesButton.enabled = segmentation is not None and self._logic.hasStatistics()
-        if self._logic.hasStatistics():
+        ui.volumesButton.enabled = segmentation is not None and hasStatistics()
+        if hasStatistics():
             ui.volumesButton.toolTip = _("Make a table with the volume of each organ in milliliters.")
         else:
             ui.volumesButton.toolTip = _("This needs Slicer's Segment Statistics module, which is not here.")
@@ -75,15 +69,16 @@ class ResultPanel:
         button.blockSignals(blocked)
 
     def _onShow3D(self, isShown: bool) -> None:
-        self._surfaces.cancel()
         self.segmentation.CreateDefaultDisplayNodes()
         self.segmentation.GetDisplayNode().SetVisibility3D(isShown)
-        if isShown and not self._logic.makesSurfaces():
-            self._surfaces.start(self.segmentation)
+        if isShown:
+            self._logic.makeSurfaces(self.segmentation)
+        else:
+            self._logic.stopSurfaces()
 
     def _onVolumes(self) -> None:
         try:
-            table = self._logic.makeVolumeTable(self.segmentation)
+            table = makeVolumeTable(self.segmentation)
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
             return

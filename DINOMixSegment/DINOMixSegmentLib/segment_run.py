@@ -1,140 +1,137 @@
-"""One volume on its way to a segmentation."""
+"""Volumes of the scene on their way to segmentations: one, or all frames of a sequence."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imageOfFrame
 from dinomix_slicer.scene.undo import saveState, undo
-from dinomix_slicer.scene.volumes import imageOfNode
-from dinomix_slicer.signal import Signal
-from dinomix_slicer.worker.transfer import Steps
-
-from .node_watch import NodeWatch
+from dinomix_slicer.scene.volumes import NodeImage, imageOfNode
+from dinomix_slicer.task import Steps
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLSegmentationNode
+    from slicer import vtkMRMLNode, vtkMRMLSegmentationNode
 
-    from dinomix_slicer.worker.protocols import Client, Job
+    from dinomix_slicer.worker.client import WorkerClient
+    from dinomix_slicer.worker.job import Job
 
     from .request import SegmentRequest
 
 
-class SegmentRun:
-    """Sends a volume to the worker and writes what comes back into the scene.
+def removed(name: str) -> tuple[str, str]:
+    """Problem and remedy where a node of this name has left the scene."""
+    problem = _("{name} was removed from the scene, so segmenting was given up.")
+    return problem.format(name=name), _("Choose the volume and the output again, then click Apply.")
 
-    Signals; of the last three one is emitted, once, and last:
-        progress(stage, step, total, eta)
-        notice(text)
-        finished(segmentationNode)
-        failed(problem, remedy)
-        cancelled()
-    """
 
-    def __init__(self, client: Client, request: SegmentRequest) -> None:
-        self.progress, self.notice = Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
-        self._client = client
-        self._request = request
-        self._job: Job | None = None
-        self._placing: Steps | None = None
-        self._isOver = False
-        self._nodes = [node for node in (request.volume, request.output) if node is not None]
-        self._watch = NodeWatch(self._nodes)
-        self._watch.removed.connect(self._onNodeRemoved)
-        self._watch.sceneClosed.connect(self._onSceneClosed)
+class SceneRun(Steps):
+    """Work on nodes of the scene, which is given up when one of them or the whole scene goes. Each notice comes once."""
 
-    def start(self) -> None:
-        """Begin. ``failed`` is emitted before this returns when the volume is gone or cannot be read."""
+    def __init__(self, client: WorkerClient, request: SegmentRequest, nodes: list[vtkMRMLNode]) -> None:
+        super().__init__(self._stepsOf())
+        self._client, self._request = client, request
+        self._said: set[str] = set()
+        self._nodes = {node.GetID(): node.GetName() for node in nodes}
+        events = slicer.vtkMRMLScene
+        self._tags = [
+            slicer.mrmlScene.AddObserver(events.NodeRemovedEvent, self._onNodeRemoved),
+            slicer.mrmlScene.AddObserver(events.StartCloseEvent, self._onSceneStartClose),
+        ]
+
+    def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
+        """The work, whose result is the segmentation node."""
+        raise NotImplementedError
+
+    def _ask(self, image: NodeImage) -> Job:
+        """Let the worker segment an image; its notices are passed on."""
+        self._say(image.notices)
         request = self._request
-        gone = next((node for node in self._nodes if node.GetScene() is None), None)
-        if gone is not None:
-            self._onNodeRemoved(gone.GetName())
-            return
-        try:
-            image = imageOfNode(request.volume)
-        except DinomixError as error:
-            self._end(self.failed, error.problem, error.remedy)
-            return
-        for text in image.notices:
-            self.notice.emit(text)
-        self._job = self._client.segment(image, request.model, request.computing, request.keep)
-        self._job.progress.connect(self.progress.emit)
-        self._job.notice.connect(self.notice.emit)
-        self._job.finished.connect(self._onFinished)
-        self._job.failed.connect(lambda problem, remedy: self._end(self.failed, problem, remedy))
-        self._job.cancelled.connect(lambda: self._end(self.cancelled))
+        job = self._client.segment(image, request.model, request.computing, request.keep)
+        job.notice.connect(lambda text: self._say([text]))
+        return job
 
-    def cancel(self) -> None:
-        """Give up; ``cancelled`` follows when the worker has stopped."""
-        if self._placing is not None:
-            self._placing.stop()
-            self._end(self.cancelled)
-        elif self._job is not None:
-            self._job.cancel()
+    def _say(self, texts: tuple[str, ...] | list[str]) -> None:
+        for text in texts:
+            if text not in self._said:
+                self._said.add(text)
+                self.notice.emit(text)
 
-    def _onFinished(self, result: Any) -> None:
-        """Copy the labels a piece at a time, since the window waits meanwhile."""
-        if self._isOver:
-            return
-        try:
-            labelMap = LabelMap(self._request.volume, result.labels)
-        except DinomixError as error:
-            self._end(self.failed, error.problem, error.remedy)
-            return
+    def _onNodeRemoved(self, caller: object, event: object) -> None:
+        for nodeId, name in self._nodes.items():
+            if slicer.mrmlScene.GetNodeByID(nodeId) is None:
+                self.fail(*removed(name))
 
-        def onFailed(problem: str, remedy: str) -> None:
-            self._end(self.failed, problem, remedy)
+    def _onSceneStartClose(self, caller: object, event: object) -> None:
+        self._say([_("The scene was closed, so segmenting was given up.")])
+        self.confirmCancel()
 
-        self._placing = Steps(labelMap.steps(), lambda: self._onCopied(result, labelMap), onFailed)
-        self._placing.begin()
+    def _letGo(self) -> None:
+        for tag in self._tags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        super()._letGo()
 
-    def _onCopied(self, result: Any, labelMap: LabelMap) -> None:
-        try:
-            segmentation = self._write(result, labelMap)
-        except DinomixError as error:
-            self._end(self.failed, error.problem, error.remedy)
-            return
-        for text in result.notices:
-            self.notice.emit(text)
-        self._end(self.finished, segmentation)
 
-    def _write(self, result: Any, labelMap: LabelMap) -> vtkMRMLSegmentationNode:
+class SegmentRun(SceneRun):
+    """Sends a volume to the worker and writes what comes back into the scene."""
+
+    def __init__(self, client: WorkerClient, request: SegmentRequest) -> None:
+        super().__init__(client, request, [node for node in (request.volume, request.output) if node is not None])
+
+    def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
+        volume = self._request.volume
+        job = self._ask(imageOfNode(volume))
+        job.progress.connect(self.progress.emit)
+        result = yield job
+        labelMap = LabelMap(volume, result.labels)
+        yield from labelMap.steps()
+        segmentation = self._write(result.structures, labelMap)
+        self._say(result.notices)
+        return segmentation
+
+    def _write(self, structures: list[dict[str, Any]], labelMap: LabelMap) -> vtkMRMLSegmentationNode:
         request = self._request
         if request.output is None:
-            return addSegmentation(request.volume, labelMap, result.structures)
+            return addSegmentation(request.volume, labelMap, structures)
         saveState(request.output)
         try:
-            writeIntoSegmentation(
-                request.output, request.volume, labelMap, result.structures, replaceOthers=request.replaceOthers
-            )
+            writeIntoSegmentation(request.output, request.volume, labelMap, structures, request.replaceOthers)
         except DinomixError:
             undo(request.output)
             raise
         return request.output
 
-    def _onNodeRemoved(self, name: str) -> None:
-        problem = _("{name} was removed from the scene, so segmenting was given up.").format(name=name)
-        self._giveUp(self.failed, problem, _("Choose the volume and the output again, then click Apply."))
 
-    def _onSceneClosed(self) -> None:
-        self.notice.emit(_("The scene was closed, so segmenting was given up."))
-        self._giveUp(self.cancelled)
+class SequenceRun(SceneRun):
+    """Sends frame after frame to the worker; the segmentations enter the scene together, when all are done."""
 
-    def _giveUp(self, signal: Signal, *arguments: object) -> None:
-        # First, since a job that still waits announces at once that it is cancelled.
-        self._end(signal, *arguments)
-        if self._placing is not None:
-            self._placing.stop()
-        elif self._job is not None:
-            self._job.cancel()
+    def __init__(self, client: WorkerClient, request: SegmentRequest, frames: Frames) -> None:
+        self._frames = frames
+        super().__init__(client, request, [frames.volumeNode, frames.browser, frames.sequence])
 
-    def _end(self, signal: Signal, *arguments: object) -> None:
-        if self._isOver:
-            return
-        self._isOver = True
-        self._watch.stop()
-        signal.emit(*arguments)
+    def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
+        results = SegmentationSequence(self._frames)
+        try:
+            for number in range(len(self._frames)):
+                job = self._ask(imageOfFrame(self._frames, number))
+                job.progress.connect(self._reporter(number))
+                result = yield job
+                results.add(number, result.labels, result.structures)
+                self._say(result.notices)
+            return results.finish()
+        except BaseException:
+            results.discard()
+            raise
+
+    def _reporter(self, number: int) -> Any:
+        def report(stage: str, *progress: Any) -> None:
+            named = _("frame {number} of {count}: {stage}")
+            count = len(self._frames)
+            self.progress.emit(named.format(number=number + 1, count=count, stage=stage), *progress)
+
+        return report

@@ -4,6 +4,8 @@ import numpy as np
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
+from .choosing import obviousVolume
+
 
 class DINOMixSegmentTest(ScriptedLoadableModuleTest):
     """Checks that the installed module is whole. The thorough tests are in Testing/modules of the repository."""
@@ -21,7 +23,7 @@ class DINOMixSegmentTest(ScriptedLoadableModuleTest):
 
     def test_volumeIsChosen(self) -> None:
         volume = slicer.util.addVolumeFromArray(np.zeros((3, 4, 5), np.int16))
-        self.assertIs(slicer.util.getModuleLogic("DINOMixSegment").obviousVolume(), volume)
+        self.assertIs(obviousVolume(), volume)
 
     def test_saysWhatIsMissing(self) -> None:
         logic = slicer.util.getModuleLogic("DINOMixSegment")

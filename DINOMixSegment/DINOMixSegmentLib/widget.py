@@ -13,11 +13,14 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from dinomix_slicer.scene.sequences import framesOf
+from dinomix_slicer.signal import weakly
 from dinomix_slicer.window.appearance import INFO, WARNING
 from dinomix_slicer.window.duration import duration
 from dinomix_slicer.window.message_bar import MessageBar
 
 from .batch_panel import BatchPanel
+from .choosing import obviousVolume
 from .estimate import Estimate
 from .get_models import GetModelsDialog
 from .guide_panel import GuidePanel
@@ -31,9 +34,9 @@ from .setup_notice import SegmentSetupNotice
 from .worker_page import WorkerPage
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+    from slicer import vtkMRMLNode, vtkMRMLSegmentationNode
 
-    from .batch_item import BatchItem
+    from .batch_items import BatchItem
     from .parameter_node import DINOMixSegmentParameterNode
 
 ESTIMATE_DELAY = 300  # ms without a change before the worker is asked how long it will take
@@ -48,7 +51,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode: DINOMixSegmentParameterNode | None = None
         self._guiTag: int | None = None
         self._isEntered = False
-        self._observedVolume: vtkMRMLScalarVolumeNode | None = None
+        self._observed: dict[str, tuple[vtkMRMLNode, int]] = {}
         self._estimate: Estimate | None = None
         self._estimated: object = None  # what the estimate is of
         self._outcome = ""  # what became of the last run
@@ -100,7 +103,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.getModels.close()
             self.getModels = None
         self.setupNotice.close()
-        self.resultPanel.close()
+        self.workerPage.close()
         self.logic.cleanup()
 
     def enter(self) -> None:
@@ -128,7 +131,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         timer = qt.QTimer()
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
-        timer.connect("timeout()", slot)
+        timer.connect("timeout()", weakly(slot))
         return timer
 
     def _connect(self) -> None:
@@ -186,14 +189,11 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _setParameterNode(self, node: DINOMixSegmentParameterNode | None) -> None:
         self._disconnectGui()
-        if self._parameterNode is not None:
-            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateLater)
         self._parameterNode = node
-        self._observeVolume(None)
-        if node is not None:
-            if self._isEntered:
-                self._guiTag = node.connectGui(self.ui)
-            self.addObserver(node.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateLater)
+        self._observe("volume", None, 0)
+        self._observe("choices", node.parameterNode if node is not None else None, vtk.vtkCommand.ModifiedEvent)
+        if node is not None and self._isEntered:
+            self._guiTag = node.connectGui(self.ui)
 
     def _disconnectGui(self) -> None:
         if self._parameterNode is not None and self._guiTag is not None:
@@ -204,20 +204,17 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The volume that the views show, and the model used last, unless the user has chosen others."""
         node = self._parameterNode
         if node.inputVolume is None:
-            node.inputVolume = self.logic.obviousVolume()
+            node.inputVolume = obviousVolume()
         if not node.modelPath:
             node.modelPath = self.modelPage.obviousModel()
 
-    def _observeVolume(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
-        """A volume is there before its voxels are, and can be replaced later."""
-        if volume is self._observedVolume:
-            return
-        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
-        if self._observedVolume is not None:
-            self.removeObserver(self._observedVolume, event, self._updateLater)
-        self._observedVolume = volume
-        if volume is not None:
-            self.addObserver(volume, event, self._updateLater)
+    def _observe(self, what: str, node: vtkMRMLNode | None, event: int) -> None:
+        """Follow a node in place of the one before; by tags, since VTKObservationMixin would keep every node for ever."""
+        before, tag = self._observed.pop(what, (None, 0))
+        if before is not None:
+            before.RemoveObserver(tag)
+        if node is not None:
+            self._observed[what] = (node, node.AddObserver(event, self._updateLater))
 
     # -- Showing what is so now
 
@@ -231,8 +228,9 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is None:
             return
         self._chooseObvious()
-        self._observeVolume(node.inputVolume)
-        self.ui.allFramesCheckBox.visible = self.logic.isFrameOfSequence(node.inputVolume)
+        # A volume is there before its voxels are, and they can be replaced later.
+        self._observe("volume", node.inputVolume, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
+        self.ui.allFramesCheckBox.visible = node.inputVolume is not None and framesOf(node.inputVolume) is not None
         self.ui.replaceOthersCheckBox.enabled = node.outputSegmentation is not None
         self.modelPage.show(node.modelPath)
         info = self.modelPage.info

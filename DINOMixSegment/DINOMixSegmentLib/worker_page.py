@@ -12,8 +12,11 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import rowsAsHtml
 from dinomix_slicer.window.path_field import onPathChanged
+from dinomix_slicer.worker.command import workerCommand
+from dinomix_slicer.worker.connection_check import stepsOfTest
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -31,7 +34,7 @@ class WorkerPage:
     def __init__(self, ui: Any, logic: DINOMixSegmentLogic) -> None:
         self.deviceChosen, self.changed = Signal(), Signal()
         self._ui, self._logic = ui, logic
-        self._isTesting = False
+        self._test: Steps | None = None
         self._shownFolders: list[str] | None = None
         ui.deviceComboBox.connect("activated(int)", self._onDevice)
         ui.addFolderButton.connect("clicked()", self.askForFolder)
@@ -61,6 +64,11 @@ class WorkerPage:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose a folder with models"))
         if folder and folder not in self._logic.modelFolders():
             self._setFolders([*self._logic.modelFolders(), folder])
+
+    def close(self) -> None:
+        """End the worker that is being tested."""
+        if self._test is not None:
+            self._test.cancel()
 
     # -- Device
 
@@ -118,7 +126,7 @@ class WorkerPage:
         ui.removeFolderButton.enabled = bool(ui.foldersList.selectedItems())
         ui.commandEdit.enabled = isIdle
         ui.restartButton.enabled = isIdle
-        ui.testButton.text = _("Stop the test") if self._isTesting else _("Test connection")
+        ui.testButton.text = _("Stop the test") if self._test else _("Test connection")
 
     def _onCommand(self) -> None:
         text = self._ui.commandEdit.text.strip()
@@ -139,23 +147,23 @@ class WorkerPage:
         self._logic.restartWorker()
 
     def _onTest(self) -> None:
-        if self._isTesting:
-            self._logic.stopTest()
-            self._endTest(_("The test was stopped."))
+        if self._test is not None:
+            self._test.cancel()
             return
-        self._isTesting = True
+        try:
+            command = workerCommand(self._ui.commandEdit.text)
+        except DinomixError as error:
+            self._report(str(error))
+            return
+        test = self._test = Steps(stepsOfTest(command))
+        test.finished.connect(lambda report: self._endTest(rowsAsHtml(tuple(reportRows(report)))))
+        test.failed.connect(lambda *words: self._endTest(" ".join(words).strip()))
+        test.cancelled.connect(lambda: self._endTest(_("The test was stopped.")))
         self._report(_("Starting the worker..."))
         self._showButtons()
-        self._logic.testConnection(self._ui.commandEdit.text, self._onTested, self._onTestFailed)
-
-    def _onTested(self, report: dict[str, Any]) -> None:
-        self._endTest(rowsAsHtml(tuple(reportRows(report))))
-
-    def _onTestFailed(self, problem: str, remedy: str) -> None:
-        self._endTest(f"{problem} {remedy}".strip())
 
     def _endTest(self, text: str) -> None:
-        self._isTesting = False
+        self._test = None
         self._report(text)
         self._showButtons()
 

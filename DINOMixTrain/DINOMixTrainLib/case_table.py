@@ -9,8 +9,8 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import fitHeight, setWrappedText
-from dinomix_slicer.worker.transfer import Steps
 
 from .cohort_report import ROLES, CheckedCase, CohortReport
 
@@ -65,7 +65,7 @@ class CaseTable:
     def close(self) -> None:
         """Fill the table no further."""
         if self._steps is not None:
-            self._steps.stop()
+            self._steps.cancel()
 
     def isFilling(self) -> bool:
         """Whether rows are still being added."""
@@ -82,7 +82,8 @@ class CaseTable:
         table.rowCount = len(cases)
         fitHeight(table, 3, 9)
         setWrappedText(self._ui.noticesLabel, listOf(report.notices) if report is not None else "")
-        self._steps = Steps(self._stepsOfFilling(cases, chosen), self._onFilled, lambda *told: None)
+        self._steps = Steps(self._stepsOfFilling(cases, chosen))
+        self._steps.finished.connect(self._onFilled)
 
     def _order(self, case: CheckedCase) -> tuple[bool, int, str]:
         """Those with problems first, then by their parts and names."""
@@ -105,7 +106,7 @@ class CaseTable:
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self._showCount()
 
-    def _onFilled(self) -> None:
+    def _onFilled(self, ignored: object) -> None:
         self._steps = None
         first = self._caseOf(0)
         if not self._chosenNames() and first is not None and first.problems and not self._isExcluded(first):

@@ -14,12 +14,12 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
-from dinomix_slicer.background import InBackground
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.scene.case_files import CaseFiles, filesOf
 from dinomix_slicer.scene.scene_cohort import SceneCase, sceneCases
 from dinomix_slicer.scene.scene_export import SceneExport
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import InBackground
 
 from .cohort_report import CohortReport
 from .cohort_request import CASES, COHORT, RENAMES, SCENE, CohortRequest, SceneChoice, correctedCases, requestOf

@@ -14,10 +14,10 @@ from slicer.util import VTKObservationMixin
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
+from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.window.duration import duration
 from dinomix_slicer.window.path_field import onPathChanged
-from dinomix_slicer.worker.transfer import Steps
 
 from .case_loading import showCase
 from .case_table import CaseTable
@@ -298,11 +298,12 @@ class CohortPage(Page, VTKObservationMixin):
                 yield
 
         self._stopMatching()
-        self._matching = Steps(steps(), lambda: self._onMatched(report, concepts), lambda *told: None)
+        self._matching = Steps(steps())
+        self._matching.finished.connect(lambda ignored: self._onMatched(report, concepts))
 
     def _stopMatching(self) -> None:
         if self._matching is not None:
-            self._matching.stop()
+            self._matching.cancel()
             self._matching = None
 
     def _onMatched(self, report: CohortReport, concepts: dict[str, Concept]) -> None:

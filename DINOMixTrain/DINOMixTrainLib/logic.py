@@ -17,10 +17,11 @@ from .run_logic import RunLogic
 from .training_logic import TrainingLogic
 
 if TYPE_CHECKING:
-    from dinomix_slicer.worker.protocols import Client, Installer
+    from dinomix_slicer.setup.dependencies import DependencyInstaller
+    from dinomix_slicer.worker.client import WorkerClient
 
 
-class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
+class DINOMixTrainLogic(WorkerOwner, ScriptedLoadableModuleLogic):
     """Owns one part for each page of the window, and the worker, which lists models and devices and is ended then.
 
     Attributes:
@@ -35,7 +36,7 @@ class DINOMixTrainLogic(ScriptedLoadableModuleLogic, WorkerOwner):
         workerStateChanged(state): "stopped", "starting", "ready", "busy" or "failed".
     """
 
-    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+    def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
         self.failed = Signal()

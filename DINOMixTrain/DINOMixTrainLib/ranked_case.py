@@ -17,13 +17,12 @@ from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
 from dinomix.names import file_name
-from dinomix_slicer.background import InBackground
 from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, stepsOfCase
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
-from dinomix_slicer.worker.transfer import WAIT
+from dinomix_slicer.task import InBackground
 
 from .case_loading import IMAGE, loadedNode, loadImage, showOnly
 from .cohort_request import CASES, CORRECTED, correctedCases
@@ -164,12 +163,7 @@ def stepsOfAdding(case: RankedCase, studyFolder: Path) -> Iterator[Any]:
     arrays = yield from stepsOfCase(SceneCase(file_name(case.name, "case"), loadedVolume(case), node))
     work = InBackground(lambda checkStop: write(case, onGrid(arrays, read), studyFolder, checkStop))
     try:
-        while not work.isOver():
-            yield WAIT
-    finally:
-        work.stop()
-    try:
-        work.result()
+        yield from work.steps()
     except Overlap as error:
         one, other = error.args
         raise DinomixError(

@@ -8,8 +8,8 @@ from typing import Any
 import qt
 
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import fitHeight
-from dinomix_slicer.worker.transfer import Steps
 
 from .ranked_case import RankedCase
 
@@ -51,7 +51,8 @@ class RankingTable:
         self._table.rowCount = len(ranking)
         fitHeight(self._table, 3, 9)
         self._fitNames()
-        self._steps = Steps(self._stepsOfFilling(), self._onFilled, lambda *told: None)
+        self._steps = Steps(self._stepsOfFilling())
+        self._steps.finished.connect(self._onFilled)
 
     def showStates(self, states: Mapping[str, str]) -> None:
         """Show a case's state beside its name; those that are not named have none."""
@@ -70,7 +71,7 @@ class RankingTable:
     def close(self) -> None:
         """Fill the table no further."""
         if self._steps is not None:
-            self._steps.stop()
+            self._steps.cancel()
             self._steps = None
 
     def _fitNames(self) -> None:
@@ -90,6 +91,6 @@ class RankingTable:
                 self._table.setItem(row, column, item)
             yield
 
-    def _onFilled(self) -> None:
+    def _onFilled(self, ignored: object) -> None:
         self._steps = None
         self.filled.emit()

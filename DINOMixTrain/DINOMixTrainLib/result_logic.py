@@ -16,8 +16,8 @@ from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.run.process import hasCheckpoint
 from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps
 from dinomix_slicer.worker.owner import FOLDERS_SETTING
-from dinomix_slicer.worker.transfer import Steps
 
 from .ranked_case import RankedCase, correctedImages, nodeOfCase, openFiles, rankedCases, stepsOfAdding, stepsOfOpening
 
@@ -234,7 +234,7 @@ class ResultLogic:
         if self.state != IDLE:
             return
 
-        def end() -> None:
+        def end(ignored: object) -> None:
             self._steps = None
             self._setState(IDLE)
             onDone()
@@ -245,11 +245,13 @@ class ResultLogic:
             self.failed.emit(problem, remedy)
 
         self._setState(state)
-        self._steps = Steps(steps, end, fail)
+        self._steps = Steps(steps)
+        self._steps.finished.connect(end)
+        self._steps.failed.connect(fail)
 
     def _stopSteps(self) -> None:
         if self._steps is not None:
-            self._steps.stop()
+            self._steps.cancel()
             self._steps = None
 
 

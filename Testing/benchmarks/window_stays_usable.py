@@ -24,7 +24,7 @@ host.start()
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 from gaps import Gaps  # noqa: E402
-from workers import elsewhere, ownWorker, run, tinyModel  # noqa: E402
+from workers import elsewhere, noise, ownWorker, run, tinyModel  # noqa: E402
 
 from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation  # noqa: E402
 from dinomix_slicer.scene.surfaces import surfaceSteps  # noqa: E402
@@ -65,7 +65,7 @@ def balls(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def measure(client: WorkerClient, volume: object, model: str, mode: str) -> None:
-    run(client, client.load(model), 300)
+    run(client, client.segment(noise(), model), 300)  # the model is loaded then
     gaps = Gaps()
     host.processEvents(200)
     gaps.take()
@@ -85,7 +85,7 @@ def measure(client: WorkerClient, volume: object, model: str, mode: str) -> None
     surfaces = longestStep(surfaceSteps(added))
     _undone, undoing = timed(lambda: undo(added))
     client.stop()
-    print(f"{mode}: while the job ran, {result.seconds:.1f} s: {whileRunning}", flush=True)
+    print(f"{mode}: while the job ran, {result.fields['seconds']:.1f} s: {whileRunning}", flush=True)
     print(f"  longest step of copying the labels {copying}", flush=True)
     print(f"  adding {len(organs)} segments {adding}, writing them anew {writing}, undo {undoing}", flush=True)
     print(f"  longest step of surfaces, the largest as large as a liver, {surfaces}", flush=True)

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from workers import TEN_THOUSAND_EVENTS, isAlive, script
 
 from dinomix.errors import DinomixError
-from dinomix_slicer import engine_process
+from dinomix_slicer import process as process_module
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.worker.command import SETTING, WorkerCommand, engineCommand
 from host import processEvents, waitUntil
@@ -227,7 +227,7 @@ def test_ten_thousand_events_at_once_never_block_the_window(tmp_path, monkeypatc
         now[0] += 0.002  # of a clock that only the listeners' work drives, so that other programs do not count
 
     process.event.connect(work)
-    monkeypatch.setattr(engine_process, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(process_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     turns, timer = [], qt.QTimer()
     timer.connect("timeout()", lambda: turns.append(now[0]))
     timer.setInterval(0)

@@ -12,10 +12,10 @@ import vtk
 from large_case import largeCase
 
 from dinomix.images.reading import read_image, read_label
+from dinomix_slicer import task
 from dinomix_slicer.scene import case_files, scene_cohort, scene_export
 from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
 from dinomix_slicer.scene.scene_export import SceneExport
-from dinomix_slicer.worker import transfer
 from host import processEvents, waitUntil
 
 SHAPE = (14, 18, 22)
@@ -424,7 +424,7 @@ def test_nothing_blocks_the_window_while_a_large_case_is_written(tmp_path, monke
     timer.connect("timeout()", lambda: turns.append(bool(threads)))
     timer.start()
     # A step then takes a tick, however fast the computer is.
-    monkeypatch.setattr(transfer, "TICK_SECONDS", -1.0)
+    monkeypatch.setattr(task, "TICK_SECONDS", -1.0)
 
     def writeCase(*arguments):
         threads.append(threading.current_thread())

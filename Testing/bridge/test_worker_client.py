@@ -16,11 +16,13 @@ import SimpleITK as sitk
 import slicer
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
+from dinomix.errors import DinomixError
+from dinomix_slicer.task import Steps, waitFor
 from dinomix_slicer.worker import client as worker_client
-from dinomix_slicer.worker import connection_check
 from dinomix_slicer.worker.client import WorkerClient
 from dinomix_slicer.worker.command import WorkerCommand, splitCommand, workerCommand
 from dinomix_slicer.worker.computing import Computing
+from dinomix_slicer.worker.connection_check import stepsOfTest
 from host import processEvents, waitUntil
 
 
@@ -51,7 +53,7 @@ def test_labels_are_those_of_the_engine(client, model):
     assert result.labels.shape == image.array.shape
     assert np.array_equal(result.labels, expectedLabels(image, model))
     assert [s["name"] for s in result.structures] == ["structure 1", "structure 2", "structure 9"]
-    assert result.device == "cpu"
+    assert result.fields["device"] == "cpu"
     stages = {event[1] for event in heard.events if event[0] == "progress"}
     assert {"handing over the volume", "segmenting"} <= stages
 
@@ -82,10 +84,7 @@ def test_kept_organs_only(client, model):
 
 def test_models_and_estimate(client, tmp_path, model):
     qt.QSettings().setValue("DINOMix/ModelFolders", [str(tmp_path / "models")])
-    listed = []
-    client.requestModels(listed.extend)
-    waitUntil(lambda: listed, 90)
-    assert model in [item["path"] for item in listed]
+    assert model in [item["path"] for item in waitFor(client.listModels(), 90)]
     job = client.estimate(noise(), model)
     fields = run(client, job).last()[1].fields
     assert fields["seconds"] > 0
@@ -96,7 +95,7 @@ def test_models_and_estimate(client, tmp_path, model):
 def test_cancel_is_answered_and_the_worker_goes_on(client, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_client, "CANCEL_SECONDS", 60)  # a busy computer's worker is not ended
     model = tinyModel(tmp_path)
-    assert run(client, client.load(model)).last()[0] == "finished"
+    assert run(client, client.segment(noise(), model)).last()[0] == "finished"
     job = client.segment(noise((90, 120, 120)), model)
     waitUntil(lambda: job.state == "computing")
     processEvents(300)
@@ -344,12 +343,13 @@ def test_no_worker_outlives_an_interpreter_that_ends(tmp_path):
 
 
 def test_connection_report(tmp_path, model):
-    reports, failures = [], []
-    kept = connection_check.testConnection(workerCommand(""), reports.append, lambda *told: failures.append(told))
-    waitUntil(lambda: reports or failures, 90)
-    assert not failures
-    assert {"dinomix", "torch", "devices", "memory", "models", "seconds"} <= set(reports[0])
-    assert kept.state == "stopped"
+    report = waitFor(Steps(stepsOfTest(workerCommand(""))), 90)
+    assert {"dinomix", "torch", "devices", "memory", "models", "seconds"} <= set(report)
+
+
+def test_connection_to_what_is_no_worker(tmp_path):
+    with pytest.raises(DinomixError, match="exit code 3"):
+        waitFor(Steps(stepsOfTest(script(tmp_path, "import sys; sys.exit(3)"))), 90)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from unittest.mock import patch
 import numpy as np
 import slicer
 
+from dinomix_slicer import task
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.worker import transfer
+from dinomix_slicer.task import Task
 from dinomix_slicer.worker.computing import AUTOMATIC
 
 LIVER = {
@@ -21,42 +22,44 @@ LIVER = {
 SPLEEN = {"id": 4, "name": "spleen", "color": [157, 108, 162], "terminology": None, "terminology_entry": ""}
 
 
-class FakeJob:
+class FakeJob(Task):
     """A job whose end the test decides."""
 
     def __init__(self, client, kind, **arguments):
+        super().__init__()
         self.client, self.kind, self.arguments = client, kind, arguments
         self.state = "computing"
-        self.progress, self.notice = Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
         self.isCancelRequested = False
 
     def cancel(self):
         self.isCancelRequested = True
 
     def finish(self, result=None, **fields):
-        self.state = "finished"
-        self.finished.emit(result or SimpleNamespace(fields=fields))
+        super().finish(result or SimpleNamespace(fields=fields))
 
     def fail(self, problem="The worker ended.", remedy="Start it again."):
-        self.state = "failed"
-        self.failed.emit(problem, remedy)
-
-    def confirmCancel(self):
-        self.state = "cancelled"
-        self.cancelled.emit()
+        super().fail(problem, remedy)
 
     def finishWithLabels(self, labels=None, structures=(LIVER, SPLEEN), notices=()):
         """Finish as the worker does: labels in the image's shape; halves of liver and spleen unless given."""
         if labels is None:
             labels = np.full(self.arguments["image"].array.shape, 1, np.uint8)
             labels[len(labels) // 2 :] = 4
-        result = SimpleNamespace(
-            labels=labels, structures=list(structures), seconds=1.5, device="cpu", notices=list(notices)
-        )
+        result = SimpleNamespace(labels=labels, structures=list(structures), notices=list(notices))
         # What takes less than a tick is in the scene at once; on a busy computer a tick may be over before anything is done.
-        with patch.object(transfer, "TICK_SECONDS", 60):
+        with patch.object(task, "TICK_SECONDS", 60):
             self.finish(result)
+
+
+class Answered(Signal):
+    """A signal that was emitted: whoever connects hears of it at once."""
+
+    def __init__(self, value):
+        super().__init__()
+        self._value = value
+
+    def connect(self, function):
+        function(self._value)
 
 
 class FakeClient:
@@ -82,11 +85,10 @@ class FakeClient:
         self.stateChanged.emit("failed")
         self.failed.emit(problem, remedy)
 
-    def requestModels(self, callback):
-        callback(self.modelList)
-
-    def load(self, model):
-        return self._job("load", model=model)
+    def listModels(self):
+        listing = Task()
+        listing.state, listing.finished = "finished", Answered(self.modelList)
+        return listing
 
     def estimate(self, image, model, computing=AUTOMATIC):
         return self._job("estimate", image=image, model=model, computing=computing)

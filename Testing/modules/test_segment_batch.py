@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+from DINOMixSegmentLib.batch_items import itemsOfDisk, itemsOfHierarchyFolder, itemsOfScene
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeClient, FakeInstaller, Heard, addVolume, modelDict
 from waiting import processEvents, waitUntil
@@ -41,19 +42,19 @@ class BatchTestCase(unittest.TestCase):
         self.assertEqual(self.logic.state, "idle")
 
     def states(self):
-        return [item.state for item in self.logic.batch()]
+        return [item.state for item in self.logic.batchItems]
 
 
 class SceneBatchTest(BatchTestCase):
     def test_every_volume_gets_a_segmentation(self):
         volumes = [addVolume("one"), addVolume("two")]
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         self.assertEqual(self.states(), ["running", "waiting"])
         self.waitForJob(1).finishWithLabels()
         self.waitForJob(2).finishWithLabels()
         self.waitForEnd()
         self.assertEqual(self.states(), ["done", "done"])
-        for item, volume in zip(self.logic.batch(), volumes, strict=True):
+        for item, volume in zip(self.logic.batchItems, volumes, strict=True):
             self.assertIs(
                 item.segmentation.GetNodeReference(item.segmentation.GetReferenceImageGeometryReferenceRole()), volume
             )
@@ -64,41 +65,41 @@ class SceneBatchTest(BatchTestCase):
     def test_one_that_fails_does_not_stop_the_others(self):
         addVolume("one")
         addVolume("two")
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         self.waitForJob(1).fail("The volume is empty.", "Crop it less.")
         self.waitForJob(2).finishWithLabels()
         self.waitForEnd()
         self.assertEqual(self.states(), ["failed", "done"])
-        self.assertEqual(self.logic.batch()[0].detail, "The volume is empty. Crop it less.")
+        self.assertEqual(self.logic.batchItems[0].detail, "The volume is empty. Crop it less.")
         self.assertEqual(self.heard.of("failed"), [])
 
     def test_a_row_says_what_the_user_should_know_of_it(self):
         addVolume()
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         job = self.waitForJob(1)
         job.notice.emit("Half precision was used.")
         job.finishWithLabels(notices=["Memory was short."])
         self.waitForEnd()
         self.assertTrue(
-            self.logic.batch()[0].detail.endswith("segmentation. Half precision was used. Memory was short.")
+            self.logic.batchItems[0].detail.endswith("segmentation. Half precision was used. Memory was short.")
         )
 
     def test_volume_removed_while_it_waits_or_runs(self):
         one, two = addVolume("one"), addVolume("two")
         addVolume("three")
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         slicer.mrmlScene.RemoveNode(two)
         slicer.mrmlScene.RemoveNode(one)
         self.waitForJob(2).finishWithLabels()
         self.waitForEnd()
         self.assertEqual(self.states(), ["failed", "failed", "done"])
-        for item in self.logic.batch()[:2]:
+        for item in self.logic.batchItems[:2]:
             self.assertIn(f"{item.title} was removed", item.detail)
 
     def test_cancel_stops_all(self):
         for name in ("one", "two", "three"):
             addVolume(name)
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         self.waitForJob(1).finishWithLabels()
         job = self.waitForJob(2)
         self.logic.cancel()
@@ -112,7 +113,7 @@ class SceneBatchTest(BatchTestCase):
     def test_closed_scene_stops_all(self):
         addVolume("one")
         addVolume("two")
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         slicer.mrmlScene.Clear(False)
         self.waitForEnd()
         self.assertEqual(self.states(), ["skipped", "skipped"])
@@ -121,7 +122,7 @@ class SceneBatchTest(BatchTestCase):
     def test_results_can_be_undone(self):
         addVolume("one")
         addVolume("two")
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         self.waitForJob(1).finishWithLabels()
         self.waitForJob(2).finishWithLabels()
         self.waitForEnd()
@@ -134,11 +135,11 @@ class SceneBatchTest(BatchTestCase):
         shown = addVolume("one")
         addVolume("two")
         slicer.util.setSliceViewerLayers(background=shown)
-        self.start(self.logic.itemsOfScene())
+        self.start(itemsOfScene())
         self.waitForJob(1).finishWithLabels()
         self.waitForJob(2).finishWithLabels()
         self.waitForEnd()
-        visible = [bool(item.segmentation.GetDisplayNode().GetVisibility()) for item in self.logic.batch()]
+        visible = [bool(item.segmentation.GetDisplayNode().GetVisibility()) for item in self.logic.batchItems]
         self.assertEqual(visible, [True, False])
 
     def test_nothing_to_segment(self):
@@ -159,10 +160,10 @@ class HierarchyBatchTest(BatchTestCase):
             np.ones((4, 5, 6), np.uint8), name="labels", nodeClassName="vtkMRMLLabelMapVolumeNode"
         )
         hierarchy.SetItemParent(hierarchy.GetItemByDataNode(labels), patient)
-        self.assertEqual({item.volume for item in self.logic.itemsOfHierarchyFolder(patient)}, {inside, deeper})
-        self.assertEqual([item.volume for item in self.logic.itemsOfHierarchyFolder(study)], [deeper])
+        self.assertEqual({item.volume for item in itemsOfHierarchyFolder(patient)}, {inside, deeper})
+        self.assertEqual([item.volume for item in itemsOfHierarchyFolder(study)], [deeper])
         own = hierarchy.GetItemByDataNode(outside)
-        self.assertEqual([item.volume for item in self.logic.itemsOfHierarchyFolder(own)], [outside])
+        self.assertEqual([item.volume for item in itemsOfHierarchyFolder(own)], [outside])
 
 
 class DiskBatchTest(BatchTestCase):
@@ -178,7 +179,7 @@ class DiskBatchTest(BatchTestCase):
             path.write_bytes(b"\0" * 128 + b"DICM")
 
     def items(self, outputFolder=""):
-        return self.logic.itemsOfDisk(str(self.scans), str(outputFolder))
+        return itemsOfDisk(str(self.scans), str(outputFolder))
 
     def test_images_and_dicom_folders_are_found(self):
         self.touch("a.nii.gz", "b.NRRD", "c.mha", "a.seg.nrrd", "notes.txt", ".hidden.nii", "series/1", "texts/readme")
@@ -202,7 +203,7 @@ class DiskBatchTest(BatchTestCase):
         with self.assertRaisesRegex(DinomixError, "holds no images"):
             self.items()
         with self.assertRaisesRegex(DinomixError, "cannot be read"):
-            self.logic.itemsOfDisk(str(self.folder / "nowhere"))
+            itemsOfDisk(str(self.folder / "nowhere"))
 
     def test_files_are_written_beside_or_into_a_folder_that_is_made(self):
         self.touch("a.nii")
@@ -214,7 +215,7 @@ class DiskBatchTest(BatchTestCase):
         job.finish(path=job.arguments["outPath"])
         self.waitForEnd()
         self.assertEqual(self.states(), ["done"])
-        self.assertIn("a.seg.nrrd", self.logic.batch()[0].detail)
+        self.assertIn("a.seg.nrrd", self.logic.batchItems[0].detail)
         self.assertFalse(self.logic.canUndo())
 
     def test_existing_files_are_kept(self):
@@ -225,7 +226,7 @@ class DiskBatchTest(BatchTestCase):
         self.client.jobs[0].finish(path="b")
         self.waitForEnd()
         self.assertEqual((self.scans / "a.seg.nrrd").read_text(), "precious")
-        self.assertIn("it is kept", self.logic.batch()[0].detail)
+        self.assertIn("it is kept", self.logic.batchItems[0].detail)
 
     @unittest.skipUnless(sys.platform == "linux", "other systems know no such names")
     def test_name_that_is_not_utf8(self):
@@ -233,7 +234,7 @@ class DiskBatchTest(BatchTestCase):
         Path(os.fsdecode(os.fsencode(self.scans) + b"/a\xff.nii")).write_bytes(b"")
         self.start(self.items())
         self.assertEqual(self.states(), ["failed", "running"])
-        (detail, title) = (self.logic.batch()[0].detail, self.logic.batch()[0].title)
+        (detail, title) = (self.logic.batchItems[0].detail, self.logic.batchItems[0].title)
         self.assertIn("not valid UTF-8", detail)
         (detail + title).encode("utf-8")
         self.client.jobs[0].finish(path="b")
@@ -245,7 +246,7 @@ class DiskBatchTest(BatchTestCase):
         self.logic.startBatch(self.items(self.folder / "file" / "results"), self.parameters)
         self.waitForEnd()
         self.assertEqual(self.states(), ["failed", "failed"])
-        self.assertIn("cannot be made", self.logic.batch()[0].detail)
+        self.assertIn("cannot be made", self.logic.batchItems[0].detail)
 
     def test_closing_the_scene_does_not_stop_files(self):
         self.touch("a.nii")
@@ -261,7 +262,7 @@ class DiskBatchTest(BatchTestCase):
         self.touch("a.nii")
         self.start(self.items())
         self.client.jobs[0].progress.emit("Segmenting", 3, 4, 90.0)
-        (item,) = self.logic.batch()
+        (item,) = self.logic.batchItems
         self.assertEqual((item.progress, item.detail), (0.75, "Segmenting (2 minutes left)"))
         self.logic.cancel()
         self.client.jobs[0].confirmCancel()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+from DINOMixSegmentLib.choosing import obviousVolume
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import SPLEEN, FakeClient, FakeInstaller, addVolume, modelDict
 
@@ -21,35 +22,33 @@ class ObviousVolumeTest(unittest.TestCase):
         slicer.mrmlScene.Clear(False)
         for view in slicer.app.layoutManager().sliceViewNames():
             show(None, view)
-        self.logic = DINOMixSegmentLogic(FakeClient(), FakeInstaller())
-        self.addCleanup(self.logic.cleanup)
 
     def test_none_in_an_empty_scene(self):
-        self.assertIsNone(self.logic.obviousVolume())
+        self.assertIsNone(obviousVolume())
 
     def test_the_newest_when_none_is_shown(self):
         addVolume("first")
         newest = addVolume("second")
-        self.assertIs(self.logic.obviousVolume(), newest)
+        self.assertIs(obviousVolume(), newest)
 
     def test_the_shown_one_before_the_newest(self):
         first = addVolume("first")
         addVolume("second")
         show(first, "Green")
-        self.assertIs(self.logic.obviousVolume(), first)
+        self.assertIs(obviousVolume(), first)
 
     def test_the_red_view_before_the_others(self):
         first, second = addVolume("first"), addVolume("second")
         show(first, "Red")
         show(second, "Yellow")
-        self.assertIs(self.logic.obviousVolume(), first)
+        self.assertIs(obviousVolume(), first)
 
     def test_what_cannot_be_segmented_is_passed_over(self):
         volume = addVolume()
         labels = slicer.util.addVolumeFromArray(np.ones((4, 5, 6), np.uint8), nodeClassName="vtkMRMLLabelMapVolumeNode")
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
         show(labels)
-        self.assertIs(self.logic.obviousVolume(), volume)
+        self.assertIs(obviousVolume(), volume)
 
 
 class WhyNotTest(unittest.TestCase):

@@ -58,7 +58,6 @@ class SequenceTest(unittest.TestCase):
         return [slicer.mrmlScene.GetNumberOfNodesByClass(name) for name in names]
 
     def test_every_frame_gets_its_own_segmentation(self):
-        self.assertTrue(self.logic.isFrameOfSequence(self.volume))
         self.finishAll()
         for number, job in enumerate(self.client.jobs):
             self.assertTrue((job.arguments["image"].array == number).all())
@@ -84,7 +83,6 @@ class SequenceTest(unittest.TestCase):
 
     def test_a_volume_that_is_no_frame_is_segmented_alone(self):
         self.parameters.inputVolume = addVolume()
-        self.assertFalse(self.logic.isFrameOfSequence(self.parameters.inputVolume))
         self.logic.startSegmentation(self.parameters)
         self.client.jobs[0].finishWithLabels()
         self.assertEqual(len(self.heard.of("finished")), 1)

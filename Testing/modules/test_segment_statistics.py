@@ -4,9 +4,8 @@ import unittest
 
 import numpy as np
 import slicer
-from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixSegmentLib.statistics import hasStatistics
-from segment_fakes import LIVER, SPLEEN, FakeClient, FakeInstaller, addVolume
+from DINOMixSegmentLib.statistics import hasStatistics, makeVolumeTable
+from segment_fakes import LIVER, SPLEEN, addVolume
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene.segmentations import addSegmentation
@@ -36,7 +35,6 @@ def rowsOf(table):
 class StatisticsTest(unittest.TestCase):
     def setUp(self):
         slicer.mrmlScene.Clear(False)
-        self.logic = DINOMixSegmentLogic(FakeClient(), FakeInstaller())
         labels = np.ones((4, 5, 6), np.uint8)
         labels[0, 0, :4] = 4
         self.segmentation = addSegmentation(addVolume(), labels, [LIVER, SPLEEN])
@@ -44,12 +42,12 @@ class StatisticsTest(unittest.TestCase):
     @unittest.skipIf(hasStatistics(), "Segment Statistics is there")
     def test_without_the_module_a_sentence(self):
         with self.assertRaisesRegex(DinomixError, "Segment Statistics module"):
-            self.logic.makeVolumeTable(self.segmentation)
+            makeVolumeTable(self.segmentation)
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLTableNode"), [])
 
     @unittest.skipUnless(hasStatistics(), NEEDED)
     def test_volumes_in_ml(self):
-        table = self.logic.makeVolumeTable(self.segmentation)
+        table = makeVolumeTable(self.segmentation)
         rows = rowsOf(table)
         voxel = 1.5 * 2.0 * 2.5 / 1000  # ml
         self.assertAlmostEqual(rows["liver"], 116 * voxel, places=5)
@@ -58,7 +56,7 @@ class StatisticsTest(unittest.TestCase):
     @unittest.skipUnless(hasStatistics(), NEEDED)
     def test_nothing_else_is_left_in_the_scene(self):
         before = slicer.mrmlScene.GetNumberOfNodes()
-        self.logic.makeVolumeTable(self.segmentation)
+        makeVolumeTable(self.segmentation)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before + 1)
 
     @unittest.skipUnless(hasStatistics(), NEEDED)
@@ -67,7 +65,7 @@ class StatisticsTest(unittest.TestCase):
         labels = np.random.default_rng(0).choice([0, 1, 4], size=(17, 60, 45), p=[0.5, 0.45, 0.05]).astype(np.uint8)
         segmentation = addSegmentation(volume, labels, [LIVER, SPLEEN])
         segmentation.GetDisplayNode().SetSegmentVisibility("liver", False)
-        rows = rowsOf(self.logic.makeVolumeTable(segmentation))
+        rows = rowsOf(makeVolumeTable(segmentation))
         self.assertEqual(list(rows), ["liver", "spleen"])
         for name, label in (("liver", 1), ("spleen", 4)):
             self.assertAlmostEqual(rows[name] / (np.count_nonzero(labels == label) * milliliters), 1, places=12)
@@ -81,6 +79,6 @@ class StatisticsTest(unittest.TestCase):
         labels = np.zeros((8, 20, 24), np.uint8)
         labels[2:6, 3:18, 4:20] = 1
         segmentation = addSegmentation(volume, labels, [LIVER])
-        rows = rowsOf(self.logic.makeVolumeTable(segmentation))
+        rows = rowsOf(makeVolumeTable(segmentation))
         self.assertAlmostEqual(rows["liver"] / (4 * 15 * 16 * milliliters * 8), 1, places=6)
         self.assertEqual(segmentation.GetTransformNodeID(), transform.GetID())

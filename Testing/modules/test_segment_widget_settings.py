@@ -5,11 +5,14 @@ from unittest.mock import patch
 
 import qt
 import slicer
+from DINOMixSegmentLib import worker_page
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
+from waiting import waitUntil
 
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.setup.restart import takeResumption
+from dinomix_slicer.task import Task
 
 
 class AdvancedTest(WindowTestCase):
@@ -69,18 +72,39 @@ class AdvancedTest(WindowTestCase):
         self.assertEqual(self.ui.modelComboBox.currentText, "Abdomen", "the models of the new worker are listed")
 
     def test_connection_report(self):
-        calls = []
-        with patch.object(self.logic, "testConnection", lambda *arguments: calls.append(arguments)):
+        asked, outcome = [], Task()
+
+        def test(command):
+            asked.append(command)
+            return (yield outcome)
+
+        with patch.object(worker_page, "stepsOfTest", test):
             self.click(self.ui.testButton)
-        _command, onDone, onFailed = calls[0]
+            waitUntil(lambda: asked, what="the test")
         self.assertEqual(self.ui.testButton.text, "Stop the test")
-        onDone({**HELLO, "models": self.models, "seconds": 2.34})
+        outcome.finish({**HELLO, "models": self.models, "seconds": 2.34})
         report = self.ui.testBrowser.toPlainText()
         for text in ("here", "PyTorch 2.9", "NVIDIA A2000", "20.0 of 32.0 GB free", "Abdomen", "2.3 seconds", "shared"):
             self.assertIn(text, report)
         self.assertEqual(self.ui.testButton.text, "Test connection")
-        onFailed("No such host.", "Check its name.")
-        self.assertEqual(self.ui.testBrowser.toPlainText(), "No such host. Check its name.")
+
+    def test_connection_that_fails_and_one_that_is_stopped(self):
+        asked, outcomes = [], [Task(), Task()]
+
+        def test(command):
+            asked.append(command)
+            return (yield outcomes[len(asked) - 1])
+
+        with patch.object(worker_page, "stepsOfTest", test):
+            self.click(self.ui.testButton)
+            waitUntil(lambda: asked, what="the first test")
+            outcomes[0].fail("No such host.", "Check its name.")
+            self.assertEqual(self.ui.testBrowser.toPlainText(), "No such host. Check its name.")
+            self.click(self.ui.testButton)
+            waitUntil(lambda: len(asked) == 2, what="the second test")
+            self.click(self.ui.testButton)
+        self.assertEqual(outcomes[1].state, "cancelled")
+        self.assertEqual(self.ui.testBrowser.toPlainText(), "The test was stopped.")
 
     def test_log_tells_what_happened(self):
         addVolume()

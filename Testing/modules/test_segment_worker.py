@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
+from DINOMixSegmentLib.batch_items import itemsOfDisk
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeInstaller, Heard, segmentNames, segmentVoxels
 from segment_models import makeModel, makeNoiseVolume
@@ -146,9 +147,9 @@ class BatchTest(WorkerTestCase):
         (scans / "kept.seg.nrrd").write_text("precious")
         shutil.copy(scans / "one.nrrd", scans / "kept.nrrd")
         ended = Heard(self.logic, "batchFinished")
-        self.logic.startBatch(self.logic.itemsOfDisk(str(scans)), self.parameters)
+        self.logic.startBatch(itemsOfDisk(str(scans)), self.parameters)
         waitUntil(lambda: ended.events, 240, "the batch")
-        states = {item.title: item.state for item in self.logic.batch()}
+        states = {item.title: item.state for item in self.logic.batchItems}
         self.assertEqual(
             states, {"broken.nrrd": "failed", "kept.nrrd": "skipped", "one.nrrd": "done", "zwei-ä.nii.gz": "done"}
         )

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import qt
 import slicer
 
-from dinomix_slicer.worker import transfer
+from dinomix_slicer import task
 
 
 def processEvents(milliseconds: float = 0) -> None:
@@ -52,6 +52,6 @@ def rowsAtEachTurn(table: object) -> Iterator[list[int]]:
     timer.setInterval(0)
     timer.connect("timeout()", count)
     timer.start()
-    with patch.object(transfer, "TICK_SECONDS", -1.0):
+    with patch.object(task, "TICK_SECONDS", -1.0):
         yield rows
     timer.stop()

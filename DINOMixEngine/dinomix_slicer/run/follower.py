@@ -11,7 +11,7 @@ from typing import Any
 
 import qt
 
-from ..signal import Signal
+from ..signal import Signal, weakly
 from .process import exitCode
 from .state import LAST_WORDS, NEW, Heartbeat, RunState, judge, lastWord, parsed, readJson, readSigns
 
@@ -48,7 +48,7 @@ class RunFollower:
         self._heartbeat = Heartbeat()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.connect("timeout()", self._onTick)
+        self._timer.connect("timeout()", weakly(self._onTick))
         self._looked = 0.0
         self._forget()
 

@@ -16,8 +16,8 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 
+from ..processes import killTrees
 from ..worker.command import WorkerCommand, engineCommand
-from ..worker.process import killTrees
 from .state import readJson
 
 LOG, LAUNCH, REQUEST = "log.txt", "launch.json", "request.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from ..background import InBackground
 from ..signal import Signal
-from ..worker.transfer import WAIT, Steps
+from ..task import InBackground, Steps
 from .case_files import CaseFiles, NothingInside, Overlap, writeCase
 from .scene_cohort import CaseArrays, SceneCase, stateOf, stepsOfCase
 
@@ -46,9 +45,10 @@ class SceneExport:
     def start(self, cases: list[SceneCase], folder: Path, leftOut: Collection[str] = ()) -> None:
         """Write these cases; ``leftOut`` names segments that are not wanted."""
         self.cancel()
-        files: list[CaseFiles] = []
-        steps = self._stepsOf(cases, folder, leftOut, files)
-        self._steps = Steps(steps, lambda: self._end(self.finished, files), lambda *told: self._end(self.failed, *told))
+        steps = self._steps = Steps(self._stepsOf(cases, folder, leftOut))
+        steps.finished.connect(lambda files: self._end(self.finished, files))
+        steps.failed.connect(lambda *words: self._end(self.failed, *words))
+        steps.cancelled.connect(lambda: self._end(self.cancelled))
 
     def isRunning(self) -> bool:
         return self._steps is not None
@@ -56,16 +56,16 @@ class SceneExport:
     def cancel(self) -> None:
         """Give it up; ``cancelled`` is emitted at once. A file is whole or as it was."""
         if self._steps is not None:
-            self._steps.stop()
-            self._end(self.cancelled)
+            self._steps.cancel()
 
     def _end(self, signal: Signal, *arguments: Any) -> None:
         self._steps = None
         signal.emit(*arguments)
 
     def _stepsOf(
-        self, cases: list[SceneCase], folder: Path, leftOut: Collection[str], files: list[CaseFiles]
-    ) -> Iterator[Any]:
+        self, cases: list[SceneCase], folder: Path, leftOut: Collection[str]
+    ) -> Generator[Any, None, list[CaseFiles]]:
+        files = []
         for number, case in enumerate(cases):
             self.progress.emit(number, len(cases))
             path = folder / case.name
@@ -79,18 +79,14 @@ class SceneExport:
             self._written[path] = _Written(state, written, _onDisk(written))
             files.append(written)
         self.progress.emit(len(cases), len(cases))
+        return files
 
 
 def _stepsOfWriting(arrays: CaseArrays, folder: Path) -> Generator[Any, None, CaseFiles]:
     """Write one case in a thread; the generator returns its files."""
     work = InBackground(lambda checkStop: writeCase(arrays, folder, checkStop))
     try:
-        while not work.isOver():
-            yield WAIT
-    finally:
-        work.stop()
-    try:
-        files: CaseFiles = work.result()
+        files: CaseFiles = yield from work.steps()
     except Overlap as error:
         one, other = error.args
         raise DinomixError(

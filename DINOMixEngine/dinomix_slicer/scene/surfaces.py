@@ -11,28 +11,26 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..background import InBackground
+from ..task import InBackground
 from .representations import LABEL_MAP, SURFACE
 
 MARGIN = 1
 """Voxels around a segment, so that its surface is closed there."""
-WAIT_SECONDS = 0.001
-"""How long one step lets the thread have Python's lock; it computes without it."""
 Extent = tuple[int, int, int, int, int, int]
 
 
-def surfaceSteps(segmentationNode: Any) -> Iterator[str]:
+def surfaceSteps(segmentationNode: Any) -> Iterator[Any]:
     """Make the closed surface of each segment that has none, and show the segmentation in 3D.
 
-    Yields a segment's name when its surface is made, and "" while it waits; only the box around a segment is worked on. All
+    Yields a segment's name when its surface is made, and ``WAIT`` before; only the box around a segment is worked on. All
     surfaces are put into the segmentation at the end: with the first one, Slicer's 3D views would make all others themselves,
-    of the whole label map and in one step. What is edited meanwhile is left to them.
+    of the whole label map and in one step. What is edited meanwhile is left to them; none are made of a node that was removed.
     """
     segmentation = segmentationNode.GetSegmentation()
     layers = [segmentation.GetLayerDataObject(number, LABEL_MAP) for number in range(segmentation.GetNumberOfLayers())]
     filled = [layer for layer in layers if layer is not None and layer.GetNumberOfPoints() > 0]
     times = {_identity(layer): layer.GetMTime() for layer in filled}
-    boxes = yield from _inBackground(_boxFinder(filled))
+    boxes = yield from InBackground(_boxFinder(filled)).steps()
     made: dict[str, Any] = {}
     for identifier in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
         segment = segmentation.GetSegment(identifier)
@@ -45,6 +43,8 @@ def surfaceSteps(segmentationNode: Any) -> Iterator[str]:
             # An empty one where there is no voxel, as Slicer makes it; else it would search the whole label map.
             made[identifier] = (yield from _surfaceOf(segmentation, labelMap, value, box)) if box else vtk.vtkPolyData()
         yield segment.GetName()
+        if segmentationNode.GetScene() is None:
+            return
     with slicer.util.NodeModify(segmentationNode):
         for identifier, surface in made.items():
             segment = segmentation.GetSegment(identifier)
@@ -65,19 +65,8 @@ def areSurfacesShown(segmentationNode: Any) -> bool:
     return bool(isThere and display is not None and display.GetVisibility3D())
 
 
-def _inBackground(function: Callable[[Callable[[], None]], Any]) -> Generator[str, None, Any]:
-    """Run ``function(checkStop)`` in a thread; yields "" meanwhile and returns what it has returned."""
-    work = InBackground(function)
-    try:
-        while not work.isOver(WAIT_SECONDS):
-            yield ""
-    finally:
-        work.stop()
-    return work.result()
-
-
 def _boxFinder(labelMaps: list[Any]) -> Callable[[Callable[[], None]], dict[tuple[str, int], Extent]]:
-    """A function for ``_inBackground`` that finds the box of each label: (identity of the label map, value) -> extent."""
+    """A function for ``InBackground`` that finds the box of each label: (identity of the label map, value) -> extent."""
     parts = [(_identity(each), each.GetExtent(), _voxelsOf(each)) for each in labelMaps]
 
     def find(checkStop: Callable[[], None]) -> dict[tuple[str, int], Extent]:
@@ -107,13 +96,13 @@ def _voxelsOf(labelMap: Any) -> Any:
     return vtk_to_numpy(labelMap.GetPointData().GetScalars()).reshape(tuple(reversed(labelMap.GetDimensions())))
 
 
-def _surfaceOf(segmentation: Any, labelMap: Any, value: int, box: Extent) -> Generator[str, None, Any]:
+def _surfaceOf(segmentation: Any, labelMap: Any, value: int, box: Extent) -> Generator[Any, None, Any]:
     """The closed surface that Slicer makes of one label, with the segmentation's own conversion parameters."""
     part = _cropped(labelMap, box)
     if any(segmentation.GetConversionParameter(name) not in ("", "0") for name in OTHER_WAYS):
         return _surfaceBySlicer(segmentation, part, value)
     filters = _filters(segmentation, part, value, box)
-    yield from _inBackground(lambda checkStop: filters[-1].Update())
+    yield from InBackground(lambda checkStop: filters[-1].Update()).steps()
     surface = vtk.vtkPolyData()
     surface.ShallowCopy(filters[-1].GetOutput())
     surface.GetPointData().RemoveArray("ImageScalars")  # views would color the surface by them

@@ -9,7 +9,7 @@ import itertools
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,16 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Message, encode
+from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, encode
 
+from ..process import KILLED, NOT_STARTED, Process
 from ..remedies import remedyOf
-from ..signal import Signal
-from . import transfer
+from ..signal import Signal, weakly
+from ..task import Steps, Task
 from .command import WorkerCommand
 from .computing import AUTOMATIC, Computing
-from .inbox import WorkerInbox
 from .job import Job
-from .line import WorkerLine
-from .process import WorkerProcess
+from .transfer import WorkerLine, privateFolder
 
 if TYPE_CHECKING:
     from ..scene.volumes import NodeImage
@@ -48,7 +47,6 @@ class WorkerClient:
     Attributes:
         state: "stopped", "starting", "ready", "busy" or "failed".
         hello: what the worker said of itself (docs/worker.md); None before it has.
-        log: the last of what the worker printed on its error stream.
 
     Signals:
         stateChanged(state)
@@ -60,27 +58,18 @@ class WorkerClient:
         self.state = "stopped"
         self.hello: dict[str, Any] | None = None
         self._command = command
-        self._process: WorkerProcess | None = None
-        self._inbox = WorkerInbox(self._take, self._onBroken)
+        self._process: Process | None = None
         self._line: WorkerLine | None = None  # once the worker has said hello
         self._folder: Any = None
-        self._lastLog = ""
         self._processNumber: int | None = None
-        self._lastHeard = 0.0
         self._numbers = itertools.count(1)
         self._waiting: list[Job] = []
         self._current: Job | None = None
-        self._steps: transfer.Steps | None = None
-        self._arrays: dict[str, Any] = {}
-        self._outPaths: dict[str, Path] = {}
-        self._modelCallbacks: list[Callable[[list[dict[str, Any]]], None]] = []
+        self._sending: Steps | None = None
+        self._listings: list[Task] = []
         self._watchdog = qt.QTimer()
         self._watchdog.setInterval(1000)
-        self._watchdog.connect("timeout()", self._checkSilence)
-
-    @property
-    def log(self) -> str:
-        return self._process.log if self._process else self._lastLog
+        self._watchdog.connect("timeout()", weakly(self._checkSilence))
 
     # -- Life
 
@@ -88,39 +77,36 @@ class WorkerClient:
         """Start the worker unless it is there; ``stateChanged`` and perhaps ``failed`` follow."""
         if self._process is not None:
             return
-        self._folder = transfer.privateFolder()
+        self._folder = privateFolder()
         probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
         Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
-        self._inbox = WorkerInbox(self._take, self._onBroken)
-        self._process = WorkerProcess(self._command)
-        self._process.received.connect(self._onReceived)
+        self._decoder = Decoder()
+        self._process = Process(self._command, [], self._messages, hasInput=True)
+        self._process.heard.connect(self._take)
         self._process.ended.connect(self._onEnded)
-        self._lastHeard = time.monotonic()
         self._setState("starting")
         self._process.start()
-        self._send({"type": "hello", "protocol": PROTOCOL, "probe": probe})
+        self._process.send(encode({"type": "hello", "protocol": PROTOCOL, "probe": probe}))
         self._watchdog.start()
 
     def stop(self) -> None:
         """End the worker and all that it has started; its jobs are cancelled."""
-        jobs = self._takeJobs()
+        tasks = self._takeTasks()
         self._endProcess()
         self._setState("stopped")
-        for job in jobs:
-            job.confirmCancel()
+        for task in tasks:
+            task.confirmCancel()
 
     # -- Requests
 
-    def requestModels(self, callback: Callable[[list[dict[str, Any]]], None]) -> None:
-        """Ask for the models (MODEL dicts; docs/worker.md); the worker is started if need be."""
-        self._modelCallbacks.append(callback)
+    def listModels(self) -> Task:
+        """Ask for the models (MODEL dicts; docs/worker.md), which are the result; the worker is started if need be."""
+        task = Task()
+        self._listings.append(task)
         self.start()
         if self.hello is not None:
             self._askForModels()
-
-    def load(self, model: str) -> Job:
-        """Let the worker load a model, so that the first segmentation need not."""
-        return self._add({"type": "load", "model": model})
+        return task
 
     def estimate(self, image: NodeImage, model: str, computing: Computing = AUTOMATIC) -> Job:
         """Ask how long segmenting takes; the result's ``fields`` hold seconds, windows, memory, device and reason."""
@@ -152,16 +138,12 @@ class WorkerClient:
             "type": "segment_file", "model": model, "image": {"path": imagePath}, "out": {"path": outPath},
             **computing.asFields(), "keep": list(keep),
         }  # fmt: skip
-        return self._add(request, outPath=Path(outPath))
+        return self._add(request, out=Path(outPath))
 
     # -- One job after the other
 
-    def _add(self, request: dict[str, Any], array: Any = None, outPath: Path | None = None) -> Job:
-        job = Job(f"job{next(self._numbers)}", request, self._cancel)
-        if array is not None:
-            self._arrays[job.name] = array
-        if outPath is not None:
-            self._outPaths[job.name] = outPath
+    def _add(self, request: dict[str, Any], array: Any = None, out: Path | None = None) -> Job:
+        job = Job(f"job{next(self._numbers)}", request, self._cancel, array, out)
         self._waiting.append(job)
         self.start()
         # Later, so that the asker can connect to the job's signals first.
@@ -169,56 +151,36 @@ class WorkerClient:
         return job
 
     def _next(self) -> None:
-        if self._current is not None or self.hello is None or not self._waiting:
+        if self._current is not None or self._line is None or not self._waiting:
             return
         job = self._current = self._waiting.pop(0)
         self._setState("busy")
-        try:
-            self._begin(job)
-        except DinomixError as error:
-            self._release(job)
-            job.fail(error.problem, error.remedy)
-
-    def _begin(self, job: Job) -> None:
-        assert self._line is not None
-        steps: Iterator[Any] = iter(())
-        afterSteps: dict[str, Any] | None = job.request
-        if job.request["type"] == "segment":
-            steps, afterSteps = self._line.sendImage(job, self._arrays.pop(job.name))
-        elif job.request["type"] == "segment_file":
-            steps, afterSteps = self._line.sendFiles(job, self._outPaths[job.name])
         job.state = "sending"
+        self._sending = Steps(self._line.stepsOfAsking(job))
+        self._sending.finished.connect(lambda ignored: self._onSent(job))
+        self._sending.failed.connect(lambda *words: self._fail(job, *words))
 
-        def onSent() -> None:
-            job.state = "computing"
-            if afterSteps is not None:
-                self._send(afterSteps)
-
-        def onFailed(problem: str, remedy: str) -> None:
-            self._release(job)
-            job.fail(problem, remedy)
-
-        self._steps = transfer.Steps(steps, onSent, onFailed)
+    def _onSent(self, job: Job) -> None:
+        self._sending = None
+        job.state = "computing"
 
     def _cancel(self, job: Job) -> None:
         if job in self._waiting:
             self._waiting.remove(job)
-            self._forget(job)
             job.confirmCancel()
             return
-        if self._steps is not None:
-            self._steps.stop()
+        if self._line is not None:
+            self._line.ask({"type": "cancel", "job": job.name})
         if job.state == "sending":
-            self._send({"type": "cancel", "job": job.name})
             self._release(job)
             job.confirmCancel()
-            return
-        self._send({"type": "cancel", "job": job.name})
-        qt.QTimer.singleShot(int(CANCEL_SECONDS * 1000), lambda: self._insist(job))
+        else:
+            qt.QTimer.singleShot(int(CANCEL_SECONDS * 1000), lambda: self._insist(job))
 
     def _insist(self, job: Job) -> None:
         """The worker is too deep in its work to hear: end it, and start another for what waits."""
-        self._hearAll()
+        if self._process is not None:
+            self._process.hearAll()
         if job.isOver or job is not self._current:
             return
         self._endProcess()
@@ -228,46 +190,47 @@ class WorkerClient:
             self.start()
         job.confirmCancel()
 
+    def _fail(self, job: Job, problem: str, remedy: str) -> None:
+        self._release(job)
+        job.fail(problem, remedy)
+
     def _release(self, job: Job) -> None:
         """A job is done, one way or another: go on with the next. Its asker is told afterwards."""
-        self._forget(job)
-        if job is self._current:
-            self._current = None
-            if self.state == "busy":
-                self._setState("ready")
-        qt.QTimer.singleShot(0, self._next)
-
-    def _forget(self, job: Job) -> None:
-        self._arrays.pop(job.name, None)
-        self._outPaths.pop(job.name, None)
+        self._stopSending()
         if self._line is not None:
             self._line.forget(job)
+        self._current = None
+        if self.state == "busy":
+            self._setState("ready")
+        qt.QTimer.singleShot(0, self._next)
+
+    def _stopSending(self) -> None:
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.cancel()
 
     # -- What the worker says
 
-    def _onReceived(self, data: bytes) -> None:
-        self._lastHeard = time.monotonic()
-        self._inbox.add(data)
-
-    def _hearAll(self) -> None:
-        """Take everything that it has said by now."""
-        if self._process is not None:
-            self._process.hearNow()
-        self._inbox.takeAll()
+    def _messages(self, data: bytes) -> Iterator[Message]:
+        try:
+            yield from self._decoder.feed(data)
+        except DinomixError as error:
+            self._onBroken(error.problem, error.remedy)
 
     def _take(self, message: Message) -> None:
         fields, kind = message.fields, message.type
         if not all(name in fields for name in FIELDS.get(kind, ())):
-            raise DinomixError(_("The program that the worker command starts is not a worker."), NOT_A_WORKER)
+            self._onBroken(_("The program that the worker command starts is not a worker."), NOT_A_WORKER)
+            return
         job = self._current if self._current and fields.get("job") == self._current.name else None
         if kind == "started" and fields.get("host") == socket.gethostname():
             self._processNumber = int(fields["pid"])
         elif kind == "hello":
             self._onHello(fields)
         elif kind == "models":
-            callbacks, self._modelCallbacks = self._modelCallbacks, []
-            for callback in callbacks:
-                callback(fields["models"])
+            listings, self._listings = self._listings, []
+            for task in listings:
+                task.finish(fields["models"])
         elif kind == "error" and fields.get("job") is None:
             self._onBroken(fields["message"], remedyOf(fields))
         elif job is not None:
@@ -278,8 +241,7 @@ class WorkerClient:
         if kind == "event":
             job.takeEvent(fields["event"])
         elif kind == "error":
-            self._release(job)
-            job.fail(fields["message"], remedyOf(fields))
+            self._fail(job, fields["message"], remedyOf(fields))
         elif kind == "cancelled":
             self._release(job)
             job.confirmCancel()
@@ -291,7 +253,7 @@ class WorkerClient:
             if message.type == "frame":
                 job.takeFrame(message)
             else:
-                job.takeAnswer(message.fields, self._outPaths.get(job.name))
+                job.takeAnswer(message.fields)
         except DinomixError as error:
             job.fail(error.problem, error.remedy)
         except OSError as error:
@@ -303,24 +265,30 @@ class WorkerClient:
     def _onHello(self, fields: dict[str, Any]) -> None:
         assert self._process is not None
         self.hello = fields
-        self._line = WorkerLine(self._process, Path(self._folder.name), fields["shares_files"], self._send)
+        self._line = WorkerLine(self._process, Path(self._folder.name), fields["shares_files"])
         self._setState("ready")
-        if self._modelCallbacks:
+        if self._listings:
             self._askForModels()
         self._next()
 
     def _askForModels(self) -> None:
+        assert self._line is not None
         value = qt.QSettings().value("DINOMix/ModelFolders")
         folders = [value] if isinstance(value, str) and value else list(value or ())
-        self._send({"type": "models", "folders": folders})
+        self._line.ask({"type": "models", "folders": folders})
 
     # -- The end of it
 
-    def _onEnded(self, reason: str) -> None:
-        self._inbox.takeAll()
-        if self._process is None:
-            return  # it said why itself
-        log = self.log
+    def _onEnded(self, how: str, exitCode: int) -> None:
+        assert self._process is not None
+        log = self._process.log
+        if how == NOT_STARTED:
+            program = self._command.arguments[0]
+            reason = _("the program {program} cannot be started").format(program=program)
+        elif how == KILLED:
+            reason = _("it was ended by the system or by another program")
+        else:
+            reason = _("it ended with exit code {code}").format(code=exitCode)
         lines = [line for line in log.strip().splitlines() if line.strip()][-3:]
         words = " / ".join(lines).rstrip(".")
         told = " " + _("Its last words: {words}.").format(words=words) if words else ""
@@ -334,50 +302,40 @@ class WorkerClient:
         self._onBroken(problem, remedy)
 
     def _onBroken(self, problem: str, remedy: str) -> None:
-        jobs = self._takeJobs()
-        self._modelCallbacks = []
+        tasks = self._takeTasks()
         self._endProcess()
         self._setState("failed")
-        for job in jobs:
-            job.fail(problem, remedy)
+        for task in tasks:
+            task.fail(problem, remedy)
         self.failed.emit(problem, remedy)
 
     def _checkSilence(self) -> None:
-        if self._process is not None:
-            self._process.hearNow()
-        if self._process is not None and time.monotonic() - self._lastHeard > SILENCE_SECONDS:
+        if self._process is None:
+            return
+        self._process.hearNow()
+        if time.monotonic() - self._process.lastHeard > SILENCE_SECONDS:
             self._onBroken(
                 _("Nothing was heard of the worker for {seconds} seconds.").format(seconds=round(SILENCE_SECONDS)),
                 _("Check the connection to its computer, then try again; the worker is started anew."),
             )
 
-    def _takeJobs(self) -> list[Job]:
-        """All jobs, which are the client's no longer."""
-        if self._steps is not None:
-            self._steps.stop()
-            self._steps = None
-        jobs = [*([self._current] if self._current else []), *self._waiting]
-        self._current, self._waiting = None, []
-        self._arrays.clear()
-        self._outPaths.clear()
-        return jobs
+    def _takeTasks(self) -> list[Task]:
+        """All that it was asked, which is the client's no longer."""
+        self._stopSending()
+        tasks = [*([self._current] if self._current else []), *self._waiting, *self._listings]
+        self._current, self._waiting, self._listings = None, [], []
+        return tasks
 
     def _endProcess(self) -> None:
         self._watchdog.stop()
         process, self._process = self._process, None
         if process is not None:
-            self._lastLog = process.log
-            process.end(alsoEnd=self._processNumber)
-        self._inbox.close()
+            process.end(self._processNumber)
         self.hello, self._line, self._processNumber = None, None, None
         if self._folder is not None:
             # Labels that are in use stay mapped; where the system keeps such files, the folder goes with Slicer.
             self._folder.cleanup()
             self._folder = None
-
-    def _send(self, fields: dict[str, Any]) -> None:
-        if self._process is not None:
-            self._process.send(encode(fields))
 
     def _setState(self, state: str) -> None:
         if state != self.state:

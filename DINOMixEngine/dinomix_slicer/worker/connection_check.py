@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any
 
 from .client import WorkerClient
 from .command import WorkerCommand
 
 
-def testConnection(
-    command: WorkerCommand, onDone: Callable[[dict[str, Any]], None], onFailed: Callable[[str, str], None]
-) -> WorkerClient:
-    """Start a worker, ask what is there, and end it.
+def stepsOfTest(command: WorkerCommand) -> Generator[Any, Any, dict[str, Any]]:
+    """Steps that start a worker, ask what is there and end it; the result is its hello, with ``models`` and ``seconds``.
 
-    ``onDone(report)`` gets the worker's hello with ``models`` and ``seconds`` added, else ``onFailed(problem, remedy)``.
-    The returned client must be kept until then; its ``stop`` gives the test up.
+    Raises:
+        DinomixError: the worker cannot be started, or does not answer.
     """
     client = WorkerClient(command)
     began = time.monotonic()
-
-    def onModels(models: list[dict[str, Any]]) -> None:
-        report = {**(client.hello or {}), "models": models, "seconds": time.monotonic() - began}
+    try:
+        models = yield client.listModels()
+        return {**(client.hello or {}), "models": models, "seconds": time.monotonic() - began}
+    finally:
         client.stop()
-        onDone(report)
-
-    client.failed.connect(onFailed)
-    client.requestModels(onModels)
-    return client

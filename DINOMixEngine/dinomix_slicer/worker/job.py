@@ -14,9 +14,7 @@ from dinomix.worker.arrays import ArrayFromFrames, frame_bytes, read_array
 from dinomix.worker.stream import Message
 
 from ..remedies import textOf
-from ..signal import Signal
-
-OVER = ("finished", "failed", "cancelled")
+from ..task import Task
 
 
 @dataclass
@@ -26,53 +24,46 @@ class Result:
     Attributes:
         labels: structure ids, (k, j, i) of the image's shape, uint8 or uint16.
         structures: STRUCTURE dicts; see docs/worker.md.
-        seconds: of the worker, loading included.
-        path: the file that was written.
+        notices: full sentences that the user should see.
         fields: the whole answer.
     """
 
     labels: Any = None
     structures: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    device: str = ""
     notices: list[str] = field(default_factory=list)
-    path: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-class Job:
-    """Something that the worker was asked to do.
+class Job(Task):
+    """Something that the worker was asked to do; ``finished`` gets a ``Result``. Cancelled, it is over within a second.
 
     Attributes:
-        state: "waiting", "sending", "computing", "receiving", "finished", "failed" or "cancelled".
-
-    Signals, on the main thread; of the last three one is emitted, once:
-        progress(stage, step, total, eta): eta in seconds, or None while unknown.
-        notice(text)
-        finished(result)
-        failed(problem, remedy)
-        cancelled()
+        state: "waiting", "sending", "computing", "receiving", then that of a task.
+        array: the voxels to send, (k, j, i), until they are sent.
     """
 
-    def __init__(self, name: str, request: dict[str, Any], onCancel: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        request: dict[str, Any],
+        onCancel: Callable[[Job], None],
+        array: Any = None,
+        out: Path | None = None,
+    ) -> None:
+        """``out`` is the file that the result is to be in."""
+        super().__init__()
         self.name, self.request = name, {**request, "job": name}
         self.state = "waiting"
-        self.progress, self.notice = Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
-        self._onCancel = onCancel
+        self.array = array
+        self.out = out
+        self._onCancel: Callable[[Job], None] | None = onCancel
         self._answer: dict[str, Any] = {}
-        self._array: ArrayFromFrames | None = None
-        self._file: Path | None = None
+        self._received: ArrayFromFrames | None = None
         self._frames = 0
-
-    @property
-    def isOver(self) -> bool:
-        """Whether finished, failed or cancelled was announced."""
-        return self.state in OVER
 
     def cancel(self) -> None:
         """Give it up; ``cancelled`` follows within a second."""
-        if not self.isOver:
+        if self._onCancel is not None:
             self._onCancel(self)
 
     # -- What the client tells it
@@ -84,7 +75,7 @@ class Job:
         elif event.get("kind") == "notice":
             self.notice.emit(textOf(event))
 
-    def takeAnswer(self, fields: dict[str, Any], outPath: Path | None = None) -> None:
+    def takeAnswer(self, fields: dict[str, Any]) -> None:
         """The worker's answer; where its frames follow, the job is over when they have come.
 
         Raises:
@@ -92,15 +83,11 @@ class Job:
         """
         self._answer = fields
         if not fields.get("frames"):
-            labels = read_array(Path(fields["file"])) if "file" in fields else None
-            self._finish(labels, fields.get("path", ""))
+            self._finishWith(read_array(Path(fields["file"])) if "file" in fields else None)
             return
         self.state = "receiving"
-        if outPath is None:
-            self._array = ArrayFromFrames(tuple(fields["shape"]), fields["dtype"])
-        else:
-            self._file = outPath
-            self._aside.unlink(missing_ok=True)
+        if self.out is None:
+            self._received = ArrayFromFrames(tuple(fields["shape"]), fields["dtype"])
 
     def takeFrame(self, message: Message) -> None:
         """A frame of the result.
@@ -109,56 +96,29 @@ class Job:
             DinomixError: a frame is missing or damaged.
             OSError: the result's file cannot be written.
         """
-        if self._array is not None:
-            self._array.add(message)
-            done, total = self._array.progress
-            self.progress.emit(_("receiving the labels"), done, total, None)
-            if self._array.is_complete:
-                self._finish(self._array.array, "")
-        elif self._file is not None:
-            with open(self._aside, "ab") as file:
+        if self._received is not None:
+            self._received.add(message)
+            self.progress.emit(_("receiving the labels"), *self._received.progress, None)
+            if self._received.is_complete:
+                self._finishWith(self._received.array)
+        elif self.out is not None:
+            with open(self._aside(self.out), "ab" if self._frames else "wb") as file:
                 file.write(frame_bytes(message, self._frames))
             self._frames += 1
             if message.fields.get("last"):
-                self._aside.replace(self._file)
-                self._finish(None, str(self._file))
+                self._aside(self.out).replace(self.out)
+                self._finishWith(None)
 
-    def fail(self, problem: str, remedy: str) -> None:
-        """It cannot be done."""
-        if not self.isOver:
-            self._clean()
-            self.state = "failed"
-            self.failed.emit(problem, remedy)
-
-    def confirmCancel(self) -> None:
-        """It was given up."""
-        if not self.isOver:
-            self._clean()
-            self.state = "cancelled"
-            self.cancelled.emit()
-
-    @property
-    def _aside(self) -> Path:
-        assert self._file is not None
-        return self._file.with_name(f".partial-{self._file.name}")
-
-    def _clean(self) -> None:
-        if self._file is not None:
-            self._aside.unlink(missing_ok=True)
-
-    def _finish(self, labels: Any, path: str) -> None:
+    def _finishWith(self, labels: Any) -> None:
         answer = self._answer
         if labels is not None and list(labels.shape) != answer.get("shape"):
             raise DinomixError(_("The worker's labels do not have the shape that it announced."), _("Try again."))
-        self.state = "finished"
-        self.finished.emit(
-            Result(
-                labels=labels,
-                structures=answer.get("structures", []),
-                seconds=answer.get("seconds", 0.0),
-                device=answer.get("device", ""),
-                notices=answer.get("notices", []),
-                path=path,
-                fields=answer,
-            )
-        )
+        self.finish(Result(labels, answer.get("structures", []), answer.get("notices", []), answer))
+
+    def _aside(self, out: Path) -> Path:
+        return out.with_name(f".partial-{out.name}")
+
+    def _letGo(self) -> None:
+        self.array = self._received = self._onCancel = None
+        if self._frames and self.out is not None:
+            self._aside(self.out).unlink(missing_ok=True)

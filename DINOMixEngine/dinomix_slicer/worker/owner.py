@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -13,31 +12,27 @@ from dinomix.errors import DinomixError
 from ..setup.dependencies import DependencyInstaller
 from ..signal import Signal
 from .client import WorkerClient
-from .command import workerCommand
-from .connection_check import testConnection
-from .protocols import Client, Installer
+from .command import SETTING, workerCommand
 
 FOLDERS_SETTING = "DINOMix/ModelFolders"
-COMMAND_SETTING = "DINOMix/WorkerCommand"
 
 
 class WorkerOwner:
     """Owns the worker's client. It is made when it is first needed, and anew when its settings change."""
 
-    def __init__(self, client: Client | None = None, installer: Installer | None = None) -> None:
+    def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
         self.modelsChanged, self.workerStateChanged = Signal(), Signal()
-        self.installer: Installer = installer or DependencyInstaller()
+        self.installer = installer or DependencyInstaller()
         self.installer.finished.connect(self._onInstalled)
         self._models: list[dict[str, Any]] = []
         self._missing: list[str] | None = None
         self._isGiven = client is not None
-        self._client: Client | None = None
-        self._tested: Client | None = None
+        self._client: WorkerClient | None = None
         if client is not None:
             self._adopt(client)
 
     @property
-    def client(self) -> Client:
+    def client(self) -> WorkerClient:
         """The worker's client, started."""
         client = self._client or self._adopt(WorkerClient(workerCommand()))
         if client.state in ("stopped", "failed"):
@@ -60,7 +55,7 @@ class WorkerOwner:
         if problem:
             self._onWorkerFailed(problem, "")
         else:
-            self.client.requestModels(self._onModels)
+            self.client.listModels().finished.connect(self._onModels)
 
     def modelFolders(self) -> list[str]:
         """Folders that hold model folders, from the setting DINOMix/ModelFolders."""
@@ -94,7 +89,7 @@ class WorkerOwner:
 
     def workerCommandText(self) -> str:
         """The setting DINOMix/WorkerCommand; empty for Slicer's own Python."""
-        return str(qt.QSettings().value(COMMAND_SETTING) or "")
+        return str(qt.QSettings().value(SETTING) or "")
 
     def setWorkerCommandText(self, text: str) -> None:
         """Write that setting; the worker is started anew with it when it is next needed.
@@ -103,27 +98,9 @@ class WorkerOwner:
             DinomixError: it is no command line; the setting stays as it was.
         """
         workerCommand(text)
-        qt.QSettings().setValue(COMMAND_SETTING, text.strip())
+        qt.QSettings().setValue(SETTING, text.strip())
         self._renewClient()
         self._onModels([])
-
-    def testConnection(self, text: str, onDone: Callable[[dict], None], onFailed: Callable[[str, str], None]) -> None:
-        """Start a worker with that command, ask what is there, and end it.
-
-        ``onDone(report)`` gets what the worker said of itself, with ``models`` and ``seconds`` added. A test that still
-        runs is given up.
-        """
-        self.stopTest()
-        try:
-            self._tested = testConnection(workerCommand(text), onDone, onFailed)
-        except DinomixError as error:
-            onFailed(error.problem, error.remedy)
-
-    def stopTest(self) -> None:
-        """Give up ``testConnection``; neither function is called any more."""
-        if self._tested is not None:
-            self._tested.stop()
-            self._tested = None
 
     def restartWorker(self) -> None:
         """Start the worker anew, after it died or hangs."""
@@ -131,8 +108,7 @@ class WorkerOwner:
         self.refreshModels()
 
     def stopWorker(self) -> None:
-        """End the worker, and one that is being tested; it is started again when it is next needed."""
-        self.stopTest()
+        """End the worker; it is started again when it is next needed."""
         if self._client is not None:
             self._client.stop()
 
@@ -176,7 +152,7 @@ class WorkerOwner:
     def _onInstalled(self, needsRestart: bool) -> None:
         self.recheckDependencies()
 
-    def _adopt(self, client: Client) -> Client:
+    def _adopt(self, client: WorkerClient) -> WorkerClient:
         self._client = client
         client.stateChanged.connect(self.workerStateChanged.emit)
         client.failed.connect(self._onWorkerFailed)

@@ -1,74 +1,28 @@
-"""Volumes to the worker and labels back, a small step at a time, so that the window never waits."""
+"""Volumes and files to the worker, a small step at a time: through a folder that both see, or through its pipe."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.worker.arrays import FRAME, frames_of_array, frames_of_file, write_array
+from dinomix.worker.stream import encode
 
-TICK_SECONDS = 0.015
-"""How long the steps of one tick may take together; far below what a person notices."""
-WAIT_MILLISECONDS = 10
-"""Before looking again whether the other side has read; without it, a slow line would keep a processor busy."""
+from ..process import Process
+from ..task import WAIT
+from .job import Job
 
-
-class Steps:
-    """Runs a generator on a timer, some steps a tick. ``onDone()`` at its end, ``onFailed(problem, remedy)`` on an error."""
-
-    def __init__(self, steps: Iterator[Any], onDone: Callable[[], None], onFailed: Callable[[str, str], None]) -> None:
-        self._steps, self._onDone, self._onFailed = steps, onDone, onFailed
-        self._timer = qt.QTimer()
-        self._timer.setInterval(0)
-        self._timer.connect("timeout()", self._onTick)
-        self._timer.start()
-
-    def begin(self) -> None:
-        """Do the first steps at once; what takes less than a tick is then done."""
-        self._onTick()
-
-    def stop(self) -> None:
-        """Do no further step; neither function is called any more."""
-        self._timer.stop()
-        self._steps = iter(())
-
-    def _onTick(self) -> None:
-        if not self._timer.isActive():
-            return
-        end = time.monotonic() + TICK_SECONDS
-        try:
-            for step in self._steps:
-                if step is WAIT or time.monotonic() > end:
-                    self._timer.setInterval(WAIT_MILLISECONDS if step is WAIT else 0)
-                    return
-        except DinomixError as error:
-            self._fail(error.problem, error.remedy)
-            return
-        except OSError as error:
-            self._fail(
-                _("The volume cannot be handed to the worker ({reason}).").format(reason=error.strerror or error),
-                _("Free some disk space, or set another folder for temporary files in Slicer's settings."),
-            )
-            return
-        self._timer.stop()
-        self._onDone()
-
-    def _fail(self, problem: str, remedy: str) -> None:
-        self._timer.stop()
-        self._onFailed(problem, remedy)
-
-
-WAIT = object()
-"""A step that says: nothing to do before the next tick."""
+MOST_UNREAD = 2**22
+"""Bytes that wait to be read by the worker, so that no more than a few frames stand in memory."""
 
 
 def privateFolder() -> tempfile.TemporaryDirectory[str]:
@@ -76,35 +30,79 @@ def privateFolder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="dinomix-", dir=slicer.app.temporaryPath, ignore_cleanup_errors=True)
 
 
-def stepsToFile(array: Any, path: Path, onProgress: Callable[[int, int], None]) -> Iterator[Any]:
-    """Copy an array (k, j, i) into a ``.npy`` file. Raises OSError where the disk is full."""
-    for done, total in write_array(path, array):
-        onProgress(done, total)
-        yield done
+@dataclass(frozen=True)
+class WorkerLine:
+    """The way to a worker that has said hello.
 
+    Attributes:
+        folder: a folder that only this user can read.
+        sharesFiles: whether the worker finds there what is written there.
+    """
 
-def stepsToPipe(
-    frames: Iterator[bytes],
-    total: int,
-    send: Callable[[bytes], None],
-    bytesToSend: Callable[[], int],
-    onProgress: Callable[[int, int], None],
-) -> Iterator[Any]:
-    """Send frames as fast as the other side reads them, so that no more than a few stand in memory."""
-    for number in itertools.count():
-        while bytesToSend() > 2**22:
-            yield WAIT
-        frame = next(frames, None)
-        if frame is None:
-            return
-        send(frame)
-        onProgress(min((number + 1) * FRAME, total), total)
-        yield number
+    process: Process
+    folder: Path
+    sharesFiles: bool
 
+    def ask(self, request: dict[str, Any]) -> None:
+        """Send a request."""
+        self.process.send(encode(request))
 
-def framesOfImage(array: Any, job: str) -> Iterator[bytes]:
-    """The frames of a volume's voxels (k, j, i)."""
-    return frames_of_array(array, job, "image")
+    def stepsOfAsking(self, job: Job) -> Iterator[Any]:
+        """Hand over what the job is about, and ask for it.
+
+        Raises:
+            DinomixError: there is nothing to send, or no space for it.
+        """
+        request = job.request
+        if job.array is not None and self.sharesFiles:
+            source, result = self._fileOf(job, "image"), self._fileOf(job, "labels")
+            yield from self._copied(job, source)
+            request = {**request, "image": {**request["image"], "file": str(source)}, "result": {"file": str(result)}}
+            self.ask(request)
+        elif job.array is not None:
+            self.ask({**request, "image": {**request["image"], "frames": True}, "result": {"frames": True}})
+            frames, total = frames_of_array(job.array, job.name, "image"), job.array.nbytes
+            job.array = None  # the frames hold it as long as they need it
+            yield from self._sent(frames, total, _reporter(job, _("handing over the volume")))
+        elif job.out is not None and not self.sharesFiles:
+            frames, total = framesOfPath(Path(request["image"]["path"]), job.name)
+            out = job.out.name.lower()
+            format = next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if out.endswith("." + f)), "seg.nrrd")
+            self.ask({**request, "image": {"frames": True}, "out": {"frames": True, "format": format}})
+            yield from self._sent(frames, total, _reporter(job, _("sending the image")))
+        else:
+            self.ask(request)
+
+    def forget(self, job: Job) -> None:
+        """Remove what a job has left on the disk. Labels stay mapped without a name; Windows keeps theirs with the folder."""
+        for kind in ("image", "labels"):
+            with contextlib.suppress(PermissionError):
+                self._fileOf(job, kind).unlink(missing_ok=True)
+
+    def _fileOf(self, job: Job, kind: str) -> Path:
+        return self.folder / f"{job.name}-{kind}.npy"
+
+    def _copied(self, job: Job, path: Path) -> Iterator[Any]:
+        report, array = _reporter(job, _("handing over the volume")), job.array
+        job.array = None
+        try:
+            for done, total in write_array(path, array):
+                report(done, total)
+                yield
+        except OSError as error:
+            raise DinomixError(
+                _("The volume cannot be handed to the worker ({reason}).").format(reason=error.strerror or error),
+                _("Free some disk space, or set another folder for temporary files in Slicer's settings."),
+            ) from error
+
+    def _sent(self, frames: Iterator[bytes], total: int, report: Callable[[int, int], None]) -> Iterator[Any]:
+        """Send frames as fast as the other side reads them."""
+        for number, frame in enumerate(frames, 1):
+            while self.process.bytesToSend() > MOST_UNREAD:
+                yield WAIT
+            self.process.send(frame)
+            report(min(number * FRAME, total), total)
+            yield
 
 
 def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
@@ -121,3 +119,7 @@ def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
     last = len(files) - 1
     parts = (frames_of_file(file, job, f"file:{file.name}", more=n < last) for n, file in enumerate(files))
     return itertools.chain.from_iterable(parts), sum(file.stat().st_size for file in files)
+
+
+def _reporter(job: Job, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: job.progress.emit(stage, done, total, None)
