@@ -20,8 +20,6 @@ set(SCRIPTS
   "DINOMixTrainLib/parameter_node.py"
   "DINOMixTrainLib/preset_list.py"
   "DINOMixTrainLib/ranked_case.py"
-  "DINOMixTrainLib/ranked_case.py"
-  "DINOMixTrainLib/ranked_case.py"
   "DINOMixTrainLib/ranking_table.py"
   "DINOMixTrainLib/result_logic.py"
   "DINOMixTrainLib/result_page.py"

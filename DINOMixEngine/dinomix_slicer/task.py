@@ -196,10 +196,10 @@ class InBackground:
         self._error: BaseException | None = None
         # A daemon, so that Slicer can end meanwhile; files are written aside and never half.
         self._thread = threading.Thread(target=self._run, name="DINOMix", daemon=True)
-        self._thread.start()
 
     def steps(self) -> Generator[Any, None, Any]:
         """Steps that let the thread work and return what the function has returned; closed earlier, they ask it to stop."""
+        self._thread.start()
         try:
             while self._thread.is_alive():
                 self._thread.join(THREAD_SECONDS)
@@ -210,6 +210,8 @@ class InBackground:
 
     def result(self) -> Any:
         """What the function has returned; what it has raised is raised here. Waits for its end."""
+        if self._thread.ident is None:
+            self._thread.start()
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -19,7 +19,7 @@ from dinomix_slicer.scene.case_files import CaseFiles, filesOf
 from dinomix_slicer.scene.scene_cohort import SceneCase, sceneCases
 from dinomix_slicer.scene.scene_export import SceneExport
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.task import InBackground
+from dinomix_slicer.task import InBackground, Steps
 
 from .cohort_report import CohortReport
 from .cohort_request import CASES, COHORT, RENAMES, SCENE, CohortRequest, SceneChoice, correctedCases, requestOf
@@ -203,6 +203,7 @@ class CohortLogic:
         last = LastCheck(request, self.report, exported)
         # On the main thread, waiting for the disk could hold up the window.
         self._saving = InBackground(lambda checkStop: writeLastCheck(last))
+        Steps(self._saving.steps())
         self._setState("idle")
         self.checked.emit(self.report)
 
