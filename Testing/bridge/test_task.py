@@ -197,17 +197,16 @@ def test_a_task_that_is_over_keeps_nothing(end):
     task = Steps(work(large, end == "failed"))
     for signal in (task.finished, task.failed, task.cancelled):
         signal.connect(lambda *arguments, kept=large: None)
-    refs = [weakref.ref(large)]
+    refs = [weakref.ref(large), weakref.ref(task)]
     del large, signal
     if end == "cancelled":
         task.cancel()
-    waitUntil(lambda kept=weakref.ref(task): kept().isOver)
+    waitUntil(lambda: refs[1]().isOver)
     assert task.state == end
     assert refs[0]() is None
-    refs = [weakref.ref(task)]
     del task
     processEvents(20)
-    assert refs[0]() is None
+    assert refs[1]() is None
 
 
 def test_a_task_that_runs_lives_though_nobody_holds_it():

@@ -5,7 +5,6 @@ from unittest.mock import patch
 
 import qt
 import slicer
-from DINOMixSegmentLib import worker_page
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 from waiting import waitUntil
@@ -78,7 +77,7 @@ class AdvancedTest(WindowTestCase):
             asked.append(command)
             return (yield outcome)
 
-        with patch.object(worker_page, "stepsOfTest", test):
+        with patch("DINOMixSegmentLib.worker_page.stepsOfTest", test):
             self.click(self.ui.testButton)
             waitUntil(lambda: asked, what="the test")
         self.assertEqual(self.ui.testButton.text, "Stop the test")
@@ -95,7 +94,7 @@ class AdvancedTest(WindowTestCase):
             asked.append(command)
             return (yield outcomes[len(asked) - 1])
 
-        with patch.object(worker_page, "stepsOfTest", test):
+        with patch("DINOMixSegmentLib.worker_page.stepsOfTest", test):
             self.click(self.ui.testButton)
             waitUntil(lambda: asked, what="the first test")
             outcomes[0].fail("No such host.", "Check its name.")

@@ -1,0 +1,74 @@
+"""How much memory Slicer's window keeps after the same volume was segmented again and again.
+
+    python Testing/benchmarks/window_memory.py [--runs 50] [--size 160 160 128]
+
+The worker is the real one, with a tiny random model; DINOMix Segment's window is open. Each result is a new segmentation with
+surfaces in 3D, which is then undone. Printed is the memory of this process (the worker has its own) after some runs that fill
+caches, and how much it has grown after all others. The test host's ``connect`` keeps what is connected, as PythonQt's does.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TESTING = HERE.parent
+sys.path[:0] = [
+    str(path) for path in (TESTING, TESTING / "bridge", TESTING / "modules", TESTING.parent / "DINOMixEngine")
+]
+
+import host  # noqa: E402
+
+host.start()
+host.loadModules()
+
+import numpy as np  # noqa: E402
+import psutil  # noqa: E402
+import slicer  # noqa: E402
+from workers import tinyModel  # noqa: E402
+
+WARM_UP = 10
+MIB = 2**20
+
+
+def makeVolume(size: list[int]) -> object:
+    """A volume of noise whose millimeters are few, so that the network has little to do."""
+    array = np.random.default_rng(0).integers(-1000, 1000, size[::-1], np.int16)
+    node = slicer.util.addVolumeFromArray(array, name="scan")
+    node.SetSpacing(0.2, 0.2, 0.2)
+    return node
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=3, default=[160, 160, 128], metavar=("I", "J", "K"))
+    parser.add_argument("--runs", type=int, default=50)
+    arguments = parser.parse_args()
+    panel = slicer.modules.dinomixsegment.widgetRepresentation()
+    panel.show()
+    window = panel.self()
+    logic = window.logic
+    volume = makeVolume(arguments.size)
+    with tempfile.TemporaryDirectory() as folder:
+        model = tinyModel(Path(folder))
+        window.enter()
+        for run in range(WARM_UP + arguments.runs):
+            logic.segment(volume, model, device="cpu", show3D=True)
+            logic.undo()
+            host.processEvents(50)
+            used = psutil.Process().memory_info().rss
+            if run == WARM_UP - 1:
+                before = used
+                print(f"after {WARM_UP} runs: {before / MIB:.0f} MiB", flush=True)
+            elif run >= WARM_UP and (run - WARM_UP + 1) % 10 == 0:
+                grown = f"{(used - before) / MIB:+.1f} MiB, {(used / before - 1) * 100:+.1f}%"
+                print(f"after {run - WARM_UP + 1} more: {used / MIB:.0f} MiB ({grown})", flush=True)
+        window.exit()
+        window.cleanup()
+    voxels = slicer.util.arrayFromVolume(volume)
+    print(f"the volume: {voxels.nbytes / MIB:.1f} MiB, its labels {voxels.size / MIB:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
