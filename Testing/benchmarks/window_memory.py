@@ -8,6 +8,8 @@ caches, and how much it has grown after all others. The test host's ``connect`` 
 """
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +28,6 @@ host.loadModules()
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import slicer  # noqa: E402
-from workers import tinyModel  # noqa: E402
 
 WARM_UP = 10
 MIB = 2**20
@@ -40,6 +41,17 @@ def makeVolume(size: list[int]) -> object:
     return node
 
 
+def makeModel(folder: Path) -> str:
+    """A model folder with random weights, made by a process of its own: torch would be the larger part of the window's memory."""
+    code = (
+        "from random_models import labels_with_ids, random_model, small_plan; import pathlib, sys\n"
+        "random_model(pathlib.Path(sys.argv[1]), small_plan(patch=(32, 32, 32)), labels_with_ids(1, 2, 9))\n"
+    )
+    paths = os.pathsep.join(map(str, (TESTING / "engine", TESTING.parent / "DINOMixEngine")))
+    subprocess.run([sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": paths}, check=True)
+    return str(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=3, default=[160, 160, 128], metavar=("I", "J", "K"))
@@ -51,7 +63,7 @@ def main() -> None:
     logic = window.logic
     volume = makeVolume(arguments.size)
     with tempfile.TemporaryDirectory() as folder:
-        model = tinyModel(Path(folder))
+        model = makeModel(Path(folder) / "tiny")
         window.enter()
         for run in range(WARM_UP + arguments.runs):
             logic.segment(volume, model, device="cpu", show3D=True)

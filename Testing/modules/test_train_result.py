@@ -348,7 +348,7 @@ class RankingTest(ResultTestCase):
         processEvents(300)
         process = self.results._process._process
         self.closeWindow()
-        self.assertEqual(process.state(), qt.QProcess.NotRunning)
+        self.assertFalse(process.isRunning())
 
 
 class LargeRankingTest(ResultTestCase):
