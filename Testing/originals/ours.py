@@ -30,6 +30,7 @@ class Use:
             it, PYTHON for what is of Python's own libraries, or "" where that cannot be told.
         isCalled: as ``x.attribute(...)``.
         arguments: the texts among the arguments of the call.
+        keywords: the names of its keyword arguments.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Use:
     attribute: str
     isCalled: bool
     arguments: tuple[str, ...] = ()
+    keywords: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(REPOSITORY)}:{self.line}: {self.owner or '?'}.{self.attribute}"
@@ -82,7 +84,8 @@ def usesIn(path: Path) -> Iterator[Use]:
             seen.add(id(node))
             call = calls.get(id(node))
             texts = textsOf(call) if call else ()
-            yield Use(path, node.lineno, typeOf(node.value, names), node.attr, call is not None, texts)
+            keywords = frozenset(keyword.arg for keyword in call.keywords if keyword.arg) if call else frozenset()
+            yield Use(path, node.lineno, typeOf(node.value, names), node.attr, call is not None, texts, keywords)
 
 
 def textsOf(call: ast.Call) -> tuple[str, ...]:

@@ -42,12 +42,29 @@ def isInModule(owner: str, name: str) -> bool:
     return sources.cppClass(name) is not None
 
 
+def test_functions_of_util_take_the_arguments_that_they_are_given():
+    uses = [use for use in ours.uses() if use.owner == "slicer.util" and use.keywords]
+    assert len(uses) > 10
+    assert not wrong(use for use in uses if not takes(use.attribute, use.keywords))
+
+
+def takes(function: str, keywords: frozenset[str]) -> bool:
+    known = functionsOfUtil()[function]
+    return known is None or keywords <= known
+
+
 @cache
-def functionsOfUtil() -> set[str]:
-    """What ``slicer.util`` defines."""
+def functionsOfUtil() -> dict[str, frozenset[str] | None]:
+    """What ``slicer.util`` defines, and the names of the arguments; None for a class, and where any are taken."""
     path = sources.folder("SLICER_SOURCE") / "Base/Python/slicer/util.py"
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = None
+        elif isinstance(node, ast.FunctionDef):
+            arguments = frozenset(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))
+            found[node.name] = None if node.args.kwarg else arguments
+    return found
 
 
 def test_objects_have_what_is_used_of_them():

@@ -111,6 +111,9 @@ class qMRMLPlotView(ctkVTKChartView):
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)
+        self._chart.GetBackgroundBrush().SetColor(255, 253, 246, 255)
+        for number in range(4):
+            self._chart.GetAxis(number).GetTitleProperties().SetBold(False)
         self._scene = None
         self._viewNode = vtk.vtkWeakReference()
         self._chartNode = vtk.vtkWeakReference()
