@@ -50,15 +50,20 @@ def _nifti_header(dtype: np.dtype, geometry: Geometry, path: Path) -> bytes:
             f"NIfTI holds at most {LARGEST_NIFTI_SIDE} voxels along a side, and this volume has {max(geometry.size)}.",
             "Write a .nrrd or .seg.nrrd file.",
         )
-    image = sitk.GetImageFromArray(np.zeros((2, 2, 2), dtype))
-    image.SetSpacing(geometry.spacing)
-    image.SetOrigin(geometry.origin)
-    image.SetDirection([float(value) for value in geometry.direction.ravel()])
     with itk_warnings_off():
-        sitk.WriteImage(image, str(path), useCompression=False)
+        sitk.WriteImage(itk_image(np.zeros((2, 2, 2), dtype), geometry), str(path), useCompression=False)
     written = path.read_bytes()
     header = bytearray((gzip.decompress(written) if written.startswith(b"\x1f\x8b") else written)[:NIFTI_HEADER])
     if len(header) < NIFTI_HEADER or struct.unpack_from("<4h", header, 40) != (3, 2, 2, 2):
         raise RuntimeError("the header is not as it should be")
     struct.pack_into("<3h", header, 42, *geometry.size)
     return bytes(header)
+
+
+def itk_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    """An array (k, j, i) as an image of ITK that begins and runs like a grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry.spacing)
+    image.SetOrigin(geometry.origin)
+    image.SetDirection([float(value) for value in geometry.direction.ravel()])
+    return image

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.files import written_aside
 from dinomix.images.formats import is_segmentation
-from dinomix.images.packed import write_packed
-from dinomix.images.quiet import itk_reading, itk_warnings_off
+from dinomix.images.packed import itk_image, write_packed
+from dinomix.images.quiet import itk_warnings_off
 from dinomix.images.segments import Segment, segment_keys
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
@@ -39,19 +39,12 @@ def write_labels(array: NDArray[np.generic], geometry: Geometry, labels: LabelSe
     _check_known(array, labels)
     array = array.astype(np.uint8 if max(labels.ids) < 256 else np.uint16, copy=False)
     keys = segment_keys(array, _segments(labels)) if is_segmentation(path) else {}
-    if path.name.lower().endswith((".nii.gz", ".nrrd")):
-        with written_aside(path) as aside:
-            try:
-                write_packed(array, geometry, keys, aside)
-            except RuntimeError as error:  # ITK's, about the header
-                raise _system_error(array.nbytes, aside, path) from error
-        return
-    _write(_itk_image(array, geometry), path)
+    _write(array, geometry, keys, path)
 
 
-def write_image(volume: Volume, path: Path) -> None:
+def write_image(volume: Volume, path: str | Path) -> None:
     """Write an image or label volume in the number type that it has. Raises as ``write_labels``."""
-    _write(_itk_image(volume.array, volume.geometry), path)
+    _write(volume.array, volume.geometry, {}, Path(path))
 
 
 def _segments(labels: LabelSet) -> list[Segment]:
@@ -66,14 +59,6 @@ def _segments(labels: LabelSet) -> list[Segment]:
     ]
 
 
-def _itk_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(geometry.spacing)
-    image.SetOrigin(geometry.origin)
-    image.SetDirection([float(value) for value in geometry.direction.ravel()])
-    return image
-
-
 def _check_known(array: NDArray[np.generic], labels: LabelSet) -> None:
     known = np.zeros(65536, bool)
     known[[0, *labels.ids]] = True
@@ -82,25 +67,27 @@ def _check_known(array: NDArray[np.generic], labels: LabelSet) -> None:
         raise ValueError(f"labels {unknown} are not in the label set {labels.ids}")
 
 
-def _write(image: sitk.Image, path: Path) -> None:
+def _write(array: NDArray[np.generic], geometry: Geometry, keys: dict[str, str], path: Path) -> None:
     if not path.name.lower().endswith(WRITABLE):
         raise DinomixError(f"{path} has an ending that is not written here.", f"Choose one of {', '.join(WRITABLE)}.")
+    is_packed = path.name.lower().endswith((".nii.gz", ".nrrd"))
     with written_aside(path) as aside:
         try:
-            with itk_warnings_off():
-                sitk.WriteImage(image, str(aside), useCompression=True)
-            whole = _reads_back(image, aside)
-        except (RuntimeError, DinomixError):
-            whole = False
-        if not whole:
-            raise _system_error(image.GetNumberOfPixels() * image.GetSizeOfPixelComponent(), aside, path)
+            if is_packed:
+                write_packed(array, geometry, keys, aside)
+            else:
+                _write_by_itk(array, geometry, aside)
+        except RuntimeError as error:
+            raise _system_error(array.nbytes, aside, path) from error
 
 
-def _reads_back(image: sitk.Image, aside: Path) -> bool:
-    """Whether the file has the image's voxels: ITK does not notice that a disk was full."""
-    with itk_reading(aside):
+def _write_by_itk(array: NDArray[np.generic], geometry: Geometry, aside: Path) -> None:
+    """Raises RuntimeError where the file is not whole: ITK does not notice that a disk was full."""
+    with itk_warnings_off():
+        sitk.WriteImage(itk_image(array, geometry), str(aside), useCompression=True)
         again = sitk.ReadImage(str(aside))
-    return np.array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(image))
+    if not np.array_equal(sitk.GetArrayViewFromImage(again), array):
+        raise RuntimeError("the file was not written whole")
 
 
 def _system_error(size: int, aside: Path, path: Path) -> OSError:
