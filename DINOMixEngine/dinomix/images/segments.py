@@ -113,7 +113,7 @@ def boxes_of(labels: NDArray[np.generic], check_stop: Callable[[], None] = lambd
     """Value -> its first and last index, a row of two for each of i, j, k; values without a voxel are left out.
 
     Args:
-        labels: (k, j, i), unsigned integers.
+        labels: (k, j, i), whole numbers.
         check_stop: called every few milliseconds; it may raise.
     """
     from scipy.ndimage import find_objects  # Slicer has it, but importing it takes a while
@@ -122,7 +122,8 @@ def boxes_of(labels: NDArray[np.generic], check_stop: Callable[[], None] = lambd
     slices = max(1, SLAB_VOXELS // max(1, labels[0].size))
     for start in range(0, len(labels), slices):
         check_stop()
-        for value, place in enumerate(find_objects(labels[start : start + slices]), start=1):
+        slab = np.ascontiguousarray(labels[start : start + slices], np.int32)
+        for value, place in enumerate(find_objects(slab), start=1):
             if place is not None:
                 k, j, i = place
                 box = np.array([[i.start, i.stop - 1], [j.start, j.stop - 1], [k.start + start, k.stop - 1 + start]])

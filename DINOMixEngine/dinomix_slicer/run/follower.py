@@ -38,11 +38,10 @@ class RunFollower:
         event(event): an event, in the order of the file.
         restarted(): all events come anew, since a resumed run has taken back some; forget what came so far.
         stateChanged(state)
-        caughtUp(): all events that were there have been announced.
     """
 
     def __init__(self, path: Path) -> None:
-        self.event, self.restarted, self.stateChanged, self.caughtUp = Signal(), Signal(), Signal(), Signal()
+        self.event, self.restarted, self.stateChanged = Signal(), Signal(), Signal()
         self.path = path
         self.state = RunState(NEW)
         self._heartbeat = Heartbeat()
@@ -88,9 +87,7 @@ class RunFollower:
         if hasMore:
             self._timer.setInterval(0)
             return
-        if not self.isCaughtUp:
-            self.isCaughtUp = True
-            self.caughtUp.emit()
+        self.isCaughtUp = True
         self._timer.setInterval(POLL_MILLISECONDS)
         if time.monotonic() - self._looked >= POLL_MILLISECONDS / 1000:
             self._look()

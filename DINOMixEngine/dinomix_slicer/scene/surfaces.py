@@ -11,6 +11,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from dinomix.images.segments import boxes_of
+
 from ..task import InBackground
 from .representations import LABEL_MAP, SURFACE
 
@@ -67,26 +69,14 @@ def areSurfacesShown(segmentationNode: Any) -> bool:
 
 def _boxFinder(labelMaps: list[Any]) -> Callable[[Callable[[], None]], dict[tuple[str, int], Extent]]:
     """A function for ``InBackground`` that finds the box of each label: (identity of the label map, value) -> extent."""
-    parts = [(_identity(each), each.GetExtent(), _voxelsOf(each)) for each in labelMaps]
+    parts = [(_identity(each), np.array(each.GetExtent()[::2]), _voxelsOf(each)) for each in labelMaps]
 
     def find(checkStop: Callable[[], None]) -> dict[tuple[str, int], Extent]:
-        from scipy.ndimage import find_objects  # here, since importing it takes a while too
-
-        boxes: dict[tuple[str, int], Extent] = {}
-        for identity, first, voxels in parts:
-            # About 4 million voxels at a time, since the lock is kept so long.
-            thickness = max(2**22 // voxels[0].size, 1)
-            for start in range(0, len(voxels), thickness):
-                checkStop()
-                slab = np.ascontiguousarray(voxels[start : start + thickness], np.int32)
-                for value, place in enumerate(find_objects(slab), start=1):
-                    if place is not None:
-                        k, j, i = place
-                        low = (i.start + first[0], j.start + first[2], k.start + start + first[4])
-                        high = (i.stop - 1 + first[0], j.stop - 1 + first[2], k.stop - 1 + start + first[4])
-                        extent = (low[0], high[0], low[1], high[1], low[2], high[2])
-                        boxes[identity, value] = _union(boxes.get((identity, value), extent), extent)
-        return boxes
+        return {
+            (identity, value): tuple((box + first[:, None]).ravel().tolist())
+            for identity, first, voxels in parts
+            for value, box in boxes_of(voxels, checkStop).items()
+        }
 
     return find
 
@@ -210,9 +200,3 @@ def _threshold(value: int) -> Any:
 def _identity(labelMap: Any) -> str:
     """The same for all segments that share a label map, though Python wraps it anew each time."""
     return str(labelMap.GetAddressAsString(""))
-
-
-def _union(one: Extent, other: Extent) -> Extent:
-    low = [min(one[n], other[n]) for n in (0, 2, 4)]
-    high = [max(one[n], other[n]) for n in (1, 3, 5)]
-    return (low[0], high[0], low[1], high[1], low[2], high[2])
