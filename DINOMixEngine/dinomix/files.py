@@ -34,6 +34,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     The temporary name has nothing of ``path``'s own but the ending, in small letters, by which image writers choose the
     format: so it is never too long, and no writer stumbles over what is odd in a name.
     """
+    if path.is_symlink() and not path.exists():
+        raise FileExistsError(errno.EEXIST, "There is a link that leads nowhere", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".partial-", suffix=_ending(path.name), dir=path.parent)
     os.close(handle)

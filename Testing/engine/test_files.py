@@ -104,3 +104,10 @@ def test_names_that_are_too_long_are_shortened_and_stay_two():
 def test_messages_can_be_printed_whatever_name_they_hold():
     error = DinomixError("No file a\nb\udcff\x1b[31m\u202e Ü.", "Rename\tit.")
     assert str(error) == "No file a b\\udcff\\x1b[31m\\u202e Ü. Rename it."
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(FileExistsError, match="a link that leads nowhere"):
+        write_json(tmp_path / "loop", {})
+    assert os.listdir(tmp_path) == ["loop"] and (tmp_path / "loop").is_symlink()

@@ -346,3 +346,25 @@ def test_a_changed_model_folder_in_an_archive(tmp_path: Path) -> None:
     archive.unlink()
     refusal(tmp_path, zipped(first), r"os\.makedirs")
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["x" * 300], "has a name that no disk takes"),
+        (["/".join(["d"] * 2000)], r"its entry 'd/d/.*\.\.\.' has a name that no disk takes"),
+        (["a\x01b"], "has a name that no disk takes"),
+        (["a", "a/b"], "its entry 'a/b' lies in a file"),
+    ],
+)
+def test_an_archive_whose_names_no_disk_takes(names: list[str], problem: str, tmp_path: Path) -> None:
+    refusal(tmp_path, archive_of(tmp_path / "model.zip", *((name, b"1") for name in names)), problem)
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[]", "{}", '{"files": 5}', "[" * 100_000, '{"format": "dinomix-model"}', '{"version": 1e5}']
+)
+def test_an_archive_of_a_damaged_manifest(manifest: str, tmp_path: Path) -> None:
+    refusal(
+        tmp_path, archive_of(tmp_path / "model.zip", ("model/manifest.json", manifest.encode())), "no model|is damaged"
+    )

@@ -270,6 +270,8 @@ def _reading_notices(facts: dict[str, CaseFacts]) -> list[Notice]:
 
 
 def _check_writable(out: Path, overwrite: bool) -> None:
+    if out.is_symlink() and not out.exists():
+        raise DinomixError(f"{out} is a link that leads nowhere.", "Remove it, or choose another name.")
     if out.is_dir():
         raise DinomixError(f"{out} is a folder.", "Give the name of a file, such as cohort.json.")
     if out.exists() and not overwrite and not _is_cohort(out):

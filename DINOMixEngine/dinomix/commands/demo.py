@@ -7,7 +7,9 @@ import click
 
 @click.command("demo", epilog="Example: dinomix demo --out demo")
 @click.option("--out", type=click.Path(path_type=Path), default="dinomix-demo", show_default=True, help="A new folder.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the phantoms and of training.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the phantoms and of training."
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: about 4 minutes on 2 CPU cores]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")

@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
+from dinomix.files import LONGEST_NAME
 
 LARGEST = 24 * 2**30
 """Bytes; the largest of the published models unpack to less than 2 GB."""
 LARGEST_RATIO, RATIO_COUNTS_FROM = 30, 2**28
 """Weights hardly compress: what is larger than the second and compressed more than the first is no model."""
-MOST_FILES = 20_000
+MOST_FILES, DEEPEST = 20_000, 20
 _CHUNK = 2**20
 
 
@@ -75,8 +76,13 @@ def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> No
             problem = "is encrypted"
         elif name.casefold() in seen:
             problem = "appears twice"
+        elif any(str(folder).casefold() in seen for folder in PurePosixPath(name).parents):
+            problem = "lies in a file"
+        elif len(parts) > DEEPEST or any(len(part.encode()) > LONGEST_NAME for part in parts) or not name.isprintable():
+            problem = "has a name that no disk takes"
         if problem:
-            raise DinomixError(f"{archive_path} is refused: its entry {name!r} {problem}.", again)
+            shown = name if len(name) <= 100 else name[:97] + "..."
+            raise DinomixError(f"{archive_path} is refused: its entry {shown!r} {problem}.", again)
         seen.add(name.casefold())
     total = sum(entry.file_size for entry in entries)
     packed = archive_path.stat().st_size

@@ -106,7 +106,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _shortened(reason: str) -> str:
     """PyTorch's reason without its advice to read the file unsafely."""
-    return reason.rpartition("WeightsUnpickler error: ")[2].partition(" Please file")[0][:160].rstrip(". ")
+    return (
+        reason.rpartition("WeightsUnpickler error: ")[2]
+        .partition(" Please file")[0]
+        .partition(" Check the doc")[0][:160]
+        .rstrip(". ")
+    )
 
 
 def _numbers() -> list[Any]:
