@@ -1,4 +1,6 @@
-"""The one error that a user's mistake may raise."""
+"""The one error that a user's mistake may raise, and what to make of the others. Needs nothing installed."""
+
+import errno
 
 
 class DinomixError(Exception):
@@ -20,6 +22,22 @@ class DinomixError(Exception):
     def fields(self) -> dict[str, str]:
         """Message, remedy and code, as events and the worker's answers have them."""
         return {"message": self.problem, "remedy": self.remedy, "code": self.code}
+
+
+def told_of(error: Exception, file: object) -> DinomixError:
+    """What went wrong with one of many files, with its name. Raises the error itself where it concerns all: a full disk."""
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise error
+        error = DinomixError(f"{error.filename or file}: {error.strerror or error}.", "Check the file and its folder.")
+    elif isinstance(error, MemoryError):
+        error = DinomixError("The main memory does not suffice.", "Close other programs, or crop the image.")
+    elif not isinstance(error, DinomixError):
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        error = DinomixError(f"{file} cannot be used ({reason}).", "This is a defect of DINOMix: please report it.")
+    name = printable(str(file))
+    problem = error.problem if name in error.problem else f"{name}: {error.problem}"
+    return DinomixError(problem, error.remedy, error.code)
 
 
 DEFECTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

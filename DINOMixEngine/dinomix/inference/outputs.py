@@ -115,10 +115,8 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     """Whether ``output.path`` is there, whole, and was made from this image with ``made_by``.
 
     Raises:
-        DinomixError: there is a file, but another model or image, other options or something else made it; or no file can
-            have such a name.
+        DinomixError: there is a file, but another model or image, other options or something else made it.
     """
-    _check_name(output)
     if not output.path.exists():
         return False
     other = f"{output.path} is already there and"
@@ -161,7 +159,8 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
         aside.unlink(missing_ok=True)
 
 
-def _check_name(output: Output) -> None:
+def check_name(output: Output) -> None:
+    """Raises DinomixError where no file can be called as ``output.path`` is, before anything is computed for it."""
     try:
         length = len(output.path.name.encode())
         str(output.image).encode()

@@ -1,6 +1,5 @@
 """Segmenting one volume, or many files: preprocess, predict, and bring the labels back to the image's own grid."""
 
-import errno
 import os
 import time
 from collections import deque
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dinomix.errors import DEFECTS, DinomixError, printable, reason_of
+from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, RepeatedProgress, silent
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
@@ -23,7 +22,16 @@ from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import MemoryUse, plan_memory
 from dinomix.inference.native_grid import NativeLabels
-from dinomix.inference.outputs import MadeBy, Output, base_name, find_images, is_done, plan_outputs, write_output
+from dinomix.inference.outputs import (
+    MadeBy,
+    Output,
+    base_name,
+    check_name,
+    find_images,
+    is_done,
+    plan_outputs,
+    write_output,
+)
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.labels import LabelSet
@@ -191,6 +199,7 @@ def segment_files(
     failed = 0
 
     def read(output: Output) -> list[Volume]:
+        check_name(output)
         if not overwrite and is_done(output, made_by):
             return []
         return [read_image(output.image, resample_sheared=True, keep_integers=True)]
@@ -214,39 +223,18 @@ def segment_files(
                 keep_only(result.array, labels.ids)
             write_output(result.array, result.geometry, labels, output, made_by)
             emit("finished", path=str(output.path), seconds=time.monotonic() - began)
-        except (DinomixError, OSError, MemoryError) as error:
-            failed += 1
-            told = _told(error, output)
+        except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
+            if len(outputs) == 1 and isinstance(error, DEFECTS):
+                raise
+            told = told_of(error, output.image)
             if len(outputs) == 1:
                 raise told from error
-            emit("error", **told.fields)
-        except DEFECTS as error:
-            if len(outputs) == 1:
-                raise
             failed += 1
-            told = DinomixError(
-                f"{output.image} could not be segmented ({type(error).__name__}: {reason_of(error)}).",
-                "This is a defect of DINOMix: please report it.",
-            )
             emit("error", **told.fields)
     share.wait_for_the_others()
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
     return [output.path for output in mine]
-
-
-def _told(error: Exception, output: Output) -> DinomixError:
-    """What went wrong with one image, with its name. Raises the error itself where it concerns all images."""
-    if isinstance(error, OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise error
-        place = error.filename or output.path
-        error = DinomixError(f"{place}: {error.strerror or error}.", "Check the file and its folder.")
-    elif not isinstance(error, DinomixError):
-        error = DinomixError("The main memory does not suffice.", "Close other programs, or crop the image.")
-    name = printable(str(output.image))
-    problem = error.problem if name in error.problem else f"{name}: {error.problem}"
-    return DinomixError(problem, error.remedy, error.code)
 
 
 def keep_only(array: NDArray[Any], ids: tuple[int, ...]) -> None:

@@ -184,6 +184,8 @@ def _packages(plan: Plan) -> dict[str, str]:
     packages = {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"}
     if plan.network["_target_"] == RESIDUAL_ENCODER:
         packages["dynamic-network-architectures"] = "0.3.1"
+    if plan.network["_target_"].endswith("UNETR"):
+        packages["einops"] = "0.6"
     return packages
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dinomix.cohort.cohort import Case
-from dinomix.errors import DinomixError
+from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import read_json, write_json
 from dinomix.images.reading import read_image
@@ -68,9 +68,9 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
     for number, case in enumerate(cases, 1):
         try:
             ranked.append(_ranked_before(case, directory, pair.key) or _rank(case, directory, pair))
-        except DinomixError as error:
+        except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
             failed += 1
-            emit("error", **{**error.fields, "message": f"{case.name}: {error.problem}"})
+            emit("error", **told_of(error, case.name).fields)
         progress(number)
     ranked.sort(key=lambda entry: -entry["disagreement"])
     result = {"cases": ranked}
