@@ -64,7 +64,7 @@ class StateTest(RunFiles):
 
     def test_its_last_word_counts(self):
         self.event("started", steps=100)
-        self.event("paused", step=4, reason="The disk is full.", remedy="Free some space.")
+        self.event("paused", step=4, message="The disk is full.", remedy="Free some space.")
         state = self.judged()
         self.assertEqual((state.name, state.reason, state.remedy), ("paused", "The disk is full.", "Free some space."))
         self.assertTrue(state.canResume)
