@@ -5,9 +5,10 @@ Mistakes that a user can mend raise ``DinomixError``; docs/python_api.md shows w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dinomix.events import Emit, silent
+from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
 from dinomix.inference.segment import segment_files
 from dinomix.models.folder import Model, load_model
@@ -21,7 +22,7 @@ def segment(
     images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    format: Literal["nii.gz", "nrrd", "seg.nrrd"] | None = None,
+    format: Format | None = None,
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",

@@ -1,13 +1,15 @@
 """The formats of image files by the endings of their names: one list for engine and bridge. Needs nothing installed."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Of files that are read, beside DICOM."""
 SEGMENTATION = ".seg.nrrd"
 """Slicer's own format for segmentations, as it is written."""
 SEGMENTATIONS = (SEGMENTATION, ".seg.nhdr")
-FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
+Format = Literal["nii.gz", "nrrd", "seg.nrrd"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 """Of label maps that are written for a user, the usual one first."""
 
 
@@ -17,7 +19,7 @@ def case_name(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)]
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: Path) -> Format | None:
     """The one of ``FORMATS`` that a file's name ends in; None where it ends otherwise."""
     return next((format for format in reversed(FORMATS) if path.name.lower().endswith("." + format)), None)
 

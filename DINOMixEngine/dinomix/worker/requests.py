@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
 from dinomix.worker.stream import short
 
@@ -73,7 +74,7 @@ class FileResult(BaseModel):
     """Where the labels go: a file or folder, or frames of a file of this format."""
 
     path: Path | None = None
-    format: Literal["nii.gz", "nrrd", "seg.nrrd"] = "seg.nrrd"
+    format: Format = "seg.nrrd"
 
 
 class SegmentFile(_Computing):

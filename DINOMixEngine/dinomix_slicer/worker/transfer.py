@@ -14,6 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import format_of
 from dinomix.worker.arrays import FRAME, frames_of_array, frames_of_file, write_array
 from dinomix.worker.stream import encode
 
@@ -66,9 +67,8 @@ class WorkerLine:
             yield from self._sent(frames, total, _reporter(job, _("handing over the volume")))
         elif job.out is not None and not self.sharesFiles:
             frames, total = framesOfPath(Path(request["image"]["path"]), job.name)
-            out = job.out.name.lower()
-            format = next((f for f in ("seg.nrrd", "nii.gz", "nrrd") if out.endswith("." + f)), "seg.nrrd")
-            self.ask({**request, "image": {"frames": True}, "out": {"frames": True, "format": format}})
+            out = {"frames": True, "format": format_of(job.out) or "seg.nrrd"}
+            self.ask({**request, "image": {"frames": True}, "out": out})
             yield from self._sent(frames, total, _reporter(job, _("sending the image")))
         else:
             self.ask(request)
