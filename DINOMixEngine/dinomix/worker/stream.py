@@ -66,11 +66,6 @@ class Decoder:
         while (message := self._next()) is not None:
             yield message
 
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether a stream that ends here ends with a whole message."""
-        return not self._buffer and self._frame is None
-
     def _next(self) -> Message | None:
         if self._frame is None:
             fields = self._line()
