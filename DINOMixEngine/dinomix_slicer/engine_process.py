@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 
 from slicer.i18n import tr as _
+
+from dinomix.files import parse_json
 
 from .process import EXITED, KILLED, NOT_STARTED, Process
 from .remedies import remedyOf
@@ -90,8 +91,8 @@ class EngineProcess(Task):
         if self.state != "running":
             return
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = parse_json(line)
+        except ValueError:
             event = None
         if not isinstance(event, dict):
             self._notes = [*self._notes, line.decode("utf-8", "replace")][-MOST_NOTES:]

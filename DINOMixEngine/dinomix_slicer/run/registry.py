@@ -7,6 +7,8 @@ from pathlib import Path
 
 import qt
 
+from dinomix.files import parse_json
+
 SETTING = "DINOMix/Runs"
 MOST = 50
 
@@ -44,7 +46,7 @@ def _runsOf(study: Path) -> list[Path]:
 
 def _remembered() -> list[str]:
     try:
-        runs = json.loads(str(qt.QSettings().value(SETTING) or "[]"))
+        runs = parse_json(str(qt.QSettings().value(SETTING) or "[]").encode())
     except ValueError:
         return []
     return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []

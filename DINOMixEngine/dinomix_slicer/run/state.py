@@ -5,7 +5,6 @@ Read with the standard library alone: the run may train elsewhere, or in another
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slicer.i18n import tr as _
+
+from dinomix.files import parse_json, read_table
 
 from ..processes import isHeld, isThere
 from ..remedies import remedyOf
@@ -152,17 +153,16 @@ def quickState(run: Path) -> RunState:
 def readJson(path: Path) -> dict[str, Any] | None:
     """A JSON object from a file; None where it is not there, or is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_table(path)
+    except (OSError, ValueError):
         return None
-    return data if isinstance(data, dict) else None
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
     """One line of events.jsonl; None for what a crash or a full disk left."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = parse_json(line)
+    except ValueError:
         return None
     return event if isinstance(event, dict) and "kind" in event else None
 

@@ -5,7 +5,6 @@ Nothing here touches the scene or Qt, so that it can run in a thread.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dinomix.files import write_json
+from dinomix.files import read_table, write_json
 from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import digest, nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
@@ -138,10 +137,9 @@ def _writeIfChanged(path: Path, array: Any, head: bytes, checkStop: CheckStop) -
 def readIndex(folder: Path) -> dict[str, Any]:
     """What the files of a folder hold; empty where that is not known."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return read_table(folder / INDEX)
     except (OSError, ValueError):
         return {}
-    return index if isinstance(index, dict) else {}
 
 
 def _entry(path: Path, content: str) -> dict[str, Any] | None:

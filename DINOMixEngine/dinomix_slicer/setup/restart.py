@@ -9,6 +9,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from dinomix.files import parse_json
+
 RESUME_SETTING = "DINOMix/ResumeAfterRestart"
 
 
@@ -50,7 +52,7 @@ def takeResumption(module: str) -> dict[str, str] | None:
     """What ``rememberForRestart`` has noted for this module, once; None when there is nothing to resume."""
     settings = qt.QSettings()
     try:
-        note = json.loads(str(settings.value(RESUME_SETTING) or "null"))
+        note = parse_json(str(settings.value(RESUME_SETTING) or "null").encode())
     except ValueError:
         note = None
     if not isinstance(note, dict) or note.get("module") != module:
