@@ -23,7 +23,6 @@ from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DEFECTS, DinomixError, reason_of
 from dinomix.events import Emit, Notice, Progress, silent
-from dinomix.images.quiet import itk_warnings_off
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
 from dinomix.names import listed
@@ -126,8 +125,7 @@ def _read_all(
     unread = [c.case for c in cases if c.case.name not in facts]
     failed: dict[str, Problem] = {}
     progress = Progress(emit, "check", len(cases), len(facts))
-    # Off around all threads: each would switch the display back on under the others.
-    with itk_warnings_off(), ThreadPoolExecutor(readers()) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         jobs = {pool.submit(read_facts, case.image, case.label, case.names, renames): case for case in unread}
         try:
             for number, job in enumerate(as_completed(jobs), len(cases) - len(unread) + 1):

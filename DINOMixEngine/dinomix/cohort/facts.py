@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
-from dinomix.images.dicom import is_dicom_file
+from dinomix.images.dicom_header import is_dicom_file, read_dicom_header
 from dinomix.images.formats import is_segmentation
-from dinomix.images.quiet import itk_reading
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 
@@ -154,8 +152,5 @@ def _percentiles(array: NDArray[Any]) -> tuple[float, float, float]:
 def _dicom_modality(path: Path) -> str | None:
     if not path.is_dir():
         return None
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(next(p for p in sorted(path.iterdir()) if p.is_file() and is_dicom_file(p))))
-    with itk_reading(path):
-        reader.ReadImageInformation()
-    return reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else None
+    first = next(p for p in sorted(path.iterdir()) if p.is_file() and is_dicom_file(p))
+    return read_dicom_header(first).tags.get("0008|0060")

@@ -1,21 +1,25 @@
 """A DICOM series read into one volume, after checking that its slices make one: ITK takes any heap of slices."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.quiet import itk_reading, readable
+from dinomix.images.dicom_header import DicomHeader, is_dicom_file, read_dicom_header
+from dinomix.images.dicom_pixels import read_pixels
 from dinomix.images.shear import TO_LPS, geometry_of_affine
+from dinomix.images.stored import DAMAGED, check_memory
 from dinomix.images.volume import Geometry
 
 # Positions in headers are rounded; a slice may lie this part of a step off the even grid.
 UNEVEN = 0.1
 # Directions in headers are rounded too: this angle between them (radians) is still one direction.
 SAME_DIRECTION = 1e-3
+# Rows and columns are perpendicular, and their directions of length 1, up to this.
+NO_ROTATION = 1e-2
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,6 @@ class _Slice:
         return float(self.position @ self.normal)
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Whether a file carries DICOM's mark, the letters DICM at byte 128."""
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
 def read_series(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Read a folder with one DICOM series, or the series that one file belongs to.
 
@@ -57,26 +55,21 @@ def read_series(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
             or are not evenly spaced; fewer than three slices; color; several frames in one file.
     """
     slices = _slices_of(path)
-    affine = _affine(slices, path)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(s.path) for s in slices])
-    # Slices may have scales of their own (PET); float keeps what the first slice's number type could not hold.
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    with itk_reading(path):
-        array = sitk.GetArrayFromImage(reader.Execute())
-    return array, affine
+    affine = _affine(slices)
+    size = slices[0].size
+    check_memory(4 * size[0] * size[1] * len(slices), path)
+    return read_pixels([s.path for s in slices], size, path), affine
 
 
 def series_geometry(path: Path) -> Geometry:
     """The grid of a series, from the headers alone. Raises DinomixError as ``read_series``, and for a sheared grid."""
     slices = _slices_of(path)
-    return geometry_of_affine(_affine(slices, path), (*slices[0].size, len(slices)), path)
+    return geometry_of_affine(_affine(slices), (*slices[0].size, len(slices)), path)
 
 
 def _slices_of(path: Path) -> list[_Slice]:
     """The slices of the one series, sorted along their normal; they make a regular grid, up to a tilt."""
-    files = _files_of_one_series(path)
-    slices = [_read_slice(file, path) for file in files]
+    slices = [_slice(header, path) for header in _headers_of_one_series(path)]
     first = slices[0]
     turned = [s for s in slices if not _same_direction(s, first)]
     if turned:
@@ -100,51 +93,59 @@ def _slices_of(path: Path) -> list[_Slice]:
     return slices
 
 
-def _files_of_one_series(path: Path) -> list[Path]:
+def _headers_of_one_series(path: Path) -> list[DicomHeader]:
     folder = path if path.is_dir() else path.parent
-    with itk_reading(path):
-        uids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        series = {uid: list(map(Path, sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid))) for uid in uids}
-    if path.is_file():
-        # GDCM gives the folder's name as it got it, so the file is found by name alone.
-        series = {uid: files for uid, files in series.items() if path.name in {file.name for file in files}}
-    if not series:
+    series: dict[str, list[DicomHeader]] = defaultdict(list)
+    for header in _headers_in(folder):
+        series[header.tags.get("0020|000e", "")].append(header)
+    found = [headers for headers in series.values() if path.is_dir() or path in [header.path for header in headers]]
+    if not found:
         inside = sorted(p.name for p in folder.iterdir() if p.is_dir()) if path.is_dir() else []
         remedy = (
             f"Give one of the folders in it ({', '.join(inside[:5])})." if inside else "Give a folder of DICOM slices."
         )
         raise DinomixError(f"{path} holds no DICOM images.", remedy)
-    if len(series) > 1:
+    if len(found) > 1:
         listed = "; ".join(
-            f"{_description(files[0])}, {len(files)} files, e.g. {files[0].name}" for files in series.values()
+            f"{_description(headers[0].tags)}, {len(headers)} files, e.g. {headers[0].path.name}" for headers in found
         )
         raise DinomixError(
-            f"{path} holds {len(series)} DICOM series ({listed}).",
+            f"{path} holds {len(found)} DICOM series ({listed}).",
             "Give one file of the series that you mean, or move each series to a folder of its own.",
         )
-    return next(iter(series.values()))
+    return found[0]
 
 
-def _description(file: Path) -> str:
-    tags = _tags(file)
+def _headers_in(folder: Path) -> list[DicomHeader]:
+    """The headers of all images in a folder, by name.
+
+    Raises DinomixError when a file that is named like a slice is none: nobody could tell that the volume lacks it.
+    """
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    headers, others = [], []
+    for file in files:
+        if is_dicom_file(file):
+            headers.append(read_dicom_header(file))
+        elif file.suffix.lower() in (".dcm", ".ima") or (file.suffix[1:].isdigit() or not file.suffix):
+            others.append(file)
+    images = [header for header in headers if header.is_image]
+    damaged = [file for file in others if file.suffix or any(letter.isdigit() for letter in file.name)]
+    if images and damaged:
+        what = "is empty" if damaged[0].stat().st_size == 0 else "is no DICOM file"
+        raise DinomixError(
+            f"{folder} may lack a slice: {damaged[0].name} {what}.", f"{DAMAGED[:-1]}, or take that file out."
+        )
+    return images
+
+
+def _description(tags: dict[str, str]) -> str:
     words = [tags.get("0008|0060", ""), f'"{tags["0008|103e"]}"' if tags.get("0008|103e") else ""]
     return " ".join(word for word in words if word) or "without a description"
 
 
-def _tags(file: Path) -> dict[str, str]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    with itk_reading(file):
-        reader.ReadImageInformation()
-    keys = ("0008|0008", "0008|0060", "0008|103e", "0020|0032", "0020|0037", "0028|0002", "0028|0008", "0028|0030")
-    tags = {key: readable(reader.GetMetaData(key)).strip() for key in keys if reader.HasMetaDataKey(key)}
-    tags["size"] = "\\".join(str(n) for n in reader.GetSize()[:2])
-    return tags
-
-
-def _read_slice(file: Path, folder: Path) -> _Slice:
-    tags = _tags(file)
-    if int(tags.get("0028|0002") or 1) > 1:
+def _slice(header: DicomHeader, folder: Path) -> _Slice:
+    file, tags = header.path, header.tags
+    if int(tags.get("0028|0002", 1)) > 1:
         raise DinomixError(
             f"{folder} holds color images ({file.name}).", "Give a series with a single number per pixel."
         )
@@ -159,20 +160,26 @@ def _read_slice(file: Path, folder: Path) -> _Slice:
             f"{folder} is not a volume: {file.name} does not say where it lies in the patient.",
             "Give a series of CT or MR slices, no scanned or secondary images.",
         )
+    along_i, along_j = orientation[:3], orientation[3:]
+    if np.abs([along_i @ along_i - 1, along_j @ along_j - 1, along_i @ along_j]).max() > NO_ROTATION:
+        raise DinomixError(f"{file} says nothing usable about the directions of its rows and columns.", DAMAGED)
     rows = _numbers(tags, "0028|0030", 2)
     if rows is None or rows.min() <= 0:
         raise DinomixError(
             f"{file} does not say how large its pixels are.", "Export the series again from the archive."
         )
-    width, height = tags["size"].split("\\")
+    for key in ("0028|1052", "0028|1053"):
+        scale = _numbers(tags, key, 1)
+        if tags.get(key) and (scale is None or (key == "0028|1053" and scale[0] == 0)):
+            raise DinomixError(f"{file} scales its pixels by what is no number (({key}) is {tags[key][:40]}).", DAMAGED)
     return _Slice(
         path=file,
         position=position,
-        along_i=orientation[:3],
-        along_j=orientation[3:],
+        along_i=along_i,
+        along_j=along_j,
         # DICOM gives the distance of rows, which is along j, first.
         spacing=(float(rows[1]), float(rows[0])),
-        size=(int(width), int(height)),
+        size=(int(tags["0028|0011"]), int(tags["0028|0010"])),
     )
 
 
@@ -215,7 +222,7 @@ def _check_even(slices: list[_Slice], path: Path) -> None:
     )
 
 
-def _affine(slices: list[_Slice], path: Path) -> NDArray[np.float64]:
+def _affine(slices: list[_Slice]) -> NDArray[np.float64]:
     """4x4, index (i, j, k) -> RAS mm. The third axis goes from the first slice's corner to the last one's."""
     first, last = slices[0], slices[-1]
     affine = np.eye(4)

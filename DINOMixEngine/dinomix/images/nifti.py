@@ -1,4 +1,4 @@
-"""NIfTI files, read by ourselves, since ITK hides what must be refused.
+"""The headers of NIfTI files, read by ourselves, since ITK hides what must be refused.
 
 It takes the qform where the sform is sheared, turns NaN into 0, and reads a file that is cut off as zeros.
 """
@@ -8,44 +8,59 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.gzip_streams import unpacked
-from dinomix.images.header import DAMAGED, Header, flat_image
-from dinomix.images.shear import is_sheared
+from dinomix.images.header import Header, complex_image, damaged_header, flat_image, not_in_millimeters
+from dinomix.images.shear import check_usable, is_sheared
+from dinomix.images.stored import DAMAGED, Stored
 
 _NUMBER_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
-_OTHER_TYPES = {
-    **dict.fromkeys((128, 2304), "a color image"),
-    **dict.fromkeys((32, 1792, 2048), "an image of complex numbers"),
-}
+_COLORS = (128, 2304)
+_COMPLEX = (32, 1792, 2048)
+_UNITS = {1: "meters", 3: "micrometers"}
+"""The lowest three bits of ``xyzt_units``; 2 is millimeters, and 0 says nothing."""
+# A rotation by 180 degrees whose quaternion has four digits is off by this much.
+_NORM_TOLERANCE = 1e-3
+
+
+class _Fields(NamedTuple):
+    """What matters here of the header as it is stored, NIfTI-1 or NIfTI-2; names as in nifti1.h."""
+
+    sizeof_hdr: int
+    order: str
+    datatype: int
+    bitpix: int
+    dim: tuple[int, ...]
+    pixdim: tuple[float, ...]
+    vox_offset: float
+    scl_slope: float
+    scl_inter: float
+    qform_code: int
+    sform_code: int
+    quatern: tuple[float, ...]
+    qoffset: tuple[float, ...]
+    srow: tuple[float, ...]
+    xyzt_units: int
 
 
 @dataclass(frozen=True)
-class _Nifti:
-    """The part of a NIfTI-1 or NIfTI-2 header that matters here.
+class _Grid:
+    """What the header says about the place of the voxels.
 
     Attributes:
-        shape: ``dim[1..dim[0]]``, axis order (i, j, k, ...).
-        stored: the number type of the voxels in the file.
-        offset: bytes of the file, decompressed, before the first voxel.
-        slope, inter: a voxel's value is ``slope * stored + inter``.
         pixdim: mm along (i, j, k).
         sform: 4x4, index -> RAS mm, or None where ``sform_code`` is 0.
         qform: 4x4, index -> RAS mm, or None where ``qform_code`` is 0.
     """
 
-    shape: tuple[int, ...]
-    stored: np.dtype
-    offset: int
-    slope: float
-    inter: float
-    pixdim: tuple[float, float, float]
+    pixdim: tuple[float, ...]
     sform: NDArray[np.float64] | None
     qform: NDArray[np.float64] | None
 
@@ -53,99 +68,35 @@ class _Nifti:
 def read_nifti_header(path: Path) -> Header:
     """Read the header of a ``.nii`` or ``.nii.gz`` file.
 
+    Scaling is ``scl_slope * stored + scl_inter``, a slope of 0 (or NaN, as some write it) meaning none (nifti1.h).
+
     Raises:
-        DinomixError: not NIfTI; a damaged header; 2D; colors or complex numbers.
+        DinomixError: not NIfTI; a damaged header; 2D; colors or complex numbers; other units than millimeters; voxels
+            that are not there, or not as many as the header says.
         OSError: the file cannot be opened.
     """
-    nifti = _parsed(path)
-    if len(nifti.shape) < 3:
-        raise flat_image(path, nifti.shape)
-    i, j, k, frames, *values = (*nifti.shape, 1, 1)
-    affine, notices = _affine(nifti)
-    return Header((i, j, k), frames, math.prod(values), affine, notices=notices)
-
-
-def read_nifti_voxels(path: Path) -> NDArray[np.generic]:
-    """The voxels, through to the end of the file and the checksum of a compressed one.
-
-    Axis order (frame, k, j, i, value); the first and the last axis are there where there are several. float32 where the
-    header scales them, else the stored number type. Scaling is done in double precision: ``scl_slope * stored +
-    scl_inter``, a slope of 0 meaning none (nifti1.h).
-
-    Raises:
-        DinomixError: the file is cut off or damaged.
-    """
-    nifti = _parsed(path)
-    stored = np.empty(nifti.shape[::-1], nifti.stored)
-    into = stored.reshape(-1).view(np.uint8).data
-    try:
-        done = _read_voxels(path, nifti.offset, into)
-    except (EOFError, zlib.error) as error:
-        raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
-    if done < len(into):
-        raise DinomixError(f"{path} is cut off: {done} of {len(into)} bytes of voxels are there.", DAMAGED)
-    k_j_i = nifti.shape[2::-1]
-    voxels = _scaled(stored, nifti).reshape((-1, *nifti.shape[3:4], *k_j_i))
-    frames = nifti.shape[3:4] if nifti.shape[3:4] != (1,) else ()
-    return np.moveaxis(voxels, 0, -1).reshape((*frames, *k_j_i, *((len(voxels),) if len(voxels) > 1 else ())))
-
-
-def _read_voxels(path: Path, offset: int, into: memoryview) -> int:
-    """Fill ``into`` with the file's bytes from ``offset`` on, and read what follows; how many bytes there were."""
-    if not _is_gzip(path):
-        with open(path, "rb") as file:
-            file.seek(offset)
-            done = 0
-            while count := file.readinto(into[done:]):
-                done += count
-            return done
-    position = -offset
-    with open(path, "rb") as file:
-        for block in unpacked(file):
-            voxels = block[max(-position, 0) : len(into) - position] if position < len(into) else b""
-            start = max(position, 0)
-            into[start : start + len(voxels)] = voxels
-            position += len(block)
-    return min(max(position, 0), len(into))
-
-
-def _scaled(stored: NDArray, nifti: _Nifti) -> NDArray:
-    if (nifti.slope, nifti.inter) == (1.0, 0.0):
-        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    scaled = np.empty(stored.shape, np.float32)
-    for index in range(stored.shape[0]):
-        scaled[index] = stored[index].astype(np.float64) * nifti.slope + nifti.inter
-    return scaled
-
-
-def _affine(nifti: _Nifti) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Index -> RAS mm (4x4) and notices: the sform where there is one, else the qform, else the voxel sizes alone.
-
-    This is the rule of nifti1.h, which nibabel and MONAI follow.
-    """
-    if nifti.sform is None and nifti.qform is None:
-        notice = (
-            "The file does not say how the image lies in the patient; its axes are taken as right, anterior, superior."
-        )
-        return np.diag([*nifti.pixdim, 1.0]), (notice,)
-    if nifti.sform is None or nifti.qform is None:
-        only = nifti.qform if nifti.sform is None else nifti.sform
-        return np.asarray(only), ()
-    i, j, k = nifti.shape[:3]
-    apart = float(np.abs((nifti.sform - nifti.qform)[:3] @ [i - 1, j - 1, k - 1, 1]).max())
-    if apart < 1.0 or is_sheared(nifti.sform, (i, j, k)):
-        return nifti.sform, ()
-    return nifti.sform, (f"The sform and qform of the file differ, by {apart:.1f} mm in a corner; the sform is used.",)
-
-
-def _parsed(path: Path) -> _Nifti:
-    start = _first_bytes(path, 540)
-    for order in "<>":
-        if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:347] == b"n+1":
-            return _nifti1(start, order, path)
-        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] == b"n+2":
-            return _nifti2(start, order, path)
-    raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
+    packed = _is_gzip(path)
+    start = _first_bytes(path, packed, 544)
+    fields = _fields(start, path)
+    shape = _shape(fields, path)
+    number = _number_type(fields, path)
+    if len(shape) < 3:
+        raise flat_image(path, shape)
+    offset = _offset(fields, path)
+    _check_extensions(fields, path, packed, offset)
+    i, j, k, frames, *values = (*shape, 1, 1)
+    affine, notices = _affine(_grid(fields, path), (i, j, k), path)
+    stored = Stored(number, math.prod(shape), (path,), "gzip" if packed else "raw", 0, offset)
+    return Header(
+        size=(i, j, k),
+        frames=frames,
+        values=math.prod(values),
+        affine=affine,
+        stored=stored,
+        order="vfkji",
+        scale=_scale(fields, path),
+        notices=notices,
+    )
 
 
 def _is_gzip(path: Path) -> bool:
@@ -153,86 +104,166 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _first_bytes(path: Path, count: int) -> bytes:
-    if not _is_gzip(path):
-        with open(path, "rb") as file:
+def _first_bytes(path: Path, packed: bool, count: int) -> bytes:
+    with open(path, "rb") as file:
+        if not packed:
             return file.read(count)
-    start = b""
-    try:
-        with open(path, "rb") as file:
+        start = b""
+        try:
             for block in unpacked(file):
                 start += block
                 if len(start) >= count:
                     break
-        return start[:count]
-    except (EOFError, zlib.error) as error:
-        raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
+        except (EOFError, zlib.error) as error:
+            raise DinomixError(f"{path} is damaged or cut off ({error}).", DAMAGED) from error
+    return start[:count]
 
 
-def _nifti1(start: bytes, order: str, path: Path) -> _Nifti:
-    dim = struct.unpack_from(order + "8h", start, 40)
-    (code,) = struct.unpack_from(order + "h", start, 70)
-    pixdim = struct.unpack_from(order + "8f", start, 76)
-    scale = struct.unpack_from(order + "3f", start, 108)
-    form_codes = struct.unpack_from(order + "2h", start, 252)
-    forms = struct.unpack_from(order + "18f", start, 256)
-    return _header(path, dim, _number_type(code, order, path), scale, pixdim, form_codes, forms)
+def _fields(start: bytes, path: Path) -> _Fields:
+    for order in "<>":
+        if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:348] == b"n+1\0":
+            return _fields_1(start, order)
+        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] == b"n+2":
+            return _fields_2(start, order)
+    raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
 
 
-def _nifti2(start: bytes, order: str, path: Path) -> _Nifti:
-    (code,) = struct.unpack_from(order + "h", start, 12)
-    dim = struct.unpack_from(order + "8q", start, 16)
-    pixdim = struct.unpack_from(order + "8d", start, 104)
-    scale = struct.unpack_from(order + "q2d", start, 168)
-    form_codes = struct.unpack_from(order + "2i", start, 344)
-    forms = struct.unpack_from(order + "18d", start, 352)
-    return _header(path, dim, _number_type(code, order, path), scale, pixdim, form_codes, forms)
+def _fields_1(start: bytes, order: str) -> _Fields:
+    def at(place: int, what: str) -> tuple:
+        return struct.unpack_from(order + what, start, place)
+
+    (datatype, bitpix), (offset, slope, inter), (qform, sform), forms = (
+        at(70, "2h"), at(108, "3f"), at(252, "2h"), at(256, "18f")
+    )  # fmt: skip
+    return _Fields(
+        348, order, datatype, bitpix, at(40, "8h"), at(76, "8f"), offset, slope, inter, qform, sform,
+        forms[:3], forms[3:6], forms[6:], at(123, "B")[0],
+    )  # fmt: skip
 
 
-def _number_type(code: int, order: str, path: Path) -> np.dtype:
-    if code in _NUMBER_TYPES:
-        return np.dtype(order + _NUMBER_TYPES[code])
-    kind = _OTHER_TYPES.get(code, f"an image of an unknown number type ({code})")
-    raise DinomixError(f"{path} is {kind}.", "Export it with a single integer or floating-point number per voxel.")
+def _fields_2(start: bytes, order: str) -> _Fields:
+    def at(place: int, what: str) -> tuple:
+        return struct.unpack_from(order + what, start, place)
+
+    (datatype, bitpix), (offset, slope, inter), (qform, sform), forms = (
+        at(12, "2h"), at(168, "q2d"), at(344, "2i"), at(352, "18d")
+    )  # fmt: skip
+    return _Fields(
+        540, order, datatype, bitpix, at(16, "8q"), at(104, "8d"), offset, slope, inter, qform, sform,
+        forms[:3], forms[3:6], forms[6:], at(500, "i")[0],
+    )  # fmt: skip
 
 
-def _header(
-    path: Path,
-    dim: tuple[int, ...],
-    stored: np.dtype,
-    scale: tuple[float, ...],
-    pixdim: tuple[float, ...],
-    form_codes: tuple[int, ...],
-    forms: tuple[float, ...],
-) -> _Nifti:
-    if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
-        raise DinomixError(f"{path} has a damaged NIfTI header (dimensions {dim}).", DAMAGED)
-    offset, slope, inter = scale
-    scaled = np.isfinite(slope) and np.isfinite(inter) and slope != 0
-    qform_code, sform_code = form_codes
-    return _Nifti(
-        shape=tuple(dim[1 : dim[0] + 1]),
-        stored=stored,
-        offset=int(offset),
-        slope=slope if scaled else 1.0,
-        inter=inter if scaled else 0.0,
-        pixdim=(pixdim[1], pixdim[2], pixdim[3]),
-        sform=np.vstack([np.array(forms[6:]).reshape(3, 4), [0, 0, 0, 1]]) if sform_code > 0 else None,
-        qform=_affine_of_quaternion(forms[:6], pixdim) if qform_code > 0 else None,
-    )
+def _shape(fields: _Fields, path: Path) -> tuple[int, ...]:
+    """``dim[1..dim[0]]``, axis order (i, j, k, ...)."""
+    dimension = fields.dim[0]
+    if not 1 <= dimension <= 7 or min(fields.dim[1 : dimension + 1]) < 1:
+        raise damaged_header(path, f"dimensions {fields.dim}")
+    return fields.dim[1 : dimension + 1]
 
 
-def _affine_of_quaternion(quaternion: tuple[float, ...], pixdim: tuple[float, ...]) -> NDArray[np.float64]:
+def _number_type(fields: _Fields, path: Path) -> np.dtype:
+    code = fields.datatype
+    if code in _COMPLEX:
+        raise complex_image(path)
+    if code in _COLORS:
+        raise DinomixError(f"{path} is a color image.", "Export it with a single number per voxel.")
+    if code not in _NUMBER_TYPES:
+        raise damaged_header(path, f"the number type is {code}")
+    number = np.dtype(fields.order + _NUMBER_TYPES[code])
+    if fields.bitpix not in (0, 8 * number.itemsize):
+        raise damaged_header(path, f"numbers of {8 * number.itemsize} bits are said to have {fields.bitpix}")
+    return number
+
+
+def _offset(fields: _Fields, path: Path) -> int:
+    """Bytes before the first voxel: after the header, and after the four bytes that say whether it is extended."""
+    offset, least = fields.vox_offset, fields.sizeof_hdr + 4
+    if not math.isfinite(offset) or offset != int(offset) or not least <= offset < 2**40:
+        raise damaged_header(path, f"its voxels begin at byte {offset:g}; the header has {least} bytes")
+    return int(offset)
+
+
+def _check_extensions(fields: _Fields, path: Path, packed: bool, offset: int) -> None:
+    """Raises DinomixError when the extensions of the header run on into the voxels."""
+    place = fields.sizeof_hdr + 4
+    if place == offset:
+        return
+    start = _first_bytes(path, packed, min(offset, 2**24))
+    if not start[fields.sizeof_hdr : fields.sizeof_hdr + 1].strip(b"\0"):
+        return
+    while place + 8 <= min(offset, len(start)):
+        (size,) = struct.unpack_from(fields.order + "i", start, place)
+        if size < 8 or place + size > offset:
+            raise damaged_header(
+                path, f"an extension of {size} bytes, where {offset - place} are left before the voxels"
+            )
+        place += size
+
+
+def _scale(fields: _Fields, path: Path) -> tuple[float, float]:
+    slope, inter = fields.scl_slope, fields.scl_inter
+    if slope == 0 or math.isnan(slope):
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(inter)):
+        raise damaged_header(path, f"voxels are to be scaled by {slope:g} and moved by {inter:g}")
+    return slope, inter
+
+
+def _grid(fields: _Fields, path: Path) -> _Grid:
+    unit = fields.xyzt_units & 7
+    if unit in _UNITS:
+        raise not_in_millimeters(path, _UNITS[unit])
+    if unit not in (0, 2):
+        raise damaged_header(path, f"its unit of length is number {unit}")
+    if min(fields.sform_code, fields.qform_code) < 0:
+        raise damaged_header(path, f"sform_code {fields.sform_code} and qform_code {fields.qform_code}")
+    pixdim = fields.pixdim[1:4]
+    if fields.sform_code == 0 and not all(math.isfinite(mm) and mm > 0 for mm in pixdim):
+        raise damaged_header(path, "voxels of {:g} x {:g} x {:g} mm".format(*pixdim))
+    sform = np.vstack([np.array(fields.srow).reshape(3, 4), [0, 0, 0, 1]]) if fields.sform_code else None
+    qform = _affine_of_quaternion(fields, path) if fields.qform_code else None
+    return _Grid(pixdim, sform, qform)
+
+
+def _affine_of_quaternion(fields: _Fields, path: Path) -> NDArray[np.float64]:
     """The qform, method 2 of nifti1.h: rotation from (b, c, d), handedness from the sign of ``pixdim[0]``."""
-    b, c, d, *offset = quaternion
-    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    b, c, d = fields.quatern
+    square = b * b + c * c + d * d
+    if not square <= 1 + _NORM_TOLERANCE or not np.isfinite(fields.qoffset).all():
+        raise damaged_header(path, f"its quaternion ({b:g}, {c:g}, {d:g}) is no rotation")
+    a = math.sqrt(max(0.0, 1.0 - square))
+    b, c, d = (number / max(1.0, math.sqrt(square)) for number in (b, c, d))
     rotation = np.array([
         [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
         [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
         [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
     ])  # fmt: skip
-    handedness = -1.0 if pixdim[0] < 0 else 1.0
+    handedness = -1.0 if fields.pixdim[0] < 0 else 1.0
     affine = np.eye(4)
-    affine[:3, :3] = rotation * np.array([pixdim[1], pixdim[2], handedness * pixdim[3]])
-    affine[:3, 3] = offset
+    with np.errstate(all="ignore"):  # where there is an sform too, pixdim may be anything
+        affine[:3, :3] = rotation * np.array([fields.pixdim[1], fields.pixdim[2], handedness * fields.pixdim[3]])
+    affine[:3, 3] = fields.qoffset
     return affine
+
+
+def _affine(grid: _Grid, size: tuple[int, int, int], path: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Index -> RAS mm (4x4) and notices: the sform where there is one, else the qform, else the voxel sizes alone.
+
+    This is the rule of nifti1.h, which nibabel and MONAI follow.
+    """
+    if grid.sform is None and grid.qform is None:
+        notice = (
+            "The file does not say how the image lies in the patient; its axes are taken as right, anterior, superior."
+        )
+        return np.diag([*grid.pixdim, 1.0]), (notice,)
+    if grid.sform is None or grid.qform is None:
+        only = grid.qform if grid.sform is None else grid.sform
+        return np.asarray(only), ()
+    check_usable(grid.sform, path)
+    i, j, k = size
+    with np.errstate(all="ignore"):  # where the qform holds anything at all
+        apart = float(np.abs((grid.sform - grid.qform)[:3] @ [i - 1, j - 1, k - 1, 1]).max())
+    if apart < 1.0 or is_sheared(grid.sform, size):
+        return grid.sform, ()
+    return grid.sform, (f"The sform and qform of the file differ, by {apart:.1f} mm in a corner; the sform is used.",)

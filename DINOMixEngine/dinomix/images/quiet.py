@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
-from dinomix.images.header import DAMAGED
+from dinomix.images.stored import DAMAGED
 
 
 @contextmanager
@@ -28,19 +28,10 @@ def itk_reading(path: Path) -> Iterator[None]:
         with itk_warnings_off():
             yield
     except RuntimeError as error:
-        raise DinomixError(f"{path} cannot be read ({_reason(error)}).", DAMAGED) from error
+        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", DAMAGED) from error
 
 
-def readable(text: str) -> str:
-    """A text of a file as SimpleITK hands it out: bytes that are no UTF-8 are taken for Latin-1, as in older files."""
-    raw = text.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _reason(error: RuntimeError) -> str:
+def reason_of(error: RuntimeError) -> str:
     """The telling end of an ITK message, on one line: no source lines, addresses or stacks of NRRD calls."""
     if "Unable to determine ImageIO" in str(error):
         return "it is not in the format that its name says"

@@ -8,13 +8,16 @@ import psutil
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.dicom import is_dicom_file, read_series, series_geometry
+from dinomix.images.dicom import read_series, series_geometry
+from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import ENDINGS
 from dinomix.images.header import Header
-from dinomix.images.itk_files import read_itk_header, read_itk_voxels
-from dinomix.images.nifti import read_nifti_header, read_nifti_voxels
+from dinomix.images.metaimage import read_metaimage_header
+from dinomix.images.nifti import read_nifti_header
+from dinomix.images.nrrd import read_nrrd_header
 from dinomix.images.segments import flattened, segments_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
+from dinomix.images.stored import check_plausible, read_stored
 from dinomix.images.volume import Geometry, Volume
 
 READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
@@ -57,9 +60,11 @@ def read_image(
         array, affine = read_series(path)
     else:
         header = _read_header(path)
-        array = _one_volume(_read_voxels(path, header), header, frame, path)
+        _check_one_volume(header, frame, path)
+        array = _volume(_read_voxels(path, header), header, frame)
         if not (keep_integers and array.dtype.kind in "iu"):
-            array = array.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+                array = array.astype(np.float32, copy=False)
         affine, notices = header.affine, header.notices
     _check_finite(array, path)
     size = (array.shape[2], array.shape[1], array.shape[0])
@@ -91,13 +96,13 @@ def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dic
             f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
         )
     header = _read_header(path)
-    voxels = _read_voxels(path, header)
     names, notices = None, header.notices
     if segments := segments_of(header, path):
-        array, names, more = flattened(_whole_numbers(voxels, path), segments, path)
+        array, names, more = flattened(_whole_numbers(_read_voxels(path, header), path), segments, path)
         notices += more
     else:
-        array = _whole_numbers(_one_volume(voxels, header, None, path), path)
+        _check_one_volume(header, None, path)
+        array = _whole_numbers(_read_voxels(path, header), path)
     volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices)
     return (volume if like is None else _placed(volume, like, path)), names
 
@@ -117,6 +122,8 @@ def read_geometry(path: Path) -> Geometry:
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
+    if not (path.is_file() or path.is_dir()):
+        raise DinomixError(f"{path} is no file but a pipe or a device.", READABLE)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -130,29 +137,61 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read_header(path: Path) -> Header:
-    return read_nifti_header(path) if _is_nifti(path) else read_itk_header(path)
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        header = read_nifti_header(path)
+    else:
+        header = read_nrrd_header(path) if name.endswith((".nrrd", ".nhdr")) else read_metaimage_header(path)
+    check_plausible(header.stored, path)
+    check_usable(header.affine, path)
+    return header
 
 
-def _read_voxels(path: Path, header: Header) -> NDArray:
-    return read_nifti_voxels(path) if _is_nifti(path) else read_itk_voxels(path, header)
+def _read_voxels(path: Path, header: Header) -> NDArray[np.generic]:
+    """The voxels, axis order (frame, k, j, i, value); the first and the last axis are there where there are several.
+
+    float32 where the header scales them, else the stored number type.
+    """
+    i, j, k = header.size
+    lengths = {"f": header.frames, "k": k, "j": j, "i": i, "v": header.values}
+    voxels = _scaled(read_stored(header.stored, path), header.scale)
+    voxels = voxels.reshape([lengths[axis] for axis in header.order])
+    voxels = voxels.transpose([header.order.index(axis) for axis in lengths])
+    return voxels.squeeze(tuple(axis for axis, count in ((0, header.frames), (4, header.values)) if count == 1))
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+def _scaled(numbers: NDArray[np.generic], scale: tuple[float, float]) -> NDArray[np.generic]:
+    """``slope * number + intercept``, computed in double precision a part at a time."""
+    slope, intercept = scale
+    if (slope, intercept) == (1.0, 0.0):
+        return numbers
+    scaled = np.empty(numbers.size, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number is refused later
+        for start in range(0, numbers.size, 2**20):
+            part = slice(start, start + 2**20)
+            scaled[part] = numbers[part].astype(np.float64) * slope + intercept
+    return scaled
 
 
-def _one_volume(array: NDArray, header: Header, frame: int | None, path: Path) -> NDArray:
-    """(k, j, i) of the volume or value ``frame``; without ``frame``, the file must hold just one."""
+def _check_one_volume(header: Header, frame: int | None, path: Path) -> None:
+    """Raises DinomixError when a file holds several volumes and ``frame`` does not say which."""
     count = header.frames * header.values
     if count == 1:
-        return array
+        return
     if frame is not None and 1 in (header.values, header.frames):
         if not 0 <= frame < count:
             raise DinomixError(f"{path} has no volume {frame}.", f"It has the volumes 0 to {count - 1}.")
-        return np.ascontiguousarray(array[frame] if header.values == 1 else array[..., frame])
+        return
     if header.values > 1:
         raise DinomixError(f"{path} holds {header.values} numbers per voxel (colors or vectors).", ONE_VOLUME)
     raise DinomixError(f"{path} is 4D: it holds {header.frames} volumes.", ONE_VOLUME)
+
+
+def _volume(array: NDArray, header: Header, frame: int | None) -> NDArray:
+    """(k, j, i) of the volume or value ``frame``."""
+    if header.frames * header.values == 1:
+        return array
+    return np.ascontiguousarray(array[frame] if header.values == 1 else array[..., frame])
 
 
 def _check_finite(array: NDArray, path: Path) -> None:

@@ -15,6 +15,11 @@ TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # perpendicular is rectangular for every purpose here; it is also what Geometry.difference takes for the same grid.
 TOLERANCE = 0.05
 
+SMALLEST_VOXEL, LARGEST_VOXEL = 1e-3, 100.0
+"""mm along an axis."""
+FARTHEST = 1e6
+"""mm from the origin of the patient's space."""
+
 MOST_GROWTH = 8
 """How many times the voxels of a sheared grid the rectangular one around it may have."""
 
@@ -42,10 +47,17 @@ def geometry_of_affine(affine_ras: NDArray[np.float64], size: tuple[int, int, in
 
 
 def check_usable(affine: NDArray[np.float64], path: Path) -> None:
-    """Raises DinomixError when an affine holds NaN or maps the voxels onto a plane."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+    """Raises DinomixError when an affine holds NaN, maps the voxels onto a plane, or has voxels of no scanner."""
+    with np.errstate(all="ignore"):
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        flat = abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3
+    if not np.isfinite(affine).all() or spacing.min() <= 0 or flat or np.abs(affine[:3, 3]).max() > FARTHEST:
         raise DinomixError(f"{path} says nothing usable about voxel sizes and directions.", "Export it again.")
+    if spacing.min() < SMALLEST_VOXEL or spacing.max() > LARGEST_VOXEL:
+        raise DinomixError(
+            "{} has voxels of {:.4g} x {:.4g} x {:.4g} mm, which no scanner makes.".format(path, *spacing),
+            "Export it again, with the size of its voxels in millimeters.",
+        )
 
 
 def is_sheared(affine: NDArray[np.float64], size: tuple[int, int, int]) -> bool:
