@@ -33,7 +33,7 @@ _MOST_DEFLATED = 2**28
 _BITS = (1, 8, 12, 16, 24, 32, 64)
 # JPEG 2000 makes next to nothing of an empty slice; beyond this, the header claims what the data cannot hold.
 _MOST_UNPACKED, _ALLOWANCE = 1000, 2**22
-_NO_IMAGES = ("", "SR", "PR", "KO", "DOC", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTRECORD", "RWV", "PLAN", "ECG", "AU")
+_NO_IMAGES = ("SR", "PR", "KO", "DOC", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTRECORD", "RWV", "PLAN", "ECG", "AU")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 

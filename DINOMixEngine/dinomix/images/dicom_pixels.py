@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,10 @@ class _Watch:
         self._thread.join()
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(OSError):  # what the process did not read any more
+                pipe.close()
 
     def _watch(self) -> None:
         watched = psutil.Process(self._process.pid)
@@ -116,8 +121,7 @@ def _received(process: subprocess.Popen, slices: list[Path], into: memoryview, w
     while done < len(into) and (count := process.stdout.readinto(into[done:])):  # type: ignore[attr-defined]
         done += count
         watch.progress = done
-    if done == len(into):
-        process.wait()
+    process.wait()  # it ends by itself, or by the watch
     return done
 
 

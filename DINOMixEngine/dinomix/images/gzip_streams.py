@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-GZIP, RAW = 31, -15
-"""zlib's numbers for deflated data with gzip's header and check sums around them, and for the data alone."""
+GZIP, ZLIB, RAW = 31, 15, -15
+"""zlib's numbers for deflated data with gzip's or its own header and check sums around them, and for the data alone."""
+MOST_MEMBERS = 2**16
+"""Streams one after another in a file; block gzip makes one for each 64 KiB."""
 READ, UNPACKED = 2**18, 2**20
 BLOCK = 2**20
 WINDOW = 2**15
@@ -17,21 +19,28 @@ LEVEL = 5
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
-def unpacked(file: BinaryIO) -> Iterator[bytes]:
+def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
     """The bytes of a gzip file, at most 1 MiB at a time, whatever they were packed into; check sums are verified.
+
+    Args:
+        wrapping: ``GZIP``, or ``ZLIB`` for a stream as MetaImage has it.
 
     Raises:
         EOFError: the file is cut off.
-        zlib.error: it is damaged, or not gzip.
+        zlib.error: it is damaged, or not packed so.
     """
-    unpacker = zlib.decompressobj(GZIP)
+    unpacker = zlib.decompressobj(wrapping)
+    members = 1
     while block := file.read(READ):
         while block:
             if unpacker.eof:  # another member, or the zeros that some writers fill up with
                 block = block.lstrip(b"\0")
                 if not block:
                     break
-                unpacker = zlib.decompressobj(GZIP)
+                unpacker = zlib.decompressobj(wrapping)
+                members += 1
+                if members > MOST_MEMBERS:
+                    raise zlib.error("too many streams in one file")
             yield unpacker.decompress(block, UNPACKED)
             block = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     # zlib may hold back output that did not fit, also after the last byte of the file went in.

@@ -107,7 +107,7 @@ def _stored(
     own = files == (path,)
     binary = _flag(fields, "BinaryData", True, path)
     compressed = binary and _flag(fields, "CompressedData", False, path)
-    encoding: Literal["raw", "gzip", "text"] = "gzip" if compressed else "raw" if binary else "text"
+    encoding: Literal["raw", "zlib", "text"] = "zlib" if compressed else "raw" if binary else "text"
     (header_size,) = whole_numbers([fields.get("HeaderSize", "0")], "HeaderSize", path, low=-1)
     start = header_size or (end if own else 0)
     if header_size == -1:

@@ -26,6 +26,7 @@ _COLORS = (128, 2304)
 _COMPLEX = (32, 1792, 2048)
 _UNITS = {1: "meters", 3: "micrometers"}
 """The lowest three bits of ``xyzt_units``; 2 is millimeters, and 0 says nothing."""
+_FORM_CODES = set(range(6))
 # A rotation by 180 degrees whose quaternion has four digits is off by this much.
 _NORM_TOLERANCE = 1e-3
 
@@ -216,7 +217,7 @@ def _grid(fields: _Fields, path: Path) -> _Grid:
         raise not_in_millimeters(path, _UNITS[unit])
     if unit not in (0, 2):
         raise damaged_header(path, f"its unit of length is number {unit}")
-    if min(fields.sform_code, fields.qform_code) < 0:
+    if not {fields.sform_code, fields.qform_code} <= _FORM_CODES:
         raise damaged_header(path, f"sform_code {fields.sform_code} and qform_code {fields.qform_code}")
     pixdim = fields.pixdim[1:4]
     if fields.sform_code == 0 and not all(math.isfinite(mm) and mm > 0 for mm in pixdim):

@@ -171,6 +171,8 @@ def _affine(fields: dict[str, str], along: list[int], path: Path) -> tuple[NDArr
         dimension = given
     if dimension and dimension != len(along):
         raise damaged_header(path, f"{len(along)} axes in a space of {dimension} dimensions")
+    if not dimension and ("space directions" in fields or "space origin" in fields):
+        raise damaged_header(path, "it gives directions, but not the space that they are in")
     affine = np.eye(4)
     if not dimension or "space directions" not in fields:
         sizes, notices = _spacings(fields, along, bool(dimension), path)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.gzip_streams import unpacked
+from dinomix.images.gzip_streams import ZLIB, unpacked
 
 DAMAGED = "Copy or export it again."
 MOST_UNPACKED = 1040
@@ -30,7 +29,7 @@ class Stored:
         number: the number type, with its byte order.
         count: numbers in all.
         files: where they are; each file holds an equal share, in this order.
-        encoding: raw bytes; a stream of gzip's or zlib's; text with numbers; text with hexadecimal bytes.
+        encoding: raw bytes; a stream of gzip's or of zlib's own; text with numbers; text with hexadecimal bytes.
         start: bytes of each file before the encoded data.
         skip: bytes of the decoded data before the first number.
     """
@@ -38,7 +37,7 @@ class Stored:
     number: np.dtype
     count: int
     files: tuple[Path, ...]
-    encoding: Literal["raw", "gzip", "text", "hex"] = "raw"
+    encoding: Literal["raw", "gzip", "zlib", "text", "hex"] = "raw"
     start: int = 0
     skip: int = 0
 
@@ -59,8 +58,10 @@ def check_plausible(stored: Stored, path: Path) -> None:
         if stored.encoding == "raw":
             _check_count(there - stored.skip, stored.share, where, path)
             continue
+        packed = (stored.share + stored.skip) // MOST_UNPACKED
         least = {
-            "gzip": (stored.share + stored.skip) // MOST_UNPACKED,
+            "gzip": packed,
+            "zlib": packed,
             "hex": 2 * (stored.share + stored.skip),
             "text": 2 * (stored.share // stored.number.itemsize) - 1,
         }[stored.encoding]
@@ -80,17 +81,39 @@ def read_stored(stored: Stored, path: Path) -> NDArray[np.generic]:
     check_plausible(stored, path)
     check_memory(stored.count * (stored.number.itemsize + 4), path)  # the numbers, and the float32 that they become
     numbers = np.empty(stored.count, stored.number)
-    into = numbers.view(np.uint8).data
     for index, file in enumerate(stored.files):
         where = "" if file == path else f" in {file.name}"
-        place = into[index * stored.share : (index + 1) * stored.share]
-        try:
-            with open(file, "rb") as opened:
-                done = _fill(place, opened, stored)
-        except (EOFError, zlib.error, ValueError) as error:
-            raise DinomixError(f"{path} is damaged or cut off{where} ({error}).", DAMAGED) from error
-        _check_count(done, stored.share, where, path)
+        with open(file, "rb") as opened:
+            each = stored.count // len(stored.files)
+            for _ in fill_steps(numbers[index * each : (index + 1) * each], opened, stored, where, path):
+                pass
     return numbers if numbers.dtype.isnative else numbers.byteswap(inplace=True).view(numbers.dtype.newbyteorder())
+
+
+def fill_steps(numbers: NDArray[np.generic], file: BinaryIO, stored: Stored, where: str, path: Path) -> Iterator[None]:
+    """Fill ``numbers`` from an opened file, about a megabyte between yields, and read it to its end.
+
+    Args:
+        numbers: one-dimensional, of the type ``stored.number``.
+        where: words that name the file in messages, where it is not ``path`` itself.
+
+    Raises DinomixError: there are fewer or more of them, or a stream is damaged.
+    """
+    into = numbers.view(np.uint8).data
+    position = -stored.skip
+    try:
+        file.seek(stored.start)
+        for block in _DECODED[stored.encoding](file, stored.number):
+            voxels = block[max(-position, 0) :]
+            start = max(position, 0)
+            position += len(block)
+            if position > len(into):
+                break
+            into[start : start + len(voxels)] = voxels
+            yield
+    except (EOFError, zlib.error, ValueError) as error:
+        raise DinomixError(f"{path} is damaged or cut off{where} ({error}).", DAMAGED) from error
+    _check_count(position, len(into), where, path)
 
 
 def _check_count(there: int, expected: int, where: str, path: Path) -> None:
@@ -106,6 +129,8 @@ def _check_count(there: int, expected: int, where: str, path: Path) -> None:
 
 def check_memory(needed: int, path: Path) -> None:
     """Raises DinomixError when reading a file takes more bytes than the computer has."""
+    import psutil  # not at hand beside Slicer's window, which reads label maps by this module
+
     there = psutil.virtual_memory().total
     if needed > there:
         raise DinomixError(
@@ -114,28 +139,20 @@ def check_memory(needed: int, path: Path) -> None:
         )
 
 
-def _fill(into: memoryview, file: BinaryIO, stored: Stored) -> int:
-    """Fill ``into`` and read to the end; the number of bytes that were there, or one more than fit."""
-    if stored.encoding == "raw":
-        file.seek(stored.start + stored.skip)
-        done = 0
-        while count := file.readinto(into[done:]):  # type: ignore[attr-defined]
-            done += count
-        return done + len(file.read(1))
-    file.seek(stored.start)
-    blocks = {"gzip": unpacked, "hex": _from_hex, "text": lambda text: _from_text(text, stored.number)}[stored.encoding]
-    position = -stored.skip
-    for block in blocks(file):
-        voxels = block[max(-position, 0) :]
-        start = max(position, 0)
-        position += len(block)
-        if position > len(into):
-            return len(into) + 1
-        into[start : start + len(voxels)] = voxels
-    return max(position, 0)
+def _as_it_is(file: BinaryIO, _: np.dtype) -> Iterator[bytes]:
+    while block := file.read(BLOCK):
+        yield block
 
 
-def _from_hex(file: BinaryIO) -> Iterator[bytes]:
+def _from_gzip(file: BinaryIO, _: np.dtype) -> Iterator[bytes]:
+    return unpacked(file)
+
+
+def _from_zlib(file: BinaryIO, _: np.dtype) -> Iterator[bytes]:
+    return unpacked(file, ZLIB)
+
+
+def _from_hex(file: BinaryIO, _: np.dtype) -> Iterator[bytes]:
     digits = b""
     while block := file.read(BLOCK):
         digits += b"".join(block.split())
@@ -177,3 +194,6 @@ def _words(file: BinaryIO) -> Iterator[list[bytes]]:
             yield words
     if rest:
         yield [rest]
+
+
+_DECODED = {"raw": _as_it_is, "gzip": _from_gzip, "zlib": _from_zlib, "text": _from_text, "hex": _from_hex}
