@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
+from dinomix.images import dicom_pixels
 from dinomix.images.reading import is_image_path, read_geometry, read_image, read_label
 
 # What the one line must say of each series.
@@ -175,3 +176,113 @@ def test_dicom_without_a_place_and_without_images(tmp_path: Path) -> None:
 
 def test_labels_are_not_read_from_dicom(test_data: Path) -> None:
     assert "for images only" in refusal(test_data / "dicom" / "ge_anatomical" / "001", read_label)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize("name", ["1.2.3-{:03}.dcm", "IM{:04}", "1.2.3.{}"])
+def test_a_slice_that_is_empty_is_missed(tmp_path: Path, place: int, name: str) -> None:
+    """The first and the last one too, without which the others still make an even volume."""
+    write_series(tmp_path / "series", [0, 3, 6, 9, 12])
+    files = sorted((tmp_path / "series").iterdir())
+    for number, file in enumerate(files):
+        file.rename(file.with_name(name.format(number)))
+    slice_ = tmp_path / "series" / name.format(place)
+    whole = slice_.read_bytes()
+    for data, words in ((b"", "is empty"), (whole[:100], "is no DICOM file"), (b"\0" * len(whole), "is no DICOM file")):
+        slice_.write_bytes(data)
+        for read in (read_image, read_geometry):
+            line = refusal(tmp_path / "series", read)
+            assert f"{slice_.name} {words}" in line
+    slice_.write_bytes(whole)
+    for beside in ("LICENSE", "README.txt", ".DS_Store", "._1.2.3-000.dcm"):
+        (tmp_path / "series" / beside).touch()
+    assert read_image(tmp_path / "series").geometry.size == (6, 5, 5)
+
+
+@pytest.mark.parametrize("length", [140, 200, 400, -200, -59, -2])
+def test_a_slice_that_is_cut_off(tmp_path: Path, length: int) -> None:
+    write_series(tmp_path / "series", [0, 3, 6, 9])
+    last = tmp_path / "series" / "1.2.3-003.dcm"
+    last.write_bytes(last.read_bytes()[:length])
+    assert last.name in refusal(tmp_path / "series")
+    assert last.name in refusal(tmp_path / "series", read_geometry)
+
+
+def element(number: int, value: bytes) -> bytes:
+    """An element of the group 0028, as it is written without the kinds of its values."""
+    value += b" " * (len(value) % 2)
+    return b"\x28\0" + number.to_bytes(2, "little") + len(value).to_bytes(4, "little") + value
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (element(0x10, b"\x05\0"), element(0x10, b"\x06\0"), "bytes of pixels"),
+        (element(0x11, b"\x06\0"), element(0x11, b"\xff\xff"), "bytes of pixels"),
+        (element(0x11, b"\x06\0"), element(0x11, b"\0\0"), "0 x 5 pixels"),
+        (element(0x100, b"\x10\0"), element(0x100, b"\x11\0"), "17 bits"),
+        (element(0x100, b"\x10\0"), element(0x101, b"\x10\0"), "(0028|0100) is missing"),
+        (element(0x10, b"\x05\0"), element(0x10, b"\x05\0\0\0"), "(0028|0010) has 4 bytes"),
+        (element(0x10, b"\x05\0"), b"\x28\0\x10\0\xff\xff\xff\xff", "in a sequence"),
+        (element(0x1053, b"2"), element(0x1053, b"x"), "scales its pixels by what is no number"),
+        (element(0x1053, b"2"), element(0x1053, b"0"), "scales its pixels by what is no number"),
+        (element(0x1052, b"-7"), element(0x1052, b"na"), "scales its pixels by what is no number"),
+        (b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\0\\2\\0", "directions of its rows and columns"),
+        (b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\1\\0\\0", "directions of its rows and columns"),
+        (b"\xe0\x7f\x10\0", b"\xe0\x7f\x11\0", "holds no pixels"),
+    ],
+)
+def test_headers_that_say_what_is_not_there(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+    write_series(tmp_path / "series", [0, 3, 6, 9])
+    last = tmp_path / "series" / "1.2.3-003.dcm"
+    data = last.read_bytes()
+    assert data.count(old) == 1
+    last.write_bytes(data.replace(old, new))
+    line = refusal(tmp_path / "series")
+    assert last.name in line
+    assert words in line
+
+
+def test_spacings_that_no_scanner_makes(tmp_path: Path) -> None:
+    write_series(tmp_path / "far", [0, 300, 600])
+    assert "no scanner makes" in refusal(tmp_path / "far")
+
+
+def test_a_damaged_stream_names_its_slice(test_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_data / "dicom" / "compressed_j2k" / "001", tmp_path / "series")
+    damaged = sorted((tmp_path / "series").iterdir())[2]
+    data = bytearray(damaged.read_bytes())
+    start = data.index(b"\xff\x4f\xff\x51")  # where JPEG 2000 begins
+    data[start : start + 400] = bytes(400)
+    damaged.write_bytes(data)
+    assert damaged.name in refusal(tmp_path / "series")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("kill -SEGV $$", "ended by signal 11"),
+        ("exit 7", "ended with 7"),
+        ("echo Traceback >&2; exit 1", "ended with 1"),
+        ("exec sleep 60", "takes longer than 0 seconds"),
+    ],
+)
+def test_a_decoder_that_dies_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, words: str
+) -> None:
+    """The decoder is a process of its own, so that its end is one line and a cohort's check goes on."""
+    write_series(tmp_path / "series", [0, 3, 6])
+    decoder = tmp_path / "decoder"
+    decoder.write_text(f"#!/bin/sh\n{program}\n")
+    decoder.chmod(0o755)
+    monkeypatch.setattr(dicom_pixels.sys, "executable", str(decoder))
+    monkeypatch.setattr(dicom_pixels, "LONGEST_SLICE", 0.3)
+    line = refusal(tmp_path / "series")
+    assert words in line
+    assert "1.2.3-000.dcm" in line
+
+
+def test_a_decoder_that_takes_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "series", [0, 3, 6])
+    monkeypatch.setattr(dicom_pixels, "MOST_MEMORY", 2**20)
+    assert "takes more than 0.0 GB of memory" in refusal(tmp_path / "series")

@@ -6,25 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from dinomix.errors import DinomixError
 from dinomix.images.reading import is_image_path, read_geometry, read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image, write_labels
 from dinomix.labels import LabelSet
+from image_files import refused
 
 ORDERS = ["AIL", "ASR", "IPL", "IRA", "LAS", "LIA", "LPS", "PIR", "RAS", "RPI", "SAR", "SLP"]
-
-
-def refused(path: Path, *words: str, read=read_image) -> None:
-    """Reading fails with one line that names the file, says each of ``words`` and what to do."""
-    with pytest.raises(DinomixError) as caught:
-        read(path)
-    line = str(caught.value)
-    assert str(path) in line
-    assert "\n" not in line
-    assert caught.value.remedy
-    for word in words:
-        assert word in line
 
 
 @pytest.mark.parametrize("order", ORDERS)

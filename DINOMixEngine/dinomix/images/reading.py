@@ -1,6 +1,8 @@
 """Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,29 +53,30 @@ def read_image(
 
     Raises:
         DinomixError: no such file; not an image; damaged or cut off; 2D, or several volumes or colors and no ``frame``;
-            NaN or infinite voxels; a sheared grid; a DICOM folder without exactly one evenly spaced series.
+            NaN or infinite voxels; a sheared grid; a DICOM folder without exactly one evenly spaced series; it cannot be
+            opened, or does not fit into memory.
     """
     path = Path(path)
-    _check_exists(path)
-    notices: tuple[str, ...] = ()
-    if _is_dicom(path):
-        array, affine = read_series(path)
-    else:
-        header = _read_header(path)
-        _check_one_volume(header, frame, path)
-        array = _volume(_read_voxels(path, header), header, frame)
-        if not (keep_integers and array.dtype.kind in "iu"):
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-                array = array.astype(np.float32, copy=False)
-        affine, notices = header.affine, header.notices
-    _check_finite(array, path)
-    size = (array.shape[2], array.shape[1], array.shape[0])
-    check_usable(affine, path)
-    if resample_sheared and is_sheared(affine, size):
-        array, affine = resampled(array.astype(np.float32, copy=False), affine)
+    with _in_words(path):
+        notices: tuple[str, ...] = ()
+        if _is_dicom(path):
+            array, affine = read_series(path)
+        else:
+            header = _read_header(path)
+            _check_one_volume(header, frame, path)
+            array = _volume(_read_voxels(path, header), header, frame)
+            if not (keep_integers and array.dtype.kind in "iu"):
+                with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+                    array = array.astype(np.float32, copy=False)
+            affine, notices = header.affine, header.notices
+        _check_finite(array, path)
         size = (array.shape[2], array.shape[1], array.shape[0])
-        notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
-    return Volume(array, geometry_of_affine(affine, size, path), notices)
+        check_usable(affine, path)
+        if resample_sheared and is_sheared(affine, size):
+            array, affine = resampled(array.astype(np.float32, copy=False), affine)
+            size = (array.shape[2], array.shape[1], array.shape[0])
+            notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
+        return Volume(array, geometry_of_affine(affine, size, path), notices)
 
 
 def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dict[int, str] | None]:
@@ -90,21 +93,21 @@ def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dic
         DinomixError: as ``read_image``; also numbers that are negative, above 65535 or not whole; segments that
             overlap; labels outside of ``like``.
     """
-    _check_exists(path)
-    if _is_dicom(path):
-        raise DinomixError(
-            f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
-        )
-    header = _read_header(path)
-    names, notices = None, header.notices
-    if segments := segments_of(header, path):
-        array, names, more = flattened(_whole_numbers(_read_voxels(path, header), path), segments, path)
-        notices += more
-    else:
-        _check_one_volume(header, None, path)
-        array = _whole_numbers(_read_voxels(path, header), path)
-    volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices)
-    return (volume if like is None else _placed(volume, like, path)), names
+    with _in_words(path):
+        if _is_dicom(path):
+            raise DinomixError(
+                f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
+            )
+        header = _read_header(path)
+        names, notices = None, header.notices
+        if segments := segments_of(header, path):
+            array, names, more = flattened(_whole_numbers(_read_voxels(path, header), path), segments, path)
+            notices += more
+        else:
+            _check_one_volume(header, None, path)
+            array = _whole_numbers(_read_voxels(path, header), path)
+        volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices)
+        return (volume if like is None else _placed(volume, like, path)), names
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -112,18 +115,29 @@ def read_geometry(path: Path) -> Geometry:
 
     Raises DinomixError as ``read_image`` does for what a header shows.
     """
-    _check_exists(path)
-    if _is_dicom(path):
-        return series_geometry(path)
-    header = _read_header(path)
-    return geometry_of_affine(header.affine, header.size, path)
+    with _in_words(path):
+        if _is_dicom(path):
+            return series_geometry(path)
+        header = _read_header(path)
+        return geometry_of_affine(header.affine, header.size, path)
 
 
-def _check_exists(path: Path) -> None:
-    if not path.exists():
-        raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
-    if not (path.is_file() or path.is_dir()):
-        raise DinomixError(f"{path} is no file but a pipe or a device.", READABLE)
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Raises DinomixError also for what the system refuses: no such file, a pipe, no permission, no memory."""
+    try:
+        if not path.exists():
+            raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
+        if not (path.is_file() or path.is_dir()):
+            raise DinomixError(f"{path} is no file but a pipe or a device.", READABLE)
+        yield
+    except OSError as error:
+        where = error.filename if str(path) in str(error.filename) else path
+        raise DinomixError(f"{where} cannot be opened ({error.strerror}).", "Check the file.") from error
+    except MemoryError as error:
+        raise DinomixError(
+            f"{path} does not fit into the memory that is free.", "Close other programs, or crop the image."
+        ) from error
 
 
 def _is_dicom(path: Path) -> bool:
@@ -215,9 +229,9 @@ def _whole_numbers(array: NDArray, path: Path) -> NDArray:
         if np.abs(whole - array).max() > 1e-3:
             raise DinomixError(f"{path} holds numbers that are not whole, so it is not a label map.", remedy)
         array = whole
-    low, high = int(array.min()), int(array.max())
+    low, high = float(array.min()), float(array.max())
     if low < 0 or high > 65535:
-        raise DinomixError(f"{path} holds labels from {low} to {high}; 0 to 65535 are possible.", remedy)
+        raise DinomixError(f"{path} holds labels from {low:g} to {high:g}; 0 to 65535 are possible.", remedy)
     return array.astype(np.uint8 if high < 256 else np.uint16)
 
 

@@ -3,6 +3,7 @@
 The same steps stand in every model folder's ``configs/inference.json``, for use without this package.
 """
 
+import math
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.memory import check_memory
 from dinomix.planning.intensities import between, limits, scaled, scales_on_grid
@@ -21,6 +23,10 @@ from dinomix.planning.size_grid import resized_by_floor
 SPACING_STEPS = 2**20
 """Spacings are rounded to 1/SPACING_STEPS mm, so that rounding in a header never decides the size of a grid."""
 
+
+MOST_VOXELS, MOST_GROWTH = 2**27, 512
+"""Voxels of the network's grid, and how many it may have for each of the image's: both are passed only by an image whose
+header gives it voxels of a size that it does not have."""
 
 Triple = tuple[float, float, float]
 
@@ -180,6 +186,12 @@ def _way(geometry: Geometry, plan: Plan) -> _Way:
     native = np.array([round(geometry.spacing[axis] * SPACING_STEPS) / SPACING_STEPS for axis in (i, j, k)])
     grid = np.array(plan.grid.spacing)
     x, y, z = np.round((np.array(native_size) - 1) * native / grid + 1).astype(int).tolist()
+    if x * y * z > max(MOST_VOXELS, MOST_GROWTH * math.prod(native_size)):
+        raise DinomixError(
+            "An image of {} x {} x {} voxels of {:.3g} x {:.3g} x {:.3g} mm".format(*native_size, *native)
+            + f" would have {x} x {y} x {z} on the grid of the network, {4 * x * y * z / 2**30:.0f} GB.",
+            "Check the size of its voxels, and export it again.",
+        )
     # As MONAI has it, spacings that differ by less than this are the same.
     alike = np.allclose(native, grid, rtol=1e-5, atol=1e-3) or np.allclose(grid / native, 1, rtol=1e-5, atol=1e-3)
     if alike and (x, y, z) == native_size:
