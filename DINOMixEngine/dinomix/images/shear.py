@@ -20,7 +20,7 @@ SMALLEST_VOXEL, LARGEST_VOXEL = 1e-3, 100.0
 FARTHEST = 1e6
 """mm from the origin of the patient's space."""
 
-MOST_GROWTH = 8
+MOST_GROWTH = 4
 """How many times the voxels of a sheared grid the rectangular one around it may have."""
 
 
