@@ -5,17 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from slicer.i18n import tr as _
-
 from dinomix.files import parse_json
 
-from .process import EXITED, KILLED, NOT_STARTED, Process
+from .process import EXITED, Process, whyEnded
 from .remedies import remedyOf
 from .signal import Signal
 from .task import Task
 from .worker.command import WorkerCommand, engineCommand
 
-PACKAGE_MISSING = "No module named"
 MOST_NOTES = 1000
 
 
@@ -112,32 +109,7 @@ class EngineProcess(Task):
             self.confirmCancel()
         elif how == EXITED and exitCode == 0 and self._hasEvents:
             self.finish(exitCode)
+        elif how == EXITED and self._lastError is not None:
+            self.fail(*self._lastError)
         else:
-            self.fail(*self._whyFailed(how, exitCode))
-
-    def _whyFailed(self, how: str, exitCode: int) -> tuple[str, str]:
-        program = self._command.arguments[0]
-        correct = _(
-            "Correct the worker command in the settings of DINOMix Segment, or clear it to use Slicer's own Python."
-        )
-        if how == NOT_STARTED:
-            return _("The program {program} cannot be started.").format(program=program), correct
-        if how == KILLED:
-            problem = _("The engine was ended by the system or by another program.")
-            return problem, _("Try again; if it ends again, close other programs to free memory.")
-        if self._lastError is not None:
-            return self._lastError
-        words = self._lastWords()
-        if PACKAGE_MISSING in self.log:
-            problem = _("DINOMix's packages are not installed in the Python that runs the engine ({words}).")
-            remedy = _("Install them as the module offers, or in the environment that the worker command names.")
-            return problem.format(words=words[-1]), remedy
-        told = " / ".join(words) or "-"
-        if exitCode == 0:
-            problem = _("The program {program} is not DINOMix's engine; it said: {words}")
-            return problem.format(program=program, words=told), correct
-        problem = _("The engine stopped with exit code {code}. Its last words: {words}")
-        return problem.format(code=exitCode, words=told), _("Try again; if it stops again, report it with the log.")
-
-    def _lastWords(self) -> list[str]:
-        return [line.strip() for line in self.log.splitlines() if line.strip()][-3:]
+            self.fail(*whyEnded(self._command, how, exitCode, self.log, self._hasEvents))

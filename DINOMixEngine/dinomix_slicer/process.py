@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import qt
+from slicer.i18n import tr as _
 
 from .processes import killTrees
 from .signal import Signal
@@ -18,6 +19,7 @@ from .worker.command import WorkerCommand
 
 LOG_CHARACTERS = 100_000
 LARGEST_SIGNAL = 64
+PACKAGE_MISSING = "No module named"
 EXITED, KILLED, NOT_STARTED = "exited", "killed", "not started"
 
 
@@ -183,3 +185,27 @@ def wasEndedFromOutside(exitCode: int, exitStatus: int) -> bool:
     programs' own.
     """
     return exitStatus == qt.QProcess.CrashExit or (os.name == "posix" and 128 < exitCode <= 128 + LARGEST_SIGNAL)
+
+
+def whyEnded(command: WorkerCommand, how: str, exitCode: int, log: str, hasSpoken: bool) -> tuple[str, str]:
+    """Problem and remedy where the engine or the worker has ended without saying why; perhaps the program was none of both."""
+    program = command.arguments[0]
+    correct = _(
+        "Correct the worker command in the settings of DINOMix Segment, or clear it to use Slicer's own Python."
+    )
+    if how == NOT_STARTED:
+        return _("The program {program} cannot be started.").format(program=program), correct
+    if how == KILLED:
+        problem = _("The process that computes was ended by the system or by another program.")
+        return problem, _("Try again; if it ends again, close other programs to free memory, or set a memory limit.")
+    lines = [line.strip() for line in log.splitlines() if line.strip()][-3:]
+    words = " / ".join(lines) or "-"
+    if PACKAGE_MISSING in words:
+        problem = _("DINOMix's packages are not installed in the Python that computes ({words}).")
+        remedy = _("Install them as the module offers, or in the environment that the worker command names.")
+        return problem.format(words=lines[-1]), remedy
+    if exitCode == 0 and not hasSpoken:
+        problem = _("The program {program} is not DINOMix's engine; it said: {words}")
+        return problem.format(program=program, words=words), correct
+    problem = _("The process that computes stopped with exit code {code}. Its last words: {words}")
+    return problem.format(code=exitCode, words=words), _("Try again; if it stops again, report it with the log.")

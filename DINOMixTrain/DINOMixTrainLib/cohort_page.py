@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
+from dinomix_slicer.signal import weakly
 from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.window.duration import duration
@@ -110,7 +111,7 @@ class CohortPage(Page, VTKObservationMixin):
         timer = qt.QTimer()
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
-        timer.connect("timeout()", slot)
+        timer.connect("timeout()", weakly(slot))
         return timer
 
     # -- Showing what is so now

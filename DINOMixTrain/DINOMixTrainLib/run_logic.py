@@ -18,7 +18,7 @@ from dinomix_slicer.run.follower import RunFollower
 from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
 from dinomix_slicer.run.registry import forgetRun, isRun, knownRuns, rememberRun
 from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines, quickState, readJson
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, weakly
 
 NOTICES = 200
 LOG_LINES = 400
@@ -52,7 +52,7 @@ class RunLogic:
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(50)
-        self._timer.connect("timeout()", self._announce)
+        self._timer.connect("timeout()", weakly(self._announce))
         self._forget()
 
     # -- Which run

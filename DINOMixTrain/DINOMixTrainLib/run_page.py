@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from dinomix_slicer.run.curves import LOSS_COLORS, CurvePlot, groups
 from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
+from dinomix_slicer.signal import weakly
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, paintFrame, paintIcon, setWrappedText
 from dinomix_slicer.window.duration import duration
 
@@ -51,7 +52,7 @@ class RunPage(Page):
         ui.snapshotCheckBox.checked = str(qt.QSettings().value(SHOW_SETTING) or "") == "true"
         self._timer = qt.QTimer()
         self._timer.setInterval(REFRESH_MILLISECONDS)
-        self._timer.connect("timeout()", self._onTimer)
+        self._timer.connect("timeout()", weakly(self._onTimer))
         self._connect()
         self._showRun()
 

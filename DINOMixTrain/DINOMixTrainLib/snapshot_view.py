@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
@@ -17,6 +16,7 @@ from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -34,12 +34,9 @@ class SnapshotView:
 
     def __init__(self) -> None:
         self.shown, self.failed = Signal(), Signal()
-        self._steps: Iterator[None] = iter(())
+        self._steps: Steps | None = None
         self._volumeId = self._segmentationId = ""
         self._key = ""
-        self._timer = qt.QTimer()
-        self._timer.setInterval(1)
-        self._timer.connect("timeout()", self._onTick)
 
     @property
     def segmentation(self) -> vtkMRMLSegmentationNode | None:
@@ -48,24 +45,17 @@ class SnapshotView:
 
     def show(self, run: Path, event: dict[str, Any]) -> None:
         """Show what a ``snapshot`` event names; what is still being read is given up."""
-        self._steps = self._show(run, event)
-        self._timer.start()
+        self.stop()
+        self._steps = Steps(self._show(run, event))
+        self._steps.failed.connect(self.failed.emit)
 
     def stop(self) -> None:
         """Show nothing new; what is shown stays in the scene."""
-        self._timer.stop()
-        self._steps = iter(())
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
 
     # -- Inside
-
-    def _onTick(self) -> None:
-        try:
-            next(self._steps)
-        except StopIteration:
-            self._timer.stop()
-        except DinomixError as error:
-            self._timer.stop()
-            self.failed.emit(error.problem, error.remedy)
 
     def _show(self, run: Path, event: dict[str, Any]) -> Iterator[None]:
         case, key = str(event.get("case", "")), f"{run}\n{event.get('case')}"

@@ -12,6 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinomix_slicer.setup.notice import SetupNotice
+from dinomix_slicer.signal import weakly
 from dinomix_slicer.window.appearance import INFO
 from dinomix_slicer.window.message_bar import MessageBar
 
@@ -50,7 +51,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateTimer = qt.QTimer()
         self._updateTimer.setSingleShot(True)
         self._updateTimer.setInterval(0)
-        self._updateTimer.connect("timeout()", self.update)
+        self._updateTimer.connect("timeout()", weakly(self.update))
         self._connect()
         self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.StartCloseEvent, self.onSceneStartClose)
         for event in ("EndCloseEvent", "EndImportEvent"):

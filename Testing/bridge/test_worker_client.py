@@ -174,11 +174,11 @@ OTHER_PROTOCOL = HELLO.replace("hello", "error").replace("protocol=1,", "message
     [
         ("import sys; print('kaputt', file=sys.stderr); sys.exit(3)", "exit code 3.*kaputt", "Test connection"),
         ("import dinomix_that_is_not_there", "No module named", "Test connection"),
-        ("import sys; sys.exit('No module named dinomix')", "No module named dinomix", "Install DINOMix"),
+        ("import sys; sys.exit('No module named dinomix')", "No module named dinomix", "Install them"),
         ("print('Welcome to the machine', flush=True); import time; time.sleep(60)", "does not speak", "same version"),
         ("import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)", "not a worker", "dinomix worker"),
         ("import sys; sys.exit(255)", "exit code 255", "Test connection"),
-        ("import sys; sys.exit(137)", "by the system or by another program", "Test connection"),
+        ("import sys; sys.exit(137)", "by the system or by another program", "free memory"),
         (OTHER_PROTOCOL, "Protocol 2", "Update"),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model)
     os.kill(client.hello["pid"], signal.SIGKILL)
     heard = run(client, job, 10)
     assert heard.last()[0] == "failed"
-    assert "worker stopped" in heard.last()[1]
+    assert "was ended by" in heard.last()[1]
     assert client.state == "failed"
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
 

@@ -140,6 +140,53 @@ class LifeTest(unittest.TestCase):
                 gc.collect()
                 self.assertIsNone(held())
 
+    def test_a_connection_to_ones_own_method_keeps_the_object_for_ever(self):
+        """As in PythonQt, which holds what is connected where the cycle collector does not look."""
+
+        class Owner:
+            def __init__(self, ways):
+                self.timer, self.process = qt.QTimer(), qt.QProcess()
+                ways(self)
+
+            def onSignal(self):
+                pass
+
+        ways = {
+            "by text": lambda owner: owner.timer.connect("timeout()", owner.onSignal),
+            "by name": lambda owner: owner.timer.timeout.connect(owner.onSignal),
+            "a lambda": lambda owner: owner.timer.connect("timeout()", lambda: owner.onSignal()),
+            "a process": lambda owner: owner.process.connect("readyReadStandardOutput()", owner.onSignal),
+        }
+        for name, connect in ways.items():
+            with self.subTest(way=name):
+                owner = weakref.ref(Owner(connect))
+                gc.collect()
+                alive = owner()
+                self.assertIsNotNone(alive)
+                alive.timer.disconnect("timeout()")
+                alive.process.disconnect("readyReadStandardOutput()")
+                del alive
+                gc.collect()
+                self.assertIsNone(owner())
+
+    def test_what_is_connected_goes_with_the_sender(self):
+        class Listener:
+            def onClicked(self):
+                pass
+
+        def connected(parent=None):
+            listener = Listener()
+            qt.QPushButton(parent).connect("clicked()", listener.onClicked)
+            return weakref.ref(listener)
+
+        self.assertIsNone(connected()())
+        panel = qt.QWidget()
+        held = connected(panel)  # the button belongs to the panel, though Python knows it no more
+        gc.collect()
+        self.assertIsNotNone(held())
+        del panel
+        self.assertIsNone(held())
+
     def test_a_deleted_widget_hears_nothing(self):
         panel = qt.QWidget()
         slider = ctk.ctkSliderWidget(panel)

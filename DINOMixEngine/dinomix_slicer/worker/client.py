@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, encode
 
-from ..process import KILLED, NOT_STARTED, Process
+from ..process import EXITED, Process, whyEnded
 from ..remedies import remedyOf
 from ..signal import Signal, weakly
 from ..task import Steps, Task
@@ -38,7 +38,6 @@ FIELDS = {
     "event": ("event",), "error": ("message", "remedy"),
 }  # fmt: skip
 """What a message must hold; a program that sends back what it gets, such as cat, is no worker."""
-TORCH_MISSING = ("No module named dinomix", "No module named 'dinomix'", "No module named 'torch'")
 
 
 class WorkerClient:
@@ -281,24 +280,9 @@ class WorkerClient:
 
     def _onEnded(self, how: str, exitCode: int) -> None:
         assert self._process is not None
-        log = self._process.log
-        if how == NOT_STARTED:
-            program = self._command.arguments[0]
-            reason = _("the program {program} cannot be started").format(program=program)
-        elif how == KILLED:
-            reason = _("it was ended by the system or by another program")
-        else:
-            reason = _("it ended with exit code {code}").format(code=exitCode)
-        lines = [line for line in log.strip().splitlines() if line.strip()][-3:]
-        words = " / ".join(lines).rstrip(".")
-        told = " " + _("Its last words: {words}.").format(words=words) if words else ""
-        problem = _("The worker stopped: {reason}.").format(reason=reason) + told
-        if any(text in log for text in TORCH_MISSING):
-            remedy = _("Install DINOMix's packages in the environment that the worker command names, then try again.")
-        elif self.hello is None:
-            remedy = _("Check the worker command in the module's settings with Test connection.")
-        else:
-            remedy = _("Try again; the worker is started anew. If it stops again, choose the CPU or a memory limit.")
+        problem, remedy = whyEnded(self._command, how, exitCode, self._process.log, self.hello is not None)
+        if how == EXITED and self.hello is None:
+            remedy = _("{remedy} Test connection in the module's settings says more.").format(remedy=remedy)
         self._onBroken(problem, remedy)
 
     def _onBroken(self, problem: str, remedy: str) -> None:
