@@ -9,6 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.models.info import modelInfo
 from dinomix_slicer.models.store import ModelStore, sizeText
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import rowsAsHtml
@@ -222,14 +223,7 @@ def publishedAsHtml(entry: dict[str, Any]) -> str:
 
 def installedAsHtml(model: dict[str, Any]) -> str:
     """Everything about a model that is there, as rich text."""
-    record = model.get("record") or {}
-    rows = [
-        (_("Images"), model["modality"]),
-        (_("License"), model["license"] or _("not stated")),
-        (_("To cite"), str(record.get("citation") or "")),
-        (_("Differences"), " ".join(map(str, record.get("notes") or []))),
-        (_("Structures"), ", ".join(structure["name"] for structure in model["structures"][:MOST_ORGANS])),
-        (_("Folder"), model["path"]),
-    ]
-    problem = f"<p>{html.escape(model['problem'])}</p>" if model["problem"] else ""
-    return f"<h3>{html.escape(model['title'])}</h3>{problem}{rowsAsHtml([row for row in rows if row[1]])}"
+    info = modelInfo(model)
+    structures = ", ".join(organ.name for organ in info.organs[:MOST_ORGANS])
+    problem = f"<p>{html.escape(info.problem)}</p>" if info.problem else ""
+    return f"<h3>{html.escape(info.title)}</h3>{problem}{rowsAsHtml([*info.rows, (_('Structures'), structures)])}"

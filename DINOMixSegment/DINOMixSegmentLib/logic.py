@@ -105,17 +105,19 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     # -- Segmenting
 
-    def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> None:
-        """Start to segment what is chosen; returns at once. ``failed`` when ``checkCanApply`` has a sentence."""
-        self.start(SegmentRequest.fromParameterNode(parameterNode))
+    def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> Task | None:
+        """Start to segment what is chosen; ``failed`` when ``checkCanApply`` has a sentence. Returns at once, as ``start``."""
+        return self.start(SegmentRequest.fromParameterNode(parameterNode))
 
-    def start(self, request: SegmentRequest) -> None:
-        """Start to segment; returns at once. ``failed`` when it cannot be done."""
+    def start(self, request: SegmentRequest) -> Task | None:
+        """Start to segment; returns what runs at once, or None after ``failed`` when it cannot be done."""
         problem = self._whyNot(request)
         if problem:
             self.failed.emit(problem, "")
-        else:
-            self._begin(self._runOf(request))
+            return None
+        run = self._runOf(request)
+        self._begin(run)
+        return run
 
     def segment(
         self,

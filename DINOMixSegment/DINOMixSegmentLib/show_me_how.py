@@ -131,7 +131,6 @@ class ShowMeHow:
 
     def end(self) -> None:
         """Show no more steps; what runs goes on."""
-        self._listen(False)
         self._show(-1)
 
     def _chooseModel(self) -> None:
@@ -146,27 +145,14 @@ class ShowMeHow:
         self._show(self.index + 1)
 
     def _apply(self) -> None:
-        self._listen(True)
-        self._logic.startSegmentation(self._parameterNode)
-
-    def _listen(self, on: bool) -> None:
-        """Connect to how a segmentation can end, or disconnect. The logic itself shows its errors."""
-        for signal, slot in (
-            (self._logic.finished, self._onFinished),
-            (self._logic.failed, self._onStopped),
-            (self._logic.cancelled, self._onStopped),
-        ):
-            signal.disconnect(slot)
-            if on:
-                signal.connect(slot)
+        """Where it fails or is cancelled, which the logic tells, this step stays, so that it can be tried again."""
+        run = self._logic.startSegmentation(self._parameterNode)
+        if run is not None:
+            run.finished.connect(self._onFinished)
 
     def _onFinished(self, segmentation: object) -> None:
-        self._listen(False)
-        self._show(self.index + 1)
-
-    def _onStopped(self, *reason: str) -> None:
-        """Stay on the step, so that it can be tried again."""
-        self._listen(False)
+        if self.index >= 0:  # not ended meanwhile
+            self._show(self.index + 1)
 
     def _giveUp(self, problem: str, remedy: str) -> None:
         self.failed.emit(problem, remedy)

@@ -73,7 +73,7 @@ class WorkerPage:
     # -- Device
 
     def _showDevices(self, device: str) -> None:
-        box, devices = self._ui.deviceComboBox, self._devices()
+        box, devices = self._ui.deviceComboBox, self._logic.devices()
         if device not in dict(devices):
             isKnown = self._logic.workerHello is not None
             devices = [*devices, (device, _("{name} (not there)").format(name=device) if isKnown else device)]
@@ -82,15 +82,6 @@ class WorkerPage:
             for name, title in devices:
                 box.addItem(title, name)
         box.currentIndex = [name for name, title in devices].index(device)
-
-    def _devices(self) -> list[tuple[str, str]]:
-        """(name, title) of each; the automatic one says what it takes."""
-        automatic, *others = self._logic.devices()
-        hello = self._logic.workerHello
-        if hello is None:
-            return [automatic, *others]
-        taken = dict(others).get(hello["automatic"]["device"], hello["automatic"]["device"])
-        return [("auto", _("Automatic: {device}").format(device=taken)), *others]
 
     def _onDevice(self, row: int) -> None:
         self.deviceChosen.emit(self._ui.deviceComboBox.itemData(row))

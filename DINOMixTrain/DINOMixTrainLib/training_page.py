@@ -157,7 +157,7 @@ class TrainingPage(Page):
     # -- Device
 
     def _showDevices(self) -> None:
-        chosen, devices = self._parameterNode.device, shortDevices(self._logic.devices(), self._logic.workerHello)
+        chosen, devices = self._parameterNode.device, self._logic.devices()
         if chosen not in dict(devices):
             devices = [*devices, (chosen, _("{name} (not there)").format(name=chosen))]
         fill(self.ui.trainingDeviceComboBox, [(title, name) for name, title in devices], chosen)
@@ -275,14 +275,6 @@ def fill(box: Any, entries: list[tuple[str, str]], chosen: str) -> None:
             box.addItem(text, data)
             box.setItemData(box.count - 1, data or text, qt.Qt.ToolTipRole)
     box.currentIndex = [data for text, data in entries].index(chosen)
-
-
-def shortDevices(devices: list[tuple[str, str]], hello: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """(name, title) of each; the automatic one says what it takes, and not why."""
-    if hello is None:
-        return devices
-    taken = hello["automatic"]["device"]
-    return [("auto", _("Automatic: {device}").format(device=dict(devices).get(taken, taken))), *devices[1:]]
 
 
 def modelName(path: str) -> str:

@@ -2,12 +2,15 @@
 
 import base64
 import unittest
+from unittest.mock import patch
 
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
+from DINOMixTrainLib.logic import DINOMixTrainLogic
 from segment_fakes import FakeClient, FakeInstaller, Heard, modelDict
 
 from dinomix_slicer.models.info import modelInfo
 from dinomix_slicer.window.duration import duration
+from dinomix_slicer.worker.owner import WorkerOwner
 
 RECORD = {
     "method": "dino-mix",
@@ -75,6 +78,12 @@ class ModelListTest(unittest.TestCase):
             self.assertEqual(self.logic.modelFolders(), folders)
             self.assertEqual(DINOMixSegmentLogic(self.client, FakeInstaller()).modelFolders(), folders)
 
+    def test_what_owns_the_worker_is_made_once(self):
+        for logic in (DINOMixSegmentLogic, DINOMixTrainLogic):
+            with patch.object(WorkerOwner, "__init__", autospec=True, side_effect=WorkerOwner.__init__) as made:
+                self.addCleanup(logic(self.client, FakeInstaller()).cleanup)
+            self.assertEqual(made.call_count, 1)
+
     def test_devices(self):
         self.assertEqual(self.logic.devices(), [("auto", "Automatic")])
         self.client.hello = {
@@ -84,10 +93,8 @@ class ModelListTest(unittest.TestCase):
             ],
             "automatic": {"device": "cuda:0", "reason": "Computing on the GPU."},
         }
-        self.assertEqual(
-            self.logic.devices(),
-            [("auto", "Automatic. Computing on the GPU."), ("cuda:0", "NVIDIA"), ("cpu", "CPU")],
-        )
+        devices = [("auto", "Automatic: NVIDIA"), ("cuda:0", "NVIDIA"), ("cpu", "CPU")]
+        self.assertEqual(self.logic.devices(), devices)
 
 
 class DurationTest(unittest.TestCase):

@@ -86,6 +86,8 @@ def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Cases"), _cases(record)),
         (_("Training steps"), str(record.get("steps") or "")),
         (_("Validation"), _validation(record)),
+        (_("To cite"), str(record.get("citation") or "")),
+        (_("Differences"), " ".join(map(str, record.get("notes") or []))),
         (_("Size"), _("{megabytes:.1f} MB").format(megabytes=size / 1e6) if size else ""),
         (_("Folder"), model["path"]),
     ]

@@ -68,7 +68,7 @@ class ModelStore:
         """For when the module goes: end what runs, without a word."""
         if self._process is not None:
             self._process.end()
-            self._forget()
+            self.doing, self._process = "", None
 
     def mirror(self) -> str:
         """Where files come from instead of from their publishers; empty for the publishers."""
@@ -88,13 +88,14 @@ class ModelStore:
             return
         self.doing, self._process, self._result = verb, process, ""
         process.event.connect(self._onEvent)
-        process.finished.connect(self._onFinished)
-        process.failed.connect(self._onFailed)
-        process.cancelled.connect(self._onCancelled)
+        process.finished.connect(lambda exitCode: self._end(self._tellDone, verb))
+        process.failed.connect(lambda *words: self._end(self.failed.emit, *words))
+        process.cancelled.connect(lambda: self._end(self.cancelled.emit))
         process.start()
 
-    def _forget(self) -> None:
+    def _end(self, tell: Callable[..., None], *arguments: str) -> None:
         self.doing, self._process = "", None
+        tell(*arguments)
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         kind = event.get("kind")
@@ -105,22 +106,12 @@ class ModelStore:
         elif kind == "result":
             self._result = str(event["model"])
 
-    def _onFinished(self, exitCode: int) -> None:
-        verb, name = self.doing, PurePath(self._result).name
-        self._forget()
+    def _tellDone(self, verb: str) -> None:
         if verb == "list":
             self.listed.emit()
             return
-        self.changed.emit("" if verb == "remove" else name)
+        self.changed.emit("" if verb == "remove" else PurePath(self._result).name)
         self.refresh()
-
-    def _onFailed(self, problem: str, remedy: str) -> None:
-        self._forget()
-        self.failed.emit(problem, remedy)
-
-    def _onCancelled(self) -> None:
-        self._forget()
-        self.cancelled.emit()
 
 
 def sizeText(entry: dict[str, Any]) -> str:

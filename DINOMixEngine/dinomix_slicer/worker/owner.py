@@ -80,12 +80,13 @@ class WorkerOwner:
         return self._client.hello if self._client else None
 
     def devices(self) -> list[tuple[str, str]]:
-        """(name, title) of what can compute, "auto" first, whose title gives the reason of the choice."""
+        """(name, title) of what can compute, "auto" first, whose title says what it takes."""
         hello = self.workerHello
         if hello is None:
             return [("auto", _("Automatic"))]
-        automatic = _("Automatic. {reason}").format(reason=hello["automatic"]["reason"])
-        return [("auto", automatic), *((device["name"], device["title"]) for device in hello["devices"])]
+        titles = {device["name"]: device["title"] for device in hello["devices"]}
+        taken = hello["automatic"]["device"]
+        return [("auto", _("Automatic: {device}").format(device=titles.get(taken, taken))), *titles.items()]
 
     def workerCommandText(self) -> str:
         """The setting DINOMix/WorkerCommand; empty for Slicer's own Python."""
