@@ -86,7 +86,10 @@ def run(client: WorkerClient, job, seconds=90):
 
 def isAlive(process: int) -> bool:
     """Whether a process is there; one that has ended and waits for its parent is not."""
-    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def ownWorker() -> WorkerClient:
