@@ -272,7 +272,7 @@ def test_a_decoder_that_dies_or_hangs(
 ) -> None:
     """The decoder is a process of its own, so that its end is one line and a cohort's check goes on."""
     write_series(tmp_path / "series", [0, 3, 6])
-    decoder = tmp_path / "decoder"
+    decoder = tmp_path / "python-that-decodes"
     decoder.write_text(f"#!/bin/sh\n{program}\n")
     decoder.chmod(0o755)
     monkeypatch.setattr(dicom_pixels.sys, "executable", str(decoder))
@@ -286,3 +286,13 @@ def test_a_decoder_that_takes_the_memory(tmp_path: Path, monkeypatch: pytest.Mon
     write_series(tmp_path / "series", [0, 3, 6])
     monkeypatch.setattr(dicom_pixels, "MOST_MEMORY", 2**20)
     assert "takes more than 0.0 GB of memory" in refusal(tmp_path / "series")
+
+
+def test_the_decoder_is_python_also_within_slicer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = dicom_pixels.sys.executable
+    (tmp_path / "PythonSlicer").symlink_to(python)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(dicom_pixels.sys, "executable", "/opt/Slicer/bin/SlicerApp-real")
+    assert dicom_pixels._python() == str(tmp_path / "PythonSlicer")
+    monkeypatch.setattr(dicom_pixels.sys, "executable", python)
+    assert dicom_pixels._python() == python

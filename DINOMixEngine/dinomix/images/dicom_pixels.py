@@ -6,6 +6,7 @@ names of the slices, writes their float32 pixels to its standard output one slic
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def read_pixels(slices: list[Path], size: tuple[int, int], path: Path) -> NDArra
     places = [os.environ.get("PYTHONPATH", ""), str(_PACKAGES)]
     with tempfile.TemporaryFile() as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dinomix.images.dicom_pixels", str(size[0]), str(size[1])],
+            [_python(), "-m", "dinomix.images.dicom_pixels", str(size[0]), str(size[1])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in places if place)},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
@@ -63,6 +64,13 @@ def read_pixels(slices: list[Path], size: tuple[int, int], path: Path) -> NDArra
         return array
     bad = slices[min(done // array[0].nbytes, len(slices) - 1)]
     raise DinomixError(f"{path} has a slice whose pixels cannot be read: {bad.name} ({reason}).", DAMAGED)
+
+
+def _python() -> str:
+    """The program that runs Python; within Slicer's own process, ``sys.executable`` is Slicer."""
+    if "python" in Path(sys.executable).name.lower():
+        return sys.executable
+    return shutil.which("PythonSlicer") or sys.executable
 
 
 class _Watch:
