@@ -11,6 +11,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
 
 from .choosing import segmentableVolumes
@@ -76,7 +77,7 @@ def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
     Results go beside the images, or into ``outputFolder``.
 
     Raises:
-        DinomixError: the folder is not there, cannot be read, or or holds no image.
+        DinomixError: the folder is not there, cannot be read, or holds no image.
     """
     try:
         entries = sorted(Path(folder).iterdir())
@@ -117,10 +118,7 @@ def isDicomFolder(path: Path) -> bool:
         return False
     try:
         first = next((entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.name != "DICOMDIR"), None)
-        if first is None:
-            return False
-        with open(first, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+        return first is not None and is_dicom_file(first)
     except OSError:
         return False
 

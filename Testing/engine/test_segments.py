@@ -123,3 +123,18 @@ def test_a_damaged_file_is_refused_by_the_reader(tmp_path: Path) -> None:
     write_nrrd(tmp_path / "case.seg.nrrd", array, nrrd_header(array, affine, keys), lambda: None)
     with pytest.raises(DinomixError, match="Segment0_LabelValue is 'one'"):
         read_label(tmp_path / "case.seg.nrrd")
+
+
+def test_a_file_of_a_thousand_segments_is_read_and_one_of_ten_thousand_refused(tmp_path: Path) -> None:
+    path = tmp_path / "case.seg.nrrd"
+    for count, refused in ((1000, False), (10_000, True)):
+        array = (np.arange(24_000) % (count + 1)).astype(np.uint16).reshape(20, 30, 40)
+        segments = [Segment(f"structure {value}", value, color=(0.5, 0.5, 0.5)) for value in range(1, count + 1)]
+        write_nrrd(path, array, nrrd_header(array, np.eye(4), segment_keys(array, segments)), lambda: None)
+        if refused:
+            with pytest.raises(DinomixError, match="longer than"):
+                read_label(path)
+        else:
+            labels, names = read_label(path)
+            assert names == {segment.value: segment.name for segment in segments}
+            np.testing.assert_array_equal(labels.array, array)
