@@ -21,7 +21,7 @@ MODULE = "DINOMixSegment"
 
 class SegmentSetupNotice(SetupNotice):
     """
-    Signals, beside those of ``SetupNotice``:
+    Signals:
         wantsFolder(): the user wants to add a model folder.
         wantsExample(): the user wants to try an example.
     """

@@ -112,6 +112,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._useParameterNode()
         if problem := resumeAfterRestart(self._parameterNode):
             self.messages.add(problem, WARNING)
+        self.logic.installer.recheck()
         if not self.logic.missingDependencies() and self.logic.workerState != "failed":
             self.logic.refreshModels()
 
@@ -157,9 +158,9 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (self.resultPanel.failed, self.onFailed),
             (self.workerPage.deviceChosen, self.onDeviceChosen),
             (self.workerPage.changed, self._updateLater),
-            (self.setupNotice.failed, self.onFailed),
-            (self.setupNotice.installed, logic.refreshModels),
-            (self.setupNotice.logged, self.workerPage.log),
+            (logic.installer.failed, self.onFailed),
+            (logic.installer.installed, logic.refreshModels),
+            (logic.installer.logged, self.workerPage.log),
             (self.setupNotice.wantsFolder, self.workerPage.askForFolder),
             (self.setupNotice.wantsExample, self.onShowMeHow),
             (self.guidePanel.failed, self.onFailed),

@@ -74,6 +74,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The user comes to the module."""
         self._isEntered = True
         self._useParameterNode()
+        self.logic.installer.recheck()
         if not self.logic.missingDependencies() and self.logic.workerState != "failed":
             self.logic.refreshModels()
         for page in self.pages.values():
@@ -98,8 +99,8 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (logic.failed, self.onFailed),
             (logic.modelsChanged, self._updateLater),
             (logic.workerStateChanged, self._updateLater),
-            (self.setupNotice.failed, self.onFailed),
-            (self.setupNotice.installed, logic.refreshModels),
+            (logic.installer.failed, self.onFailed),
+            (logic.installer.installed, logic.refreshModels),
         ]
         for page in self.pages.values():
             self._connections += [

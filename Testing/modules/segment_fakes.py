@@ -110,13 +110,20 @@ class FakeInstaller:
     def __init__(self, missing=()):
         self.names = list(missing)
         self.wrong = []
-        self.finished = Signal()
+        self.stage, self.needsRestart = "", False
+        self.changed, self.logged, self.installed, self.failed = Signal(), Signal(), Signal(), Signal()
 
     def missing(self):
         return self.names
 
+    def recheck(self):
+        pass
+
     def notices(self):
         return self.wrong
+
+    def cancel(self):
+        pass
 
 
 class Heard:

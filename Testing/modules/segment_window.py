@@ -11,8 +11,6 @@ from segment_fakes import FakeClient, FakeInstaller, modelDict
 from waiting import processEvents, waitUntil
 from window_actions import WindowActions
 
-from dinomix_slicer.signal import Signal
-
 HELLO = {
     "dinomix": "0.1", "python": "3.12", "torch": "2.9", "monai": "1.5", "host": "here", "shares_files": True,
     "devices": [{"name": "cuda:0", "title": "NVIDIA A2000"}, {"name": "cpu", "title": "CPU"}],
@@ -39,19 +37,22 @@ class WindowClient(FakeClient):
 class WindowInstaller(FakeInstaller):
     """An installer that asks, and leaves the rest to the test."""
 
-    def __init__(self, missing=()):
-        super().__init__(missing)
-        self.progress, self.logged = Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
-        self.isCancelRequested = False
-
     def install(self, confirm):
         if confirm("Install?"):
-            self.progress.emit("Installing torch", 0, 2)
+            self.show("Installing torch (1 of 2)...")
 
     def cancel(self):
-        self.isCancelRequested = True
-        self.cancelled.emit()
+        self.show("")
+
+    def show(self, stage):
+        self.stage = stage
+        self.changed.emit()
+
+    def end(self, needsRestart=False):
+        self.names, self.needsRestart = [], needsRestart
+        self.show("")
+        if not needsRestart:
+            self.installed.emit()
 
 
 class WindowTestCase(WindowActions, unittest.TestCase):

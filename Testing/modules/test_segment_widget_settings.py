@@ -175,8 +175,7 @@ class InstallTest(WindowTestCase):
         self.assertEqual(self.ui.setupButton.text, "Cancel")
         self.installer.logged.emit("Collecting torch")
         self.assertIn("Collecting torch", self.ui.logText.toPlainText())
-        self.installer.names = []
-        self.installer.finished.emit(False)
+        self.installer.end()
         self.settle()
         self.assertFalse(self.ui.setupFrame.isVisible())
         self.assertEqual(self.ui.modelComboBox.currentText, "Abdomen")
@@ -185,9 +184,9 @@ class InstallTest(WindowTestCase):
     def test_cancelled_or_failed_installation_can_be_tried_again(self):
         self.click(self.ui.setupButton)
         self.click(self.ui.setupButton)
-        self.assertTrue(self.installer.isCancelRequested)
         self.assertEqual(self.ui.setupButton.text, "Install...")
         self.click(self.ui.setupButton)
+        self.installer.cancel()
         self.installer.failed.emit("The disk is full.", "Free some space.")
         self.settle()
         self.assertEqual(self.ui.messageLabel.text, "The disk is full. Free some space.")
@@ -203,8 +202,7 @@ class InstallTest(WindowTestCase):
         file = str(self.folder / "scan.nrrd")
         slicer.util.saveNode(self.volume, file)
         self.parameters.modelPath = self.models[0]["path"]
-        self.installer.names = []
-        self.installer.finished.emit(True)
+        self.installer.end(needsRestart=True)
         self.settle()
         self.assertEqual(self.ui.setupButton.text, "Restart")
         return file

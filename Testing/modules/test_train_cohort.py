@@ -226,7 +226,6 @@ class ProblemsTest(CohortTestCase):
 
     def test_missing_packages_are_said_and_nothing_is_started(self):
         self.installer.names = ["torch", "monai"]
-        self.logic.recheckDependencies()
         self.openStudy()
         self.assertFalse(self.ui.checkButton.enabled)
         self.assertIn("torch, monai", self.status)

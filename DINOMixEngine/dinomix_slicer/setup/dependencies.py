@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,84 +26,92 @@ class DependencyInstaller:
 
     With a folder of wheels (the setting DINOMix/WheelFolder), nothing is fetched from the network.
 
-    Signals; of the last three one is emitted, once for each ``install``:
-        progress(text, step, total): what is being done, steps done, steps in all.
+    Attributes:
+        stage: what is being done, in words; empty while nothing is installed.
+        needsRestart: packages that Slicer has loaded have changed under it.
+
+    Signals:
+        changed(): one of these, or what is missing.
         logged(line): a line that pip printed.
-        finished(needsRestart): everything is installed; packages that Slicer has loaded may have changed under it.
-        failed(problem, remedy)
-        cancelled()
+        installed(): everything is there, and no restart is needed.
+        failed(problem, remedy): it cannot be installed.
     """
 
     def __init__(self, python: str | None = None) -> None:
-        self.progress, self.logged = Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
+        self.changed, self.logged, self.installed, self.failed = Signal(), Signal(), Signal(), Signal()
+        self.stage, self.needsRestart = "", False
         self._python = python or ownPython()
         self._process: EngineProcess | None = None
-        self._step = self._total = 0
+        self._missing: list[str] | None = None
+        self._notices: list[str] | None = None
         self._before: dict[str, str] = {}
 
     def missing(self) -> list[str]:
-        """Packages to install, as pip names them. Takes milliseconds; nothing is imported."""
-        return [str(requirement) for requirement in requirements.missing()]
+        """Packages to install, as pip names them; what it was when somebody looked last."""
+        if self._missing is None:
+            self._missing = [str(requirement) for requirement in requirements.missing()]
+        return self._missing
+
+    def recheck(self) -> None:
+        """Look again at what is missing or wrong: packages may have been installed elsewhere."""
+        self._missing = self._notices = None
 
     def notices(self) -> list[str]:
         """What is wrong though everything is installed, such as a PyTorch that cannot use the GPU; full sentences."""
-        return requirements.notices()
-
-    def wheelFolder(self) -> str:
-        """The folder of wheels to install from without a network; empty for the network."""
-        return str(qt.QSettings().value(WHEELS_SETTING) or "")
-
-    def question(self) -> str:
-        """What to ask the user before anything is fetched or installed."""
-        source = self.wheelFolder()
-        where = _("from the folder {folder}").format(folder=source) if source else _("from the internet (up to 3 GB)")
-        return _("DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?").format(
-            names=", ".join(self.missing()), where=where
-        )
+        if self._notices is None:
+            self._notices = requirements.notices()
+        return self._notices
 
     def install(self, confirm: Callable[[str], bool]) -> None:
-        """Install what is missing, if ``confirm(question)`` says yes; returns at once. Slicer's tests install nothing.
+        """Install what is missing, if ``confirm(question)`` says yes; returns at once. Slicer's tests install nothing."""
+        self.recheck()
+        if not self.missing():
+            self._end()
+            return
+        try:
+            self._refuse()
+            options = self._options(str(qt.QSettings().value(WHEELS_SETTING) or ""))
+        except DinomixError as error:
+            self.failed.emit(error.problem, error.remedy)
+            return
+        if slicer.app.testingEnabled() or not confirm(self._question()):
+            return
+        self._before = requirements.versions()
+        program = [self._python, "-m", "dinomix_slicer.setup.packages"]
+        process = self._process = EngineProcess(options, WorkerCommand(program, workerCommand("").environment))
+        process.event.connect(self._onEvent)
+        process.finished.connect(lambda exitCode: self._end())
+        process.failed.connect(self._onFailed)
+        process.cancelled.connect(self._letGo)
+        process.start()
+        self._show(_("Preparing to install packages..."))
 
-        Raises:
-            DinomixError: an installation runs already, of ours or of Slicer's, or torch is missing and so is the PyTorch
-                extension.
-        """
+    def cancel(self) -> None:
+        """End the installation; what is installed by then stays."""
+        if self._process is not None:
+            self._process.cancel()
+
+    def _refuse(self) -> None:
         if self._process is not None:
             raise DinomixError(_("Packages are being installed already."), _("Wait for it, or cancel it."))
         if isSlicerInstalling():
             raise DinomixError(_("Slicer is installing packages already."), _("Wait until it is done, then try again."))
-        if not requirements.missing():
-            self.finished.emit(False)
-            return
-        options = self._options()
-        if slicer.app.testingEnabled() or not confirm(self.question()):
-            self.cancelled.emit()
-            return
-        self._before, self._step = requirements.versions(), 0
-        program = [self._python, "-m", "dinomix_slicer.setup.packages"]
-        process = self._process = EngineProcess(options, WorkerCommand(program, workerCommand("").environment))
-        process.event.connect(self._onEvent)
-        process.finished.connect(self._onFinished)
-        process.failed.connect(self._onFailed)
-        process.cancelled.connect(self._onCancelled)
-        process.start()
-        self.progress.emit(_("Preparing to install packages"), 0, self._total)
 
-    def cancel(self) -> None:
-        """End the installation; what is installed by then stays. ``cancelled`` follows."""
-        if self._process is not None:
-            self._process.cancel()
+    def _question(self) -> str:
+        """What to ask the user before anything is fetched or installed."""
+        wheels = qt.QSettings().value(WHEELS_SETTING)
+        where = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (up to 3 GB)")
+        return _("DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?").format(
+            names=", ".join(self.missing()), where=where
+        )
 
-    def _options(self) -> list[str]:
-        """What ``packages.py`` is told, with the number of its steps noted."""
-        lacking, wheels = requirements.missing(), self.wheelFolder()
+    def _options(self, wheels: str) -> list[str]:
+        """What ``packages.py`` is told."""
         keep = [option for line in requirements.constraints() for option in ("--keep", line)]
         if wheels:
-            self._total = 1
-            return [*keep, "--wheels", wheels, *map(str, lacking)]
+            return [*keep, "--wheels", wheels, *self.missing()]
+        lacking = requirements.missing()
         others = [str(requirement) for requirement in lacking if requirement.name != "torch"]
-        self._total = bool(others) + (len(others) < len(lacking))
         if len(others) == len(lacking):
             return [*keep, *others]
         if not hasattr(slicer.modules, "pytorchutils"):
@@ -120,20 +129,30 @@ class DependencyInstaller:
         if event["kind"] == "line":
             self.logged.emit(event["text"])
         elif event["kind"] == "step":
-            text = _("Installing {names}").format(names=event["package"])
-            self.progress.emit(text, self._step, self._total)
-            self._step += 1
+            what = _("Installing {names} ({step} of {total})...")
+            self._show(what.format(names=event["package"], step=event["step"], total=event["total"]))
 
-    def _onFinished(self, exitCode: int) -> None:
+    def _show(self, stage: str) -> None:
+        self.stage = stage
+        self.changed.emit()
+
+    def _letGo(self) -> None:
         self._process = None
-        if left := self.missing():
-            problem = _("After installing, these packages are still missing: {names}.").format(names=", ".join(left))
-            self.failed.emit(problem, _("Restart Slicer, then try again."))
-        else:
-            self.finished.emit(bool(requirements.changedInUse(self._before)))
+        self.recheck()
+        self._show("")
+
+    def _end(self) -> None:
+        """Everything should be there now."""
+        self.needsRestart = bool(requirements.changedInUse(self._before))
+        self._letGo()
+        if self.missing():
+            problem = _("After installing, these packages are still missing: {names}.")
+            self.failed.emit(problem.format(names=", ".join(self.missing())), _("Restart Slicer, then try again."))
+        elif not self.needsRestart:
+            self.installed.emit()
 
     def _onFailed(self, reason: str, remedy: str) -> None:
-        self._process = None
+        self._letGo()
         self.failed.emit(
             _("The packages could not be installed: {reason}").format(reason=reason),
             _(
@@ -142,13 +161,15 @@ class DependencyInstaller:
             ),
         )
 
-    def _onCancelled(self) -> None:
-        self._process = None
-        self.cancelled.emit()
+
+@cache
+def sharedInstaller() -> DependencyInstaller:
+    """The one of all windows: two installations at once would spoil each other's."""
+    return DependencyInstaller()
 
 
 def isSlicerInstalling() -> bool:
-    """Whether another module installs packages through ``slicer.packaging``; two at once would spoil each other's."""
+    """Whether another module installs packages through ``slicer.packaging``."""
     try:
         from slicer.packaging import isPipInstallInProgress
     except ImportError:  # Slicer 5.10

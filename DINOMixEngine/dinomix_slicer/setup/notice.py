@@ -10,9 +10,6 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
-
-from ..signal import Signal
 from ..window.appearance import INFO, paintFrame, paintIcon
 from ..worker.owner import WorkerOwner
 from .restart import mayRestart
@@ -31,35 +28,16 @@ class Lack:
 
 
 class SetupNotice:
-    """Installs packages and starts the worker again. A module's own notice adds what else it needs.
-
-    Signals:
-        failed(problem, remedy): an installation failed.
-        installed(): the packages are there now.
-        logged(line): what pip printed.
-    """
+    """Offers to install packages and to start the worker again. A module's own notice adds what else it needs."""
 
     def __init__(self, ui: Any, owner: WorkerOwner) -> None:
-        self.failed, self.installed, self.logged = Signal(), Signal(), Signal()
-        self._ui, self._owner = ui, owner
+        self._ui, self._owner, self._installer = ui, owner, owner.installer
         self._parameterNode: Any = None
         self._lack: Lack | None = None
-        self._installing = ""  # what is being installed
-        self._needsRestart = False
-        self._wrong: str | None = None  # though nothing is missing; not looked for yet
         ui.setupButton.connect("clicked()", self._onButton)
         paintFrame(ui.setupFrame, INFO)
         paintIcon(ui.setupIconLabel, INFO)
-        installer = owner.installer
-        self._connections = (
-            (installer.progress, self._onProgress),
-            (installer.logged, self.logged.emit),
-            (installer.finished, self._onInstalled),
-            (installer.failed, self._onFailed),
-            (installer.cancelled, self._onCancelled),
-        )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        self._installer.changed.connect(self._onChanged)
         self.show(None)
 
     @property
@@ -69,10 +47,8 @@ class SetupNotice:
 
     def close(self) -> None:
         """End an installation that runs."""
-        if self._installing:
-            self._owner.installer.cancel()
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
+        self._installer.changed.disconnect(self._onChanged)
+        self._installer.cancel()
 
     def show(self, parameterNode: Any) -> None:
         """Show what is missing now; nothing without a parameter node."""
@@ -90,11 +66,11 @@ class SetupNotice:
 
     def whatIsMissing(self, parameterNode: Any) -> Lack | None:
         """The first thing that is missing."""
-        owner = self._owner
-        if self._installing:
+        owner, installer = self._owner, self._installer
+        if installer.stage:
             toolTip = _("End the installation. What is installed by then stays.")
-            return Lack(self._installing, _("Cancel"), toolTip, owner.installer.cancel)
-        if self._needsRestart:
+            return Lack(installer.stage, _("Cancel"), toolTip, installer.cancel)
+        if installer.needsRestart:
             text = _("The packages are installed. Restart Slicer to use them.")
             return Lack(text, _("Restart"), _("Slicer asks what to do with unsaved data."), self._onRestart)
         missing = owner.whyNotDependencies()
@@ -112,46 +88,25 @@ class SetupNotice:
 
     def _whatIsWrong(self) -> Lack | None:
         """What the user should know though nothing is missing, until the button says that it was read."""
-        if self._wrong is None:
-            self._wrong = " ".join(self._owner.installer.notices())
-        hasRead = qt.QSettings().value(READ_SETTING) == self._wrong
-        if not self._wrong or hasRead or self._owner.workerCommandText():
+        wrong = " ".join(self._installer.notices())
+        if not wrong or qt.QSettings().value(READ_SETTING) == wrong or self._owner.workerCommandText():
             return None
-        return Lack(self._wrong, _("Do not show again"), _("Hide this; nothing else is changed."), self._onRead)
 
-    def _onRead(self) -> None:
-        qt.QSettings().setValue(READ_SETTING, self._wrong)
-        self.show(self._parameterNode)
+        def onRead() -> None:
+            qt.QSettings().setValue(READ_SETTING, wrong)
+            self._onChanged()
+
+        return Lack(wrong, _("Do not show again"), _("Hide this; nothing else is changed."), onRead)
 
     def _onButton(self) -> None:
         if self._lack is not None:
             self._lack.action()
 
+    def _onChanged(self) -> None:
+        self.show(self._parameterNode)
+
     def _onInstall(self) -> None:
-        try:
-            self._owner.installer.install(slicer.util.confirmYesNoDisplay)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-
-    def _onProgress(self, text: str, step: int, total: int) -> None:
-        self._installing = _("{what} ({step} of {total})...").format(what=text, step=step + 1, total=total)
-        self.show(self._parameterNode)
-
-    def _onInstalled(self, needsRestart: bool) -> None:
-        self._installing, self._needsRestart, self._wrong = "", needsRestart, None
-        self._owner.recheckDependencies()
-        self.show(self._parameterNode)
-        if not needsRestart:
-            self.installed.emit()
-
-    def _onFailed(self, problem: str, remedy: str) -> None:
-        self._onCancelled()
-        self.failed.emit(problem, remedy)
-
-    def _onCancelled(self) -> None:
-        self._installing = ""
-        self._owner.recheckDependencies()
-        self.show(self._parameterNode)
+        self._installer.install(slicer.util.confirmYesNoDisplay)
 
     def _onRestart(self) -> None:
         if mayRestart():

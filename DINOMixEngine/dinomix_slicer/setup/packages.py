@@ -35,9 +35,12 @@ def main() -> int:
     try:
         with contextlib.redirect_stdout(lines), tempfile.TemporaryDirectory() as folder:
             os.environ.update(settingsOfPip(Path(folder), options.keep, options.wheels))
+            total = (options.torch is not None) + bool(options.packages)
             if options.torch is not None:
+                say("step", package="torch", step=1, total=total)
                 installTorch(options.torch, options.pytorch_utils)
             if options.packages:
+                say("step", package=", ".join(options.packages), step=total, total=total)
                 install(options.packages)
     except Exception as error:
         reason = lines.lastError if isinstance(error, CalledProcessError) else ""
@@ -58,7 +61,6 @@ def settingsOfPip(folder: Path, keep: list[str], wheels: str) -> dict[str, str]:
 
 def installTorch(versions: str, folder: str) -> None:
     """Install the PyTorch that fits the computer's GPU."""
-    say("step", package="torch")
     import slicer.util  # noqa: F401 (outside the application nobody else imports it, and the extension uses it)
 
     sys.path.append(folder)
@@ -69,7 +71,6 @@ def installTorch(versions: str, folder: str) -> None:
 
 def install(packages: list[str]) -> None:
     """Install packages in the way that this Slicer has."""
-    say("step", package=", ".join(packages))
     try:
         from slicer.packaging import pip_ensure
     except ImportError:  # Slicer 5.10

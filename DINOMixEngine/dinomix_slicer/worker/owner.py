@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from ..setup.dependencies import DependencyInstaller
+from ..setup.dependencies import DependencyInstaller, sharedInstaller
 from ..signal import Signal
 from .client import WorkerClient
 from .command import SETTING, workerCommand
@@ -22,10 +22,8 @@ class WorkerOwner:
 
     def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
         self.modelsChanged, self.workerStateChanged = Signal(), Signal()
-        self.installer = installer or DependencyInstaller()
-        self.installer.finished.connect(self._onInstalled)
+        self.installer = installer or sharedInstaller()
         self._models: list[dict[str, Any]] = []
-        self._missing: list[str] | None = None
         self._isGiven = client is not None
         self._client: WorkerClient | None = None
         if client is not None:
@@ -131,11 +129,7 @@ class WorkerOwner:
 
     def missingDependencies(self) -> list[str]:
         """Packages to install before Slicer's own Python can compute; empty when the worker is another command."""
-        if self.workerCommandText():
-            return []
-        if self._missing is None:
-            self._missing = list(self.installer.missing())
-        return self._missing
+        return [] if self.workerCommandText() else self.installer.missing()
 
     def whyNotDependencies(self) -> str | None:
         """The sentence that says which packages are missing; None when none is."""
@@ -145,13 +139,6 @@ class WorkerOwner:
         return _("DINOMix needs packages that are not installed yet ({names}). Install them first.").format(
             names=", ".join(missing)
         )
-
-    def recheckDependencies(self) -> None:
-        """Look again at what is installed; done by itself when the installer has finished."""
-        self._missing = None
-
-    def _onInstalled(self, needsRestart: bool) -> None:
-        self.recheckDependencies()
 
     def _adopt(self, client: WorkerClient) -> WorkerClient:
         self._client = client
