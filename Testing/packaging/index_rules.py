@@ -156,8 +156,8 @@ def nothing_runs_when_a_file_is_imported(root: Path) -> Iterator[str]:
     for path in slicer_files(root):
         for node in ast.parse(path.read_text("utf-8")).body:
             isText = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            isForTypes = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            if not (isinstance(node, harmless) or isText or isForTypes):
+            isForOthers = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+            if not (isinstance(node, harmless) or isText or isForOthers):
                 yield f"{path.relative_to(root)}:{node.lineno} runs when the file is imported."
 
 
