@@ -314,3 +314,18 @@ def test_files_of_the_campaign(broken: Path, test_data: Path, tmp_path: Path, ca
         assert broken.name in lines[0]
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written <= {".cohort.json.facts"}  # what was read of the good cases
+
+
+def test_a_broken_header_is_told_before_pytorch_is_loaded(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "image.nii", (42, "h", 32767))
+    code = (
+        "import sys; from dinomix.cli import main\n"
+        "try: main(['segment', '--model', 'none', sys.argv[1], '--out', 'out.nii.gz'])\n"
+        "except SystemExit as left: assert left.code == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert str(path) in done.stderr
+    assert "is cut off" in done.stderr

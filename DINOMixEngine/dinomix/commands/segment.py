@@ -51,6 +51,11 @@ def command(
     """
     limit = parse_size(max_memory) if max_memory else None
 
+    from dinomix.images.reading import check_header
+
+    if len(images) == 1 and not images[0].is_dir():
+        check_header(images[0])  # told at once, while PyTorch takes seconds to load
+
     from tqdm import tqdm
 
     from dinomix.events import shown_events

@@ -122,6 +122,13 @@ def read_geometry(path: Path) -> Geometry:
         return geometry_of_affine(header.affine, header.size, path)
 
 
+def check_header(path: Path) -> None:
+    """Raises DinomixError for what ``read_image`` would find in the header of a file, without reading a voxel."""
+    with _in_words(path):
+        if not _is_dicom(path):
+            _check_one_volume(_read_header(path), None, path)
+
+
 @contextmanager
 def _in_words(path: Path) -> Iterator[None]:
     """Raises DinomixError also for what the system refuses: no such file, a pipe, no permission, no memory."""
