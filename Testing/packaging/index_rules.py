@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "DINOMix"
+NOT_IN_SLICER = ("TYPE_CHECKING", "__name__ == '__main__'")
 Rule = Callable[[Path], Iterator[str]]
 
 # Facts about the schema v1.0.2 of a catalog entry: its keys and their types. No other key is allowed.
@@ -156,8 +157,8 @@ def nothing_runs_when_a_file_is_imported(root: Path) -> Iterator[str]:
     for path in slicer_files(root):
         for node in ast.parse(path.read_text("utf-8")).body:
             isText = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            isForOthers = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
-            if not (isinstance(node, harmless) or isText or isForOthers):
+            isElsewhere = isinstance(node, ast.If) and ast.unparse(node.test) in NOT_IN_SLICER
+            if not (isinstance(node, harmless) or isText or isElsewhere):
                 yield f"{path.relative_to(root)}:{node.lineno} runs when the file is imported."
 
 
