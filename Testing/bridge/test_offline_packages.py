@@ -4,6 +4,7 @@ python Testing/packaging/offline_install.py download WHEELS
 DINOMIX_WHEELS=WHEELS python -m pytest Testing/bridge/test_offline_packages.py
 """
 
+import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -52,7 +53,8 @@ def likeSlicers(monkeypatch, tmp_path, wheels) -> Path:
         raise importlib.metadata.PackageNotFoundError(name)
 
     metadata = types.SimpleNamespace(version=version, PackageNotFoundError=importlib.metadata.PackageNotFoundError)
-    monkeypatch.setattr(requirements, "importlib", types.SimpleNamespace(metadata=metadata))
+    forSlicers = types.SimpleNamespace(metadata=metadata, invalidate_caches=importlib.invalidate_caches)
+    monkeypatch.setattr(requirements, "importlib", forSlicers)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "Testing" / "host" / "python_slicer"))
     for name, value in offline_install.offline_environment().items():
         monkeypatch.setenv(name, value)
