@@ -15,7 +15,7 @@ from dinomix.labels import LabelSet
 
 
 def write_cohort(out: Path, make_case: Callable[[int], tuple[Volume, Volume]], labels: LabelSet, *, labeled: int,
-                 unlabeled: int, test: int, modality: str = "CT", emit: Emit = silent) -> None:  # fmt: skip
+                 unlabeled: int, test: int, emit: Emit = silent) -> None:  # fmt: skip
     """Write ``labeled/{images,labels}``, ``unlabeled/`` and ``test/{images,labels}`` below ``out``.
 
     The labels of unlabeled cases are written nowhere. Cases that are there already are kept, so that an interrupted
@@ -45,7 +45,7 @@ def write_cohort(out: Path, make_case: Callable[[int], tuple[Volume, Volume]], l
     for folder, count in (("labeled", labeled), ("test", test)):
         if count:
             names = {str(structure.id): structure.name for structure in labels.structures}
-            description = {"channel_names": {"0": modality}, "labels": {"0": "background", **names}}
+            description = {"channel_names": {"0": "CT"}, "labels": {"0": "background", **names}}
             write_json(out / folder / "dataset.json", description)
 
 

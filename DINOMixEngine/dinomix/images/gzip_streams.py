@@ -50,7 +50,7 @@ def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
         raise EOFError("the compressed data ends too early")
 
 
-def pack(start: bytes, data: memoryview, file: BinaryIO, level: int = LEVEL) -> None:
+def pack(start: bytes, data: memoryview, file: BinaryIO) -> None:
     """Write ``start`` and ``data`` (bytes) as one gzip member, deflated on all cores; any reader of gzip takes it.
 
     Each block begins with the last 32 KiB of the one before it as its dictionary, as in pigz, so that hardly anything
@@ -61,11 +61,11 @@ def pack(start: bytes, data: memoryview, file: BinaryIO, level: int = LEVEL) -> 
 
     def deflated(begin: int) -> bytes:
         before = data[begin - WINDOW : begin] if begin else start[-WINDOW:]
-        packer = zlib.compressobj(level, zlib.DEFLATED, RAW, zdict=before) if len(before) else _packer(level)
+        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, RAW, zdict=before) if len(before) else _packer()
         packed = packer.compress(data[begin : begin + BLOCK])
         return packed + packer.flush(zlib.Z_FINISH if begin == starts[-1] else zlib.Z_SYNC_FLUSH)
 
-    first = _packer(level)
+    first = _packer()
     file.write(HEADER + first.compress(start) + first.flush(zlib.Z_SYNC_FLUSH))
     with ThreadPoolExecutor(cores) as pool:
         # A few at a time, so that packed blocks do not pile up in memory where the disk is slow.
@@ -76,5 +76,5 @@ def pack(start: bytes, data: memoryview, file: BinaryIO, level: int = LEVEL) -> 
     file.write(struct.pack("<2I", check, (len(start) + len(data)) % 2**32))
 
 
-def _packer(level: int) -> "zlib._Compress":
-    return zlib.compressobj(level, zlib.DEFLATED, RAW)
+def _packer() -> "zlib._Compress":
+    return zlib.compressobj(LEVEL, zlib.DEFLATED, RAW)

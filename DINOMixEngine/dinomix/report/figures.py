@@ -13,6 +13,7 @@ from matplotlib.image import imsave
 from dinomix.labels import LabelSet
 
 Color = tuple[float, float, float]
+DPI = 100
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -22,15 +23,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def png(figure: Figure, dpi: int = 100) -> bytes:
+def png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    figure.savefig(stream, format="png", dpi=DPI, facecolor=figure.get_facecolor())
     return stream.getvalue()
 
 
-def small_png(figure: Figure, dpi: int = 100) -> bytes:
+def small_png(figure: Figure) -> bytes:
     """A PNG with 32 levels per color, which makes noisy scans half as large and looks the same."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3] // 8 * 8

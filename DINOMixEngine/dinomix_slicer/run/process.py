@@ -17,7 +17,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import write_json
 
 from ..processes import killTrees
-from ..worker.command import WorkerCommand, engineCommand
+from ..worker.command import engineCommand
 from .state import readJson
 
 LOG, LAUNCH, REQUEST = "log.txt", "launch.json", "request.json"
@@ -26,22 +26,21 @@ _started: dict[Path, subprocess.Popen[bytes]] = {}
 """The processes that this Slicer has started, so that their end is collected; a reload of a module keeps them."""
 
 
-def startRun(run: Path, arguments: list[str], command: WorkerCommand | None = None) -> None:
+def startRun(run: Path, arguments: list[str]) -> None:
     """Start ``dinomix train`` with these options into a new run directory; returns at once.
 
     Args:
         arguments: the options of ``train``, without the verb and without ``--out``.
-        command: what runs the engine; None for ``engineCommand()``.
 
     Raises:
         DinomixError: a run is there already, the engine's command is none for this computer, or it cannot be started.
     """
     if (run / "config.json").exists():
         raise DinomixError(_("There is a run in {path} already.").format(path=run), _("Give the new run another name."))
-    _launch(run, ["train", *arguments, "--out", str(run)], command or engineCommand())
+    _launch(run, ["train", *arguments, "--out", str(run)])
 
 
-def resumeRun(run: Path, command: WorkerCommand | None = None) -> None:
+def resumeRun(run: Path) -> None:
     """Start a process that goes on with a run; returns at once.
 
     Raises:
@@ -51,10 +50,10 @@ def resumeRun(run: Path, command: WorkerCommand | None = None) -> None:
         raise DinomixError(
             _("There is no run in {path} that could be resumed.").format(path=run), _("Start a new one.")
         )
-    _launch(run, ["train", "--resume", str(run)], command or engineCommand())
+    _launch(run, ["train", "--resume", str(run)])
 
 
-def finishRun(run: Path, command: WorkerCommand | None = None) -> None:
+def finishRun(run: Path) -> None:
     """Start a process that makes the model of a run that none trains, from its best weights by now; returns at once.
 
     Raises:
@@ -65,7 +64,7 @@ def finishRun(run: Path, command: WorkerCommand | None = None) -> None:
             _("The run in {path} has no checkpoint yet of which a model could be made.").format(path=run),
             _("Resume it."),
         )
-    _launch(run, ["train", "--finish", str(run)], command or engineCommand())
+    _launch(run, ["train", "--finish", str(run)])
 
 
 def hasCheckpoint(run: Path) -> bool:
@@ -107,7 +106,8 @@ def exitCode(run: Path) -> int | None:
 # -- Inside
 
 
-def _launch(run: Path, arguments: list[str], command: WorkerCommand) -> None:
+def _launch(run: Path, arguments: list[str]) -> None:
+    command = engineCommand()
     program = [*command.arguments, *arguments]
     try:
         run.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,16 @@ LABEL_MAP = "Binary labelmap"
 SURFACE = "Closed surface"
 
 
-def removeSegments(segmentation: Any, identifiers: list[str]) -> None:
+def removeSegments(segmentation: Any, identifiers: Sequence[str]) -> None:
     """Remove segments, all together.
 
     Slicer itself would take each out of the label map that it shares with others, which copies all voxels for every one: for
     twenty organs in a large volume that is seconds. Here a label map that no other segment uses just goes with its segments.
     """
     staying = {
-        segmentation.GetNthSegment(number).GetRepresentation(LABEL_MAP)
-        for number in range(segmentation.GetNumberOfSegments())
-        if segmentation.GetNthSegmentID(number) not in identifiers
+        segmentation.GetSegment(each).GetRepresentation(LABEL_MAP)
+        for each in segmentation.GetSegmentIDs()
+        if each not in identifiers
     }
     values = defaultdict(list)
     for segment in map(segmentation.GetSegment, identifiers):
@@ -38,4 +39,4 @@ def removeSegments(segmentation: Any, identifiers: list[str]) -> None:
 
 def removeAllSegments(segmentation: Any) -> None:
     """Empty a segmentation whose node has left the scene, which its end would do in Slicer's way."""
-    removeSegments(segmentation, [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())])
+    removeSegments(segmentation, segmentation.GetSegmentIDs())

@@ -202,7 +202,7 @@ def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[Non
 def segmentsOf(segmentationNode: Any) -> list[Any]:
     """The segments (vtkSegment) of a segmentation node, in its order."""
     segmentation = segmentationNode.GetSegmentation()
-    return [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
+    return [segmentation.GetSegment(each) for each in segmentation.GetSegmentIDs()]
 
 
 def terminologyOf(segment: Any) -> str:

@@ -22,19 +22,18 @@ FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
 
 
-def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any]], name: str | None = None) -> Any:
+def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any]]) -> Any:
     """A new segmentation node on a volume's voxels; ``undo.undo`` removes it.
 
     Args:
         labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16; or a ``LabelMap`` of them.
         structures: STRUCTURE dicts (docs/worker.md), each a segment; those whose ``voxels`` is 0 are left out.
-        name: of the node; by default after the volume.
 
     Raises:
         DinomixError: the labels do not fit the volume.
     """
     labelMap = _imageOf(volumeNode, labels, np.eye(4))
-    name = name or _("{volume} segmentation").format(volume=volumeNode.GetName())
+    name = _("{volume} segmentation").format(volume=volumeNode.GetName())
     node = newSegmentation(name, volumeNode, labelMap, structures)
     undo.rememberNew(node)
     return node
@@ -84,13 +83,12 @@ def writeIntoSegmentation(
     with slicer.util.NodeModify(segmentationNode):
         _useLabelMaps(segmentationNode)
         segmentation.RemoveRepresentation(SURFACE)
-        present = [structure for structure in structures if structure.get("voxels", 1)]
         kept = _removeNamed(segmentation, {structure["name"] for structure in structures})
         if replaceOthers:
             _eraseUnder(segmentation, labelMap)
         if not segmentation.GetConversionParameter("Reference image geometry"):
             segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in present])
+        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in structures])
     segmentationNode.CreateDefaultDisplayNodes()
 
 
@@ -199,8 +197,7 @@ def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, An
 
 def _removeNamed(segmentation: Any, names: set[str]) -> dict[str, list[float]]:
     """Remove the segments of these names; returns their colors, 0..255."""
-    identifiers = [segmentation.GetNthSegmentID(number) for number in range(segmentation.GetNumberOfSegments())]
-    doomed = [each for each in identifiers if segmentation.GetSegment(each).GetName() in names]
+    doomed = [each for each in segmentation.GetSegmentIDs() if segmentation.GetSegment(each).GetName() in names]
     segments = [segmentation.GetSegment(each) for each in doomed]
     colors = {segment.GetName(): [value * 255 for value in segment.GetColor()] for segment in segments}
     removeSegments(segmentation, doomed)

@@ -34,7 +34,7 @@ def surfaceSteps(segmentationNode: Any) -> Iterator[Any]:
     times = {_identity(layer): layer.GetMTime() for layer in filled}
     boxes = yield from InBackground(_boxFinder(filled)).steps()
     made: dict[str, Any] = {}
-    for identifier in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
+    for identifier in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(identifier)
         if segment is None:
             continue  # removed between two steps
