@@ -33,7 +33,7 @@ def told_of(error: Exception, file: object) -> DinomixError:
     elif isinstance(error, MemoryError):
         error = DinomixError("The main memory does not suffice.", "Close other programs, or crop the image.")
     elif not isinstance(error, DinomixError):
-        reason = f"{type(error).__name__}: {reason_of(error)}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         error = DinomixError(f"{file} cannot be used ({reason}).", "This is a defect of DINOMix: please report it.")
     name = printable(str(file))
     problem = error.problem if name in error.problem else f"{name}: {error.problem}"
@@ -60,5 +60,9 @@ def reason_of(error: Exception) -> str:
         place = ".".join(str(part) for part in first["loc"])
         text = str(first["msg"]).removeprefix("Value error, ")
         return printable(f"{place}: {text}" if place else text)[:300]
+    if isinstance(error, KeyError) and error.args:
+        return printable(f"it lacks {error.args[0]}")[:300]
+    if isinstance(error, (AttributeError, IndexError, TypeError)):
+        return "a value is of another kind than it should be"  # Python's own words say nothing to a user
     lines = str(error).splitlines() or [type(error).__name__]
     return printable(lines[0])[:300]

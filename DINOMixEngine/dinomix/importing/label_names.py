@@ -1,13 +1,16 @@
 """Label sets of models from elsewhere: names, and codes where the model brings them."""
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.files import open_file
 from dinomix.labels import LabelSet, Structure
 from dinomix.terminology import Code, Terminology, color_for, terminology_for
 
+LARGEST_TABLE = 10**7
 _CATEGORY = "SegmentedPropertyCategoryCodeSequence"
 _TYPE = "SegmentedPropertyTypeCodeSequence"
 _MODIFIER = "SegmentedPropertyTypeModifierCodeSequence"
@@ -33,12 +36,14 @@ def read_labels_csv(path: Path, channels: int) -> LabelSet:
         DinomixError: it is no such table, or names more values than the network has channels.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise ValueError(f"it is larger than {LARGEST_TABLE / 1e6:g} MB")
+        with io.TextIOWrapper(open_file(path), newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("LabelValue") or "").strip()]
         by_value = {int(row["LabelValue"]): row for row in rows}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DinomixError(
-            f"{path} is not a table of labels ({error}).", "It needs the columns LabelValue and Name."
+            f"{path} is not a table of labels ({reason_of(error)}).", "It needs the columns LabelValue and Name."
         ) from error
     by_value.pop(0, None)
     _check_count(by_value, channels, path)

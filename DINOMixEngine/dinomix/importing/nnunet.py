@@ -204,7 +204,7 @@ def _ct_step(plans: dict[str, Any], folder: Path) -> ToRange:
         return ToRange(low=low, high=high, to=((low - mean) / deviation, (high - mean) / deviation), clip=True)
     except (KeyError, TypeError, ValueError) as error:
         raise DinomixError(
-            f"{folder / PLANS} lacks the intensities of its CTs ({error}).", "Get the model again."
+            f"{folder / PLANS} lacks the intensities of its CTs ({reason_of(error)}).", "Get the model again."
         ) from error
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.models.network import RESIDUAL_ENCODER
 
 MOST_STAGES = 16
@@ -99,7 +99,7 @@ def read_architecture(configuration: dict[str, Any], plans: Path, order: Triple)
         encoder = _per_stage(arguments[per_stage], stages)
         decoder = _per_stage(arguments["n_conv_per_stage_decoder"], stages - 1)
     except (KeyError, TypeError, ValueError) as error:
-        raise DinomixError(f"{plans}: the architecture is incomplete ({error}).", ONLY) from error
+        raise DinomixError(f"{plans}: the architecture is incomplete ({reason_of(error)}).", ONLY) from error
     norm, activation = dict(arguments.get("norm_op_kwargs") or {}), dict(arguments.get("nonlin_kwargs") or {})
     usual = {
         "one entry per stage": len(features) == len(kernels) == len(strides) == len(encoder) == stages

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
 from dinomix.memory import check_memory
 from dinomix.models.footprint import Footprint, footprint_of, on_paper
 from dinomix.planning.plan import Plan
@@ -64,7 +64,7 @@ def _footprint(network_json: str, patch: tuple[int, int, int], channels: int) ->
     except Exception as error:
         size = "x".join(map(str, patch))
         raise DinomixError(
-            f"{type(network).__name__} cannot take patches of {size} voxels ({_in_a_line(error)}).",
+            f"{type(network).__name__} cannot take patches of {size} voxels ({reason_of(error)}).",
             "Change the plan's patch or network.",
         ) from error
 
@@ -93,7 +93,7 @@ def _instantiated(network: dict[str, Any], channels: int) -> torch.nn.Module:
         built: torch.nn.Module = network_class(**{**arguments, **decided})
     except Exception as error:
         raise DinomixError(
-            f"{target} refuses the plan's arguments ({_in_a_line(error)}).", "Correct them in the plan."
+            f"{target} refuses the plan's arguments ({reason_of(error)}).", "Correct them in the plan."
         ) from error
     return built
 
@@ -156,7 +156,3 @@ def not_plain(arguments: dict[str, Any]) -> str:
         elif value is not None and not isinstance(value, (bool, int, float)):
             return "what is neither a number nor a text"
     return f"more than {MOST_VALUES} values" if left else ""
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
