@@ -89,8 +89,8 @@ def test_a_window_that_this_computer_cannot_hold_is_refused_with_both_figures(mo
 
 
 def test_a_grid_that_this_computer_cannot_hold_is_refused_with_both_figures(tmp_path: Path):
-    model = load_model(model_folder(tmp_path / "model", grid={"spacing": [0.01, 0.01, 0.01]}))
-    geometry = Geometry((300, 300, 300), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), torch.eye(3).double().numpy())
+    model = load_model(model_folder(tmp_path / "model", grid={"spacing": [0.2, 0.2, 0.2]}))
+    geometry = Geometry((900, 900, 900), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), torch.eye(3).double().numpy())
     with pytest.raises(DinomixError, match=r"takes about [\d,]+\.\d GB of memory; this computer has"):
         plan_memory(geometry, model, None)
 

@@ -5,7 +5,6 @@ The same steps stand in every model folder's ``configs/inference.json``, for use
 
 import math
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -100,7 +99,7 @@ def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> P
     """
     way = _way(volume.geometry, plan)
     check_memory(
-        4 * prod(way.grid_size),
+        4 * math.prod(way.grid_size),
         f"On the plan's grid the image has {' x '.join(map(str, way.grid_size))} voxels, which take",
         "Choose a coarser spacing, or crop the image to the region of interest.",
     )
