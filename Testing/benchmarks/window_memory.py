@@ -8,6 +8,8 @@ caches, and how much it has grown after all others. The test host's ``connect`` 
 """
 
 import argparse
+import contextlib
+import ctypes
 import os
 import subprocess
 import sys
@@ -53,10 +55,12 @@ def makeModel(folder: Path) -> str:
 
 
 def memory() -> int:
-    """Bytes that this process holds: on Linux without pages of files, which come and go with what else the computer does."""
+    """Bytes that this process holds; on Linux without what is free but kept, and without pages of files, which come and go."""
     status = Path("/proc/self/status")
     if not status.exists():
         return int(psutil.Process().memory_info().rss)
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
     fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "VmSwap"))
 

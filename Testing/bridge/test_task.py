@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import qt
-from workers import ownWorker, script
+from workers import REPOSITORY, ownWorker, script
 
 from dinomix.errors import DinomixError
 from dinomix_slicer import task as task_module
@@ -237,6 +237,16 @@ def test_processes_and_what_follows_them_go_when_they_are_dropped(tmp_path):
     del client, follower, engine, other, listing, each
     processEvents(20)
     assert [ref() for ref in refs if ref() is not None] == []
+
+
+def test_every_timer_of_the_slicer_side_is_connected_weakly():
+    """A lambda would keep its object as a bound method does."""
+    folders = [REPOSITORY / name for name in ("DINOMixEngine/dinomix_slicer", "DINOMixSegment", "DINOMixTrain")]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    lines = [line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    connected = [line for line in lines if 'connect("timeout()"' in line or ".timeout.connect(" in line]
+    assert len(connected) > 5
+    assert [line for line in connected if '"timeout()", weakly(' not in line] == []
 
 
 def test_a_timer_of_ones_own_is_no_reason_to_live():
