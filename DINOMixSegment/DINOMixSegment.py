@@ -27,7 +27,7 @@ class DINOMixSegment(ScriptedLoadableModule):
         self.parent.title = _("DINOMix Segment")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = [
-            "DINOMixEngine", "Segmentations", "Sequences", "SubjectHierarchy", "Terminologies", "Volumes"
+            "DINOMixEngine", "Segmentations", "Sequences", "SubjectHierarchy", "Tables", "Terminologies", "Volumes"
         ]  # fmt: skip
         self.parent.contributors = CONTRIBUTORS
         self.parent.helpText = _(

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.window.path_field import onPathChanged
+from dinomix_slicer.window.tables import setUpColumns
 
 from .batch_items import (
     DONE,
@@ -46,12 +47,8 @@ class BatchPanel:
         onPathChanged(ui.batchOutputPathEdit, self._onOutputFolder)
         ui.batchButton.connect("clicked()", self._onButton)
         ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
-        header = ui.batchTable.horizontalHeader()
-        header.setSectionResizeMode(NAME, qt.QHeaderView.Interactive)
-        header.setSectionResizeMode(STATE, qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(DETAILS, qt.QHeaderView.Stretch)
+        setUpColumns(ui.batchTable, stretched=[DETAILS], fitted=[STATE])
         ui.batchTable.setColumnWidth(NAME, 130)
-        ui.batchTable.verticalHeader().hide()
 
     def show(self, parameterNode: DINOMixSegmentParameterNode | None) -> None:
         """Show the batch that these parameters describe."""

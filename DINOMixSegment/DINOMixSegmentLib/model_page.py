@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from dinomix_slicer.models.info import ModelInfo, facts, modelInfo
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import legendAsHtml, rowsAsHtml
+from dinomix_slicer.window.choices import showChoices
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -73,16 +74,11 @@ class ModelPage:
 
     def _fillComboBox(self) -> None:
         box = self._ui.modelComboBox
-        entries = [(model["path"], model["title"]) for model in self._logic.models()]
-        if self._path and self._path not in dict(entries):
+        entries = [(model["title"], model["path"]) for model in self._logic.models()]
+        if self._path and self._path not in [path for _title, path in entries]:
             # A scene from another computer, or a folder that is gone: Apply says what to do.
-            entries.append((self._path, _("{name} (not found)").format(name=PurePath(self._path).name)))
-        if [(box.itemData(row), box.itemText(row)) for row in range(box.count)] != entries:
-            box.clear()
-            for path, title in entries:
-                box.addItem(title, path)
-                box.setItemData(box.count - 1, path, qt.Qt.ToolTipRole)
-        box.currentIndex = [path for path, title in entries].index(self._path) if self._path else -1
+            entries.append((_("{name} (not found)").format(name=PurePath(self._path).name), self._path))
+        showChoices(box, entries, self._path)
         box.enabled = bool(entries)
 
     def _fillFrame(self, model: dict[str, Any], info: ModelInfo) -> None:

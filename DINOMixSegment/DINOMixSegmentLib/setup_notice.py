@@ -37,6 +37,9 @@ class SegmentSetupNotice(SetupNotice):
         lack = super().whatIsMissing(parameterNode)
         if lack is not None:
             return lack
+        if self._logic.workerState == "failed":
+            text = _("The process that computes has ended.")
+            return Lack(text, _("Start again"), _("Start the worker again."), self._logic.restartWorker)
         hasAnswered = self._logic.workerHello is not None
         if hasAnswered and not self._logic.models():
             text = whyNotModel("", [], True) or ""

@@ -14,6 +14,7 @@ from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import rowsAsHtml
+from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.path_field import onPathChanged
 from dinomix_slicer.worker.command import workerCommand
 from dinomix_slicer.worker.connection_check import stepsOfTest
@@ -73,15 +74,11 @@ class WorkerPage:
     # -- Device
 
     def _showDevices(self, device: str) -> None:
-        box, devices = self._ui.deviceComboBox, self._logic.devices()
+        devices = self._logic.devices()
         if device not in dict(devices):
             isKnown = self._logic.workerHello is not None
             devices = [*devices, (device, _("{name} (not there)").format(name=device) if isKnown else device)]
-        if [(box.itemData(row), box.itemText(row)) for row in range(box.count)] != devices:
-            box.clear()
-            for name, title in devices:
-                box.addItem(title, name)
-        box.currentIndex = [name for name, title in devices].index(device)
+        showChoices(self._ui.deviceComboBox, [(title, name) for name, title in devices], device)
 
     def _onDevice(self, row: int) -> None:
         self.deviceChosen.emit(self._ui.deviceComboBox.itemData(row))

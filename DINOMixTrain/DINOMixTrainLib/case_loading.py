@@ -1,46 +1,68 @@
-"""Showing a case: its nodes where they are in the scene, else its files, loaded with the label as a segmentation."""
+"""A case in Slicer's views: its nodes where they are in the scene, else made of its files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
+from dinomix_slicer.scene.label_file import LabelFile
 from dinomix_slicer.scene.segmentations import attach
 
 from .cohort_report import CheckedCase
-from .cohort_request import COHORT
+from .study import Cohort, cohortOf
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode
 
 IMAGE, LABEL = "DINOMix.Image", "DINOMix.Label"
 """Attributes of nodes that were loaded from a case's files."""
 
 
-def showCase(case: CheckedCase, studyFolder: str, volume: Any = None, segmentation: Any = None) -> tuple[Any, Any]:
+def showCase(case: CheckedCase, studyFolder: str, volume: Any = None, segmentation: Any = None) -> None:
     """Show a case in the views; what is loaded already is not loaded again.
 
     Args:
         volume, segmentation: the nodes that the case was exported from, where they are in the scene.
 
-    Returns:
-        The volume node, and the segmentation node or None.
-
     Raises:
         DinomixError: a file cannot be loaded.
     """
     if volume is None:
-        volume = loadedNode("vtkMRMLScalarVolumeNode", IMAGE, case.image) or loadImage(case)
+        volume = volumeOf(Path(case.image), case.name)
         if case.label:
             segmentation = loadedNode("vtkMRMLSegmentationNode", LABEL, case.label)
-            segmentation = segmentation or loadLabel(case, volume, studyFolder)
+            segmentation = segmentation or loadLabel(case, volume, cohortOf(studyFolder))
     hasViews = slicer.app.layoutManager() is not None
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=hasViews)
     showOnly(segmentation, volume)
-    return volume, segmentation
+
+
+def volumeOf(image: Path, name: str) -> vtkMRMLScalarVolumeNode:
+    """The volume node of an image, a file or a DICOM folder: the one that is in the scene, else loaded.
+
+    Raises:
+        DinomixError: it cannot be loaded.
+    """
+    if known := loadedNode("vtkMRMLScalarVolumeNode", IMAGE, str(image)):
+        return known
+    path = image
+    if image.is_dir():
+        path = next((file for file in sorted(image.iterdir()) if file.is_file() and isDicom(file)), image)
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        storage = node.GetStorageNode()
+        if storage is not None and Path(storage.GetFileName() or "/").resolve() == path.resolve():
+            return node
+    try:
+        node = slicer.util.loadVolume(str(path), {"name": name, "show": False})
+    except RuntimeError as error:
+        raise cannotLoad(image) from error
+    node.SetAttribute(IMAGE, str(image))
+    return node
 
 
 def loadedNode(className: str, attribute: str, path: str) -> Any:
@@ -49,30 +71,24 @@ def loadedNode(className: str, attribute: str, path: str) -> Any:
     return next((node for node in nodes if node.GetAttribute(attribute) == path), None)
 
 
-def loadImage(case: CheckedCase) -> Any:
-    """The volume node of a case's image: a file, a DICOM folder, or one file of a DICOM series."""
-    path = Path(case.image)
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and isDicom(file))
-        if not files:
-            raise cannotLoad(path)
-        path = files[0]
-    try:
-        node = slicer.util.loadVolume(str(path), {"name": case.name, "show": False})
-    except RuntimeError as error:
-        raise cannotLoad(path) from error
-    node.SetAttribute(IMAGE, case.image)
-    return node
+def showMiddle(read: LabelFile) -> None:
+    """Lead the slice views to the middle of what is segmented; every fourth voxel suffices."""
+    found = read.labels[::4, ::4, ::4].nonzero()
+    if not len(found[0]):
+        return
+    k, j, i = (4 * float(index.mean()) for index in found)
+    ras = read.affineRas @ [i, j, k, 1]
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *(float(value) for value in ras[:3]))
 
 
-def loadLabel(case: CheckedCase, volume: Any, studyFolder: str) -> Any:
+def loadLabel(case: CheckedCase, volume: Any, cohort: Cohort | None) -> Any:
     """The segmentation node of a case's label, with names and colors."""
     name = _("{case} label").format(case=case.name)
     try:
         if is_segmentation(Path(case.label)):
             node = slicer.util.loadSegmentation(case.label, {"name": name})
         else:
-            node = importLabelMap(case, name, structuresOf(case, studyFolder))
+            node = importLabelMap(case, name, cohort)
     except RuntimeError as error:
         raise cannotLoad(Path(case.label)) from error
     node.SetAttribute(LABEL, case.label)
@@ -80,8 +96,8 @@ def loadLabel(case: CheckedCase, volume: Any, studyFolder: str) -> Any:
     return node
 
 
-def importLabelMap(case: CheckedCase, name: str, structures: dict[int, dict[str, Any]]) -> Any:
-    """A segmentation of a file with numbers; ``structures`` are those of the numbers, {name, color} each."""
+def importLabelMap(case: CheckedCase, name: str, cohort: Cohort | None) -> Any:
+    """A segmentation of a file with numbers, whose structures the cohort knows."""
     labels = slicer.util.loadVolume(case.label, {"name": name, "labelmap": True, "show": False})
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     try:
@@ -89,24 +105,14 @@ def importLabelMap(case: CheckedCase, name: str, structures: dict[int, dict[str,
             raise RuntimeError(name)
     finally:
         slicer.mrmlScene.RemoveNode(labels)
+    structures = cohort.labels.get(case.name, {}) if cohort is not None else {}
     for number in range(node.GetSegmentation().GetNumberOfSegments()):
         segment = node.GetSegmentation().GetNthSegment(number)
         structure = structures.get(segment.GetLabelValue())
         if structure is not None:
-            segment.SetName(structure["name"])
-            segment.SetColor(*(value / 255 for value in structure["color"]))
+            segment.SetName(structure)
+            segment.SetColor(*(value / 255 for value in cohort.colors[structure]))
     return node
-
-
-def structuresOf(case: CheckedCase, studyFolder: str) -> dict[int, dict[str, Any]]:
-    """Value in a case's label file -> the structure of the cohort; empty where there is no cohort or it lacks the case."""
-    try:
-        cohort = json.loads((Path(studyFolder) / COHORT).read_text(encoding="utf-8"))
-        structures = {structure["id"]: structure for structure in cohort["labels"]["structures"]}
-        entry = next(entry for entry in cohort["cases"] if entry["name"] == case.name)
-        return {int(value): structures[id] for value, id in entry["label_values"].items() if id in structures}
-    except (OSError, ValueError, TypeError, KeyError, StopIteration):
-        return {}
 
 
 def showOnly(segmentation: Any, volume: Any) -> None:

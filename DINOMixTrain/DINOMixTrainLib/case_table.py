@@ -10,12 +10,12 @@ from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
-from dinomix_slicer.window.appearance import fitHeight, setWrappedText
+from dinomix_slicer.window.appearance import setWrappedText
+from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns
 
 from .cohort_report import ROLES, CheckedCase, CohortReport
 
 CASE, PART, STATE, IMAGE = 0, 1, 2, 3  # columns
-NAME_ROLE = 256  # Qt.UserRole: the case's name
 NAME_WIDTH = 150  # pixels
 MOST_NOTICES = 6
 
@@ -31,6 +31,7 @@ class CaseTable:
         self.wantsCase, self.wantsExcluded = Signal(), Signal()
         self._ui = ui
         self._report: CohortReport | None = None
+        self._cases: list[CheckedCase] = []  # of the rows
         self._excluded: list[str] = []
         self._steps: Steps | None = None
         self._isEnabled = True
@@ -43,12 +44,9 @@ class CaseTable:
         ui.excludeProblemsButton.connect("clicked()", self._onExcludeProblems)
         ui.checkedFilterComboBox.addItems([title for title, _isShown in filters()])
         ui.checkedFilterComboBox.connect("currentIndexChanged(int)", lambda index: self._filter())
-        header = table.horizontalHeader()
-        header.setResizeContentsPrecision(100)  # rows that columns are fitted to
-        header.setSectionResizeMode(CASE, qt.QHeaderView.Interactive)
-        header.setSectionResizeMode(STATE, qt.QHeaderView.Stretch)
+        table.horizontalHeader().setResizeContentsPrecision(100)  # rows that columns are fitted to
+        setUpColumns(table, stretched=[STATE])
         table.setColumnWidth(CASE, NAME_WIDTH)
-        table.verticalHeader().hide()
 
     def show(self, report: CohortReport | None, excluded: list[str], isEnabled: bool) -> None:
         """Show what a check has found.
@@ -75,14 +73,14 @@ class CaseTable:
 
     def _fill(self) -> None:
         self.close()
-        table, report = self._ui.casesTable, self._report
-        chosen = set(self._chosenNames())
-        cases = sorted(report.cases.values(), key=self._order) if report is not None else []
+        table, chosen = self._ui.casesTable, {case.name for case in self._chosen()}
+        self._cases = sorted(self._report.cases.values(), key=self._order) if self._report is not None else []
         table.clearSpans()
-        table.rowCount = len(cases)
+        table.clearSelection()
+        table.rowCount = len(self._cases)
         fitHeight(table, 3, 9)
-        setWrappedText(self._ui.noticesLabel, listOf(report.notices) if report is not None else "")
-        self._steps = Steps(self._stepsOfFilling(cases, chosen))
+        setWrappedText(self._ui.noticesLabel, listOf(self._report.notices) if self._report is not None else "")
+        self._steps = Steps(self._stepsOfFilling(chosen))
         self._steps.finished.connect(self._onFilled)
 
     def _order(self, case: CheckedCase) -> tuple[bool, int, str]:
@@ -90,13 +88,13 @@ class CaseTable:
         role = ROLES.index(case.role) if case.role in ROLES else len(ROLES)
         return (not case.problems or self._isExcluded(case), role, case.name)
 
-    def _stepsOfFilling(self, cases: list[CheckedCase], chosen: set[str]) -> Iterator[None]:
+    def _stepsOfFilling(self, chosen: set[str]) -> Iterator[None]:
         """A row a step, so that thousands of cases do not hold up the window."""
         header = self._ui.casesTable.horizontalHeader()
         # Fitted to their contents, columns would be measured anew for each cell.
         for column in (PART, IMAGE):
             header.setSectionResizeMode(column, qt.QHeaderView.Interactive)
-        for row, case in enumerate(cases):
+        for row, case in enumerate(self._cases):
             self._fillRow(row, case)
             if case.name in chosen:
                 self._ui.casesTable.selectRow(row)
@@ -108,8 +106,7 @@ class CaseTable:
 
     def _onFilled(self, ignored: object) -> None:
         self._steps = None
-        first = self._caseOf(0)
-        if not self._chosenNames() and first is not None and first.problems and not self._isExcluded(first):
+        if not self._chosen() and self._withProblems():
             self._ui.casesTable.selectRow(0)
         self._showChosen()
 
@@ -119,16 +116,13 @@ class CaseTable:
         where = "\n".join(filter(None, (case.image, case.label)))
         tips = (where, "", "\n".join(map(str, case.problems)) or state, orientationText(case))
         table = self._ui.casesTable
-        for column, (text, toolTip) in enumerate(zip(texts, tips, strict=True)):
-            item = qt.QTableWidgetItem(text)
-            item.setToolTip(toolTip)
-            if self._isExcluded(case):
-                item.setForeground(table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
-            table.setItem(row, column, item)
+        setRow(table, row, texts, tips)
+        if self._isExcluded(case):
+            for column in range(len(texts)):
+                table.item(row, column).setForeground(table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
         if not case.size:
             # What is wrong may take the place of what is not known.
             table.setSpan(row, STATE, 1, 2)
-        table.item(row, CASE).setData(NAME_ROLE, case.name)
         table.item(row, CASE).setIcon(self._icon(case))
 
     def _stateOf(self, case: CheckedCase) -> str:
@@ -150,10 +144,8 @@ class CaseTable:
     # -- Which rows are shown
 
     def _filter(self) -> None:
-        for row in range(self._ui.casesTable.rowCount):
-            case = self._caseOf(row)
-            if case is not None:
-                self._filterRow(row, case)
+        for row, case in enumerate(self._cases):
+            self._filterRow(row, case)
         self._showCount()
 
     def _filterRow(self, row: int, case: CheckedCase) -> None:
@@ -166,20 +158,10 @@ class CaseTable:
         text = _("{shown} of {all}").format(shown=shown, all=table.rowCount)
         self._ui.checkedCountLabel.text = text if shown < table.rowCount else str(shown) if shown else ""
 
-    def _caseOf(self, row: int) -> CheckedCase | None:
-        item = self._ui.casesTable.item(row, CASE)
-        return self._report.cases.get(item.data(NAME_ROLE)) if item is not None and self._report is not None else None
-
     # -- What is chosen
 
-    def _chosenNames(self) -> list[str]:
-        table = self._ui.casesTable
-        rows = sorted({item.row() for item in table.selectedItems() if not table.isRowHidden(item.row())})
-        return [table.item(row, CASE).data(NAME_ROLE) for row in rows if table.item(row, CASE) is not None]
-
     def _chosen(self) -> list[CheckedCase]:
-        cases = self._report.cases if self._report is not None else {}
-        return [cases[name] for name in self._chosenNames() if name in cases]
+        return [self._cases[row] for row in selectedRows(self._ui.casesTable)]
 
     def _showChosen(self) -> None:
         ui, chosen = self._ui, self._chosen()
@@ -218,6 +200,7 @@ class CaseTable:
             action = menu.addAction(button.text)
             action.enabled = button.enabled
             action.connect("triggered()", slot)
+        menu.connect("aboutToHide()", menu.deleteLater)
         menu.popup(ui.casesTable.viewport().mapToGlobal(position))
 
 

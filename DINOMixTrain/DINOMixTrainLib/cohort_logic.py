@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,9 @@ from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import InBackground, Steps
 
 from .cohort_report import CohortReport
-from .cohort_request import CASES, COHORT, RENAMES, SCENE, CohortRequest, SceneChoice, correctedCases, requestOf
-from .last_check import LastCheck, readLastCheck, writeLastCheck
+from .cohort_request import CohortRequest, SceneChoice, correctedCases, requestOf
+from .last_check import readLastCheck, writeLastCheck
+from .study import CASES, COHORT, RENAMES, SCENE
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
@@ -54,21 +54,17 @@ class CohortLogic:
         self._request: CohortRequest | None = None  # what is being checked
         self._found = CohortReport()
         self._process: EngineProcess | None = None
-        self._cases: list[tuple[SceneChoice, SceneCase]] = []  # of the scene, in the request
+        self._task: Steps | None = None  # the check that runs
         self._nodes: dict[str, SceneChoice] = {}  # image file -> the nodes that it was exported from
         self._saving: InBackground | None = None
         self._export = SceneExport()
-        self._export.progress.connect(self._onExported)
-        self._export.finished.connect(self._startEngine)
-        self._export.failed.connect(self._fail)
-        self._export.cancelled.connect(self._onCancelled)
 
     def close(self) -> None:
         """End what runs, and wait for that."""
-        self._export.cancel()
         if self._process is not None:
             self._process.end()
-            self._process = None
+        if self._task is not None:
+            self._task.cancel()
         if self._saving is not None:
             with contextlib.suppress(OSError):
                 self._saving.result()
@@ -86,16 +82,16 @@ class CohortLogic:
         last = readLastCheck(node.studyFolder) if node.studyFolder else None
         if last is None:
             return
-        self.report, asFiles = last.report, last.withFiles()
+        request, self.report, exported = last
+        asFiles = request.withFiles(exported)
         if not hasChoices(node):
-            adopt(node, asFiles)
+            asFiles.choose(node)
         # Also where they were taken over before, in a scene that was saved since.
-        isTakenOver = requestOf(node).asJson() == asFiles.asJson()
-        self._checked = asFiles if isTakenOver else last.request
+        self._checked = asFiles if asFiles.isLike(requestOf(node)) else request
 
     def isUpToDate(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the report is of the choices as they are now."""
-        return self._checked is not None and self._checked.asJson() == requestOf(node).asJson()
+        return self._checked is not None and self._checked.isLike(requestOf(node))
 
     def isReady(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the study can be trained on as it is chosen."""
@@ -136,92 +132,78 @@ class CohortLogic:
             return
         try:
             makeWritable(request.folder)
-            self._cases = casesOfScene(request)
-            self._process = self._makeProcess(request.arguments(self._hasList(request)))
+            cases = casesOfScene(request)
+            self._process = self._makeProcess(request.arguments())
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
             return
         self._request, self._found = request, CohortReport()
         self._setState("exporting")
-        self._export.start([case for _choice, case in self._cases], request.folder / SCENE, request.leftOutNames)
+        self._task = Steps(self._stepsOf(request, cases, self._process))
+        self._task.finished.connect(self._onChecked)
+        self._task.failed.connect(lambda *words: self._end(self.failed, *words))
+        self._task.cancelled.connect(lambda: self._end(self.cancelled))
 
     def cancel(self) -> None:
         """Give the check up; ``cancelled`` follows within a second."""
-        if self.state == "exporting":
-            self._export.cancel()
-        elif self.state == "checking" and self._process is not None:
-            self._setState("cancelling")
-            self._process.cancel()
+        if self._task is not None:
+            if self.state == "checking":
+                self._setState("cancelling")
+            self._task.cancel()
 
     def isChecking(self, studyFolder: str) -> bool:
         """Whether what runs is a check of that study."""
         return self._request is not None and self._request.studyFolder == studyFolder
 
-    def _hasList(self, request: CohortRequest) -> bool:
-        return bool(request.sceneLabeled or request.sceneUnlabeled or request.corrected)
-
     def _onExported(self, done: int, total: int) -> None:
         if total:
             self.progress.emit(_("copying volumes of the scene"), done, total, None)
 
-    def _startEngine(self, files: list[CaseFiles]) -> None:
-        request, process = self._request, self._process
-        assert request is not None and process is not None
-        self._nodes.update((str(f.image), choice) for (choice, _case), f in zip(self._cases, files, strict=True))
+    def _stepsOf(
+        self, request: CohortRequest, cases: list[tuple[SceneChoice, SceneCase]], process: EngineProcess
+    ) -> Generator[Any, Any, dict[str, str]]:
+        """Copy the scene's cases and have all checked; returns the scene choices' texts -> the names of their copies."""
+        leftOut = [name for name, new in request.newNames.items() if new is None]
+        sceneCases = [case for _choice, case in cases]
+        files = yield from self._export.steps(sceneCases, request.folder / SCENE, leftOut, self._onExported)
+        self._nodes.update((str(f.image), choice) for (choice, _case), f in zip(cases, files, strict=True))
         try:
-            if self._hasList(request):
+            if request.hasList:
                 write_json(request.folder / CASES, listOfCases(request, files))
             if request.renames:
-                write_json(request.folder / RENAMES, request.renames)
+                write_json(request.folder / RENAMES, request.newNames)
         except OSError as error:
-            self._fail(*notWritable(request.folder, error))
-            return
+            raise notWritable(request.folder, error) from error
         process.event.connect(self._onEvent)
-        process.finished.connect(lambda exitCode: self._onChecked())
-        process.failed.connect(self._onEngineFailed)
-        process.cancelled.connect(self._onCancelled)
         self._setState("checking")
         process.start()
+        try:
+            yield process
+        except DinomixError:
+            # Where the engine has found what is wrong with the cases, the report says more than its last words.
+            if not self._found.hasProblems:
+                raise
+        return {choice.text: case.name for choice, case in cases}
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         self._found.take(event)
         if event.get("kind") == "progress":
             self.progress.emit(_("reading the cases"), event["step"], event["total"], event["eta"])
 
-    def _onEngineFailed(self, problem: str, remedy: str) -> None:
-        # Where the engine has found what is wrong with the cases, the report says more than its last words.
-        if self._found.hasProblems:
-            self._onChecked()
-        else:
-            self._fail(problem, remedy)
-
-    def _onChecked(self) -> None:
-        request = self._end()
-        self._found.addExcluded(request.excluded, self.report)
-        self.report, self._checked, self._folder = self._found, request, request.studyFolder
-        exported = {choice.text: case.name for choice, case in self._cases}
-        last = LastCheck(request, self.report, exported)
-        # On the main thread, waiting for the disk could hold up the window.
-        self._saving = InBackground(lambda checkStop: writeLastCheck(last))
-        Steps(self._saving.steps())
-        self._setState("idle")
-        self.checked.emit(self.report)
-
-    def _fail(self, problem: str, remedy: str) -> None:
-        self._end()
-        self._setState("idle")
-        self.failed.emit(problem, remedy)
-
-    def _onCancelled(self) -> None:
-        self._end()
-        self._setState("idle")
-        self.cancelled.emit()
-
-    def _end(self) -> CohortRequest:
-        """Nothing runs any more; returns what was being checked."""
-        request, self._request, self._process = self._request, None, None
+    def _onChecked(self, exported: dict[str, str]) -> None:
+        request, report = self._request, self._found
         assert request is not None
-        return request
+        report.addExcluded(request.excluded, self.report)
+        self.report, self._checked, self._folder = report, request, request.studyFolder
+        # On the main thread, waiting for the disk could hold up the window.
+        self._saving = InBackground(lambda checkStop: writeLastCheck(request, report, exported))
+        Steps(self._saving.steps())
+        self._end(self.checked, report)
+
+    def _end(self, signal: Signal, *arguments: Any) -> None:
+        self._request = self._process = self._task = None
+        self._setState("idle")
+        signal.emit(*arguments)
 
     def _setState(self, state: str) -> None:
         if state != self.state:
@@ -235,33 +217,19 @@ def hasChoices(node: DINOMixTrainParameterNode) -> bool:
     return any(map(len, chosen))
 
 
-def adopt(node: DINOMixTrainParameterNode, request: CohortRequest) -> None:
-    """Make the choices of an earlier check those of the parameter node."""
-    with slicer.util.NodeModify(node.parameterNode):
-        node.labeledFolders = list(request.labeledFolders)
-        node.unlabeledFolders = list(request.unlabeledFolders)
-        node.testFolders = list(request.testFolders)
-        node.sceneLabeled = [choice.text for choice in request.sceneLabeled]
-        node.sceneUnlabeled = [choice.text for choice in request.sceneUnlabeled]
-        node.validationCount, node.seed = request.validationCount, request.seed
-        node.patientPattern, node.modality = request.patientPattern, request.modality
-        node.renames = json.dumps(request.renames) if request.renames else ""
-        node.excluded = list(request.excluded)
-
-
 def makeWritable(folder: Path) -> None:
     """Make a study folder, and see that it can be written. Raises DinomixError when it cannot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise DinomixError(*notWritable(folder, error)) from error
+        raise notWritable(folder, error) from error
 
 
-def notWritable(folder: Path, error: OSError) -> tuple[str, str]:
-    """Problem and remedy where a study folder cannot be written."""
+def notWritable(folder: Path, error: OSError) -> DinomixError:
+    """What to say where a study folder cannot be written."""
     problem = _("The study folder {folder} cannot be written ({reason}).")
-    return (
+    return DinomixError(
         problem.format(folder=folder, reason=error.strerror or error),
         _("Choose a folder on a disk with free space that you may write to."),
     )
@@ -269,7 +237,7 @@ def notWritable(folder: Path, error: OSError) -> tuple[str, str]:
 
 def casesOfScene(request: CohortRequest) -> list[tuple[SceneChoice, SceneCase]]:
     """The chosen cases that have nodes in the open scene, labeled ones first. Raises DinomixError where a node is gone."""
-    choices = [choice for choice in (*request.sceneLabeled, *request.sceneUnlabeled) if not choice.file]
+    choices = [choice for choice in request.sceneChoices if not choice.file]
     pairs = []
     for choice in choices:
         volume = slicer.mrmlScene.GetNodeByID(choice.volume)
@@ -280,15 +248,17 @@ def casesOfScene(request: CohortRequest) -> list[tuple[SceneChoice, SceneCase]]:
                 _("Look through the cases of the scene and check again."),
             )
         pairs.append((volume, segmentation))
-    reserved = [choice.file for choice in (*request.sceneLabeled, *request.sceneUnlabeled) if choice.file]
+    reserved = [choice.file for choice in request.sceneChoices if choice.file]
     return list(zip(choices, sceneCases(pairs, reserved), strict=True))
 
 
 def listOfCases(request: CohortRequest, exported: list[CaseFiles]) -> list[dict[str, Any]]:
     """The cases beside those of the folders, as the engine reads them: of the scene, and corrected ones."""
     folder = request.folder / SCENE
-    earlier = [filesOf(choice.file, folder, hasLabel=True) for choice in request.sceneLabeled if choice.file]
-    earlier += [filesOf(choice.file, folder, hasLabel=False) for choice in request.sceneUnlabeled if choice.file]
+    earlier = [
+        filesOf(choice.file, folder, hasLabel=choice.text in request.sceneLabeled)
+        for choice in request.sceneChoices if choice.file
+    ]  # fmt: skip
     corrected = [{**entry, "role": "labeled"} for entry in correctedCases(request.folder)]
     # A case whose label was corrected is unlabeled no more.
     images = {entry["image"] for entry in corrected}

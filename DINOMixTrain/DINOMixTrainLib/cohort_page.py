@@ -9,50 +9,45 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
 from dinomix_slicer.signal import weakly
 from dinomix_slicer.task import Steps
-from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, setWrappedText, showLevel
+from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import duration
 from dinomix_slicer.window.path_field import onPathChanged
 
 from .case_loading import showCase
 from .case_table import CaseTable
 from .cohort_report import CheckedCase, CohortReport
-from .cohort_request import COHORT, renamesOf, requestOf
+from .cohort_request import CohortRequest, renamesOf, requestOf
 from .folder_table import FolderTable
 from .name_matching import Concept, conceptOf, namesInFile, sameByTerminology
 from .names_table import NamesTable, namesOf
 from .page import Page
 from .scene_table import SceneTable
+from .study import cohortOf
 from .voxel_chart import VoxelChart
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
-    from .parameter_node import DINOMixTrainParameterNode
 
-MODALITIES = ("auto", "CT", "MR")  # in the order of the combo box
 TYPING = 400  # ms without a change before a typed path is taken for what is meant
 
 
-class CohortPage(Page, VTKObservationMixin):
+class CohortPage(Page):
     """The tables do the work; this follows the parameter node, the scene and the check."""
 
     def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
-        Page.__init__(self, ui)
-        VTKObservationMixin.__init__(self)
+        super().__init__(ui)
         self._logic, self._cohort = logic, logic.cohort
-        self._node: DINOMixTrainParameterNode | None = None
         self._outcome: tuple[str, str] | None = None  # of a check that found nothing: level and sentence
-        self._outcomeOf: object = None  # the choices of that check
+        self._outcomeOf: CohortRequest | None = None  # the choices of that check
         self._matching: Steps | None = None
-        self._isEntered = False
         self._shownStudy = ""
-        self._colors: dict[str, tuple[int, int, int]] = {}
         self.folders, self.scene = FolderTable(ui), SceneTable(ui)
         self.cases, self.names = CaseTable(ui), NamesTable(ui)
         self.chart = VoxelChart(ui.voxelsPlotWidget)
@@ -64,12 +59,12 @@ class CohortPage(Page, VTKObservationMixin):
         """Let go of everything; the logic ends a check that runs."""
         self._studyTimer.stop()
         self._sceneTimer.stop()
-        self.removeObservers()
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
+        for tag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(tag)
         self._stopMatching()
         self.cases.close()
         self.chart.clear()
+        super().close()
 
     def release(self) -> None:
         """The scene is about to be emptied."""
@@ -77,35 +72,27 @@ class CohortPage(Page, VTKObservationMixin):
 
     def enter(self) -> None:
         """The user comes to the module; names and pairs in the scene may have changed meanwhile."""
-        self._isEntered = True
         self._sceneTimer.start()
-
-    def exit(self) -> None:
-        """The user goes elsewhere: what happens to the scene is looked at when the user is back."""
-        self._isEntered = False
 
     def _connect(self) -> None:
         ui, cohort = self.ui, self._cohort
-        self._connections = (
-            (cohort.stateChanged, self._onState),
-            (cohort.progress, self._onProgress),
-            (cohort.checked, self._onChecked),
-            (cohort.failed, self._onFailed),
-            (cohort.cancelled, self._onCancelled),
-            (self.folders.notice, self.notice.emit),
-            (self.scene.notice, self.notice.emit),
-            (self.cases.wantsCase, self._onWantsCase),
-            (self.cases.wantsExcluded, self._onWantsExcluded),
-        )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        self.hear(cohort.stateChanged, self._onState)
+        self.hear(cohort.progress, self._onProgress)
+        self.hear(cohort.checked, self._onChecked)
+        self.hear(cohort.failed, self._onFailed)
+        self.hear(cohort.cancelled, self._onCancelled)
+        for table in (self.folders, self.scene):
+            self.hear(table.notice, self.notice.emit)
+        self.hear(self.cases.wantsCase, self._onWantsCase)
+        self.hear(self.cases.wantsExcluded, self._onWantsExcluded)
         onPathChanged(ui.studyPathEdit, lambda path: self._studyTimer.start())
-        ui.modalityComboBox.addItems([_("Automatic"), _("CT"), _("MR")])
-        ui.modalityComboBox.connect("activated(int)", self._onModality)
+        self.offer(ui.modalityComboBox, "modality")
         ui.checkButton.connect("clicked()", self._onButton)
         ui.goToTrainingButton.connect("clicked()", lambda: self.wantsPage.emit("training"))
-        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent"):
-            self.addObserver(slicer.mrmlScene, getattr(slicer.vtkMRMLScene, event), self._showSceneLater)
+        self._sceneTags = [
+            slicer.mrmlScene.AddObserver(getattr(slicer.vtkMRMLScene, event), lambda *told: self._sceneTimer.start())
+            for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent")
+        ]
 
     def _makeTimer(self, milliseconds: int, slot: Any) -> Any:
         timer = qt.QTimer()
@@ -116,22 +103,23 @@ class CohortPage(Page, VTKObservationMixin):
 
     # -- Showing what is so now
 
-    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+    def show(self) -> None:
         """Show what is so now."""
-        self._node = parameterNode
-        if self._cohort.state != "idle" and not self._cohort.isChecking(parameterNode.studyFolder):
+        node = self.node
+        if self._cohort.state != "idle" and not self._cohort.isChecking(node.studyFolder):
             self._cohort.cancel()
         before = self._cohort.report
-        self._cohort.openStudy(parameterNode)
+        self._cohort.openStudy(node)
         if self._cohort.report is not before:
             self._outcome = None
         isIdle = self._cohort.state == "idle"
-        self._showStudy(parameterNode.studyFolder)
-        self.ui.modalityComboBox.currentIndex = MODALITIES.index(parameterNode.modality)
+        self._showStudy(node.studyFolder)
+        modalities = [(_("Automatic"), "auto"), (_("CT"), "CT"), (_("MR"), "MR")]
+        showChoices(self.ui.modalityComboBox, modalities, node.modality)
         inputs = (self.ui.studyPathEdit, self.ui.validationSpinBox, self.ui.patternLineEdit, self.ui.seedSpinBox)
         for widget in (*inputs, self.ui.modalityComboBox):
             widget.enabled = isIdle
-        self.folders.show(parameterNode, isIdle)
+        self.folders.show(node, isIdle)
         self._showScene()
         self._showReport()
         self._showCheck()
@@ -142,46 +130,37 @@ class CohortPage(Page, VTKObservationMixin):
             self._shownStudy = self.ui.studyPathEdit.currentPath = folder
             self._studyTimer.stop()
 
-    def _showSceneLater(self, *ignored: Any) -> None:
-        self._sceneTimer.start()
-
     def _showScene(self) -> None:
-        node = self._node.parameterNode if self._node is not None else None
-        if self._isEntered and node is not None and slicer.mrmlScene.GetNodeByID(node.GetID()) is node:
-            self.scene.show(self._node, self._cohort.state == "idle")
+        node = self.node.parameterNode if self.node is not None else None
+        if self.isEntered and node is not None and slicer.mrmlScene.GetNodeByID(node.GetID()) is node:
+            self.scene.show(self.node, self._cohort.state == "idle")
 
     def _showReport(self) -> None:
         ui, report = self.ui, self._cohort.report
         isIdle = self._cohort.state == "idle"
         ui.checkedCollapsibleButton.visible = report is not None
-        names = namesOf(report, self.scene.segmentNames(), renamesOf(self._node))
+        names = namesOf(report, self.scene.segmentNames(), renamesOf(self.node))
         ui.structuresCollapsibleButton.visible = bool(names)
-        self.cases.show(report, list(self._node.excluded), isIdle)
+        self.cases.show(report, list(self.node.excluded), isIdle)
         voxels = report.voxelsToLearnFrom() if report is not None else {}
-        self.chart.show(voxels, {name: scaled(color) for name, color in self._colorsOf(report).items()})
+        cohort = cohortOf(self.node.studyFolder) if report is not None and report.isGood else None
+        colors = cohort.colors if cohort is not None else {}
+        self.chart.show(voxels, colors)
         ui.voxelsPlotWidget.visible = bool(voxels)
         setWrappedText(ui.imbalanceLabel, report.imbalance() if report is not None else "")
         wanted = list(self._wanted())
-        self.names.show(self._node, names, wanted, self._colors, isIdle)
+        self.names.show(self.node, names, wanted, colors, isIdle)
         setWrappedText(ui.namesLabel, namesText(report, wanted))
-
-    def _colorsOf(self, report: CohortReport | None) -> dict[str, tuple[int, int, int]]:
-        """Structure -> color in the cohort file; read again only after a check."""
-        if report is None or not report.isGood:
-            self._colors = {}
-        elif not self._colors:
-            self._colors = colorsIn(Path(self._node.studyFolder) / COHORT)
-        return self._colors
 
     def _wanted(self) -> dict[str, Concept | None]:
         """The structures of the model to start from; empty without one."""
-        model = self._logic.model(self._node.startModel) if self._node.startModel else None
+        model = self._logic.offers.model(self.node.startModel) if self.node.startModel else None
         structures = model.get("structures", ()) if model else ()
         return {s["name"]: conceptOf(s.get("terminology_entry") or "") for s in structures}
 
     def _showCheck(self) -> None:
         ui, state = self.ui, self._cohort.state
-        whyNot = self._logic.whyNotDependencies() or requestOf(self._node).whyNot()
+        whyNot = self._logic.whyNotDependencies() or requestOf(self.node).whyNot()
         ui.checkProgressBar.visible = state != "idle"
         if state == "idle":
             ui.checkButton.text = _("Check the cases")
@@ -192,7 +171,7 @@ class CohortPage(Page, VTKObservationMixin):
             ui.checkButton.text = _("Cancel")
             ui.checkButton.enabled = state != "cancelling"
             ui.checkButton.toolTip = _("Give the check up. What was found before stays.")
-        isReady = self._cohort.isReady(self._node)
+        isReady = self._cohort.isReady(self.node)
         ui.goToTrainingButton.enabled = isReady
         ui.goToTrainingButton.toolTip = (
             _("Choose how to train on these cases.") if isReady else _("Check the cases first.")
@@ -203,22 +182,18 @@ class CohortPage(Page, VTKObservationMixin):
         report = self._cohort.report
         if whyNot:
             return INFO, whyNot
-        if self._outcome is not None and self._outcomeOf == requestOf(self._node).asJson():
+        if self._outcome is not None and self._outcomeOf == requestOf(self.node):
             return self._outcome
-        if report is not None and not self._cohort.isUpToDate(self._node):
+        if report is not None and not self._cohort.isUpToDate(self.node):
             return WARNING, _("The choices have changed since the last check. Check the cases again.")
         if report is not None:
             return outcomeOf(report)
         return INFO, _("Check reads every case once and says what is wrong before hours of training are lost.")
 
     def _showStatus(self, level: str, text: str) -> None:
-        ui = self.ui
-        setWrappedText(ui.checkStatusLabel, text)
-        ui.checkStatusFrame.visible = bool(text)
-        ui.checkStatusIconLabel.visible = bool(level)
-        paintFrame(ui.checkStatusFrame, level)
-        if level:
-            paintIcon(ui.checkStatusIconLabel, level)
+        setWrappedText(self.ui.checkStatusLabel, text)
+        self.ui.checkStatusFrame.visible = bool(text)
+        showLevel(self.ui.checkStatusFrame, self.ui.checkStatusIconLabel, level)
 
     # -- The check
 
@@ -226,7 +201,7 @@ class CohortPage(Page, VTKObservationMixin):
         if self._cohort.state == "idle":
             self._outcome = None
             self._stopMatching()
-            self._cohort.check(self._node)
+            self._cohort.check(self.node)
         else:
             self._cohort.cancel()
 
@@ -246,7 +221,7 @@ class CohortPage(Page, VTKObservationMixin):
         self._showStatus("", text[0].upper() + text[1:] + ".")
 
     def _onChecked(self, report: CohortReport) -> None:
-        self._outcome, self._colors = None, {}
+        self._outcome = None
         self._startMatching(report)
         self.changed.emit()
 
@@ -257,27 +232,25 @@ class CohortPage(Page, VTKObservationMixin):
         self._endWith(INFO, _("The check was cancelled."))
 
     def _endWith(self, level: str, text: str) -> None:
-        self._outcome, self._outcomeOf = (level, text), requestOf(self._node).asJson()
+        if self.node is not None:  # else the scene is being closed
+            self._outcome, self._outcomeOf = (level, text), requestOf(self.node)
         self.changed.emit()
 
     # -- What the user does
 
     def _onStudyTyped(self) -> None:
         path = self.ui.studyPathEdit.currentPath.strip()
-        if self._node is not None and path != self._node.studyFolder:
-            self._node.studyFolder = self._shownStudy = path
-
-    def _onModality(self, row: int) -> None:
-        self._node.modality = MODALITIES[row]
+        if self.node is not None and path != self.node.studyFolder:
+            self.node.studyFolder = self._shownStudy = path
 
     def _onWantsExcluded(self, names: list[str], isExcluded: bool) -> None:
-        kept = [name for name in self._node.excluded if name not in names]
-        self._node.excluded = kept + names if isExcluded else kept
+        kept = [name for name in self.node.excluded if name not in names]
+        self.node.excluded = kept + names if isExcluded else kept
 
     def _onWantsCase(self, case: CheckedCase) -> None:
         qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
         try:
-            showCase(case, self._node.studyFolder, *self._cohort.nodesOf(case.image))
+            showCase(case, self.node.studyFolder, *self._cohort.nodesOf(case.image))
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
         finally:
@@ -309,13 +282,13 @@ class CohortPage(Page, VTKObservationMixin):
 
     def _onMatched(self, report: CohortReport, concepts: dict[str, Concept]) -> None:
         self._matching = None
-        renames = renamesOf(self._node)
+        renames = renamesOf(self.node)
         mapped = set(map(normalized_name, renames))
         found = [(n.name, n.cases) for n in report.names if normalized_name(n.name) not in mapped]
         same = sameByTerminology(found, concepts, self._wanted())
         if not same:
             return
-        self._node.renames = json.dumps({**renames, **same}, ensure_ascii=False)
+        self.node.renames = json.dumps({**renames, **same}, ensure_ascii=False)
         listed = ", ".join(_("{name} as {target}").format(name=name, target=target) for name, target in same.items())
         self.notice.emit(
             _("By their terminology, some names mean the same structure, and are now trained as one: {listed}. "
@@ -358,18 +331,3 @@ def namesText(report: CohortReport | None, wanted: list[str]) -> str:
         "The model to start from does not know {n} of these structures. Map them to names that it knows, or they are "
         "learned from the beginning:"
     ).format(n=new)
-
-
-def colorsIn(cohortFile: Path) -> dict[str, tuple[int, int, int]]:
-    """Structure -> color, 0 to 255, of a cohort file; empty where it cannot be read."""
-    try:
-        structures = json.loads(cohortFile.read_text(encoding="utf-8"))["labels"]["structures"]
-        return {structure["name"]: tuple(structure["color"]) for structure in structures}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def scaled(color: tuple[int, int, int]) -> tuple[float, float, float]:
-    """A color of 0 to 255 as one of 0 to 1."""
-    red, green, blue = (value / 255 for value in color)
-    return red, green, blue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -66,34 +66,35 @@ class CohortReport:
         cases: by their names, in the order in which they are told.
         general: problems that are of no one case.
         notices: full sentences about what is allowed but may be unwise.
-        summary: the engine's own of the cohort; None while it has not succeeded.
+        isGood: whether the cohort can be trained on.
+        events: what all this was told by.
     """
 
     cases: dict[str, CheckedCase] = field(default_factory=dict)
     general: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     names: list[FoundName] = field(default_factory=list)
-    summary: dict[str, Any] | None = None
+    isGood: bool = False
+    events: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def isGood(self) -> bool:
-        """Whether the cohort can be trained on."""
-        return self.summary is not None
-
-    def take(self, event: dict[str, Any]) -> CheckedCase | None:
-        """One of the engine's events; returns the case that it is about, if it is about one."""
+    def take(self, event: dict[str, Any]) -> None:
+        """One of the engine's events, or of a report that was kept. Raises KeyError or TypeError when it is none."""
         kind = event.get("kind")
         if kind == "case":
-            return self._takeCase(event)
-        if kind == "problem":
-            return self._takeProblem(event)
-        if kind == "names":
+            self._takeCase(event)
+        elif kind == "problem":
+            self._takeProblem(event)
+        elif kind == "names":
             self.names = [FoundName(str(n["name"]), int(n["cases"]), n["matched"]) for n in event["names"]]
         elif kind == "notice":
             self.notices.append(textOf(event))
         elif kind == "cohort":
-            self.summary = {key: value for key, value in event.items() if key not in ("kind", "time")}
-        return None
+            self.isGood = True
+        elif kind == "excluded":
+            self.cases.setdefault(event["name"], CheckedCase(event["name"])).isExcluded = True
+        else:
+            return
+        self.events.append(event)
 
     @property
     def hasProblems(self) -> bool:
@@ -102,9 +103,12 @@ class CohortReport:
 
     def addExcluded(self, names: Sequence[str], before: CohortReport | None) -> None:
         """Add the cases that were left out, with what was known of them before."""
+        left = set(names) - self.cases.keys()
+        for event in before.events if before is not None else ():
+            if event["kind"] in ("case", "problem") and before.caseOf(event) in left:
+                self.take(event)
         for name in names:
-            known = before.cases.get(name) if before is not None else None
-            self.cases.setdefault(name, replace(known or CheckedCase(name), isExcluded=True))
+            self.take({"kind": "excluded", "name": name})
 
     def casesWithProblems(self) -> list[CheckedCase]:
         """Those that keep the cohort from being good."""
@@ -137,50 +141,27 @@ class CohortReport:
             return text + " " + _("The structures are well balanced.")
         return text + " " + _("DINO-Mix gives rare structures more chances to be learned.")
 
-    def asJson(self) -> dict[str, Any]:
-        """The report for a file; it shares its lists with this one, since copying those of many cases takes long."""
-        cases = {
-            name: {**vars(case), "problems": [vars(problem) for problem in case.problems]}
-            for name, case in self.cases.items()
-        }
-        general, names = [vars(problem) for problem in self.general], [vars(name) for name in self.names]
-        return {**vars(self), "cases": cases, "general": general, "names": names}
-
-    @classmethod
-    def fromJson(cls, data: dict[str, Any]) -> CohortReport:
-        """What ``asJson`` has written. Raises TypeError, KeyError or AttributeError when it is something else."""
-        cases = {}
-        for name, case in data["cases"].items():
-            problems = [Problem(**problem) for problem in case["problems"]]
-            lists = {"size": tuple(case["size"]), "spacing": tuple(case["spacing"])}
-            cases[name] = CheckedCase(**{**case, **lists, "problems": problems})
-        return cls(
-            cases=cases,
-            general=[Problem(**problem) for problem in data["general"]],
-            notices=list(data["notices"]),
-            names=[FoundName(**name) for name in data["names"]],
-            summary=data["summary"],
-        )
-
-    def _takeCase(self, event: dict[str, Any]) -> CheckedCase:
+    def _takeCase(self, event: dict[str, Any]) -> None:
         case = self.cases.setdefault(event["name"], CheckedCase(event["name"]))
         case.role, case.image, case.label = event["role"], event["image"], event["label"] or ""
         case.size, case.spacing = tuple(event["size"]), tuple(event["spacing"])
         case.orientation, case.patient = event["orientation"], event["patient"]
         case.voxels = dict(event["voxels"])
-        return case
 
-    def _takeProblem(self, event: dict[str, Any]) -> CheckedCase | None:
-        problem = Problem(event["message"], remedyOf(event))
-        name, file = event.get("case"), event.get("file") or ""
+    def caseOf(self, event: dict[str, Any]) -> str | None:
+        """The name of the case that an event is about; None where it is about none."""
+        name, file = event.get("name") or event.get("case"), event.get("file")
         if not name and file:
             name = next((case.name for case in self.cases.values() if file in (case.image, case.label)), None)
+        return name
+
+    def _takeProblem(self, event: dict[str, Any]) -> None:
+        problem, name = Problem(event["message"], remedyOf(event)), self.caseOf(event)
         if not name:
             self.general.append(problem)
-            return None
+            return
         case = self.cases.setdefault(name, CheckedCase(name))
         # A case that cannot be read has no event of its own.
         case.role = case.role or event.get("role") or ""
         case.image, case.label = case.image or event.get("image") or "", case.label or event.get("label") or ""
         case.problems.append(problem)
-        return case

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import slicer
 from slicer.i18n import tr as _
+
+from .study import CASES, COHORT, CORRECTED, RENAMES
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
-
-COHORT, CHECK, CASES, RENAMES = "cohort.json", "check.json", "cases.json", "renames.json"
-"""Files in the study folder: the cohort; the last check; what it was given."""
-SCENE, CORRECTED = "scene", "corrected"
-"""Folders in the study folder: cases of the open scene; labels that were corrected."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,9 @@ class SceneChoice:
 
 @dataclass(frozen=True)
 class CohortRequest:
-    """The choices that a check depends on; see ``parameter_node``.
+    """The choices that a check depends on, as ``parameter_node`` describes them.
 
     Attributes:
-        renames: a structure's name in the label files -> its name in the cohort, or None to leave it out.
         corrected: how many corrected labels lie in the study folder.
     """
 
@@ -58,13 +56,13 @@ class CohortRequest:
     labeledFolders: tuple[str, ...] = ()
     unlabeledFolders: tuple[str, ...] = ()
     testFolders: tuple[str, ...] = ()
-    sceneLabeled: tuple[SceneChoice, ...] = ()
-    sceneUnlabeled: tuple[SceneChoice, ...] = ()
+    sceneLabeled: tuple[str, ...] = ()
+    sceneUnlabeled: tuple[str, ...] = ()
     validationCount: int = 0
     patientPattern: str = ""
     modality: str = "auto"
     seed: int = 0
-    renames: dict[str, str | None] = field(default_factory=dict)
+    renames: str = ""
     excluded: tuple[str, ...] = ()
     corrected: int = 0
 
@@ -74,9 +72,43 @@ class CohortRequest:
         return Path(self.studyFolder)
 
     @property
-    def leftOutNames(self) -> list[str]:
-        """Names of structures that are left out of all labels."""
-        return [name for name, new in self.renames.items() if new is None]
+    def newNames(self) -> dict[str, str | None]:
+        """A structure's name in the label files -> its name in the cohort, or None to leave it out."""
+        return dict(json.loads(self.renames or "{}"))
+
+    @property
+    def sceneChoices(self) -> list[SceneChoice]:
+        """The cases of the scene, labeled ones first."""
+        return [SceneChoice.of(text) for text in (*self.sceneLabeled, *self.sceneUnlabeled)]
+
+    @property
+    def hasList(self) -> bool:
+        """Whether there are cases beside those of the folders."""
+        return bool(self.sceneLabeled or self.sceneUnlabeled or self.corrected)
+
+    def isLike(self, other: CohortRequest) -> bool:
+        """Whether the choices are the same, in whatever folder."""
+        return replace(self, studyFolder="") == replace(other, studyFolder="")
+
+    def withFiles(self, exported: Mapping[str, str]) -> CohortRequest:
+        """The request for another scene: cases of the scene are the files that they were exported to.
+
+        Args:
+            exported: a scene choice's text -> the name of the case that it was exported as.
+        """
+
+        def files(texts: tuple[str, ...]) -> tuple[str, ...]:
+            names = (exported.get(text, SceneChoice.of(text).file) for text in texts)
+            return tuple(SceneChoice(file=name).text for name in names if name)
+
+        return replace(self, sceneLabeled=files(self.sceneLabeled), sceneUnlabeled=files(self.sceneUnlabeled))
+
+    def choose(self, node: DINOMixTrainParameterNode) -> None:
+        """Make these the choices of a parameter node; its study folder stays."""
+        with slicer.util.NodeModify(node.parameterNode):
+            for name, value in vars(self).items():
+                if name not in ("studyFolder", "corrected"):
+                    setattr(node, name, list(value) if isinstance(value, tuple) else value)
 
     def whyNot(self) -> str | None:
         """The sentence that says what is missing before the cases can be checked; None when nothing is."""
@@ -93,8 +125,8 @@ class CohortRequest:
             )
         return None
 
-    def arguments(self, hasCases: bool) -> list[str]:
-        """The engine's verb and options; ``hasCases`` says that there is a list of cases beside those of the folders."""
+    def arguments(self) -> list[str]:
+        """The engine's verb and options."""
         words = ["check", "--out", str(self.folder / COHORT), "--overwrite", "--seed", str(self.seed)]
         words += ["--modality", self.modality]
         folders = (
@@ -110,40 +142,21 @@ class CohortRequest:
             words += ["--validation", str(self.validationCount)]
         if self.patientPattern:
             words += [f"--patient-pattern={self.patientPattern}"]
-        if hasCases:
+        if self.hasList:
             words += ["--cases", str(self.folder / CASES)]
         if self.renames:
             words += ["--rename", str(self.folder / RENAMES)]
         return words
 
-    def asJson(self) -> dict[str, Any]:
-        """The choices for a file; two requests are alike when these are equal."""
-        return json.loads(json.dumps({**asdict(self), "studyFolder": ""}))
-
-    @classmethod
-    def fromJson(cls, data: dict[str, Any], studyFolder: str) -> CohortRequest:
-        """What ``asJson`` has written. Raises TypeError when it is something else."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        for key in ("sceneLabeled", "sceneUnlabeled"):
-            values[key] = tuple(SceneChoice(**choice) for choice in values.get(key, ()))
-        return replace(cls(**values), studyFolder=studyFolder)
-
 
 def requestOf(node: DINOMixTrainParameterNode) -> CohortRequest:
     """The choices of a parameter node, and what lies in its study folder."""
+    names = [each.name for each in fields(CohortRequest) if each.name not in ("renames", "corrected")]
+    values = {name: getattr(node, name) for name in names}
+    renames = renamesOf(node)
     return CohortRequest(
-        studyFolder=node.studyFolder,
-        labeledFolders=tuple(node.labeledFolders),
-        unlabeledFolders=tuple(node.unlabeledFolders),
-        testFolders=tuple(node.testFolders),
-        sceneLabeled=tuple(map(SceneChoice.of, node.sceneLabeled)),
-        sceneUnlabeled=tuple(map(SceneChoice.of, node.sceneUnlabeled)),
-        validationCount=node.validationCount,
-        patientPattern=node.patientPattern,
-        modality=node.modality,
-        seed=node.seed,
-        renames=renamesOf(node),
-        excluded=tuple(node.excluded),
+        **{name: value if isinstance(value, str | int) else tuple(value) for name, value in values.items()},
+        renames=json.dumps(renames, ensure_ascii=False, sort_keys=True) if renames else "",
         corrected=len(correctedCases(Path(node.studyFolder))) if node.studyFolder else 0,
     )
 

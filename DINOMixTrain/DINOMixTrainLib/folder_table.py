@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.window.appearance import fitHeight
+from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
@@ -34,10 +34,7 @@ class FolderTable:
         ui.addTestButton.connect("clicked()", lambda: self._onAdd("test"))
         ui.removeFolderButton.connect("clicked()", self._onRemove)
         ui.foldersTable.connect("itemSelectionChanged()", self._showButtons)
-        header = ui.foldersTable.horizontalHeader()
-        header.setSectionResizeMode(USE, qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(FOLDER, qt.QHeaderView.Stretch)
-        ui.foldersTable.verticalHeader().hide()
+        setUpColumns(ui.foldersTable, stretched=[FOLDER], fitted=[USE])
         ui.foldersTable.textElideMode = qt.Qt.ElideLeft
 
     def show(self, node: DINOMixTrainParameterNode, isEnabled: bool) -> None:
@@ -58,10 +55,7 @@ class FolderTable:
         table.rowCount = len(rows)
         fitHeight(table, 2, 5)
         for row, (kind, folder) in enumerate(rows):
-            for column, text in ((USE, titles[kind]), (FOLDER, folder)):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(folder)
-                table.setItem(row, column, item)
+            setRow(table, row, (titles[kind], folder), (folder, folder))
 
     def _showButtons(self) -> None:
         table = self._ui.foldersTable
@@ -86,7 +80,7 @@ class FolderTable:
         setFolders(self._node, kind, [*foldersOf(self._node, kind), folder])
 
     def _onRemove(self) -> None:
-        rows = {item.row() for item in self._ui.foldersTable.selectedItems()}
+        rows = selectedRows(self._ui.foldersTable)
         kept = [entry for row, entry in enumerate(self._shown or []) if row not in rows]
         for kind in KINDS:
             folders = [folder for other, folder in kept if other == kind]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dinomix.names import normalized_name
+from dinomix_slicer.scene.label_file import structuresIn
 
-LONGEST_HEADER = 2**22
 GENERIC = ("85756007", "123037004", "")
 """Type codes that say nothing of a segment: tissue, anatomical structure; Slicer gives the first to every new segment."""
 
@@ -36,21 +35,9 @@ def conceptOf(entry: str) -> Concept | None:
 
 
 def namesInFile(path: Path) -> dict[str, Concept]:
-    """Names of the segments of a ``.seg.nrrd`` -> their concepts, from its header alone; empty where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(LONGEST_HEADER).split(b"\n\n", 1)[0].decode("utf-8", "replace")
-    except OSError:
-        return {}
-    names = dict(re.findall(r"^Segment(\d+)_Name:=(.*)$", head, re.MULTILINE))
-    tags = dict(re.findall(r"^Segment(\d+)_Tags:=(.*)$", head, re.MULTILINE))
-    found = {}
-    for number, name in names.items():
-        entry = re.search(r"TerminologyEntry:([^|]*)", tags.get(number, ""))
-        concept = conceptOf(entry[1]) if entry else None
-        if concept is not None:
-            found[name.strip()] = concept
-    return found
+    """Names of the segments of a ``.seg.nrrd`` -> their concepts; empty where it cannot be read."""
+    concepts = {each["name"].strip(): conceptOf(each["terminology_entry"]) for each in structuresIn(path)}
+    return {name: concept for name, concept in concepts.items() if concept is not None}
 
 
 def sameByTerminology(

@@ -10,36 +10,27 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.names import normalized_name
-from dinomix_slicer.signal import Signal
-from dinomix_slicer.window.appearance import colorIcon, fitHeight
+from dinomix_slicer.window.appearance import colorIcon
+from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns
 
 from .cohort_report import CohortReport, FoundName
 from .cohort_request import renamesOf
+from .study import Color
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
 
 FOUND, CASES, TRAINED = 0, 1, 2  # columns
 
-Color = tuple[int, int, int]
-
 
 class NamesTable:
-    """
-    Signals:
-        changed(): a name was mapped; the parameter node holds it.
-    """
+    """What is mapped is in the parameter node."""
 
     def __init__(self, ui: Any) -> None:
-        self.changed = Signal()
         self._ui = ui
         self._node: DINOMixTrainParameterNode | None = None
         self._shown: object = None
-        header = ui.namesTable.horizontalHeader()
-        header.setSectionResizeMode(FOUND, qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(CASES, qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(TRAINED, qt.QHeaderView.Stretch)
-        ui.namesTable.verticalHeader().hide()
+        setUpColumns(ui.namesTable, stretched=[FOUND, TRAINED], fitted=[CASES])
 
     def show(
         self,
@@ -62,30 +53,21 @@ class NamesTable:
         shown = (found, targets, dict(renames), dict(colors), wanted)
         if shown != self._shown:
             self._shown = shown
-            self._fill(found, targets, renames, wanted, colors)
+            self._fill(found, targets, wanted, colors)
         self._ui.namesTable.enabled = isEnabled
         self._ui.namesTable.visible = bool(found)
 
-    def _fill(
-        self,
-        found: list[FoundName],
-        targets: list[str],
-        renames: Mapping[str, str | None],
-        wanted: list[str],
-        colors: Mapping[str, Color],
-    ) -> None:
+    def _fill(self, found: list[FoundName], targets: list[str], wanted: list[str], colors: Mapping[str, Color]) -> None:
         table = self._ui.namesTable
         table.rowCount = 0
         table.rowCount = len(found)
         fitHeight(table, 1, 8)
-        new = {normalized_name(name): target for name, target in renames.items()}
+        new = {normalized_name(name): target for name, target in renamesOf(self._node).items()}
         for row, name in enumerate(found):
             target = new.get(normalized_name(name.name), defaultTarget(name.name, wanted))
-            item = qt.QTableWidgetItem(name.name)
+            setRow(table, row, (name.name, str(name.cases or "")))
             if target in colors:
-                item.setIcon(colorIcon(colors[target]))
-            table.setItem(row, FOUND, item)
-            table.setItem(row, CASES, qt.QTableWidgetItem(str(name.cases) if name.cases else ""))
+                table.item(row, FOUND).setIcon(colorIcon(colors[target]))
             table.setCellWidget(row, TRAINED, self._comboBox(name.name, target, targets, wanted))
 
     def _comboBox(self, name: str, target: str | None, targets: list[str], wanted: list[str]) -> Any:
@@ -111,7 +93,6 @@ class NamesTable:
             renames[name] = target
         if renames != renamesOf(self._node):
             self._node.renames = json.dumps(renames, ensure_ascii=False) if renames else ""
-            self.changed.emit()
 
 
 def namesOf(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dinomix_slicer.signal import Signal
@@ -15,6 +16,8 @@ class Page:
 
     Attributes:
         ui: the widgets of the page's ``.ui`` file by their names.
+        node: the parameter node; None while the scene is emptied.
+        isEntered: whether the user is in the module.
 
     Signals:
         failed(problem, remedy): something that the user asked for could not be done.
@@ -25,15 +28,24 @@ class Page:
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
+        self.node: DINOMixTrainParameterNode | None = None
+        self.isEntered = False
         self.failed, self.notice, self.changed, self.wantsPage = Signal(), Signal(), Signal(), Signal()
+        self._heard: list[tuple[Signal, Callable[..., None]]] = []
+
+    def hear(self, signal: Signal, slot: Callable[..., None]) -> None:
+        """Call ``slot`` at each ``emit`` until the page is closed."""
+        signal.connect(slot)
+        self._heard.append((signal, slot))
+
+    def offer(self, box: Any, name: str) -> None:
+        """Make what the user chooses in a combo box the parameter of that name; see ``showChoices``."""
+        box.connect("activated(int)", lambda row: setattr(self.node, name, box.itemData(row)))
 
     def enter(self) -> None:
-        """The user comes to the module; only now may something be started or asked of the worker."""
+        """The user comes to the module; only now may something be started or asked of the engine."""
 
-    def exit(self) -> None:
-        """The user goes to another module; what runs goes on."""
-
-    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
+    def show(self) -> None:
         """Show what is so now; called after every change, and when the scene was closed or another loaded."""
 
     def release(self) -> None:
@@ -41,3 +53,5 @@ class Page:
 
     def close(self) -> None:
         """Let go of everything; runs go on."""
+        for signal, slot in self._heard:
+            signal.disconnect(slot)

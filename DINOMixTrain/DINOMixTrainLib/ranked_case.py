@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,16 @@ from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
 from dinomix.names import file_name
-from dinomix_slicer.scene.case_files import NothingInside, Overlap, labelsOf
+from dinomix_slicer.scene.case_files import labelsOf
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, stepsOfCase
+from dinomix_slicer.scene.scene_export import stepsOfWriting
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
-from dinomix_slicer.task import InBackground
 
-from .case_loading import IMAGE, loadedNode, loadImage, showOnly
-from .cohort_request import CASES, CORRECTED, correctedCases
-from .snapshot_view import showMiddle, volumeOf
+from .case_loading import loadedNode, showMiddle, showOnly, volumeOf
+from .cohort_request import correctedCases
+from .study import CASES, CORRECTED
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
@@ -80,8 +81,7 @@ def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
 
 def nodeOfCase(case: RankedCase) -> vtkMRMLSegmentationNode | None:
     """The segmentation node in which the case's labels are corrected; None when it is not in the scene."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return next((node for node in nodes if node.GetAttribute(PSEUDO_LABEL) == str(case.pseudoLabel)), None)
+    return loadedNode("vtkMRMLSegmentationNode", PSEUDO_LABEL, str(case.pseudoLabel))
 
 
 def openFiles() -> set[str]:
@@ -92,14 +92,13 @@ def openFiles() -> set[str]:
 # -- Opening
 
 
-def stepsOfOpening(case: RankedCase, shown: list[Any]) -> Iterator[None]:
-    """Load a case with its labels, or show it again; ``shown`` gets the segmentation node.
+def stepsOfOpening(case: RankedCase) -> Iterator[None]:
+    """Load a case with its labels, or show it again.
 
     Raises:
         DinomixError: the image or the labels are not there any more, or cannot be read.
     """
-    node = nodeOfCase(case)
-    read: LabelFile | None = None
+    node, read = nodeOfCase(case), None
     if node is None:
         if not case.pseudoLabel.is_file():
             raise DinomixError(
@@ -108,39 +107,26 @@ def stepsOfOpening(case: RankedCase, shown: list[Any]) -> Iterator[None]:
                 ),
                 _("Rank the cases again."),
             )
-        for part in labelFileSteps(case.pseudoLabel):
-            read = part
-            yield
+        read = yield from labelFileSteps(case.pseudoLabel)
     volume = loadedVolume(case)
     yield
-    if node is None and read is not None:
-        node = makeNode(case, volume, read)
+    if read is not None:
+        name = _("{case} to correct").format(case=case.name)
+        node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
+        node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
         showMiddle(read)
     showVolume(volume)
-    if node is not None:
-        showOnly(node, volume)
-        shown.append(node)
+    showOnly(node, volume)
 
 
 def loadedVolume(case: RankedCase) -> Any:
     """The volume node of the case's image; loaded where it is not in the scene."""
-    path = Path(case.image)
-    if not path.exists():
+    if not Path(case.image).exists():
         raise DinomixError(
             _("The image of {name} is not there any more ({path}).").format(name=case.name, path=case.image),
             _("Connect its disk, or put the file back."),
         )
-    if path.is_file():
-        return volumeOf(path)
-    return loadedNode("vtkMRMLScalarVolumeNode", IMAGE, case.image) or loadImage(case)
-
-
-def makeNode(case: RankedCase, volume: Any, read: LabelFile) -> Any:
-    """A segmentation of the labels, with all structures of the model, so that one that it has missed can be drawn."""
-    name = _("{case} to correct").format(case=case.name)
-    node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
-    node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
-    return node
+    return volumeOf(Path(case.image), case.name)
 
 
 # -- Adding to the labeled cases
@@ -155,35 +141,11 @@ def stepsOfAdding(case: RankedCase, studyFolder: Path) -> Iterator[Any]:
     node = nodeOfCase(case)
     if node is None:
         raise DinomixError(_("{name} is not open.").format(name=case.name), _("Open it, and correct its labels."))
-    read: LabelFile | None = None
-    for part in labelFileSteps(case.pseudoLabel):
-        read = part
-        yield
-    assert read is not None
+    read = yield from labelFileSteps(case.pseudoLabel)
     arrays = yield from stepsOfCase(SceneCase(file_name(case.name, "case"), loadedVolume(case), node))
-    work = InBackground(lambda checkStop: write(case, onGrid(arrays, read), studyFolder, checkStop))
-    try:
-        yield from work.steps()
-    except Overlap as error:
-        one, other = error.args
-        raise DinomixError(
-            _("In {name} the segments {one} and {other} overlap; a voxel can be one structure only.").format(
-                name=case.name, one=one, other=other
-            ),
-            _("Subtract one from the other with Logical operators in the Segment Editor."),
-        ) from error
-    except NothingInside as error:
-        raise DinomixError(
-            _("In {name} nothing is segmented.").format(name=case.name),
-            _("Draw at least one structure, or leave the case unlabeled."),
-        ) from error
-    except OSError as error:
-        raise DinomixError(
-            _("The labels of {name} cannot be written to {folder} ({reason}).").format(
-                name=case.name, folder=studyFolder / CORRECTED, reason=error.strerror or error
-            ),
-            _("Free some disk space, or choose a study folder that you may write to."),
-        ) from error
+    onItsGrid = onGrid(arrays, read)
+    write = partial(writeCorrected, case, onItsGrid, studyFolder / CORRECTED)
+    yield from stepsOfWriting(write, case.name, studyFolder / CORRECTED)
 
 
 def onGrid(case: CaseArrays, read: LabelFile) -> CaseArrays:
@@ -195,14 +157,13 @@ def onGrid(case: CaseArrays, read: LabelFile) -> CaseArrays:
     return replace(case, image=image, affineRas=read.affineRas, layers=layers)
 
 
-def write(case: RankedCase, arrays: CaseArrays, studyFolder: Path, checkStop: Any) -> None:
+def writeCorrected(case: RankedCase, arrays: CaseArrays, folder: Path, checkStop: Any) -> None:
     """Write the label file, and then its entry in the list of corrected cases. Runs in a thread."""
-    folder = studyFolder / CORRECTED
     labels = labelsOf(arrays, checkStop)
     head = nrrd_header(labels, arrays.affineRas, segment_keys(labels, arrays.segments, checkStop))
     name = arrays.name + SEGMENTATION
     write_nrrd(folder / name, labels, head, checkStop)
-    others = [entry for entry in correctedCases(studyFolder) if entry["image"] != case.image]
+    others = [entry for entry in correctedCases(folder.parent) if entry["image"] != case.image]
     entries = [*others, {"name": case.name, "image": case.image, "label": name}]
     # Relative, so that the study folder can move.
     write_json(folder / CASES, [{**entry, "label": Path(entry["label"]).name} for entry in entries])

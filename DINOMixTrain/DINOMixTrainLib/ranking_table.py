@@ -9,7 +9,7 @@ import qt
 
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
-from dinomix_slicer.window.appearance import fitHeight
+from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns
 
 from .ranked_case import RankedCase
 
@@ -32,8 +32,7 @@ class RankingTable:
         self._table = table
         self._ranking: list[RankedCase] = []
         self._steps: Steps | None = None
-        table.horizontalHeader().setSectionResizeMode(DISPUTED, qt.QHeaderView.Stretch)
-        table.verticalHeader().hide()
+        setUpColumns(table, stretched=[DISPUTED])
         table.textElideMode = qt.Qt.ElideMiddle  # names often differ at their ends
         # Not by their contents: each row that is added would measure all of them again.
         for column, width in COLUMN_WIDTHS.items():
@@ -65,8 +64,8 @@ class RankingTable:
 
     def chosen(self) -> RankedCase | None:
         """The case whose row is selected."""
-        rows = {item.row() for item in self._table.selectedItems()}
-        return self._ranking[min(rows)] if rows and min(rows) < len(self._ranking) else None
+        rows = selectedRows(self._table)
+        return self._ranking[rows[0]] if rows and rows[0] < len(self._ranking) else None
 
     def close(self) -> None:
         """Fill the table no further."""
@@ -85,10 +84,7 @@ class RankingTable:
         for row, case in enumerate(self._ranking):
             disputed = [f"{name} {value:.2f}" for name, value in case.classes.items() if value is not None]
             texts = (case.name, f"{case.disagreement:.3f}", ", ".join(disputed[:MOST_DISPUTED]), "")
-            for column, text in enumerate(texts):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(case.image if column == NAME else "\n".join(disputed))
-                self._table.setItem(row, column, item)
+            setRow(self._table, row, texts, (case.image, *["\n".join(disputed)] * 3))
             yield
 
     def _onFilled(self, ignored: object) -> None:

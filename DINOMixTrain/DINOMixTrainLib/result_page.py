@@ -12,17 +12,18 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.run.state import FINISHED
-from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, fitHeight, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, setWrappedText, showLevel
 from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns
 
 from .page import Page
-from .ranked_case import RankedCase
+from .ranked_case import RankedCase, correctedImages, nodeOfCase, openFiles
 from .ranking_table import RankingTable
 from .result_logic import ADDING, CANCELLING, COMPARING, EXPORTING, IDLE, OPENING, RANKING
+from .study import cohortOf
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
-    from .parameter_node import DINOMixTrainParameterNode
 
 BAR_STEPS = 1000
 PICTURE_WIDTH = 420  # pixels, at least
@@ -34,15 +35,10 @@ class ResultPage(Page):
     def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
         super().__init__(ui)
         self._logic, self._results, self._runs = logic, logic.results, logic.runs
-        self._parameterNode: DINOMixTrainParameterNode | None = None
         self._compared: object = None  # what the comparison shows
         self.ranking = RankingTable(ui.rankingTable)
-        table, header = ui.comparisonTable, ui.comparisonTable.horizontalHeader()
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in range(1, table.columnCount):
-            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        table.verticalHeader().hide()
-        table.textElideMode = qt.Qt.ElideMiddle
+        setUpColumns(ui.comparisonTable, stretched=[0], fitted=range(1, ui.comparisonTable.columnCount))
+        ui.comparisonTable.textElideMode = qt.Qt.ElideMiddle
         self._connect()
         self._showWork()
 
@@ -52,52 +48,40 @@ class ResultPage(Page):
         ui.exportModelButton.connect("clicked()", self._onExport)
         ui.trainOnButton.connect("clicked()", self._onTrainOn)
         ui.cancelResultButton.connect("clicked()", results.cancel)
-        ui.compareButton.connect("clicked()", lambda: results.compare(self._parameterNode.device))
+        ui.compareButton.connect("clicked()", lambda: results.compare(self.node.device))
         ui.comparisonCaseComboBox.connect("currentIndexChanged(int)", lambda row: self._showPicture())
         ui.openPictureButton.connect("clicked()", self._onEnlarge)
-        ui.rankButton.connect("clicked()", lambda: results.rank(self._parameterNode.device))
+        ui.rankButton.connect("clicked()", lambda: results.rank(self.node.device))
         ui.openCaseButton.connect("clicked()", self._onOpen)
         ui.addCaseButton.connect("clicked()", self._onAdd)
-        self._connections = (
-            (self.ranking.chosenChanged, self._showWork),
-            (self.ranking.wantsOpen, self._onOpen),
-            (self.ranking.filled, self._showStates),
-            (results.changed, self._showResult),
-            (results.progress, self._showProgress),
-            (results.opened, self._onOpened),
-            (results.added, self._onAdded),
-            (results.exported, self._onExported),
-            (results.failed, self.failed.emit),
-            (self._runs.ended, lambda state: self._showResult()),
-        )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        self.hear(self.ranking.chosenChanged, self._showWork)
+        self.hear(self.ranking.wantsOpen, self._onOpen)
+        self.hear(self.ranking.filled, self._showStates)
+        self.hear(results.changed, self._showResult)
+        self.hear(results.progress, self._showProgress)
+        self.hear(results.opened, self._onOpened)
+        self.hear(results.added, self._onAdded)
+        self.hear(results.exported, self._onExported)
+        self.hear(results.failed, self.failed.emit)
+        self.hear(self._runs.ended, lambda state: self._showResult())
 
     # -- The window's life
 
-    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
-        self._parameterNode = parameterNode
-        self._results.show(Path(parameterNode.runPath) if parameterNode.runPath else None)
+    def show(self) -> None:
+        self._results.look(Path(self.node.runPath) if self.node.runPath else None)
         self._showResult()
 
-    def release(self) -> None:
-        """The scene is about to be emptied."""
-        self._parameterNode = None
-
     def close(self) -> None:
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
         self.ranking.close()
+        super().close()
 
     # -- What there is
 
     def _showResult(self) -> None:
-        if self._parameterNode is None:
+        if self.node is None:
             return
-        self._results.show(self._results.run)
         level, text = self._headline()
-        paintFrame(self.ui.resultFrame, level)
-        paintIcon(self.ui.resultIconLabel, level)
+        showLevel(self.ui.resultFrame, self.ui.resultIconLabel, level)
         setWrappedText(self.ui.resultLabel, text)
         self._showComparison()
         self._showRanking()
@@ -125,7 +109,7 @@ class ResultPage(Page):
     def _showWork(self) -> None:
         """What runs, and what can be done now."""
         ui, results = self.ui, self._results
-        isIdle = results.state == IDLE and self._parameterNode is not None
+        isIdle = results.state == IDLE and self.node is not None
         hasModel = isIdle and results.model is not None
         ui.useModelButton.enabled = results.model is not None
         ui.exportModelButton.enabled = ui.compareButton.enabled = hasModel
@@ -139,9 +123,9 @@ class ResultPage(Page):
             ui.resultProgressBar.maximum = 0
         ui.resultProgressBar.setFormat(stateTitle(results.state))
         case = self.ranking.chosen()
-        isOpen = case is not None and results.segmentationOf(case) is not None
+        isOpen = case is not None and nodeOfCase(case) is not None
         ui.openCaseButton.enabled = isIdle and case is not None
-        ui.addCaseButton.enabled = isIdle and isOpen and bool(self._parameterNode.studyFolder)
+        ui.addCaseButton.enabled = isIdle and isOpen and bool(self.node.studyFolder)
         ui.addCaseButton.toolTip = self._whyNotAdd(case, isOpen)
 
     def _whyNotAdd(self, case: RankedCase | None, isOpen: bool) -> str:
@@ -149,7 +133,7 @@ class ResultPage(Page):
             return _("Choose a case in the table first.")
         if not isOpen:
             return _("Open the case first, and correct its labels in the Segment Editor.")
-        if self._parameterNode is not None and not self._parameterNode.studyFolder:
+        if self.node is not None and not self.node.studyFolder:
             return _("Choose a study folder on page 1 first.")
         return _("Put the corrected labels into the study folder; the next check counts the case as labeled.")
 
@@ -203,16 +187,14 @@ class ResultPage(Page):
     def _fillComparison(self, comparison: dict[str, Any] | None) -> None:
         table = self.ui.comparisonTable
         rows = comparisonRows(comparison) if comparison is not None else []
-        colors = {name: tuple(round(255 * value) for value in rgb) for name, rgb in self._runs.colors().items()}
+        cohort = cohortOf(self._results.run) if self._results.run is not None else None
         table.rowCount = len(rows)
-        for row, (name, *values) in enumerate(rows):
-            for column, text in enumerate((name, *values)):
-                item = qt.QTableWidgetItem(text)
-                if column:
-                    item.setTextAlignment(int(qt.Qt.AlignRight | qt.Qt.AlignVCenter))
-                table.setItem(row, column, item)
-            if name in colors:
-                table.item(row, 0).setIcon(colorIcon(colors[name]))
+        for row, texts in enumerate(rows):
+            setRow(table, row, texts)
+            for column in range(1, len(texts)):
+                table.item(row, column).setTextAlignment(int(qt.Qt.AlignRight | qt.Qt.AlignVCenter))
+            if cohort is not None and texts[0] in cohort.colors:
+                table.item(row, 0).setIcon(colorIcon(cohort.colors[texts[0]]))
         fitHeight(table, 2, 12)
 
     def _picture(self) -> str:
@@ -252,10 +234,17 @@ class ResultPage(Page):
 
     def _showStates(self) -> None:
         """Which cases are open, and which are among the labeled ones by now; few are."""
-        if self._parameterNode is None:
+        if self.node is None:
             return
-        states = dict.fromkeys(self._results.openCases(), _("open"))
-        states.update(dict.fromkeys(self._results.labeledCases(self._parameterNode.studyFolder), _("added")))
+        study, opened = self.node.studyFolder, openFiles()
+        added = correctedImages(Path(study)) if study else set()
+        states = {}
+        for case in self._results.ranking:
+            # Mostly none is open, and joining thousands of paths takes long.
+            if case.image in added:
+                states[case.name] = _("added")
+            elif opened and str(case.pseudoLabel) in opened:
+                states[case.name] = _("open")
         self.ranking.showStates(states)
         self._showWork()
 
@@ -264,7 +253,7 @@ class ResultPage(Page):
         if case is not None:
             self._results.open(case)
 
-    def _onOpened(self, case: RankedCase, segmentation: Any) -> None:
+    def _onOpened(self, case: RankedCase) -> None:
         self._showStates()
         self.notice.emit(
             _("Correct the labels of {name} in the Segment Editor; then choose Add to labeled.").format(name=case.name)
@@ -273,7 +262,7 @@ class ResultPage(Page):
     def _onAdd(self) -> None:
         case = self.ranking.chosen()
         if case is not None:
-            self._results.add(case, self._parameterNode.studyFolder)
+            self._results.add(case, self.node.studyFolder)
 
     def _onAdded(self, case: RankedCase) -> None:
         self._showStates()
@@ -287,18 +276,12 @@ class ResultPage(Page):
     # -- The model
 
     def _onUse(self) -> None:
-        if not self._logic.readsOurFiles():
-            self.failed.emit(
-                _("The worker of DINOMix Segment runs on another computer, which does not have this model."),
-                _("Export it, and unpack the file into a model folder of that computer."),
-            )
-            return
         try:
             self._results.useModel()
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
             return
-        self._logic.refreshModels()
+        self._logic.offers.refresh()
         if slicer.util.mainWindow() is not None:
             slicer.util.selectModule("DINOMixSegment")
         self.notice.emit(
@@ -319,8 +302,8 @@ class ResultPage(Page):
         self.notice.emit(_("The model is in {path}.").format(path=path))
 
     def _onTrainOn(self) -> None:
-        self._parameterNode.startModel = str(self._results.model.resolve())
-        self._parameterNode.runName = ""
+        self.node.startModel = str(self._results.model.resolve())
+        self.node.runName = ""
         self.wantsPage.emit("training")
 
 

@@ -16,8 +16,8 @@ from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.curves import RunCurves
 from dinomix_slicer.run.follower import RunFollower
 from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
-from dinomix_slicer.run.registry import forgetRun, isRun, knownRuns, rememberRun
-from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines, quickState, readJson
+from dinomix_slicer.run.registry import isRun, rememberRun
+from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines
 from dinomix_slicer.signal import Signal, weakly
 
 NOTICES = 200
@@ -28,12 +28,12 @@ class RunLogic:
     """Follows one run at a time.
 
     Attributes:
-        path: the run directory; None without one.
-        state: see ``run_state.RunState``; None without a run.
+        follower: what follows the run: its steps, progress and configuration; None without a run.
         curves: of this run, see ``curves.RunCurves``.
         notices: the last of what the run gave notice of, (time, sentence).
         snapshot: the last ``snapshot`` event; None before the first.
         best: (step, mean Dice) of the best validation; None before the first.
+        disk: the ``disk`` event of cases that are being prepared; None without one, and once training begins.
         request: "pause" or "stop" while the run has not answered to it yet; else empty.
 
     Signals:
@@ -47,7 +47,7 @@ class RunLogic:
     def __init__(self) -> None:
         self.changed, self.curvesChanged, self.snapshotChanged = Signal(), Signal(), Signal()
         self.ended, self.failed = Signal(), Signal()
-        self._follower: RunFollower | None = None
+        self.follower: RunFollower | None = None
         self._wasActive = False  # whether it was seen to start or run
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -59,34 +59,24 @@ class RunLogic:
 
     @property
     def path(self) -> Path | None:
-        return self._follower.path if self._follower is not None else None
+        """The run directory; None without one."""
+        return self.follower.path if self.follower is not None else None
 
     @property
     def state(self) -> RunState | None:
-        return self._follower.state if self._follower is not None else None
-
-    @property
-    def follower(self) -> RunFollower | None:
-        """What follows the run: steps, progress, configuration."""
-        return self._follower
-
-    def runs(self, studyFolder: str) -> list[tuple[Path, RunState]]:
-        """The runs of the study, and others that were started or opened before, the newest first."""
-        return [
-            (run, self.state if run == self.path and self.state is not None else quickState(run))
-            for run in knownRuns(studyFolder)
-        ]
+        """What has become of the run; None without one."""
+        return self.follower.state if self.follower is not None else None
 
     def follow(self, run: Path | None) -> None:
         """Follow this run, and the one that was followed no more."""
         if run == self.path:
             return
-        if self._follower is not None:
-            self._follower.stop()
-        self._follower, self._wasActive = None, False
+        if self.follower is not None:
+            self.follower.stop()
+        self.follower, self._wasActive = None, False
         self._forget()
         if run is not None:
-            follower = self._follower = RunFollower(run)
+            follower = self.follower = RunFollower(run)
             follower.event.connect(self._onEvent)
             follower.restarted.connect(self._onRestarted)
             follower.stateChanged.connect(self._onState)
@@ -106,15 +96,11 @@ class RunLogic:
         self.follow(run)
         return True
 
-    def forget(self, run: Path) -> None:
-        """Leave a run out of the list; its files stay."""
-        forgetRun(run)
-
-    def cleanup(self) -> None:
+    def close(self) -> None:
         """Follow nothing any more; the run goes on."""
-        if self._follower is not None:
-            self._follower.stop()
-            self._follower = None
+        if self.follower is not None:
+            self.follower.stop()
+            self.follower = None
         self._timer.stop()
 
     # -- What it can be asked
@@ -126,10 +112,10 @@ class RunLogic:
     @property
     def canStop(self) -> bool:
         """Whether it trains, or has come far enough that a model can be made of it as it is."""
-        if self._follower is None or self.request:
+        if self.follower is None or self.request:
             return False
-        state = self._follower.state
-        return state.name == RUNNING or (state.canResume and hasCheckpoint(self._follower.path))
+        state = self.follower.state
+        return state.name == RUNNING or (state.canResume and hasCheckpoint(self.follower.path))
 
     def stop(self) -> None:
         """Let it end now; the best model by now is the result."""
@@ -143,21 +129,21 @@ class RunLogic:
         self._launch(resumeRun)
 
     def _launch(self, start: Callable[[Path], None]) -> None:
-        if self._follower is None:
+        if self.follower is None:
             return
         try:
-            start(self._follower.path)
+            start(self.follower.path)
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
         self.request = ""
         self._toldExit = False
-        self._follower.lookNow()
+        self.follower.lookNow()
 
     def end(self) -> None:
         """End its process at once, where it does not answer."""
-        if self._follower is not None:
-            endRun(self._follower.path)
-            self._follower.lookNow()
+        if self.follower is not None:
+            endRun(self.follower.path)
+            self.follower.lookNow()
 
     @property
     def waitingSeconds(self) -> float:
@@ -171,16 +157,6 @@ class RunLogic:
         printed = lastLines(self.path / LOG, count=LOG_LINES)
         return printed or [f"{moment}  {text}" for moment, text in self.notices]
 
-    # -- Colors of the classes
-
-    def colors(self) -> dict[str, tuple[float, float, float]]:
-        """Each structure's color, 0 to 1, as the run's cohort has it."""
-        if not self._colors and self.path is not None:
-            cohort = readJson(self.path / "cohort.json") or {}
-            structures = (cohort.get("labels") or {}).get("structures") or ()
-            self._colors = {each["name"]: tuple(value / 255 for value in each["color"]) for each in structures}
-        return self._colors
-
     # -- Inside
 
     def _forget(self) -> None:
@@ -191,16 +167,16 @@ class RunLogic:
         self.started: dict[str, Any] | None = None
         self.request = ""
         self._asked = 0.0
-        self._colors: dict[str, tuple[float, float, float]] = {}
+        self.disk: dict[str, Any] | None = None
         self._toldExit = False
         self._changedCurves: set[str] = set()
         self._newSnapshot = False
 
     def _ask(self, request: str) -> None:
-        if self._follower is None:
+        if self.follower is None:
             return
         try:
-            askRun(self._follower.path, request)
+            askRun(self.follower.path, request)
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
             return
@@ -218,7 +194,11 @@ class RunLogic:
             moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("time", 0))))
             self.notices.append((moment, textOf(event)))
         elif kind == "started":
-            self.started = event
+            self.started, self.disk = event, None
+        elif kind == "disk":
+            self.disk = event
+        elif kind == "loss":
+            self.disk = None
         elif kind == "snapshot":
             self.snapshot, self._newSnapshot = event, True
         if not self._timer.isActive():

@@ -12,17 +12,19 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix_slicer.run.curves import LOSS_COLORS, CurvePlot, groups
-from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState
+from dinomix_slicer.run.registry import knownRuns
+from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState, quickState
 from dinomix_slicer.signal import weakly
-from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, paintFrame, paintIcon, setWrappedText
+from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, setWrappedText, showLevel
+from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import duration
 
 from .page import Page
 from .snapshot_view import SnapshotView
+from .study import cohortOf
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
-    from .parameter_node import DINOMixTrainParameterNode
 
 BAR_STEPS = 1000
 REFRESH_MILLISECONDS = 1000
@@ -38,12 +40,10 @@ class RunPage(Page):
     def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
         super().__init__(ui)
         self._runs = logic.runs
-        self._parameterNode: DINOMixTrainParameterNode | None = None
-        self._isEntered = False
         self._groups = groups()
         self._plot = CurvePlot(ui.curvesPlotWidget)
         self._snapshots = SnapshotView()
-        self._listed: list[tuple[Path, RunState]] = []
+        self._listed: list[tuple[Path, RunState | None]] = []
         self._listedFor: tuple[str, Path | None] | None = None
         self._staleCurves = True
         self._log: list[str] = []
@@ -58,44 +58,34 @@ class RunPage(Page):
 
     def _connect(self) -> None:
         ui, runs = self.ui, self._runs
-        ui.runComboBox.connect("activated(int)", self._onChosen)
+        self.offer(ui.runComboBox, "runPath")
         ui.openRunButton.connect("clicked()", self._onOpen)
         ui.pauseButton.connect("clicked()", runs.pause)
         ui.stopButton.connect("clicked()", self._onStop)
         ui.resumeButton.connect("clicked()", runs.resume)
         ui.endButton.connect("clicked()", runs.end)
-        ui.curvesComboBox.connect("currentIndexChanged(int)", self._onCurves)
+        ui.curvesComboBox.connect("currentIndexChanged(int)", lambda row: self._showCurves())
         ui.snapshotCheckBox.connect("toggled(bool)", self._onShowSnapshot)
         ui.logCollapsibleButton.connect("contentsCollapsed(bool)", lambda isCollapsed: self._showLog())
         ui.openFolderButton.connect("clicked()", self._onOpenFolder)
-        self._connections = (
-            (runs.changed, self._showRun),
-            (runs.curvesChanged, self._onCurvesChanged),
-            (runs.snapshotChanged, self._onSnapshot),
-            (runs.ended, self._onEnded),
-            (runs.failed, self.failed.emit),
-            (self._snapshots.shown, self._onShown),
-            (self._snapshots.failed, self._onNotShown),
-        )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        self.hear(runs.changed, self._showRun)
+        self.hear(runs.curvesChanged, self._onCurvesChanged)
+        self.hear(runs.snapshotChanged, self._onSnapshot)
+        self.hear(runs.ended, self._onEnded)
+        self.hear(runs.failed, self.failed.emit)
+        self.hear(self._snapshots.shown, self._onShown)
+        self.hear(self._snapshots.failed, self._onNotShown)
 
     # -- The window's life
 
     def enter(self) -> None:
-        self._isEntered = True
         self._listedFor = None
         self._listRuns()
         self._chooseObvious()
         self._timer.start()
 
-    def exit(self) -> None:
-        self._isEntered = False
-        self._timer.stop()
-
-    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
-        self._parameterNode = parameterNode
-        path = Path(parameterNode.runPath) if parameterNode.runPath else None
+    def show(self) -> None:
+        path = Path(self.node.runPath) if self.node.runPath else None
         if path != self._runs.path:
             self._runs.follow(path)
             self._snapshots.stop()
@@ -107,7 +97,6 @@ class RunPage(Page):
 
     def release(self) -> None:
         """The scene is about to be emptied."""
-        self._parameterNode = None
         self._snapshots.stop()
         self._plot.release()
         self._staleCurves = True
@@ -115,55 +104,49 @@ class RunPage(Page):
     def close(self) -> None:
         self._timer.stop()
         self._snapshots.stop()
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
         self._plot.release()
+        super().close()
 
     # -- Which run
 
     def _listRuns(self) -> None:
         """List them again where others may be there; each look at a run reads some of its files."""
-        if not self._isEntered or self._parameterNode is None:
+        if not self.isEntered or self.node is None:
             return
-        isFor = (self._parameterNode.studyFolder, self._runs.path)
+        isFor = (self.node.studyFolder, self._runs.path)
         if isFor == self._listedFor:
             return
         self._listedFor = isFor
-        self._listed = self._runs.runs(self._parameterNode.studyFolder)
         current = self._runs.path
-        if current is not None and current not in [run for run, state in self._listed]:
-            self._listed.insert(0, (current, self._runs.state))
-        box = self.ui.runComboBox
+        runs = knownRuns(self.node.studyFolder)
+        if current is not None and current not in runs:
+            runs.insert(0, current)
+        self._listed = [(run, self._runs.state if run == current else quickState(run)) for run in runs]
         entries = [(entryText(run, state), str(run)) for run, state in self._listed]
-        if [(box.itemText(row), box.itemData(row)) for row in range(box.count)] != entries:
-            box.clear()
-            for text, path in entries:
-                box.addItem(text, path)
-                box.setItemData(box.count - 1, path, qt.Qt.ToolTipRole)
-        box.currentIndex = [path for text, path in entries].index(str(current)) if current is not None else -1
-        box.enabled = bool(entries)
+        showChoices(self.ui.runComboBox, entries, str(current))
+        self.ui.runComboBox.enabled = bool(entries)
 
     def _chooseObvious(self) -> None:
         """A run that trains, else the newest, unless the user has chosen another."""
-        node = self._parameterNode
+        node = self.node
         if node is None or node.runPath or not self._listed:
             return
-        running = [run for run, state in self._listed if state.name in (NEW, RUNNING)]
+        running = [run for run, state in self._listed if state is not None and state.name in (NEW, RUNNING)]
         node.runPath = str(running[0] if running else self._listed[0][0])
-
-    def _onChosen(self, row: int) -> None:
-        self._parameterNode.runPath = self.ui.runComboBox.itemData(row)
 
     def _onOpen(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Choose the folder of a run"), self._parameterNode.studyFolder
+            slicer.util.mainWindow(), _("Choose the folder of a run"), self.node.studyFolder
         )
         if folder and self._runs.open(Path(folder)):
-            self._parameterNode.runPath = folder
+            self.node.runPath = folder
 
     # -- What it does
 
     def _onTimer(self) -> None:
+        if not self.isEntered:
+            self._timer.stop()
+            return
         if self._staleCurves:
             self._showCurves()
         self._showRun()
@@ -171,12 +154,10 @@ class RunPage(Page):
 
     def _showRun(self) -> None:
         ui, state = self.ui, self._runs.state
-        ui.stateFrame.visible = True
         level = LEVELS[state.name] if state is not None else INFO
         if state is not None and state.name == RUNNING and state.reason:
             level = WARNING
-        paintFrame(ui.stateFrame, level)
-        paintIcon(ui.stateIconLabel, level)
+        showLevel(ui.stateFrame, ui.stateIconLabel, level)
         setWrappedText(ui.stateLabel, self._sentences(state))
         self._showBar(state)
         self._showEntry(state)
@@ -197,21 +178,20 @@ class RunPage(Page):
             box.setItemText(row, entryText(run, state))
 
     def _showBar(self, state: RunState | None) -> None:
-        bar, follower = self.ui.runProgressBar, self._runs.follower
-        if state is None or follower is None:
-            bar.maximum, bar.value = BAR_STEPS, 0
-            return
-        progress = follower.progress
-        if state.name == FINISHED:
-            bar.maximum, bar.value = BAR_STEPS, BAR_STEPS
-        elif state.name == NEW or (state.name == RUNNING and not (progress and progress.get("total"))):
-            bar.maximum = 0
-        elif state.name == RUNNING and progress.get("stage") != "train":
-            bar.maximum = BAR_STEPS
-            bar.value = round(BAR_STEPS * progress.get("step", 0) / progress["total"])
-        else:
-            bar.maximum = BAR_STEPS
-            bar.value = round(BAR_STEPS * follower.step / follower.steps) if follower.steps else 0
+        follower = self._runs.follower
+        done, total = 0, 1  # of 0 in all, it is not known how far it is
+        if state is not None and follower is not None:
+            progress = follower.progress or {}
+            if state.name == FINISHED:
+                done = 1
+            elif state.name == NEW or (state.name == RUNNING and not progress.get("total")):
+                total = 0
+            elif state.name == RUNNING and progress.get("stage") != "train":
+                done, total = progress.get("step", 0), progress["total"]
+            elif follower.steps:
+                done, total = follower.step, follower.steps
+        bar = self.ui.runProgressBar
+        bar.maximum, bar.value = BAR_STEPS if total else 0, round(BAR_STEPS * done / total) if total else 0
 
     def _sentences(self, state: RunState | None) -> str:
         if state is None:
@@ -260,15 +240,21 @@ class RunPage(Page):
         return f"{text}." if eta is None else _("{what}, {time} left.").format(what=text, time=duration(eta))
 
     def _facts(self, state: RunState) -> str:
-        """The best validation, and where it trains."""
+        """The best validation, where it trains, and what it takes of the disk while cases are prepared."""
         parts = []
         if self._runs.best is not None:
             step, dice = self._runs.best
             parts.append(_("Best validation Dice {dice:.3f} at step {step}.").format(dice=dice, step=f"{step:,}"))
-        started = self._runs.started
+        started, disk = self._runs.started, self._runs.disk
         if started is not None and state.name == RUNNING:
             parts.append(
                 _("It trains on {device} of {host}.").format(device=started.get("device"), host=started.get("host"))
+            )
+        if disk is not None and state.name == RUNNING:
+            parts.append(
+                _("The prepared cases will take {size:.1f} GB of the disk of {path}; {free:.1f} GB are free.").format(
+                    size=(disk["cases"] + disk["features"]) / 1e9, path=disk["path"], free=disk["free"] / 1e9
+                )
             )
         return " ".join(parts)
 
@@ -300,19 +286,20 @@ class RunPage(Page):
 
     # -- Curves
 
-    def _onCurves(self, row: int) -> None:
-        self._showCurves()
-
     def _onCurvesChanged(self, names: set[str]) -> None:
         if self.ui.curvesComboBox.itemData(self.ui.curvesComboBox.currentIndex) in names:
             self._staleCurves = True
 
     def _showCurves(self) -> None:
         self._staleCurves = False
-        if self._parameterNode is None:
+        if self.node is None:
             return
         group = self._groups[max(self.ui.curvesComboBox.currentIndex, 0)]
-        colors = {**self._runs.colors(), **LOSS_COLORS, _("mean"): LOSS_COLORS["total"]}
+        cohort = cohortOf(self._runs.path) if self._runs.path is not None else None
+        colors = {
+            name: tuple(part / 255 for part in color) for name, color in (cohort.colors if cohort else {}).items()
+        }
+        colors.update({**LOSS_COLORS, _("mean"): LOSS_COLORS["total"]})
         self._plot.show(group, self._runs.curves.curves[group.name], colors)
         setWrappedText(self.ui.legendLabel, legendAsHtml(self._plot.legend))
 
@@ -328,7 +315,7 @@ class RunPage(Page):
             setWrappedText(self.ui.snapshotLabel, _("The first segmentation comes with the first validation."))
 
     def _onSnapshot(self, event: dict[str, Any]) -> None:
-        if self.ui.snapshotCheckBox.checked and self._isEntered and self._runs.path is not None:
+        if self.ui.snapshotCheckBox.checked and self.isEntered and self._runs.path is not None:
             self._snapshots.show(self._runs.path, event)
 
     def _onShown(self, case: str, step: int) -> None:

@@ -18,7 +18,8 @@ from dinomix_slicer.scene.scene_cohort import (
     volumesOfScene,
 )
 from dinomix_slicer.signal import Signal
-from dinomix_slicer.window.appearance import fitHeight, setWrappedText
+from dinomix_slicer.window.appearance import setWrappedText
+from dinomix_slicer.window.tables import fitHeight, setUpColumns
 
 from .case_loading import IMAGE, LABEL
 from .cohort_request import SceneChoice
@@ -74,10 +75,7 @@ class SceneTable:
         ui.sceneTable.connect("itemChanged(QTableWidgetItem*)", self._onItemChanged)
         ui.sceneAllButton.connect("clicked()", lambda: self._setAll(True))
         ui.sceneNoneButton.connect("clicked()", lambda: self._setAll(False))
-        header = ui.sceneTable.horizontalHeader()
-        header.setSectionResizeMode(VOLUME, qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(SEGMENTATION, qt.QHeaderView.Stretch)
-        ui.sceneTable.verticalHeader().hide()
+        setUpColumns(ui.sceneTable, stretched=[VOLUME, SEGMENTATION])
 
     def show(self, node: DINOMixTrainParameterNode, isEnabled: bool) -> None:
         """Show the volumes of the scene as they are now, and what is chosen of them."""

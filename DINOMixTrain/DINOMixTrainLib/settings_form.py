@@ -1,7 +1,9 @@
-"""The advanced settings as a form; only those that differ from the preset are kept."""
+"""The advanced settings, which are laid out in the ``.ui`` file; only those that differ from the preset are kept."""
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import qt
@@ -9,11 +11,23 @@ from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
 
-from .advanced_settings import PATCH, Setting, advancedSettings, isSame, patchOf, valueIn
+PATCH, FKD_MODE, PIC_ON = "plan.patch", "fkd.mode", "pic.enabled"
+OPTIONS = (FKD_MODE, PIC_ON)
+"""Settings that have an option of their own on the command line."""
+FKD_MODES = ("on-the-fly", "cached")  # in the order of the combo box
+KINDS = (
+    (qt.QSpinBox, "valueChanged(int)", "value"),
+    (qt.QDoubleSpinBox, "valueChanged(double)", "value"),
+    (qt.QCheckBox, "toggled(bool)", "checked"),
+    (qt.QComboBox, "currentIndexChanged(int)", "currentIndex"),
+    (qt.QLineEdit, "editingFinished()", "text"),
+)
+"""A widget's class, the signal that it was edited, and the property that holds its value."""
 
 
 class SettingsForm:
-    """
+    """The widgets with a property ``settingKey``, the setting's dotted key as ``--set`` takes it.
+
     Attributes:
         problem: a sentence where something is written that cannot be; else empty.
 
@@ -21,100 +35,83 @@ class SettingsForm:
         changed(settings): dotted key -> value of all settings that differ from the preset, and those of other origin.
     """
 
-    def __init__(self, formLayout: Any) -> None:
+    def __init__(self, ui: Any) -> None:
         self.changed = Signal()
         self.problem = ""
-        self._settings = advancedSettings()
-        self._editors: dict[str, Any] = {}
-        self._labels: dict[str, Any] = {}
         self._config: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
-        for setting in self._settings:
-            self._addRow(formLayout, setting)
+        self._rows: dict[
+            str, tuple[Any, Any, str]
+        ] = {}  # key -> widget, its label, and the property that holds the value
+        for widget in vars(ui).values():
+            if key := widget.property("settingKey"):
+                signal, name = next((signal, name) for kind, signal, name in KINDS if isinstance(widget, kind))
+                self._rows[key] = (widget, getattr(ui, f"{widget.objectName}_label"), name)
+                widget.connect(signal, lambda *told, key=key: self._onEdited(key))
 
     def show(self, config: dict[str, Any], kept: dict[str, Any]) -> None:
         """Show the preset's whole configuration, and what differs from it."""
         self._config, self._kept = config, kept
-        for setting in self._settings:
-            value = kept.get(setting.key, valueIn(config, setting.key))
-            self._write(setting, value)
-            font = self._labels[setting.key].font
-            font.setBold(setting.key in kept)
-            self._labels[setting.key].font = font
+        for key, (widget, label, name) in self._rows.items():
+            value = kept.get(key, valueIn(config, key))
+            isWrong = key == PATCH and self.problem and not value  # what is written stays, to be corrected
+            if not isWrong and (value is not None or key == PATCH):
+                blocked = widget.blockSignals(True)
+                setattr(widget, name, shown(key, value))
+                widget.blockSignals(blocked)
+            font = label.font
+            font.setBold(key in kept)
+            label.font = font
 
-    # -- Inside
-
-    def _addRow(self, formLayout: Any, setting: Setting) -> None:
-        editor = self._editors[setting.key] = makeEditor(setting)
-        editor.objectName = "setting_" + setting.key.replace(".", "_")
-        label = self._labels[setting.key] = qt.QLabel(_("{title}:").format(title=setting.title))
-        label.setBuddy(editor)
-        label.toolTip = editor.toolTip = setting.toolTip
-        formLayout.addRow(label, editor)
-        signals = {"int": "valueChanged(int)", "float": "valueChanged(double)", "bool": "toggled(bool)",
-                   "choice": "currentIndexChanged(int)", "patch": "editingFinished()"}  # fmt: skip
-        editor.connect(signals[setting.kind], lambda *ignored, setting=setting: self._onEdited(setting))
-
-    def _write(self, setting: Setting, value: Any) -> None:
-        editor = self._editors[setting.key]
-        blocked = editor.blockSignals(True)
-        if setting.kind in ("int", "float") and value is not None:
-            editor.value = value
-        elif setting.kind == "bool":
-            editor.checked = bool(value)
-        elif setting.kind == "choice":
-            editor.currentIndex = max(editor.findData(value), 0)
-        elif setting.kind == "patch" and not (self.problem and not value):
-            editor.text = ", ".join(map(str, value)) if value else ""
-        editor.blockSignals(blocked)
-
-    def _read(self, setting: Setting) -> Any:
-        editor = self._editors[setting.key]
-        if setting.kind in ("int", "float"):
-            return editor.value
-        if setting.kind == "bool":
-            return editor.checked
-        if setting.kind == "choice":
-            return editor.itemData(editor.currentIndex)
-        return patchOf(editor.text)
-
-    def _onEdited(self, setting: Setting) -> None:
-        value = self._read(setting)
-        kept = {key: each for key, each in self._kept.items() if key != setting.key}
-        if setting.key == PATCH:
-            text = self._editors[PATCH].text.strip()
-            self.problem = ""
+    def _onEdited(self, key: str) -> None:
+        widget, _label, name = self._rows[key]
+        value = meant(key, getattr(widget, name))
+        kept = {other: each for other, each in self._kept.items() if other != key}
+        if key == PATCH:
+            text, self.problem = widget.text.strip(), ""
             if text and value is None:
                 self.problem = _("{text} is no patch. Write three sizes in voxels, such as 96, 96, 64.").format(
                     text=text
                 )
-            elif value is not None:
-                kept[PATCH] = value
-        elif not isSame(value, valueIn(self._config, setting.key)):
-            kept[setting.key] = value
+        if value is not None and (key == PATCH or not isSame(value, valueIn(self._config, key))):
+            kept[key] = value
         self.changed.emit(kept)
 
 
-def makeEditor(setting: Setting) -> Any:
-    """The widget of a setting."""
-    if setting.kind == "int":
-        editor = qt.QSpinBox()
-        editor.minimum, editor.maximum = int(setting.low), int(setting.high)
-        editor.setGroupSeparatorShown(True)
-    elif setting.kind == "float":
-        editor = qt.QDoubleSpinBox()
-        editor.decimals = setting.decimals
-        editor.minimum, editor.maximum = setting.low, setting.high
-        editor.stepType = qt.QAbstractSpinBox.AdaptiveDecimalStepType
-    elif setting.kind == "bool":
-        editor = qt.QCheckBox()
-    elif setting.kind == "choice":
-        editor = qt.QComboBox()
-        for value, text in setting.choices:
-            editor.addItem(text, value)
-    else:
-        editor = qt.QLineEdit()
-        editor.placeholderText = _("automatic")
-    if setting.kind in ("int", "float"):
-        editor.setKeyboardTracking(False)
-    return editor
+def shown(key: str, value: Any) -> Any:
+    """A setting's value as its widget holds it."""
+    if key == FKD_MODE:
+        return FKD_MODES.index(value) if value in FKD_MODES else 0
+    if key == PATCH:
+        return ", ".join(map(str, value)) if value else ""
+    return value
+
+
+def meant(key: str, held: Any) -> Any:
+    """The setting's value for what its widget holds; None for a patch that is none."""
+    if key == FKD_MODE:
+        return FKD_MODES[held]
+    return patchOf(held) if key == PATCH else held
+
+
+def valueIn(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key in a preset's whole configuration; None where it has none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def isSame(one: Any, other: Any) -> bool:
+    """Whether two values of a setting are the same; numbers as far as a widget shows them."""
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(one == other)
+
+
+def patchOf(text: str) -> list[int] | None:
+    """A patch as the user writes it, "96, 96, 64" or "96x96x64"; None where it is none."""
+    parts = [part for part in re.split(r"[\s,;x\u00d7]+", text.strip()) if part]
+    if len(parts) != 3 or not all(part.isdigit() and 8 <= int(part) <= 1024 for part in parts):
+        return None
+    return [int(part) for part in parts]

@@ -10,16 +10,17 @@ import slicer
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinomix.errors import DinomixError
-from dinomix_slicer.run.state import readJson
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
 
+from .case_loading import showMiddle, volumeOf
+from .study import cohortOf
+
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+    from slicer import vtkMRMLSegmentationNode
 
 SLAB_VOXELS = 2**22
 
@@ -35,8 +36,8 @@ class SnapshotView:
     def __init__(self) -> None:
         self.shown, self.failed = Signal(), Signal()
         self._steps: Steps | None = None
-        self._volumeId = self._segmentationId = ""
-        self._key = ""
+        self._segmentationId = ""
+        self._shownCase: tuple[Path, str] | None = None
 
     @property
     def segmentation(self) -> vtkMRMLSegmentationNode | None:
@@ -46,7 +47,10 @@ class SnapshotView:
     def show(self, run: Path, event: dict[str, Any]) -> None:
         """Show what a ``snapshot`` event names; what is still being read is given up."""
         self.stop()
-        self._steps = Steps(self._show(run, event))
+        case, step = str(event.get("case", "")), int(event.get("step", 0))
+        steps = self._show(run, case, run / str(event.get("path", "")))
+        self._steps = Steps(steps)
+        self._steps.finished.connect(lambda result: self.shown.emit(case, step))
         self._steps.failed.connect(self.failed.emit)
 
     def stop(self) -> None:
@@ -55,59 +59,21 @@ class SnapshotView:
             self._steps.cancel()
             self._steps = None
 
-    # -- Inside
-
-    def _show(self, run: Path, event: dict[str, Any]) -> Iterator[None]:
-        case, key = str(event.get("case", "")), f"{run}\n{event.get('case')}"
-        read: LabelFile | None = None
-        for part in labelFileSteps(run / str(event.get("path", ""))):
-            read = part
-            yield
-        node = self.segmentation if key == self._key else None
-        if read is None:
-            return
+    def _show(self, run: Path, case: str, path: Path) -> Iterator[None]:
+        read = yield from labelFileSteps(path)
+        node = self.segmentation if self._shownCase == (run, case) else None
         if node is not None and fits(node, read):
             yield from replaced(node, read)
-        else:
-            self._key = key
-            self._makeNodes(run, case, read)
-        self.shown.emit(case, int(event.get("step", 0)))
-
-    def _makeNodes(self, run: Path, case: str, read: LabelFile) -> None:
-        volume = volumeOf(imageOf(run, case))
+            return
+        cohort = cohortOf(run)
+        image = cohort.images.get(case) if cohort is not None else None
+        volume = volumeOf(image, case) if image is not None and image.exists() else None
         name = _("{case} as {run} segments it").format(case=case, run=run.name)
         node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
-        self._segmentationId = node.GetID()
+        self._shownCase, self._segmentationId = (run, case), node.GetID()
         if volume is not None:
             showVolume(volume)
-            self._volumeId = volume.GetID()
         showMiddle(read)
-
-
-def imageOf(run: Path, case: str) -> Path | None:
-    """The image file of a case of a run; None where this computer does not have it."""
-    cohort = readJson(run / "cohort.json") or {}
-    for each in cohort.get("cases", ()):
-        if isinstance(each, dict) and each.get("name") == case:
-            path = run / str(each.get("image", ""))
-            return path if path.exists() else None
-    return None
-
-
-def volumeOf(image: Path | None) -> vtkMRMLScalarVolumeNode | None:
-    """The volume node of an image file: the one that is in the scene, else loaded. None for a folder or without a file."""
-    if image is None or not image.is_file():
-        return None
-    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        storage = node.GetStorageNode()
-        if storage is not None and Path(storage.GetFileName() or "/").resolve() == image.resolve():
-            return node
-    try:
-        return slicer.util.loadVolume(str(image))
-    except RuntimeError as error:
-        raise DinomixError(
-            _("The image {path} cannot be loaded.").format(path=image), _("The segmentation is not shown.")
-        ) from error
 
 
 def fits(node: vtkMRMLSegmentationNode, read: LabelFile) -> bool:
@@ -134,13 +100,3 @@ def replaced(node: vtkMRMLSegmentationNode, read: LabelFile) -> Iterator[None]:
     layer.Modified()
     node.GetSegmentation().InvalidateNonSourceRepresentations()
     node.Modified()
-
-
-def showMiddle(read: LabelFile) -> None:
-    """Lead the slice views to the middle of what is segmented; every fourth voxel suffices."""
-    found = read.labels[::4, ::4, ::4].nonzero()
-    if not len(found[0]):
-        return
-    k, j, i = (4 * float(index.mean()) for index in found)
-    ras = read.affineRas @ [i, j, k, 1]
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *(float(value) for value in ras[:3]))

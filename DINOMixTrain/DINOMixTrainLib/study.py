@@ -1,9 +1,10 @@
-"""What page 2 needs to know of a study's cohort, read with the standard library alone."""
+"""What lies in a study folder, and what the window reads of its cohort and of models, with the standard library alone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,50 @@ from slicer.i18n import tr as _
 from dinomix.names import normalized_name
 from dinomix_slicer.run.state import readJson
 
+COHORT, CHECK, CASES, RENAMES = "cohort.json", "check.json", "cases.json", "renames.json"
+"""Files in the study folder: the cohort; the last check; what it was given."""
+SCENE, CORRECTED = "scene", "corrected"
+"""Folders in the study folder: cases of the open scene; labels that were corrected."""
+
+Color = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Cohort:
-    """A checked cohort: its modality ("CT" or "MR"), its structures' names, and how many cases play which part."""
+    """A checked cohort.
+
+    Attributes:
+        modality: "CT" or "MR".
+        colors: each structure's, 0 to 255, in the order of the label set.
+        counts: how many cases are "labeled", "unlabeled", "validation", "test".
+        images: case -> its image's file or folder.
+        labels: case -> value in its label file -> structure.
+    """
 
     modality: str
-    structures: tuple[str, ...]
-    labeled: int
-    unlabeled: int
-    validation: int
-    test: int
+    colors: dict[str, Color]
+    counts: Counter[str]
+    images: dict[str, Path]
+    labels: dict[str, dict[int, str]]
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The structures' names."""
+        return tuple(self.colors)
 
     @property
     def text(self) -> str:
         """One sentence."""
         return _("{labeled} labeled, {unlabeled} unlabeled and {validation} validation cases; {n} structures: {names}.").format(
-            labeled=self.labeled, unlabeled=self.unlabeled, validation=self.validation, n=len(self.structures),
-            names=", ".join(self.structures),
+            labeled=self.counts["labeled"], unlabeled=self.counts["unlabeled"], validation=self.counts["validation"],
+            n=len(self.colors), names=", ".join(self.colors),
         )  # fmt: skip
 
 
-class CohortReader:
-    """Reads a study's cohort.json again when it has changed."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._cohort: Cohort | None = None
-
-    def read(self, path: Path) -> Cohort | None:
-        """The cohort; None where there is none yet, or none that can be read."""
-        key = stamp(path)
-        if key != self._key:
-            self._key, self._cohort = key, cohortOf(readJson(path))
-        return self._cohort
+def cohortOf(folder: Path | str) -> Cohort | None:
+    """The cohort of a study or a run; None where there is none yet, or none that can be read."""
+    key = stamp(Path(folder) / COHORT) if str(folder) else None
+    return _readCohort(*key) if key is not None else None
 
 
 def stamp(path: Path) -> tuple[str, int, int] | None:
@@ -57,30 +68,36 @@ def stamp(path: Path) -> tuple[str, int, int] | None:
     return str(path), status.st_mtime_ns, status.st_size
 
 
-def cohortOf(data: dict[str, Any] | None) -> Cohort | None:
+@lru_cache(maxsize=4)
+def _readCohort(path: str, *stamp: int) -> Cohort | None:
+    data = readJson(Path(path)) or {}
     try:
-        modality, names = str(data["modality"]), tuple(str(each["name"]) for each in data["labels"]["structures"])
-        roles = Counter(case["role"] for case in data["cases"])
-    except (KeyError, TypeError):
+        names = {each["id"]: str(each["name"]) for each in data["labels"]["structures"]}
+        return Cohort(
+            modality=str(data["modality"]),
+            colors={str(each["name"]): tuple(each["color"]) for each in data["labels"]["structures"]},
+            counts=Counter(case["role"] for case in data["cases"]),
+            images={str(case["name"]): Path(path).parent / str(case["image"]) for case in data["cases"]},
+            labels={str(case["name"]): _structures(case.get("label_values") or {}, names) for case in data["cases"]},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return Cohort(modality, names, roles["labeled"], roles["unlabeled"], roles["validation"], roles["test"])
 
 
-def structuresOfModel(folder: Path) -> tuple[str, ...]:
-    """Names of the structures of a model folder that the worker has not listed; empty where it cannot be read."""
-    data = readJson(folder / "labels.json") or {}
-    try:
-        return tuple(str(each["name"]) for each in data["structures"])
-    except (KeyError, TypeError):
-        return ()
+def _structures(ids: dict[str, Any], names: dict[int, str]) -> dict[int, str]:
+    """Value in a label file -> structure."""
+    return {int(value): names[id] for value, id in ids.items() if id in names}
 
 
-def modalityOfModel(folder: Path) -> str:
-    """What a model was trained on, "CT" or "MR"; empty where that cannot be read."""
-    return str((readJson(folder / "plan.json") or {}).get("modality", ""))
+def modelIn(folder: Path) -> dict[str, Any] | None:
+    """Structures and modality of a model folder that the engine has not listed; None where it is none."""
+    structures = (readJson(folder / "labels.json") or {}).get("structures")
+    if not isinstance(structures, list):
+        return None
+    return {"structures": structures, "modality": (readJson(folder / "plan.json") or {}).get("modality")}
 
 
-def modalityText(cohort: str, model: str) -> str:
+def modalityText(cohort: str, model: str | None) -> str:
     """What it means when a run starts from a model of the other modality; empty for the same one."""
     if not model or cohort == model:
         return ""

@@ -12,7 +12,6 @@ from slicer.i18n import tr as _
 
 OFF, RANDOM = "off", "random"
 DINOV3 = "vit_base_patch16_dinov3"
-LICENCE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 ACCEPTED_SETTING = "DINOMix/AcceptedTeachers"
 LARGEST_HEADER = 2**24

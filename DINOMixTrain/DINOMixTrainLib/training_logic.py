@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
+from dinomix.names import file_name
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.run.process import startRun
 from dinomix_slicer.run.registry import rememberRun
@@ -22,8 +22,8 @@ from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.worker.command import engineCommand
 
-from .advanced_settings import FKD_MODE, OPTIONS, PIC_ON
-from .study import Cohort, CohortReader, stamp
+from .settings_form import FKD_MODE, OPTIONS, PIC_ON
+from .study import COHORT, cohortOf, stamp
 from .teachers import teacherOptions, whyNotTeacher
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ LONGEST_NAME = 60
 
 class TrainingLogic:
     """
-    Attributes:
-        presets: dicts of name, title, description, settings, config (all settings); empty before the engine has told them.
-
     Signals:
-        presetsChanged()
         estimateChanged(): one has begun, gone on, or ended; see ``estimateOf`` and ``estimating``.
         failed(problem, remedy)
     """
@@ -51,47 +47,19 @@ class TrainingLogic:
         makeProcess: Callable[[list[str]], EngineProcess] = EngineProcess,
     ) -> None:
         """``whyNotTrain``: that of the cases, see ``CohortLogic``."""
-        self.presetsChanged, self.estimateChanged, self.failed = Signal(), Signal(), Signal()
-        self.presets: list[dict[str, Any]] = []
+        self.estimateChanged, self.failed = Signal(), Signal()
         self._whyNotTrain, self._makeProcess = whyNotTrain, makeProcess
-        self._asking: EngineProcess | None = None
         self._estimating: EngineProcess | None = None
         self._estimated = (Path(), "")  # the study and the key of the estimate that is made
         self._progress: tuple[int, int] = (0, 0)
         self._estimates: dict[str, dict[str, Any]] = {}
         self._estimatesOf: Path | None = None  # the study that they are of
-        self._cohorts = CohortReader()
 
-    def cleanup(self) -> None:
+    def close(self) -> None:
         """End what was asked of the engine; runs go on."""
-        for process in (self._asking, self._estimating):
-            if process is not None:
-                process.end()
-        self._asking = self._estimating = None
-
-    # -- What there is
-
-    def requestPresets(self) -> None:
-        """Ask the engine for its presets, once; answered by ``presetsChanged``."""
-        if self.presets or self._asking is not None:
-            return
-        try:
-            process = self._makeProcess(["train", "--list-presets"])
-        except DinomixError:
-            return  # Start says why
-        self._asking = process
-        process.event.connect(self._onPresets)
-        process.finished.connect(self._onAsked)
-        process.failed.connect(self._onAsked)
-        process.start()
-
-    def preset(self, name: str) -> dict[str, Any] | None:
-        """The preset of that name."""
-        return next((preset for preset in self.presets if preset["name"] == name), None)
-
-    def cohort(self, node: DINOMixTrainParameterNode) -> Cohort | None:
-        """The study's cohort, as it was checked last."""
-        return self._cohorts.read(cohortFile(node)) if node.studyFolder else None
+        if self._estimating is not None:
+            self._estimating.end()
+            self._estimating = None
 
     # -- A run
 
@@ -189,10 +157,10 @@ class TrainingLogic:
         whyNot = self._whyNotTrain(node)
         if whyNot:
             return whyNot
-        cohort = self.cohort(node)
+        cohort = cohortOf(node.studyFolder)
         if cohort is None:
             return _("The cases of this study are not checked yet. Check them on the page Cases.")
-        if not cohort.unlabeled:
+        if not cohort.counts["unlabeled"]:
             return _("There is no unlabeled case to learn from. Add some on the page Cases, and check again.")
         return None
 
@@ -212,7 +180,7 @@ class TrainingLogic:
 
     def _whyNotName(self, node: DINOMixTrainParameterNode) -> str | None:
         name = self.runName(node)
-        if re.search(r'[<>:"/\\|?*\x00-\x1f]', name) or name.strip(". ") != name or len(name) > LONGEST_NAME:
+        if file_name(name, "run") != name or len(name) > LONGEST_NAME:
             return _("{name} cannot be the name of a folder. Choose letters, digits, spaces and hyphens.").format(
                 name=name
             )
@@ -231,14 +199,6 @@ class TrainingLogic:
         if study != self._estimatesOf:
             self._estimatesOf = study
             self._estimates = readJson(study / ESTIMATES) or {}
-
-    def _onPresets(self, event: dict[str, Any]) -> None:
-        if event.get("kind") == "presets":
-            self.presets = list(event["presets"])
-
-    def _onAsked(self, *ignored: object) -> None:
-        self._asking = None
-        self.presetsChanged.emit()
 
     def _onEstimateEvent(self, event: dict[str, Any]) -> None:
         if event.get("kind") == "progress":
@@ -268,7 +228,7 @@ class TrainingLogic:
 
 
 def cohortFile(node: DINOMixTrainParameterNode) -> Path:
-    return Path(node.studyFolder) / "cohort.json"
+    return Path(node.studyFolder) / COHORT
 
 
 def runsFolder(node: DINOMixTrainParameterNode) -> Path:

@@ -11,18 +11,18 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix_slicer.window.appearance import INFO, keepFitted, paintIcon, setWrappedText
+from dinomix_slicer.window.choices import showChoices
 
 from .licence_dialog import askForLicence
 from .page import Page
 from .preset_list import PresetList
 from .settings_form import SettingsForm
-from .study import Cohort, modalityOfModel, modalityText, overlapText, structuresOfModel
+from .study import Cohort, cohortOf, modalityText, modelIn, overlapText
 from .teachers import DINOV3, OFF, RANDOM, accept, cachedFile, isAccepted, isFile, isNamed, whyNotFile
 from .training_logic import settingsOf
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
-    from .parameter_node import DINOMixTrainParameterNode
 
 CHOOSE_FILE = "file"
 
@@ -33,18 +33,12 @@ class TrainingPage(Page):
     def __init__(self, ui: Any, logic: DINOMixTrainLogic) -> None:
         super().__init__(ui)
         self._logic, self._training = logic, logic.training
-        self._parameterNode: DINOMixTrainParameterNode | None = None
         self._presets = PresetList(ui.presetsWidget.layout())
-        self._settings = SettingsForm(ui.settingsWidget.layout())
-        self._connections = (
-            (self._presets.chosen, self._onPreset),
-            (self._settings.changed, self._onSettings),
-            (self._training.presetsChanged, self.changed.emit),
-            (self._training.estimateChanged, self.changed.emit),
-            (self._training.failed, self.failed.emit),
-        )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        self._settings = SettingsForm(ui)
+        self.hear(self._presets.chosen, lambda name: setattr(self.node, "preset", name))
+        self.hear(self._settings.changed, self._onSettings)
+        self.hear(self._training.estimateChanged, self.changed.emit)
+        self.hear(self._training.failed, self.failed.emit)
         ui.commandComboBox.addItem(_("One process"), False)
         ui.commandComboBox.addItem(_("More graphics cards or computers"), True)
         # The bar keeps its place while it is hidden, so that nothing below it jumps.
@@ -57,11 +51,11 @@ class TrainingPage(Page):
 
     def _connectWidgets(self) -> None:
         ui = self.ui
-        ui.startModelComboBox.connect("activated(int)", self._onStartModel)
+        self.offer(ui.startModelComboBox, "startModel")
         ui.startFolderButton.connect("clicked()", self._onStartFolder)
         ui.teacherComboBox.connect("activated(int)", self._onTeacher)
         ui.licenceButton.connect("clicked()", self._onLicence)
-        ui.trainingDeviceComboBox.connect("activated(int)", self._onDevice)
+        self.offer(ui.trainingDeviceComboBox, "device")
         ui.estimateButton.connect("clicked()", self._onEstimate)
         ui.settingsResetButton.connect("clicked()", self._onReset)
         ui.commandComboBox.connect("currentIndexChanged(int)", lambda row: self._showCommand())
@@ -70,13 +64,9 @@ class TrainingPage(Page):
 
     # -- The window's life
 
-    def enter(self) -> None:
-        if not self._logic.missingDependencies():
-            self._training.requestPresets()
-
-    def show(self, parameterNode: DINOMixTrainParameterNode) -> None:
-        self._parameterNode = node = parameterNode
-        cohort = self._training.cohort(node)
+    def show(self) -> None:
+        node = self.node
+        cohort = cohortOf(node.studyFolder)
         setWrappedText(self.ui.cohortFactsLabel, cohort.text if cohort else "")
         self._showStart(cohort)
         self._showPresets()
@@ -86,22 +76,15 @@ class TrainingPage(Page):
         self._showCommand()
         self._showStartButton()
 
-    def release(self) -> None:
-        self._parameterNode = None
-
-    def close(self) -> None:
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
-
     # -- What it starts from
 
     def _showStart(self, cohort: Cohort | None) -> None:
-        chosen = self._parameterNode.startModel
+        chosen = self.node.startModel
         entries = [(_("Scratch: random weights"), "")]
-        entries += [(model["title"], model["path"]) for model in self._logic.models() if not model.get("problem")]
+        entries += [(model["title"], model["path"]) for model in self._logic.offers.models if not model.get("problem")]
         if chosen not in [path for title, path in entries]:
             entries.append((modelName(chosen), chosen))
-        fill(self.ui.startModelComboBox, entries, chosen)
+        showChoices(self.ui.startModelComboBox, entries, chosen)
         setWrappedText(self.ui.overlapLabel, self._startText(chosen, cohort))
 
     def _startText(self, chosen: str, cohort: Cohort | None) -> str:
@@ -109,33 +92,29 @@ class TrainingPage(Page):
             return _("A model from scratch needs more steps than one that knows some of your structures.")
         if cohort is None:
             return ""
-        listed = self._logic.model(chosen)
-        known = tuple(each["name"] for each in listed["structures"]) if listed else structuresOfModel(Path(chosen))
-        if not known:
+        model = self._logic.offers.model(chosen) or modelIn(Path(chosen))
+        if model is None:
             return _("There is no model in {path}. Choose another folder, or start from scratch.").format(path=chosen)
-        modality = (listed.get("modality") or "") if listed else modalityOfModel(Path(chosen))
-        return f"{overlapText(cohort.structures, known)} {modalityText(cohort.modality, modality)}".strip()
-
-    def _onStartModel(self, row: int) -> None:
-        self._parameterNode.startModel = self.ui.startModelComboBox.itemData(row)
+        known = tuple(each["name"] for each in model["structures"])
+        return f"{overlapText(cohort.structures, known)} {modalityText(cohort.modality, model['modality'])}".strip()
 
     def _onStartFolder(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose the folder of a model"))
         if not folder:
             return
         inside = Path(folder) / "model"  # a run's folder serves too
-        self._parameterNode.startModel = str(inside) if (inside / "labels.json").is_file() else folder
+        self.node.startModel = str(inside) if (inside / "labels.json").is_file() else folder
 
     # -- Presets and what they cost
 
     def _showPresets(self) -> None:
-        node, ui = self._parameterNode, self.ui
-        hasCohort = self._training.cohort(node) is not None
+        node, ui = self.node, self.ui
+        hasCohort = cohortOf(node.studyFolder) is not None
         costs = {
             preset["name"]: self._training.estimateOf(node, preset["name"]) if hasCohort else None
-            for preset in self._training.presets
+            for preset in self._logic.offers.presets
         }
-        self._presets.show(self._training.presets, node.preset, costs)
+        self._presets.show(self._logic.offers.presets, node.preset, costs)
         progress = self._training.estimating
         ui.estimateProgressBar.visible = progress is not None
         if progress is not None:
@@ -145,30 +124,29 @@ class TrainingPage(Page):
         ui.estimateButton.text = _("Estimate time and memory") if progress is None else _("Cancel")
         ui.estimateButton.enabled = progress is not None or whyNot is None
 
-    def _onPreset(self, name: str) -> None:
-        self._parameterNode.preset = name
-
     def _onEstimate(self) -> None:
         if self._training.estimating is None:
-            self._training.estimate(self._parameterNode)
+            self._training.estimate(self.node)
         else:
             self._training.cancelEstimate()
 
     # -- Device
 
     def _showDevices(self) -> None:
-        chosen, devices = self._parameterNode.device, self._logic.devices()
-        if chosen not in dict(devices):
-            devices = [*devices, (chosen, _("{name} (not there)").format(name=chosen))]
-        fill(self.ui.trainingDeviceComboBox, [(title, name) for name, title in devices], chosen)
-
-    def _onDevice(self, row: int) -> None:
-        self._parameterNode.device = self.ui.trainingDeviceComboBox.itemData(row)
+        chosen, offers = self.node.device, self._logic.offers
+        titles = {device["name"]: device["title"] for device in offers.devices}
+        automatic = titles.get(offers.automatic)
+        entries = [(_("Automatic: {device}").format(device=automatic) if automatic else _("Automatic"), "auto")]
+        entries += [(title, name) for name, title in titles.items()]
+        if chosen != "auto" and chosen not in titles:
+            # While the devices are not known yet, nothing can be said of this one.
+            entries.append((_("{name} (not there)").format(name=chosen) if titles else chosen, chosen))
+        showChoices(self.ui.trainingDeviceComboBox, entries, chosen)
 
     # -- The teacher
 
     def _showTeacher(self) -> None:
-        teacher = self._parameterNode.teacher
+        teacher = self.node.teacher
         isCached = cachedFile(DINOV3) is not None
         named = _("DINOv3 ViT-B from your cache") if isCached else _("DINOv3 ViT-B, fetched by timm")
         entries = [(_("None"), OFF), (named, DINOV3), (_("A file of weights..."), CHOOSE_FILE)]
@@ -176,7 +154,7 @@ class TrainingPage(Page):
             entries.insert(2, (Path(teacher).name, teacher))
         elif teacher not in (OFF, DINOV3):
             entries.insert(2, (teacher, teacher))
-        fill(self.ui.teacherComboBox, entries, teacher)
+        showChoices(self.ui.teacherComboBox, entries, teacher)
         self.ui.licenceButton.visible = isNamed(teacher) and cachedFile(teacher) is None
         setWrappedText(self.ui.teacherNoteLabel, teacherText(teacher))
 
@@ -187,7 +165,7 @@ class TrainingPage(Page):
         elif isNamed(wanted) and cachedFile(wanted) is None and not isAccepted(wanted):
             wanted = self._askForLicence(wanted)
         if wanted:
-            self._parameterNode.teacher = wanted
+            self.node.teacher = wanted
         self._showTeacher()
 
     def _askForFile(self) -> str:
@@ -207,14 +185,14 @@ class TrainingPage(Page):
         return teacher
 
     def _onLicence(self) -> None:
-        self._askForLicence(self._parameterNode.teacher)
+        self._askForLicence(self.node.teacher)
         self.changed.emit()
 
     # -- Advanced settings and the command line
 
     def _showSettings(self) -> None:
-        preset = self._training.preset(self._parameterNode.preset)
-        kept = settingsOf(self._parameterNode)
+        preset = self._logic.offers.preset(self.node.preset)
+        kept = settingsOf(self.node)
         if preset is not None:
             self._settings.show(preset["config"], kept)
         self.ui.settingsWidget.enabled = preset is not None
@@ -223,15 +201,15 @@ class TrainingPage(Page):
         setWrappedText(self.ui.settingsNoteLabel, self._settings.problem or text)
 
     def _onSettings(self, kept: dict[str, Any]) -> None:
-        self._parameterNode.settings = json.dumps(kept) if kept else ""
-        self.show(self._parameterNode)
+        self.node.settings = json.dumps(kept) if kept else ""
+        self.show()
 
     def _onReset(self) -> None:
         self._settings.problem = ""
         self._onSettings({})
 
     def _showCommand(self) -> None:
-        ui, node = self.ui, self._parameterNode
+        ui, node = self.ui, self.node
         if node is None:
             return
         isForMore = bool(ui.commandComboBox.itemData(ui.commandComboBox.currentIndex))
@@ -246,13 +224,13 @@ class TrainingPage(Page):
     # -- Start
 
     def _showStartButton(self) -> None:
-        node, ui = self._parameterNode, self.ui
+        node, ui = self.node, self.ui
         ui.runNameEdit.placeholderText = self._training.runName(node) if node.studyFolder else ""
         whyNot = self._logic.whyNotDependencies() or self._settings.problem or self._training.whyNotStart(node)
         ui.startButton.enabled = not whyNot
         ui.startButton.toolTip = whyNot or _("Start the run; it goes on when Slicer is closed.")
-        cohort = self._training.cohort(node)
-        if not whyNot and cohort is not None and not cohort.validation:
+        cohort = cohortOf(node.studyFolder)
+        if not whyNot and cohort is not None and not cohort.counts["validation"]:
             note = _("Without a validation case there is no curve of the Dice, and the last weights become the model.")
         else:
             note = whyNot or ""
@@ -260,21 +238,11 @@ class TrainingPage(Page):
         ui.startStatusIconLabel.visible = bool(note)
 
     def _onStart(self) -> None:
-        node = self._parameterNode
+        node = self.node
         run = self._training.start(node)
         if run is not None:
             node.runPath, node.runName = str(run), ""
             self.wantsPage.emit("run")
-
-
-def fill(box: Any, entries: list[tuple[str, str]], chosen: str) -> None:
-    """Entries (text, data) of a combo box; untouched where they are the same."""
-    if [(box.itemText(row), box.itemData(row)) for row in range(box.count)] != entries:
-        box.clear()
-        for text, data in entries:
-            box.addItem(text, data)
-            box.setItemData(box.count - 1, data or text, qt.Qt.ToolTipRole)
-    box.currentIndex = [data for text, data in entries].index(chosen)
 
 
 def modelName(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import slicer
@@ -12,6 +12,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from dinomix_slicer.window.plot import PrivatePlot
+
+from .study import Color
 
 MOST_IN_LEGEND = 14
 LETTER, SYMBOL, AXIS = 6, 45, 60
@@ -27,8 +29,8 @@ class VoxelChart:
         self._plot = PrivatePlot(placeholder)
         self._shown: object = None
 
-    def show(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
-        """Show the voxels of structures, in this order; ``colors`` are 0 to 1."""
+    def show(self, voxels: Mapping[str, int], colors: Mapping[str, Color]) -> None:
+        """Show the voxels of structures, in this order; ``colors`` are 0 to 255."""
         shown = (dict(voxels), dict(colors))
         if shown == self._shown and (self._plot.isWhole or not voxels):
             return
@@ -42,25 +44,27 @@ class VoxelChart:
         self._plot.clear()
         self._shown = None
 
-    def _make(self, voxels: Mapping[str, int], colors: Mapping[str, tuple[float, float, float]]) -> None:
+    def _make(self, voxels: Mapping[str, int], colors: Mapping[str, Color]) -> None:
         table = self._plot.addNode("vtkMRMLTableNode", _("Voxels of structures"))
         chart = self._plot.addNode("vtkMRMLPlotChartNode", _("Voxels of structures"))
         highest = max(map(height, voxels.values()))
         with slicer.util.NodeModify(chart):
             for number, (name, count) in enumerate(voxels.items()):
                 table.AddColumn(columnOf(name, count))
-                color = colors.get(name) or colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.6, 0.85)
+                color = colors.get(name) or [
+                    255 * part for part in colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.6, 0.85)
+                ]
                 chart.AddAndObservePlotSeriesNodeID(self._addSeries(name, count, table, color).GetID())
             describe(chart, highest, self._shareOfBars([titleOf(name, count) for name, count in voxels.items()]))
         self._plot.show(chart)
 
-    def _addSeries(self, name: str, count: int, table: Any, color: tuple[float, float, float]) -> Any:
+    def _addSeries(self, name: str, count: int, table: Any, color: Sequence[float]) -> Any:
         series = self._plot.addNode("vtkMRMLPlotSeriesNode", titleOf(name, count))
         with slicer.util.NodeModify(series):
             series.SetAndObserveTableNodeID(table.GetID())
             series.SetPlotType(series.PlotTypeBar)
             series.SetYColumnName(name)
-            series.SetColor(*color)
+            series.SetColor(*(part / 255 for part in color))
         return series
 
     def _shareOfBars(self, titles: list[str]) -> float:

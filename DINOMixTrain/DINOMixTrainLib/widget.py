@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
@@ -16,8 +18,12 @@ from dinomix_slicer.signal import weakly
 from dinomix_slicer.window.appearance import INFO
 from dinomix_slicer.window.message_bar import MessageBar
 
+from .cohort_page import CohortPage
 from .logic import DINOMixTrainLogic
-from .pages import makePages
+from .page import Page
+from .result_page import ResultPage
+from .run_page import RunPage
+from .training_page import TrainingPage
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
@@ -31,6 +37,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameterNode: DINOMixTrainParameterNode | None = None
         self._guiTags: list[int] = []
+        self._nodeTag = 0
         self._isEntered = False
 
     # -- Life
@@ -46,7 +53,11 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.messages = MessageBar(self.ui)
         self.setupNotice = SetupNotice(self.ui, self.logic)
-        self.pages = makePages(self.ui.pagesTabWidget, self.logic, self.resourcePath)
+        self.pages: dict[str, Page] = {}
+        self._addPage("cases", _("1. Cases"), CohortPage)
+        self._addPage("training", _("2. Training"), TrainingPage)
+        self._addPage("run", _("3. Run"), RunPage)
+        self._addPage("result", _("4. Result"), ResultPage)
 
         self._updateTimer = qt.QTimer()
         self._updateTimer.setSingleShot(True)
@@ -68,23 +79,24 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for page in self.pages.values():
             page.close()
         self.setupNotice.close()
-        self.logic.cleanup()
+        self.logic.close()
 
     def enter(self) -> None:
         """The user comes to the module."""
         self._isEntered = True
         self._useParameterNode()
         self.logic.installer.recheck()
-        if not self.logic.missingDependencies() and self.logic.workerState != "failed":
-            self.logic.refreshModels()
+        if not self.logic.missingDependencies():
+            self.logic.offers.refresh()
         for page in self.pages.values():
+            page.isEntered = True
             page.enter()
 
     def exit(self) -> None:
         """The user goes elsewhere: what runs goes on, nothing new is started."""
         self._isEntered = False
         for page in self.pages.values():
-            page.exit()
+            page.isEntered = False
         self._disconnectGui()
 
     def onReload(self) -> None:
@@ -93,14 +105,18 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
+    def _addPage(self, name: str, title: str, make: Callable[[Any, DINOMixTrainLogic], Page]) -> None:
+        root = slicer.util.loadUI(self.resourcePath(f"UI/DINOMixTrain{name.capitalize()}.ui"))
+        root.setMRMLScene(slicer.mrmlScene)
+        self.ui.pagesTabWidget.addTab(root, title)
+        self.pages[name] = make(slicer.util.childWidgetVariables(root), self.logic)
+
     def _connect(self) -> None:
         logic = self.logic
         self._connections = [
-            (logic.failed, self.onFailed),
-            (logic.modelsChanged, self._updateLater),
-            (logic.workerStateChanged, self._updateLater),
+            (logic.offers.changed, self._updateLater),
             (logic.installer.failed, self.onFailed),
-            (logic.installer.installed, logic.refreshModels),
+            (logic.installer.installed, logic.offers.refresh),
         ]
         for page in self.pages.values():
             self._connections += [
@@ -118,6 +134,7 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The nodes are about to go, the parameter node's content too."""
         self._setParameterNode(None)
         for page in self.pages.values():
+            page.node = None
             page.release()
 
     def onSceneReplaced(self, caller: Any, event: Any) -> None:
@@ -131,12 +148,13 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _setParameterNode(self, node: DINOMixTrainParameterNode | None) -> None:
         self._disconnectGui()
         if self._parameterNode is not None:
-            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateLater)
+            # By its tag: VTKObservationMixin would keep every node that it has ever observed.
+            self._parameterNode.parameterNode.RemoveObserver(self._nodeTag)
         self._parameterNode = node
         if node is not None:
             if self._isEntered:
                 self._guiTags = [node.connectGui(page.ui) for page in self.pages.values() if hasParameters(page.ui)]
-            self.addObserver(node.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateLater)
+            self._nodeTag = node.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._updateLater)
 
     def _disconnectGui(self) -> None:
         if self._parameterNode is not None:
@@ -156,7 +174,8 @@ class DINOMixTrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.setupNotice.show(self._parameterNode)
         for page in self.pages.values():
-            page.show(self._parameterNode)
+            page.node = self._parameterNode
+            page.show()
 
     # -- What the pages announce
 

@@ -33,6 +33,7 @@ from workers import TEN_THOUSAND_EVENTS  # noqa: E402
 
 from dinomix_slicer.engine_process import EngineProcess  # noqa: E402
 from dinomix_slicer.scene.scene_export import SceneExport  # noqa: E402
+from dinomix_slicer.task import Steps  # noqa: E402
 from dinomix_slicer.worker.command import WorkerCommand  # noqa: E402
 
 
@@ -104,10 +105,9 @@ def busyFor(seconds: float) -> None:
 
 def export(folder: Path) -> None:
     case = largeCase()
-    exporting, ends = SceneExport(), []
+    exporting, ends = Steps(SceneExport().steps([case], folder)), []
     exporting.finished.connect(ends.append)
     gaps = Gaps()
-    exporting.start([case], folder)
     host.waitUntil(lambda: ends, 120)
     print(f"exporting a case of {' x '.join(map(str, SHAPE[::-1]))} voxels: {gaps.take()}", flush=True)
 

@@ -16,6 +16,7 @@ from dinomix_slicer import task
 from dinomix_slicer.scene import case_files, scene_cohort, scene_export
 from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
 from dinomix_slicer.scene.scene_export import SceneExport
+from dinomix_slicer.task import Steps
 from host import processEvents, waitUntil
 
 SHAPE = (14, 18, 22)
@@ -92,17 +93,14 @@ class Heard:
 
 def exported(cases, folder: Path, export=None, leftOut=()):
     export = export or SceneExport()
-    heard = Heard(export)
-    export.start(cases, folder, leftOut)
+    heard = Heard(Steps(export.steps(cases, folder, leftOut)))
     waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] == "finished", heard.ends
     return heard.ends[0][1]
 
 
 def refused(case, folder):
-    export = SceneExport()
-    heard = Heard(export)
-    export.start([case], folder)
+    heard = Heard(Steps(SceneExport().steps([case], folder)))
     waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] == "failed", heard.ends
     assert heard.ends[0][2].endswith(".")
@@ -442,24 +440,21 @@ def test_nothing_blocks_the_window_while_a_large_case_is_written(tmp_path, monke
 def test_cancel_leaves_no_half_file(tmp_path):
     array = np.random.default_rng(0).integers(-1000, 1000, (120, 320, 320), np.int16)
     volume = slicer.util.addVolumeFromArray(array, name="large")
-    export = SceneExport()
-    heard = Heard(export)
-    export.start([SceneCase("large", volume)], tmp_path)
+    task = Steps(SceneExport().steps([SceneCase("large", volume)], tmp_path))
+    heard = Heard(task)
     waitUntil(lambda: list(tmp_path.glob(".partial*")))
-    export.cancel()
+    task.cancel()
     assert heard.ends == [("cancelled",)]
     waitUntil(lambda: not list(tmp_path.iterdir()))
     processEvents(50)
     assert heard.ends == [("cancelled",)]
-    assert not export.isRunning()
 
 
 def test_nodes_that_go_while_they_are_copied(tmp_path):
     volume = addVolume()
     segmentation = addSegmentation(volume)
-    export = SceneExport()
-    heard = Heard(export)
-    export.start([SceneCase("one", volume, segmentation), SceneCase("two", volume)], tmp_path)
+    steps = SceneExport().steps([SceneCase("one", volume, segmentation), SceneCase("two", volume)], tmp_path)
+    heard = Heard(Steps(steps))
     slicer.mrmlScene.Clear(False)
     waitUntil(lambda: heard.ends)
     assert heard.ends[0][0] in ("finished", "failed")

@@ -52,6 +52,17 @@ def test_presets_are_settings_that_a_run_takes():
     )
 
 
+def test_devices_are_listed_for_programs_and_people(capsys):
+    assert run("--list-devices", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "devices" and told["reason"].endswith(".")
+    names = [device["name"] for device in told["devices"]]
+    assert names[-1] == "cpu" and told["automatic"] in names
+    assert all(device["title"] and device["memory"] > 2**20 for device in told["devices"])
+    assert run("--list-devices") == 0
+    assert "cpu: CPU" in capsys.readouterr().out
+
+
 def test_presets_are_listed_for_programs(capsys):
     assert run("--list-presets", "--json") == 0
     told = json.loads(capsys.readouterr().out)

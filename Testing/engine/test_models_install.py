@@ -251,6 +251,11 @@ def test_list_verify_and_remove(
     listed = json.loads(capsys.readouterr().out)
     assert listed["catalog"][0]["installed"] and listed["folder"] == str(models)
     assert listed["installed"][0]["title"] == "Organs" and listed["installed"][0]["bytes"] > 10_000
+    (models / "organs").rename(models.with_name("elsewhere"))
+    for options, count in (((), 0), (("--folder", str(models.with_name("elsewhere"))), 1)):
+        assert dinomix("models", "list", "--json", *options) == 0
+        assert len(json.loads(capsys.readouterr().out)["installed"]) == count
+    models.with_name("elsewhere").rename(models / "organs")
     assert dinomix("models", "verify") == 0 and "organs: whole" in capsys.readouterr().out
     weights = models / "organs/models/model.safetensors"
     content = bytearray(weights.read_bytes())

@@ -5,7 +5,6 @@ import unittest
 from unittest.mock import patch
 
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixTrainLib.logic import DINOMixTrainLogic
 from segment_fakes import FakeClient, FakeInstaller, Heard, modelDict
 
 from dinomix_slicer.models.info import modelInfo
@@ -79,10 +78,9 @@ class ModelListTest(unittest.TestCase):
             self.assertEqual(DINOMixSegmentLogic(self.client, FakeInstaller()).modelFolders(), folders)
 
     def test_what_owns_the_worker_is_made_once(self):
-        for logic in (DINOMixSegmentLogic, DINOMixTrainLogic):
-            with patch.object(WorkerOwner, "__init__", autospec=True, side_effect=WorkerOwner.__init__) as made:
-                self.addCleanup(logic(self.client, FakeInstaller()).cleanup)
-            self.assertEqual(made.call_count, 1)
+        with patch.object(WorkerOwner, "__init__", autospec=True, side_effect=WorkerOwner.__init__) as made:
+            self.addCleanup(DINOMixSegmentLogic(self.client, FakeInstaller()).cleanup)
+        self.assertEqual(made.call_count, 1)
 
     def test_devices(self):
         self.assertEqual(self.logic.devices(), [("auto", "Automatic")])

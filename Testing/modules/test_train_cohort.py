@@ -476,7 +476,7 @@ class LifeTest(CohortTestCase):
         (corrected / "cases.json").write_text(
             json.dumps([{"image": str(scan), "label": "scan100.nii.gz", "name": "scan100"}]), encoding="utf-8"
         )
-        self.page.show(self.parameters)
+        self.page.show()
         self.assertIn("The choices have changed", self.status)
         self.check()
         self.assertEqual(self.states()["scan100"][0], "Labeled")
@@ -524,7 +524,7 @@ class RequestTest(unittest.TestCase):
         """A case's image may be a link into a store in which files have lost their endings."""
         from DINOMixTrainLib.cohort_request import CohortRequest
 
-        words = CohortRequest("/study", ("/data/-strange name",), excluded=("-x",)).arguments(hasCases=False)
+        words = CohortRequest("/study", ("/data/-strange name",), excluded=("-x",)).arguments()
         self.assertIn("--labeled=/data/-strange name", words)
         self.assertIn("--exclude=-x", words)
         self.assertEqual(words[words.index("--out") + 1], str(Path("/study/cohort.json")))

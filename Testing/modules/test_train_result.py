@@ -12,6 +12,7 @@ import many_cases
 import numpy as np
 import qt
 import slicer
+from DINOMixTrainLib.ranked_case import nodeOfCase
 from train_cases import engine, makeStudy, trainOptions
 from train_window import TrainWindowTestCase
 from waiting import processEvents, rowsAtEachTurn, waitUntil
@@ -75,7 +76,7 @@ class ResultTestCase(TrainWindowTestCase):
         self.click(self.ui4.openCaseButton)
         self.waitForIdle()
         case = self.results.ranking[row]
-        return case, self.results.segmentationOf(case)
+        return case, nodeOfCase(case)
 
 
 class ComparisonTest(ResultTestCase):
@@ -128,18 +129,27 @@ class ComparisonTest(ResultTestCase):
         told = json.loads(file.read_text("utf-8"))
         told["after"]["fingerprint"] = "of another"
         file.write_text(json.dumps(told), "utf-8")
-        self.results.show(second)
-        processEvents(20)
+        self.widget.update()
         self.assertIn("Compare again", self.ui4.comparisonLabel.text)
 
     def test_a_damaged_comparison_is_as_none(self):
         self.showRun(first)
         (first / "comparison").mkdir(exist_ok=True)
         (first / "comparison" / "comparison.json").write_text('{"cases": 3}')
-        self.results.show(first)
-        processEvents(20)
+        self.widget.update()
         self.assertFalse(self.ui4.comparisonTable.isVisible())
         self.assertIn("Compare to see", self.ui4.comparisonLabel.text)
+
+    def test_new_files_are_shown_once(self):
+        self.showRun(second)
+        (second / "ranking").mkdir(exist_ok=True)
+        page, file = self.widget.pages["result"], second / "ranking" / "ranking.json"
+        file.write_text(json.dumps({"cases": []}) + " " * 9)
+        self.addCleanup(file.unlink)
+        with patch.object(page, "_showComparison", wraps=page._showComparison) as shown:
+            self.widget.update()
+            processEvents(20)
+        self.assertEqual(shown.call_count, 1)
 
 
 class NothingYetTest(ResultTestCase):
@@ -301,7 +311,7 @@ class RankingTest(ResultTestCase):
             self.click(self.ui4.openCaseButton)
             self.waitForIdle()
             self.assertIn("is not there any more", self.ui.messageLabel.text)
-            self.assertIsNone(self.results.segmentationOf(case))
+            self.assertIsNone(nodeOfCase(case))
         finally:
             image.with_suffix(".away").rename(image)
 
@@ -317,7 +327,7 @@ class RankingTest(ResultTestCase):
             slicer.util.updateSegmentBinaryLabelmapFromArray(labels, node, id, volume)
         self.click(self.ui4.addCaseButton)
         self.waitForIdle()
-        self.assertIn("nothing is segmented", self.ui.messageLabel.text)
+        self.assertIn("no voxel inside its volume", self.ui.messageLabel.text)
         labels[10:14, 10:14, 10:14] = 1
         segmentation.SeparateSegmentLabelmap(two)
         for id in (one, two):
@@ -334,7 +344,7 @@ class RankingTest(ResultTestCase):
         processEvents(50)
         self.showRun(second)
         self.rank()
-        self.assertIsNone(self.results.segmentationOf(case))
+        self.assertIsNone(nodeOfCase(case))
         self.ui4.rankingTable.selectRow(0)
         processEvents(20)
         self.assertFalse(self.ui4.addCaseButton.enabled)
@@ -346,7 +356,7 @@ class RankingTest(ResultTestCase):
             file.unlink()
         self.click(self.ui4.rankButton)
         processEvents(300)
-        process = self.results._process._process
+        process = self.results._task._process
         self.closeWindow()
         self.assertFalse(process.isRunning())
 

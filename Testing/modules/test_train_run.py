@@ -1,12 +1,15 @@
 """Page 3 over real processes that train: found again, paused, resumed, stopped, killed, and left by their folder."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from unittest.mock import patch
@@ -305,6 +308,23 @@ class SceneTest(RunTestCase):
         self.follow()
         self.waitForText(self.ui3.snapshotLabel, "at step 2")
         self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")), 1)
+
+    def test_what_prepared_cases_take_of_the_disk_is_shown_until_training_begins(self):
+        self.run_.mkdir(parents=True)
+        events, now = self.run_ / "events.jsonl", time.time()
+        (self.run_ / "config.json").write_text("{}")
+        alive = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
+        (self.run_ / "alive.json").write_text(json.dumps(alive))
+        self.addCleanup(shutil.rmtree, self.run_)
+        started = {"kind": "started", "time": now, "device": "cpu", "host": alive["host"], "steps": 9}
+        disk = {"kind": "disk", "time": now, "cases": 2e9, "features": 1e9, "free": 8e9, "path": "cache"}
+        prepared = {"kind": "progress", "time": now, "stage": "prepare", "step": 1, "total": 4, "eta": None}
+        events.write_text("".join(json.dumps(event) + "\n" for event in (started, disk, prepared)))
+        self.follow()
+        self.waitForText(self.ui3.stateLabel, "Prepare: 1 of 4", "take 3.0 GB of the disk of cache; 8.0 GB are free")
+        with events.open("a") as file:
+            file.write(json.dumps({"kind": "loss", "time": now, "step": 1, "total": 0.5}) + "\n")
+        waitUntil(lambda: "of the disk" not in self.ui3.stateLabel.text, what="training")
 
     def test_reloading_the_module_leaves_the_run_alone(self):
         self.closeWindow()

@@ -10,8 +10,9 @@ from unittest.mock import patch
 import qt
 import slicer
 from DINOMixTrainLib import teachers
-from DINOMixTrainLib.advanced_settings import patchOf
 from DINOMixTrainLib.licence_dialog import licenceDialog
+from DINOMixTrainLib.offers import Offers
+from DINOMixTrainLib.settings_form import patchOf
 from DINOMixTrainLib.study import overlapText
 from DINOMixTrainLib.training_logic import ESTIMATES
 from segment_fakes import LIVER, SPLEEN, modelDict
@@ -164,7 +165,7 @@ class ChoicesTest(TrainingTestCase):
         self.assertTrue(self.ui2.startButton.enabled)
 
     def test_every_advanced_setting_says_what_it_does(self):
-        editors = [w for w in self.ui2.settingsWidget.children() if w.objectName.startswith("setting_")]
+        editors = [w for w in self.ui2.settingsWidget.children() if w.property("settingKey")]
         self.assertEqual(len(editors), 14)
         for editor in editors:
             self.assertGreater(len(editor.toolTip), 30, editor.objectName)
@@ -241,9 +242,9 @@ class TeacherTest(TrainingTestCase):
     def test_the_dialog_wants_a_check_mark(self):
         dialog = licenceDialog()
         self.addCleanup(dialog.deleteLater)
-        text, box = dialog.findChild(qt.QLabel), dialog.findChild(qt.QCheckBox, "acceptCheckBox")
+        text, box = dialog.findChild(qt.QLabel, "licenceLabel"), dialog.findChild(qt.QCheckBox, "acceptCheckBox")
         button = dialog.findChild(qt.QPushButton, "acceptButton")
-        self.assertIn(teachers.LICENCE, text.text)
+        self.assertIn("https://ai.meta.com/resources/models-and-libraries/dinov3-license/", text.text)
         self.assertFalse(button.enabled)
         box.checked = True
         self.assertTrue(button.enabled)
@@ -326,6 +327,26 @@ class StartTest(TrainingTestCase):
         self.parameters.runName = "first try"
         processEvents(20)
         self.assertIn("There is a run named first try already", self.ui2.startStatusLabel.text)
+
+
+class OffersTest(unittest.TestCase):
+    def test_models_devices_and_presets_are_listed_without_a_worker(self):
+        with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", {"DINOMIX_MODELS": folder}):
+            broken = Path(folder) / "elsewhere" / "spleen"
+            (broken / "models").mkdir(parents=True)
+            (broken / "models" / "model.safetensors").write_bytes(b"")
+            qt.QSettings().setValue("DINOMix/ModelFolders", [str(broken)])
+            offers, heard = Offers(), []
+            offers.changed.connect(lambda: heard.append(True))
+            offers.refresh()
+            offers.refresh()  # what is asked for is not asked again
+            waitUntil(lambda: len(heard) == 3, PATIENCE, "the engine's answers")
+        self.assertEqual([(Path(model["path"]).name, bool(model["problem"])) for model in offers.models],
+                         [("spleen", True)])  # fmt: skip
+        self.assertIn("cpu", [device["name"] for device in offers.devices])
+        self.assertIn(offers.automatic, [device["name"] for device in offers.devices])
+        self.assertEqual(offers.preset("standard")["name"], "standard")
+        self.assertIsNone(offers.model(str(broken / "gone")))
 
 
 class WordsTest(unittest.TestCase):

@@ -1,9 +1,14 @@
 """DINOMix Train's window as a whole: the pages, the scene, leaving, reloading."""
 
+import gc
 import sys
 import unittest
+import weakref
+from unittest.mock import patch
 
 import slicer
+from DINOMixTrainLib.logic import DINOMixTrainLogic
+from segment_window import WindowInstaller
 from train_window import TrainWindowTestCase
 from waiting import processEvents
 
@@ -40,6 +45,33 @@ class SceneTest(TrainWindowTestCase):
         self.parameters.preset = "quick-look"
         self.widget.enter()
         self.assertEqual(self.parameters.preset, "quick-look")
+
+
+class LettingGoTest(TrainWindowTestCase):
+    def test_a_logic_that_was_closed_is_not_kept_by_its_timer(self):
+        logic = DINOMixTrainLogic(WindowInstaller(), self.makeProcess)
+        logic.runs.follow(self.folder)
+        processEvents(20)
+        held = [weakref.ref(part) for part in (logic, logic.runs, logic.offers)]
+        logic.close()
+        del logic
+        gc.collect()
+        self.assertEqual([part() for part in held], [None, None, None])
+
+    def test_what_owns_the_installer_is_made_once(self):
+        with patch("dinomix_slicer.setup.owner.sharedInstaller") as made:
+            DINOMixTrainLogic().close()
+        made.assert_called_once()
+
+    def test_no_node_is_kept_that_was_observed(self):
+        slicer.mrmlScene.Clear(False)
+        processEvents(20)
+        # The mixin never lets go of what it has observed once.
+        self.assertEqual(list(self.widget._VTKObservationMixin__observations), [slicer.mrmlScene])
+        self.parameters.preset = "quick-look"
+        with patch.object(self.widget.pages["training"], "show") as shown:
+            processEvents(20)
+        self.assertTrue(shown.called)
 
 
 class ReloadTest(unittest.TestCase):

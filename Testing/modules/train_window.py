@@ -5,15 +5,43 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+import qt
 import slicer
 from DINOMixTrainLib.logic import DINOMixTrainLogic
-from segment_window import WindowClient, WindowInstaller
+from segment_window import WindowInstaller
 from waiting import processEvents
 from window_actions import WindowActions
 
+from dinomix_slicer.engine_process import EngineProcess
+from dinomix_slicer.signal import Signal
+
+CPU = {"name": "cpu", "title": "CPU", "memory": 8 * 2**30}
+
+
+class ListingProcess:
+    """What the engine tells when it is asked for models or devices."""
+
+    def __init__(self, told):
+        self.event, self.finished, self.failed = Signal(), Signal(), Signal()
+        self._told = told
+
+    def start(self):
+        qt.QTimer.singleShot(0, self._tell)
+
+    def end(self):
+        self._told = None
+
+    def _tell(self):
+        if self._told is not None:
+            self.event.emit(self._told)
+            self.finished.emit(0)
+
 
 class TrainWindowTestCase(WindowActions, unittest.TestCase):
-    """Opens a window over a worker and an installer that the test plays; ``prepare`` may set ``self.models`` before."""
+    """Opens a window over an engine, of which the test plays the lists of models and devices, and an installer that it plays.
+
+    ``prepare`` may set ``self.models`` before.
+    """
 
     def setUp(self):
         slicer.mrmlScene.Clear(False)
@@ -23,7 +51,6 @@ class TrainWindowTestCase(WindowActions, unittest.TestCase):
         self.models = []
         self.installer = WindowInstaller()
         self.prepare()
-        self.client = WindowClient(self.models)
         self.openWindow()
 
     def prepare(self):
@@ -45,7 +72,14 @@ class TrainWindowTestCase(WindowActions, unittest.TestCase):
         processEvents(20)
 
     def makeLogic(self):
-        return DINOMixTrainLogic(self.client, self.installer)
+        return DINOMixTrainLogic(self.installer, self.makeProcess)
+
+    def makeProcess(self, arguments):
+        if arguments[:2] == ["models", "list"]:
+            return ListingProcess({"kind": "models", "installed": self.models})
+        if "--list-devices" in arguments:
+            return ListingProcess({"kind": "devices", "devices": [CPU], "automatic": "cpu"})
+        return EngineProcess(arguments)
 
     def closeWindow(self):
         if not self.isOpen:

@@ -148,3 +148,17 @@ def _imports(file: Path, root: Path) -> list[str]:
 def _is_there(root: Path, module: str) -> bool:
     path = root.joinpath(*module.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("module", ["DINOMixSegment", "DINOMixTrain"])
+def test_a_module_names_the_slicer_modules_whose_nodes_and_logics_it_uses(module: str) -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / module).rglob("*.py"))
+    used = {name for name in ("Plots", "Segmentations", "Sequences", "Tables", "Terminologies", "Volumes")
+            if f"slicer.modules.{name.lower()}" in code or f"vtkMRML{name.removesuffix('s')}Node" in code}  # fmt: skip
+    assert used
+    named = next(
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse((ROOT / module / f"{module}.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.parent.dependencies"
+    )
+    assert used <= set(named)

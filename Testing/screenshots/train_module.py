@@ -218,7 +218,7 @@ def training(session: Pictures, study: Study) -> None:
     checkedStudy(session, study)
     ui, node = session.page("training"), session.parameters
     page, logic = session.widget.pages["training"], session.logic.training
-    host.waitUntil(lambda: logic.presets and session.logic.models() is not None, 120)
+    host.waitUntil(lambda: session.logic.offers.presets and session.logic.offers.devices, 120)
     for preset in ("quick-look", "standard"):
         node.preset = preset
         host.processEvents(50)
@@ -226,7 +226,7 @@ def training(session: Pictures, study: Study) -> None:
         host.waitUntil(lambda: logic.estimating is None, 600)
     node.startModel = ""
     ui.commandCollapsibleButton.collapsed = False
-    page.show(node)
+    page.show()
     session.takePanel("train_training")
     ui.commandCollapsibleButton.collapsed = True
     ui.settingsCollapsibleButton.collapsed = False
@@ -301,7 +301,7 @@ SHORT = {
 def checkedStudy(session: Pictures, study: Study) -> None:
     """The folders of the study, checked as page 1 does."""
     ui, node = session.page("cases"), session.parameters
-    if session.logic.training.cohort(node) is not None:
+    if session.logic.cohort.report is not None:
         return
     node.studyFolder = str(study.folder)
     node.labeledFolders, node.unlabeledFolders = [str(study.labeled)], [str(study.unlabeled)]

@@ -101,7 +101,7 @@ def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> L
         except ValueError as error:
             problems.append(Problem(
                 f"The structures of the label files make no label set ({reason_of(error)}).",
-                "Rename them in the files, or with --rename.",
+                "Rename them in the files, or with --rename.", "structures",
             ))  # fmt: skip
             return None
     values = {value for content in contents for value in content.values}

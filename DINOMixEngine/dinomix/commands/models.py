@@ -21,13 +21,16 @@ command.add_command(export_command)
 
 
 @command.command("list", epilog="Example: dinomix models list --json")
+@click.option(
+    "--folder", "folders", type=click.Path(path_type=Path), multiple=True, help="Look for models in this one too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON line.")
-def list_models(as_json: bool) -> None:
+def list_models(folders: tuple[Path, ...], as_json: bool) -> None:
     """Print which models are installed and which can be installed."""
     from dinomix.importing.catalog import read_catalog
     from dinomix.models.installed import describe_model, find_models, model_folders
 
-    installed = [describe_model(path) for path in find_models(model_folders())]
+    installed = [describe_model(path) for path in find_models([*model_folders(), *folders])]
     have = {Path(model["path"]).name for model in installed}
     catalog = [{**entry.model_dump(mode="json"), "installed": entry.name in have} for entry in read_catalog()]
     if as_json:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @method_options
 @click.option("--preset", metavar="NAME", help="Settings for a kind of run: quick-look, standard or thorough.")
 @click.option("--list-presets", is_flag=True, help="Say what the presets are, and nothing more.")
+@click.option("--list-devices", is_flag=True, help="Say what a run can train on here, and nothing more.")
 @click.option("--estimate", is_flag=True, help="Time a few real steps and say what the run would cost; writes nothing.")
 @click.option("--start", type=click.Path(path_type=Path), help="A model folder to begin with; classes match by name.")
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: Path | None, start: Path | None,
-            plan_file: Path | None, cache: Path | None, as_json: bool, list_presets: bool, estimate: bool,
+            plan_file: Path | None, cache: Path | None, as_json: bool, list_presets: bool, list_devices: bool, estimate: bool,
             **options: Any) -> None:  # fmt: skip
     """Train a model from labeled and unlabeled volumes, or resume a run.
 
@@ -50,6 +51,8 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: 
     """
     if list_presets:
         return _tell_presets(as_json)
+    if list_devices:
+        return _tell_devices(as_json)
     # A request that comes while PyTorch is being loaded is for this process already.
     since = time.time()
     from dinomix.events import shown_events
@@ -149,6 +152,19 @@ def _tell_presets(as_json: bool) -> None:
     for preset in presets:
         settings = " ".join(f"{key}={value}" for key, value in preset["settings"].items())
         click.echo(f"{preset['name']}: {preset['description']}\n  {settings}")
+
+
+def _tell_devices(as_json: bool) -> None:
+    from dinomix.inference.devices import choose_device, list_devices
+
+    devices = list_devices()
+    automatic, reason = choose_device("auto")
+    if as_json:
+        click.echo(json.dumps({"kind": "devices", "devices": devices, "automatic": str(automatic), "reason": reason}))
+        return
+    for device in devices:
+        click.echo(f"{device['name']}: {device['title']}, {device['memory'] / 2**30:.1f} GB")
+    click.echo(reason)
 
 
 def _arranged(cohort: Path, start: Path | None, plan: Path | None, emit: Any, options: dict[str, Any]) -> "Arranged":

@@ -1,5 +1,9 @@
 """Which device computes, and why."""
 
+import os
+from typing import Any
+
+import psutil
 import torch
 
 from dinomix.errors import DinomixError
@@ -28,6 +32,18 @@ def choose_device(requested: str = "auto") -> tuple[torch.device, str]:
             f"The device {requested} cannot be used ({failure}).", "Give --device auto or --device cpu.", code="device"
         )
     return device, f"Computing on {describe(device)}, as requested."
+
+
+def list_devices() -> list[dict[str, Any]]:
+    """What can compute on this computer, as plain JSON data: name, title for a reader, and memory in bytes."""
+    main_memory = psutil.virtual_memory().total
+    found = [
+        {"name": f"cuda:{n}", "title": torch.cuda.get_device_name(n), "memory": torch.cuda.mem_get_info(n)[1]}
+        for n in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "title": "Apple GPU", "memory": main_memory})
+    return [*found, {"name": "cpu", "title": f"CPU ({os.cpu_count()} cores)", "memory": main_memory}]
 
 
 def describe(device: torch.device) -> str:

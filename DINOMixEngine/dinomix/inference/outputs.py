@@ -172,9 +172,12 @@ def check_name(output: Output) -> None:
         raise DinomixError(
             f"The name of {output.path} has {length} bytes; a file's name can have {LONGEST_NAME}.",
             f"Rename the image {output.image}, or give it a name of its own with --out.",
+            "name",
         )
     if output.path.is_symlink() and not output.path.exists():
-        raise DinomixError(f"{output.path} is a link that leads nowhere.", "Remove it, or give another --out.")
+        raise DinomixError(
+            f"{output.path} is a link that leads nowhere.", "Remove it, or give another --out.", "output"
+        )
 
 
 def _place(path: Path) -> Path:

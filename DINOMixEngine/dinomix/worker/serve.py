@@ -89,7 +89,7 @@ class Worker:
         import psutil
         import torch
 
-        from dinomix.inference.devices import choose_device
+        from dinomix.inference.devices import choose_device, list_devices
 
         asked = request.fields.get("protocol")
         if asked != PROTOCOL:
@@ -109,7 +109,7 @@ class Worker:
             pid=os.getpid(),
             host=socket.gethostname(),
             system=sys.platform,
-            devices=_devices(memory.total),
+            devices=list_devices(),
             automatic={"device": str(device), "reason": reason},
             memory={"total": memory.total, "available": memory.available},
             shares_files=_shares_files(request.fields.get("probe")),
@@ -151,18 +151,6 @@ class Worker:
             self.output.send("event", job=job, event={"time": time.time(), "kind": kind, **fields})
 
         return emit
-
-
-def _devices(main_memory: int) -> list[dict[str, Any]]:
-    import torch
-
-    found = [
-        {"name": f"cuda:{n}", "title": torch.cuda.get_device_name(n), "memory": torch.cuda.mem_get_info(n)[1]}
-        for n in range(torch.cuda.device_count())
-    ]
-    if torch.backends.mps.is_available():
-        found.append({"name": "mps", "title": "Apple GPU", "memory": main_memory})
-    return [*found, {"name": "cpu", "title": f"CPU ({os.cpu_count()} cores)", "memory": main_memory}]
 
 
 def _shares_files(probe: dict[str, str] | None) -> bool:

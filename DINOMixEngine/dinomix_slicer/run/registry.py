@@ -26,11 +26,6 @@ def rememberRun(run: Path) -> None:
     qt.QSettings().setValue(SETTING, json.dumps([str(run), *others][:MOST]))
 
 
-def forgetRun(run: Path) -> None:
-    """Remember it no more; its files stay."""
-    qt.QSettings().setValue(SETTING, json.dumps([each for each in _remembered() if each != str(run)]))
-
-
 def isRun(folder: Path) -> bool:
     """Whether a folder holds a run, or the beginning of one."""
     return (folder / "config.json").is_file() or (folder / "launch.json").is_file()

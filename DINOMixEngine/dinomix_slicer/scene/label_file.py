@@ -6,7 +6,7 @@ Slicer's own reader does it in one go, which may take seconds for a large scan.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class LabelFile:
     structures: list[dict[str, Any]]
 
 
-def labelFileSteps(path: Path) -> Iterator[LabelFile | None]:
-    """Read the file; yields None between steps, and the label map last.
+def labelFileSteps(path: Path) -> Generator[None, None, LabelFile]:
+    """Read the file in steps.
 
     Raises:
         DinomixError: it cannot be read, or is no label map of one layer as the engine writes it.
@@ -56,13 +56,20 @@ def labelFileSteps(path: Path) -> Iterator[LabelFile | None]:
             raise ValueError("layout")
         check_plausible(stored, path)
         numbers = np.empty(stored.count, stored.number)
-        for _done in fill_steps(numbers, io.BytesIO(content), stored, "", path):
-            yield None
+        yield from fill_steps(numbers, io.BytesIO(content), stored, "", path)
         structures = [_structure(segment) for segment in segments_of(header, path)]
     except (OSError, ValueError, DinomixError) as error:
         raise DinomixError(_("{path} is no label map that can be shown.").format(path=path)) from error
     labels = numbers.astype(kind, copy=False).reshape(header.size[::-1])
-    yield LabelFile(labels, header.affine, structures)
+    return LabelFile(labels, header.affine, structures)
+
+
+def structuresIn(path: Path) -> list[dict[str, Any]]:
+    """The structures of a ``.seg.nrrd``, from its header alone; none where it cannot be read."""
+    try:
+        return [_structure(segment) for segment in segments_of(read_nrrd_header(path), path)]
+    except (OSError, DinomixError):
+        return []
 
 
 def _structure(segment: Segment) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from ..signal import Signal
-from ..task import InBackground, Steps
+from ..task import InBackground
 from .case_files import CaseFiles, NothingInside, Overlap, writeCase
-from .scene_cohort import CaseArrays, SceneCase, stateOf, stepsOfCase
+from .scene_cohort import SceneCase, stateOf, stepsOfCase
 
 
 @dataclass(frozen=True)
@@ -27,47 +27,27 @@ class _Written:
 
 
 class SceneExport:
-    """Writes cases into a folder, those only that have changed since this object wrote them, or since the files were written.
-
-    Signals; of the last three one is emitted, once for each ``start``:
-        progress(done, total): cases that are written, and all.
-        finished(files): a list of ``CaseFiles``.
-        failed(problem, remedy): what is written by then stays.
-        cancelled()
-    """
+    """Writes cases into a folder, those only that have changed since this object wrote them, or since the files were written."""
 
     def __init__(self) -> None:
-        self.progress = Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
         self._written: dict[Path, _Written] = {}
-        self._steps: Steps | None = None
 
-    def start(self, cases: list[SceneCase], folder: Path, leftOut: Collection[str] = ()) -> None:
-        """Write these cases; ``leftOut`` names segments that are not wanted."""
-        self.cancel()
-        steps = self._steps = Steps(self._stepsOf(cases, folder, leftOut))
-        steps.finished.connect(lambda files: self._end(self.finished, files))
-        steps.failed.connect(lambda *words: self._end(self.failed, *words))
-        steps.cancelled.connect(lambda: self._end(self.cancelled))
-
-    def isRunning(self) -> bool:
-        return self._steps is not None
-
-    def cancel(self) -> None:
-        """Give it up; ``cancelled`` is emitted at once. A file is whole or as it was."""
-        if self._steps is not None:
-            self._steps.cancel()
-
-    def _end(self, signal: Signal, *arguments: Any) -> None:
-        self._steps = None
-        signal.emit(*arguments)
-
-    def _stepsOf(
-        self, cases: list[SceneCase], folder: Path, leftOut: Collection[str]
+    def steps(
+        self,
+        cases: list[SceneCase],
+        folder: Path,
+        leftOut: Collection[str] = (),
+        onProgress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Generator[Any, None, list[CaseFiles]]:
+        """Steps that write these cases and return their files; given up, a file is whole or as it was.
+
+        Args:
+            leftOut: names of segments that are not wanted.
+            onProgress: gets how many cases are written, and how many there are.
+        """
         files = []
         for number, case in enumerate(cases):
-            self.progress.emit(number, len(cases))
+            onProgress(number, len(cases))
             path = folder / case.name
             state = stateOf(case, leftOut)
             last = self._written.get(path)
@@ -75,39 +55,42 @@ class SceneExport:
                 files.append(last.files)
                 continue
             arrays = yield from stepsOfCase(case, leftOut)
-            written = yield from _stepsOfWriting(arrays, folder)
+            write = partial(writeCase, arrays, folder)
+            written = yield from stepsOfWriting(write, case.name, folder)
             self._written[path] = _Written(state, written, _onDisk(written))
             files.append(written)
-        self.progress.emit(len(cases), len(cases))
+        onProgress(len(cases), len(cases))
         return files
 
 
-def _stepsOfWriting(arrays: CaseArrays, folder: Path) -> Generator[Any, None, CaseFiles]:
-    """Write one case in a thread; the generator returns its files."""
-    work = InBackground(lambda checkStop: writeCase(arrays, folder, checkStop))
+def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder: Path) -> Generator[Any, None, Any]:
+    """Write a case in a thread, by ``write(checkStop)``; the generator returns its result.
+
+    Raises:
+        DinomixError: the case's segments overlap or are empty, or the folder cannot be written.
+    """
     try:
-        files: CaseFiles = yield from work.steps()
+        return (yield from InBackground(write).steps())
     except Overlap as error:
         one, other = error.args
         raise DinomixError(
             _(
                 "In the segmentation of {name} the segments {one} and {other} overlap; a voxel can be one structure only."
-            ).format(name=arrays.name, one=one, other=other),
+            ).format(name=name, one=one, other=other),
             _("Subtract one from the other with Logical operators in the Segment Editor, or leave one of them out."),
         ) from error
     except NothingInside as error:
         raise DinomixError(
-            _("The segmentation of {name} has no voxel inside its volume.").format(name=arrays.name),
-            _("Check that both belong together, or choose no segmentation: it is then an unlabeled case."),
+            _("The segmentation of {name} has no voxel inside its volume.").format(name=name),
+            _("Draw at least one structure and check that both belong together, or leave it an unlabeled case."),
         ) from error
     except OSError as error:
         raise DinomixError(
             _("The files of {name} cannot be written to {folder} ({reason}).").format(
-                name=arrays.name, folder=folder, reason=error.strerror or error
+                name=name, folder=folder, reason=error.strerror or error
             ),
             _("Free some disk space, or choose a study folder that you may write to."),
         ) from error
-    return files
 
 
 def _onDisk(files: CaseFiles) -> object:

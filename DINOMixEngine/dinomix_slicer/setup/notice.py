@@ -10,8 +10,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..window.appearance import INFO, paintFrame, paintIcon
-from ..worker.owner import WorkerOwner
+from ..window.appearance import INFO, showLevel
+from .owner import PackagesOwner
 from .restart import mayRestart
 
 READ_SETTING = "DINOMix/NoticeWasRead"
@@ -28,15 +28,14 @@ class Lack:
 
 
 class SetupNotice:
-    """Offers to install packages and to start the worker again. A module's own notice adds what else it needs."""
+    """Offers to install packages. A module's own notice adds what else it needs."""
 
-    def __init__(self, ui: Any, owner: WorkerOwner) -> None:
+    def __init__(self, ui: Any, owner: PackagesOwner) -> None:
         self._ui, self._owner, self._installer = ui, owner, owner.installer
         self._parameterNode: Any = None
         self._lack: Lack | None = None
         ui.setupButton.connect("clicked()", self._onButton)
-        paintFrame(ui.setupFrame, INFO)
-        paintIcon(ui.setupIconLabel, INFO)
+        showLevel(ui.setupFrame, ui.setupIconLabel, INFO)
         self._installer.changed.connect(self._onChanged)
         self.show(None)
 
@@ -76,9 +75,6 @@ class SetupNotice:
         missing = owner.whyNotDependencies()
         if missing:
             return Lack(missing, _("Install..."), _("Slicer asks before anything is downloaded."), self._onInstall)
-        if owner.workerState == "failed":
-            text = _("The process that computes has ended.")
-            return Lack(text, _("Start again"), _("Start the worker again."), owner.restartWorker)
         return None
 
     def rememberForRestart(self, parameterNode: Any) -> None:

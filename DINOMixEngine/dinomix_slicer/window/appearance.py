@@ -24,6 +24,14 @@ def paintFrame(frame: Any, level: str) -> None:
     frame.autoFillBackground = bool(level)
 
 
+def showLevel(frame: Any, icon: Any, level: str) -> None:
+    """Show in a ``QFrame`` and the ``QLabel`` of its icon how serious their message is; without a level there is no icon."""
+    paintFrame(frame, level)
+    icon.visible = bool(level)
+    if level:
+        paintIcon(icon, level)
+
+
 def setColor(widget: Any, role: int, color: Any) -> None:
     """Draw with a ``QColor`` what a role of the palette stands for; all else stays as Slicer's style has it."""
     palette = widget.palette
@@ -46,14 +54,6 @@ def colorIcon(color: tuple[int, int, int]) -> Any:
     pixmap = qt.QPixmap(14, 14)
     pixmap.fill(qt.QColor(*color))
     return qt.QIcon(pixmap)
-
-
-def fitHeight(table: Any, least: int, most: int) -> None:
-    """Make a ``QTableWidget`` as high as its rows, but for at least and at most so many; more are scrolled to."""
-    rows = min(max(table.rowCount, least), most)
-    # Before it is shown, its header has no height yet.
-    header = table.horizontalHeader().sizeHint.height()
-    table.setFixedHeight(header + rows * table.verticalHeader().defaultSectionSize + 2 * table.frameWidth)
 
 
 def setWrappedText(label: Any, text: str) -> None:

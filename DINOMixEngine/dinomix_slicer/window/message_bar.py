@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .appearance import ERROR, INFO, WARNING, paintFrame, paintIcon
+from .appearance import ERROR, INFO, WARNING, showLevel
 
 SERIOUSNESS = (INFO, WARNING, ERROR)
 
@@ -33,8 +33,7 @@ class MessageBar:
             return
         self._messages.append(text)
         self._level = max(self._level, level, key=SERIOUSNESS.index)
-        paintFrame(self._ui.messageFrame, self._level)
-        paintIcon(self._ui.messageIconLabel, self._level)
+        showLevel(self._ui.messageFrame, self._ui.messageIconLabel, self._level)
         self._ui.messageLabel.text = self.text
         self._ui.messageFrame.visible = True
 

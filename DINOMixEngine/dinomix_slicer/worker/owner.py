@@ -9,20 +9,20 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from ..setup.dependencies import DependencyInstaller, sharedInstaller
+from ..models.folders import FOLDERS_SETTING, modelFolders, withReadablePath
+from ..setup.dependencies import DependencyInstaller
+from ..setup.owner import PackagesOwner
 from ..signal import Signal
 from .client import WorkerClient
 from .command import SETTING, workerCommand
 
-FOLDERS_SETTING = "DINOMix/ModelFolders"
 
-
-class WorkerOwner:
+class WorkerOwner(PackagesOwner):
     """Owns the worker's client. It is made when it is first needed, and anew when its settings change."""
 
     def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
+        super().__init__(installer)
         self.modelsChanged, self.workerStateChanged = Signal(), Signal()
-        self.installer = installer or sharedInstaller()
         self._models: list[dict[str, Any]] = []
         self._isGiven = client is not None
         self._client: WorkerClient | None = None
@@ -57,8 +57,7 @@ class WorkerOwner:
 
     def modelFolders(self) -> list[str]:
         """Folders that hold model folders, from the setting DINOMix/ModelFolders."""
-        value = qt.QSettings().value(FOLDERS_SETTING)
-        return [value] if isinstance(value, str) and value else list(value or ())
+        return modelFolders()
 
     def setModelFolders(self, folders: list[str]) -> None:
         """Write that setting; the models are listed again."""
@@ -85,10 +84,6 @@ class WorkerOwner:
         titles = {device["name"]: device["title"] for device in hello["devices"]}
         taken = hello["automatic"]["device"]
         return [("auto", _("Automatic: {device}").format(device=titles.get(taken, taken))), *titles.items()]
-
-    def workerCommandText(self) -> str:
-        """The setting DINOMix/WorkerCommand; empty for Slicer's own Python."""
-        return str(qt.QSettings().value(SETTING) or "")
 
     def setWorkerCommandText(self, text: str) -> None:
         """Write that setting; the worker is started anew with it when it is next needed.
@@ -125,21 +120,6 @@ class WorkerOwner:
         hello = self.workerHello
         return bool(hello["shares_files"]) if hello else not self.workerCommandText()
 
-    # -- What it needs
-
-    def missingDependencies(self) -> list[str]:
-        """Packages to install before Slicer's own Python can compute; empty when the worker is another command."""
-        return [] if self.workerCommandText() else self.installer.missing()
-
-    def whyNotDependencies(self) -> str | None:
-        """The sentence that says which packages are missing; None when none is."""
-        missing = self.missingDependencies()
-        if not missing:
-            return None
-        return _("DINOMix needs packages that are not installed yet ({names}). Install them first.").format(
-            names=", ".join(missing)
-        )
-
     def _adopt(self, client: WorkerClient) -> WorkerClient:
         self._client = client
         client.stateChanged.connect(self.workerStateChanged.emit)
@@ -163,12 +143,3 @@ class WorkerOwner:
     def _onModels(self, models: list[dict[str, Any]]) -> None:
         self._models = [withReadablePath(model) for model in models]
         self.modelsChanged.emit(self._models)
-
-
-def withReadablePath(model: dict[str, Any]) -> dict[str, Any]:
-    """A MODEL dict whose folder's name is not UTF-8 cannot be shown or chosen; it says so instead."""
-    path, title = (model[key].encode("utf-8", "replace").decode("utf-8") for key in ("path", "title"))
-    if path == model["path"]:
-        return model
-    problem = _("Its path {path} has letters that are not valid UTF-8. Rename the folder.").format(path=path)
-    return {**model, "path": path, "title": title, "problem": problem}
