@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.models.folders import modelFolders
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
@@ -63,8 +64,8 @@ class WorkerPage:
     def askForFolder(self) -> None:
         """Let the user add a model folder."""
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose a folder with models"))
-        if folder and folder not in self._logic.modelFolders():
-            self._setFolders([*self._logic.modelFolders(), folder])
+        if folder and folder not in modelFolders():
+            self._setFolders([*modelFolders(), folder])
 
     def close(self) -> None:
         """End the worker that is being tested."""
@@ -86,9 +87,9 @@ class WorkerPage:
     # -- Model folders
 
     def _showFolders(self) -> None:
-        if self._logic.modelFolders() == self._shownFolders:
+        if modelFolders() == self._shownFolders:
             return  # what is selected stays so
-        self._shownFolders = self._logic.modelFolders()
+        self._shownFolders = modelFolders()
         self._ui.foldersList.clear()
         always = qt.QListWidgetItem(_("Always: .dinomix/models in the home folder"))
         always.setFlags(qt.Qt.NoItemFlags)
@@ -99,7 +100,7 @@ class WorkerPage:
     def _onRemoveFolder(self) -> None:
         item = self._ui.foldersList.currentItem()
         if item is not None:
-            self._setFolders([folder for folder in self._logic.modelFolders() if folder != item.text()])
+            self._setFolders([folder for folder in modelFolders() if folder != item.text()])
 
     def _setFolders(self, folders: list[str]) -> None:
         self._logic.setModelFolders(folders)

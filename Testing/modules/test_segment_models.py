@@ -7,6 +7,7 @@ from unittest.mock import patch
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeClient, FakeInstaller, Heard, modelDict
 
+from dinomix_slicer.models.folders import modelFolders
 from dinomix_slicer.models.info import modelInfo
 from dinomix_slicer.window.duration import duration
 from dinomix_slicer.worker.owner import WorkerOwner
@@ -71,11 +72,10 @@ class ModelListTest(unittest.TestCase):
         self.assertIn("not valid UTF-8. Rename", model["problem"])
 
     def test_folders_are_kept_in_the_settings(self):
-        self.assertEqual(self.logic.modelFolders(), [])
+        self.assertEqual(modelFolders(), [])
         for folders in (["/models"], ["/models", "/more models"], []):
             self.logic.setModelFolders(folders)
-            self.assertEqual(self.logic.modelFolders(), folders)
-            self.assertEqual(DINOMixSegmentLogic(self.client, FakeInstaller()).modelFolders(), folders)
+            self.assertEqual(modelFolders(), folders)
 
     def test_what_owns_the_worker_is_made_once(self):
         with patch.object(WorkerOwner, "__init__", autospec=True, side_effect=WorkerOwner.__init__) as made:

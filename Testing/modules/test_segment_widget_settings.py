@@ -9,6 +9,7 @@ from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 from waiting import waitUntil
 
+from dinomix_slicer.models.folders import modelFolders
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
 from dinomix_slicer.setup.restart import takeResumption
 from dinomix_slicer.task import Task
@@ -37,18 +38,18 @@ class AdvancedTest(WindowTestCase):
         self.client.modelList = [*self.models, modelDict(self.makeFolder("pelvis"), "Pelvis")]
         with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: folder):
             self.click(self.ui.addFolderButton)
-        self.assertEqual(self.logic.modelFolders(), [folder])
+        self.assertEqual(modelFolders(), [folder])
         self.assertGreaterEqual(self.ui.modelComboBox.findText("Pelvis"), 0)
         self.assertFalse(self.ui.removeFolderButton.enabled)
         self.ui.foldersList.setCurrentRow(1)
         self.settle()
         self.click(self.ui.removeFolderButton)
-        self.assertEqual(self.logic.modelFolders(), [])
+        self.assertEqual(modelFolders(), [])
 
     def test_no_folder_is_added_when_the_dialog_is_cancelled(self):
         with patch.object(qt.QFileDialog, "getExistingDirectory", lambda *arguments: ""):
             self.click(self.ui.addFolderButton)
-        self.assertEqual(self.logic.modelFolders(), [])
+        self.assertEqual(modelFolders(), [])
 
     def test_the_folder_with_packages_is_kept_and_can_be_emptied(self):
         folder = self.makeFolder("packages")

@@ -17,6 +17,8 @@ from train_cases import engine, makeStudy, trainOptions
 from train_window import TrainWindowTestCase
 from waiting import processEvents, rowsAtEachTurn, waitUntil
 
+from dinomix_slicer.models.folders import modelFolders
+
 PATIENCE = 240
 
 
@@ -182,9 +184,9 @@ class ModelTest(ResultTestCase):
         segment = slicer.util.getModuleLogic("DINOMixSegment")
         self.assertEqual(segment.getParameterNode().modelPath, path)
         self.assertIn("DINOMix Segment has chosen", self.ui.messageLabel.text)
-        self.assertEqual(segment.modelFolders().count(path), 1)
+        self.assertEqual(modelFolders().count(path), 1)
         self.click(self.ui4.useModelButton)
-        self.assertEqual(segment.modelFolders().count(path), 1)
+        self.assertEqual(modelFolders().count(path), 1)
         # The worker, the real one, finds it in that setting and segments with it.
         try:
             segment.refreshModels()

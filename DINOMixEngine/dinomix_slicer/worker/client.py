@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, encode
 
+from ..models.folders import modelFolders
 from ..process import EXITED, Process, whyEnded
 from ..remedies import remedyOf
 from ..signal import Signal, weakly
@@ -272,9 +273,7 @@ class WorkerClient:
 
     def _askForModels(self) -> None:
         assert self._line is not None
-        value = qt.QSettings().value("DINOMix/ModelFolders")
-        folders = [value] if isinstance(value, str) and value else list(value or ())
-        self._line.ask({"type": "models", "folders": folders})
+        self._line.ask({"type": "models", "folders": modelFolders()})
 
     # -- The end of it
 

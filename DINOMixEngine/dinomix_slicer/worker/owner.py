@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 
-from ..models.folders import FOLDERS_SETTING, modelFolders, withReadablePath
+from ..models.folders import FOLDERS_SETTING, withReadablePath
 from ..setup.dependencies import DependencyInstaller
 from ..setup.owner import PackagesOwner
 from ..signal import Signal
@@ -55,12 +55,8 @@ class WorkerOwner(PackagesOwner):
         else:
             self.client.listModels().finished.connect(self._onModels)
 
-    def modelFolders(self) -> list[str]:
-        """Folders that hold model folders, from the setting DINOMix/ModelFolders."""
-        return modelFolders()
-
     def setModelFolders(self, folders: list[str]) -> None:
-        """Write that setting; the models are listed again."""
+        """Write the setting DINOMix/ModelFolders; the models are listed again."""
         qt.QSettings().setValue(FOLDERS_SETTING, folders)
         self.refreshModels()
 
