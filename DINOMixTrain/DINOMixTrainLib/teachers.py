@@ -10,6 +10,8 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from dinomix.files import open_file, parse_json
+
 OFF, RANDOM = "off", "random"
 DINOV3 = "vit_base_patch16_dinov3"
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
@@ -34,8 +36,9 @@ def whyNotFile(path: Path) -> str | None:
     if path.suffix.lower() not in FILE_ENDINGS:
         return _("{path} is no file of weights. Choose a .safetensors or .pth file.").format(path=path)
     try:
-        fits = _isSafetensors(path) if path.suffix.lower() == ".safetensors" else zipfile.is_zipfile(path)
-    except (OSError, ValueError):
+        isTensors = path.suffix.lower() == ".safetensors"
+        fits = path.is_file() and (_isSafetensors(path) if isTensors else zipfile.is_zipfile(path))
+    except (OSError, ValueError, TypeError):
         fits = False
     if not fits:
         return _("{path} holds no weights of a DINOv3 vision transformer. Choose the file as it was published.").format(
@@ -84,7 +87,7 @@ def teacherOptions(teacher: str, mode: str) -> list[str]:
 
 def _accepted() -> list[str]:
     try:
-        names = json.loads(str(qt.QSettings().value(ACCEPTED_SETTING) or "[]"))
+        names = parse_json(str(qt.QSettings().value(ACCEPTED_SETTING) or "[]").encode())
     except ValueError:
         return []
     return names if isinstance(names, list) else []
@@ -103,6 +106,6 @@ def _cache() -> Path:
 
 def _isSafetensors(path: Path) -> bool:
     """Whether the header names a vision transformer's class token."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         size = int.from_bytes(file.read(8), "little")
-        return size < LARGEST_HEADER and any("cls_token" in name for name in json.loads(file.read(size)))
+        return size < LARGEST_HEADER and any("cls_token" in name for name in parse_json(file.read(size)))
