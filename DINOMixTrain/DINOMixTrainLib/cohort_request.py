@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix.files import parse_json
+
 from .study import CASES, COHORT, CORRECTED, RENAMES
 
 if TYPE_CHECKING:
@@ -73,8 +75,12 @@ class CohortRequest:
 
     @property
     def newNames(self) -> dict[str, str | None]:
-        """A structure's name in the label files -> its name in the cohort, or None to leave it out."""
-        return dict(json.loads(self.renames or "{}"))
+        """A structure's name in the label files -> its name in the cohort, or None to leave it out; none where damaged."""
+        try:
+            names = parse_json((self.renames or "{}").encode())
+        except ValueError:
+            return {}
+        return names if isinstance(names, dict) else {}
 
     @property
     def sceneChoices(self) -> list[SceneChoice]:
