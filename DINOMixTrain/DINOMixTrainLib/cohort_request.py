@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.files import parse_json
+from dinomix.files import parse_json, read_json
 
 from .study import CASES, COHORT, CORRECTED, RENAMES
 
@@ -76,11 +76,7 @@ class CohortRequest:
     @property
     def newNames(self) -> dict[str, str | None]:
         """A structure's name in the label files -> its name in the cohort, or None to leave it out; none where damaged."""
-        try:
-            names = parse_json((self.renames or "{}").encode())
-        except ValueError:
-            return {}
-        return names if isinstance(names, dict) else {}
+        return _newNames(self.renames)
 
     @property
     def sceneChoices(self) -> list[SceneChoice]:
@@ -169,18 +165,22 @@ def requestOf(node: DINOMixTrainParameterNode) -> CohortRequest:
 
 def renamesOf(node: DINOMixTrainParameterNode) -> dict[str, str | None]:
     """The renamed structures of a parameter node."""
+    return _newNames(node.renames)
+
+
+def _newNames(text: str) -> dict[str, str | None]:
     try:
-        renames = json.loads(node.renames or "{}")
+        names = parse_json((text or "{}").encode())
     except ValueError:
         return {}
-    return renames if isinstance(renames, dict) else {}
+    return names if isinstance(names, dict) else {}
 
 
 def correctedCases(studyFolder: Path) -> list[dict[str, str]]:
     """Pseudo-labels that were corrected and belong to the labeled cases: image, label (absolute paths) and name of each."""
     folder = studyFolder / CORRECTED
     try:
-        entries = json.loads((folder / CASES).read_text(encoding="utf-8"))
+        entries = read_json(folder / CASES)
         return [
             {
                 "image": str(folder / entry["image"]),

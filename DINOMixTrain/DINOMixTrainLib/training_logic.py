@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.files import write_json
+from dinomix.files import parse_json, write_json
 from dinomix.names import file_name
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.run.process import startRun
@@ -238,7 +238,7 @@ def runsFolder(node: DINOMixTrainParameterNode) -> Path:
 def settingsOf(node: DINOMixTrainParameterNode) -> dict[str, Any]:
     """The advanced settings that differ from the preset; none where the text is damaged."""
     try:
-        settings = json.loads(node.settings or "{}")
+        settings = parse_json((node.settings or "{}").encode())
     except ValueError:
         return {}
     return settings if isinstance(settings, dict) else {}
