@@ -13,11 +13,10 @@ from test_bundle import assert_same_labels, run_bundle
 from dinomix.errors import DinomixError
 from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
-from dinomix.inference.memory import window_bytes
 from dinomix.inference.precision import Ends, InBfloat16
 from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import matched_weights
-from dinomix.models.network import RESIDUAL_ENCODER, build_network
+from dinomix.models.network import RESIDUAL_ENCODER, build_network, footprint
 from dinomix.models.residual_encoder import ResidualEncoderUNet, _Average
 from dinomix.planning.plan import patch_multiple
 from dinomix.training.train import train
@@ -143,7 +142,7 @@ def test_bfloat16_and_the_memory_of_a_window(tmp_path: Path) -> None:
         fast = InBfloat16(network, model.plan, torch.device("cpu"))(image)
     assert fast.dtype == torch.float32 and (fast - slow).abs().max() < 0.1 * slow.abs().max()
     # At its peak the finest stage holds its input, two convolutions' outputs and the skip: 8 channels of float32 each.
-    assert window_bytes(model) - 2**26 > 3 * 8 * 4 * 48 * 32 * 16
+    assert footprint(model.plan, model.labels.channels).window - 2**26 > 3 * 8 * 4 * 48 * 32 * 16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

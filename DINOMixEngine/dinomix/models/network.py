@@ -93,7 +93,9 @@ def _instantiated(network: dict[str, Any], channels: int) -> torch.nn.Module:
         built: torch.nn.Module = network_class(**{**arguments, **decided})
     except Exception as error:
         raise DinomixError(
-            f"{target} refuses the plan's arguments ({reason_of(error)}).", "Correct them in the plan."
+            # Python's words, since they name the argument.
+            f"{target} refuses the plan's arguments ({' '.join(str(error).split())[:200]}).",
+            "Correct them in the plan.",
         ) from error
     return built
 
