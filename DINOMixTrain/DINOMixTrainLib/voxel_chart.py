@@ -18,6 +18,8 @@ from .study import Color
 MOST_IN_LEGEND = 14
 LETTER, SYMBOL, AXIS = 6, 45, 60
 """Pixels: of a letter in the legend, of a color in it with its margins, and of the vertical axis."""
+LEAST_WIDTH = 400
+"""Pixels that the chart has at least."""
 LEAST_BARS = 0.3
 """Of the chart's width."""
 
@@ -71,7 +73,9 @@ class VoxelChart:
         """Of the chart's width, what the legend beside them leaves to the bars; 1 without a legend."""
         if len(titles) > MOST_IN_LEGEND:
             return 1.0
-        width = max(self._plot.view.width, 400) - AXIS
+        view = self._plot.view
+        # Before it is shown, it has not got its width yet.
+        width = (max(view.width, LEAST_WIDTH) if view.isVisible() else LEAST_WIDTH) - AXIS
         return max(LEAST_BARS, 1 - (max(map(len, titles)) * LETTER + SYMBOL) / width)
 
 

@@ -327,6 +327,11 @@ class StructuresTest(CohortTestCase):
         kinds = ("vtkMRMLPlotViewNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
         nodes = [node for kind in kinds for node in slicer.util.getNodesByClass(kind) if node.GetHideFromEditors()]
         self.assertFalse(any(node.GetSaveWithScene() for node in nodes))
+        # The bars leave the room that the legend takes, also before the chart has its width.
+        charts = [node for node in nodes if node.IsA("vtkMRMLPlotChartNode")]
+        (chart,) = [node for node in charts if node.GetName() == "Voxels of structures"]
+        shareOfBars = 0.86 / (chart.GetXAxisRange()[1] + 0.43)
+        self.assertAlmostEqual(shareOfBars, 1 - (6 * len(plots[0].GetLabel()) + 45) / 340, delta=0.05)
 
     def test_the_chart_comes_again_after_the_scene_was_closed(self):
         self.check()
