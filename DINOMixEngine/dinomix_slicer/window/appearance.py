@@ -88,9 +88,13 @@ _fitter: _Fitter | None = None
 
 
 def _fit(label: Any, width: int) -> None:
+    fixed = label.minimumHeight
+    label.minimumHeight = 0  # its height for a width is never less than this
     height = label.heightForWidth(width)
-    if label.text and height != label.minimumHeight:
+    if label.text and height != fixed:
         label.setFixedHeight(height)
+    else:
+        label.minimumHeight = fixed
 
 
 def legendAsHtml(entries: Sequence[tuple[str, tuple[int, int, int]]], most: int = 24) -> str:
