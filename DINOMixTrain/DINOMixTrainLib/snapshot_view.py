@@ -16,7 +16,7 @@ from dinomix_slicer.scene.views import showVolume
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
 
-from .case_loading import showMiddle, volumeOf
+from .case_loading import showMiddle, showOnly, volumeOf
 from .study import cohortOf
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class SnapshotView:
         self._shownCase, self._segmentationId = (run, case), node.GetID()
         if volume is not None:
             showVolume(volume)
+            showOnly(node, volume)
         showMiddle(read)
 
 

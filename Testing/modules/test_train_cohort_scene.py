@@ -10,8 +10,9 @@ from cohort_cases import addSceneCase, image, labeledFolder, labels, unlabeledFo
 from cohort_window import CohortTestCase
 from DINOMixTrainLib.cohort_logic import CohortLogic
 from DINOMixTrainLib.name_matching import Concept, conceptOf, sameByTerminology
+from DINOMixTrainLib.snapshot_view import SnapshotView
 from segment_fakes import LIVER, SPLEEN, modelDict
-from waiting import processEvents
+from waiting import processEvents, waitUntil
 
 from dinomix.images.reading import read_image, read_label
 
@@ -254,6 +255,31 @@ class CheckTest(CohortTestCase):
         self.settle()
         self.assertEqual(self.cohort.state, "idle")
         self.assertIn("Choose a study folder", self.status)
+
+
+class SnapshotTest(CohortTestCase):
+    def test_labels_of_other_volumes_do_not_lie_over_the_validation_case(self):
+        _other, drawn = addSceneCase("other", 1)
+        volume, organs = addSceneCase("validation", 2)
+        run = self.folder / "run"
+        run.mkdir()
+        slicer.util.saveNode(volume, str(run / "validation.nrrd"))
+        slicer.util.saveNode(organs, str(run / "now.seg.nrrd"))
+        structures = [{"id": 1, "name": "liver", "color": [9, 9, 9]}]
+        case = {"name": "validation", "role": "validation", "image": "validation.nrrd"}
+        (run / "cohort.json").write_text(
+            json.dumps({"modality": "CT", "labels": {"structures": structures}, "cases": [case]})
+        )
+        view, heard = SnapshotView(), []
+        view.shown.connect(lambda *told: heard.append(told))
+        view.failed.connect(lambda *told: heard.append(told))
+        view.show(run, {"case": "validation", "step": 7, "path": "now.seg.nrrd"})
+        waitUntil(lambda: heard, what="the case")
+        self.assertEqual(heard, [("validation", 7)])
+        self.assertEqual(self.shownVolume(), volume)
+        self.assertTrue(view.segmentation.GetDisplayVisibility())
+        self.assertFalse(drawn.GetDisplayVisibility())
+        self.assertTrue(organs.GetDisplayVisibility())
 
 
 class NamesTest(CohortTestCase):
