@@ -76,6 +76,7 @@ NRRD = {
     "a dimension of 99999999999": ({"dimension": "99999999999"}, "dimension is 99999999999"),
     "two dimensions": ({"dimension": "2", "sizes": "5 12"}, "2D"),
     "an unknown type": ({"type": "block"}, "type is block"),
+    "a field that is half a key": ({"key": ":=7"}, 'a line is "key: :=7"'),
     "another type": ({"type": "float"}, "is cut off: 120 of 240"),
     "no byte order": ({"endian": "middle"}, "endian is middle"),
     "an unknown encoding": ({"encoding": "zip"}, "encoded as zip"),
@@ -123,6 +124,7 @@ META = {
     "a negative spacing": ({"ElementSpacing": "1 -1 1"}, "ElementSpacing is 1 -1 1"),
     "a spacing of NaN": ({"ElementSpacing": "1 nan 1"}, "ElementSpacing is 1 nan 1"),
     "voxels of a kilometer": ({"ElementSpacing": "1 1e6 1"}, "no scanner makes"),
+    "a center that is none": ({"CenterOfRotation": ".. 0 0"}, "CenterOfRotation is"),
     "a matrix of NaN": ({"TransformMatrix": "1 0 0 0 nan 0 0 0 1"}, "TransformMatrix is"),
     "a matrix of one plane": ({"TransformMatrix": "1 0 0 0 1 0 1 1 0"}, "voxel sizes and directions"),
     "half a matrix": ({"TransformMatrix": "1 0 0 0 1"}, "TransformMatrix has 5 numbers where 9 are needed"),
@@ -157,6 +159,13 @@ def test_nifti_2_beyond_all_numbers(tmp_path: Path) -> None:
     for side in (2**62, 2**63 - 1, -1):
         refused_by_all(nifti(tmp_path / "side.nii", (24, "q", side), (32, "q", side), version=2))
     refused_by_all(nifti(tmp_path / "place.nii", (168, "q", 2**62), version=2), "begin at byte")
+
+
+def test_nifti_2_that_was_sent_as_text(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "a.nii", version=2)
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + b"\n\x1a\n\0" + data[12:])
+    refused(path, "sent as text")
 
 
 def test_an_extension_of_nifti_that_runs_into_the_voxels(tmp_path: Path) -> None:

@@ -110,6 +110,19 @@ def test_an_archive_that_was_cut_short(tmp_path: Path) -> None:
     refusal(tmp_path, archive, "not a zip archive, or was cut short")
 
 
+def test_an_archive_whose_directory_is_damaged(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "model.zip", ("model.pt", b"0" * 50), ("xx.txt", b"1"))
+    content, directory = archive.read_bytes(), archive.read_bytes().rindex(b"PK\1\2")
+    # The place of an entry is said relative to the directory's; its name and the name's length are changed with it.
+    for at, changed in ((42, b"\xfe\xff\xff\xff"), (42, b"\x00\x00\x00\x80"), (28, b"\0\0")):
+        place = directory + at
+        archive.write_bytes(content[:place] + changed + content[place + len(changed) :])
+        refusal(tmp_path, archive, "model.zip")
+    end = content.rindex(b"PK\5\6") + 16
+    archive.write_bytes(content[:end] + b"\xff\xff\xff\x7f" + content[end + 4 :])
+    refusal(tmp_path, archive, "model.zip")
+
+
 def test_an_archive_with_a_damaged_entry(tmp_path: Path) -> None:
     archive = zipped(write_auto3dseg(tmp_path / "model", ["Liver"]))
     content = bytearray(archive.read_bytes())

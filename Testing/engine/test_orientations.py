@@ -102,3 +102,18 @@ def _window(low: float, high: float) -> object:
     from dinomix.planning.plan import RangeWindow
 
     return RangeWindow(low=low, high=high)
+
+
+@pytest.mark.parametrize("turn", [(0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)])
+def test_half_a_turn_is_one_though_its_quaternion_is_rounded(turn: tuple[float, float, float], tmp_path: Path) -> None:
+    """What is left of a quaternion's first number by float32 would tilt the image by a twenty-fifth of a degree."""
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    image.set_sform(None, code=0)
+    image.header["qform_code"] = 1
+    image.header["xyzt_units"] = 2
+    for name, part in zip("bcd", turn, strict=True):
+        image.header[f"quatern_{name}"] = np.float32(np.sqrt(part))
+    (tmp_path / "a.nii").write_bytes(image.to_bytes())
+    affine = read_image(tmp_path / "a.nii").geometry.affine_ras
+    np.testing.assert_allclose(np.abs(affine[:3, :3]).max(axis=0), 1, atol=1e-6)
+    assert np.count_nonzero(np.abs(affine[:3, :3]) > 1e-6) == 3

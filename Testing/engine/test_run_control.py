@@ -274,6 +274,7 @@ def test_a_disk_too_full_for_an_event_still_tells_by_the_message(cohort, cache, 
     ("error", "words"),
     [
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "no space left"),
+        (OSError(errno.EFBIG, "File too large"), "takes no files as large"),
         (OSError(errno.ESTALE, "Stale file handle"), "Connect the disk"),
         (MemoryError(), "too little memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "too little memory"),

@@ -24,7 +24,7 @@ class ListedCase(BaseModel):
 
 
 def read_cases(path: Path, problems: list[Problem]) -> list[FoundCase]:
-    """The cases of a JSON list; one that lacks the label that its role needs is a problem, and is left out.
+    """The cases of a JSON list; one that lacks the label that its role needs, or comes twice, is a problem, and is left out.
 
     Raises:
         DinomixError: no such file, or not such a list.
@@ -36,13 +36,18 @@ def read_cases(path: Path, problems: list[Problem]) -> list[FoundCase]:
             f"{path} is not a list of cases ({reason_of(error)}).",
             'Write [{"image": "scan.nii.gz", "label": "scan.seg.nrrd", "role": "labeled"}]; "label" may be null.',
         ) from error
-    cases = []
+    cases: list[FoundCase] = []
+    seen, twice = set[Path](), set[Path]()
     for entry in entries:
         image, label = (
             path.absolute().parent / part if part is not None else None for part in (entry.image, entry.label)
         )
         assert image is not None
         name = entry.name or case_name(image)
+        if image in seen:
+            twice.add(image)
+            continue
+        seen.add(image)
         if label is None and entry.role != "unlabeled":
             problems.append(Problem(
                 f"{image} is a {entry.role} case without a label.", 'Give its label, or the role "unlabeled".',
@@ -50,4 +55,7 @@ def read_cases(path: Path, problems: list[Problem]) -> list[FoundCase]:
             ))  # fmt: skip
             continue
         cases.append(FoundCase(name, name, entry.role, image, label, entry.patient))
+    if twice:
+        others = f", and {len(twice) - 1} others" if len(twice) > 1 else ""
+        problems.append(Problem(f"{path} lists {min(twice)} twice{others}.", "List each image once.", file=path))
     return cases

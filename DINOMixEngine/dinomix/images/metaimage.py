@@ -77,6 +77,8 @@ def _fields(lines: list[str], path: Path) -> dict[str, str]:
 
 def _check_conventions(fields: dict[str, str], path: Path) -> None:
     """Raises DinomixError for what some programs heed and others do not."""
+    if "CenterOfRotation" in fields:
+        numbers(_words(fields, "CenterOfRotation", int(fields["NDims"]), path), "CenterOfRotation", path)
     if fields.get("ObjectType", "Image").lower() != "image":
         raise DinomixError(f"{path} holds no image but a {fields['ObjectType'][:80]}.", "Give an image.")
     if (unit := fields.get("DistanceUnits", "mm")) not in ("mm", "?", ""):

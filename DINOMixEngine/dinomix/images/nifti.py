@@ -124,7 +124,9 @@ def _fields(start: bytes, path: Path) -> _Fields:
     for order in "<>":
         if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:348] == b"n+1\0":
             return _fields_1(start, order)
-        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:7] == b"n+2":
+        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:8] == b"n+2\0":
+            if start[8:12] not in (b"\r\n\x1a\n", bytes(4)):
+                raise damaged_header(path, "it was sent as text, which changes bytes of it")
             return _fields_2(start, order)
     raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
 
@@ -233,8 +235,10 @@ def _affine_of_quaternion(fields: _Fields, path: Path) -> NDArray[np.float64]:
     square = b * b + c * c + d * d
     if not square <= 1 + _NORM_TOLERANCE or not np.isfinite(fields.qoffset).all():
         raise damaged_header(path, f"its quaternion ({b:g}, {c:g}, {d:g}) is no rotation")
-    a = math.sqrt(max(0.0, 1.0 - square))
-    b, c, d = (number / max(1.0, math.sqrt(square)) for number in (b, c, d))
+    # Of half a turn a is 0; the root of what rounding leaves of it would tilt the image. nibabel takes it for 0 too.
+    rounding = 3 * float(np.finfo(np.float32 if fields.sizeof_hdr == 348 else np.float64).eps)
+    a = math.sqrt(1.0 - square) if 1.0 - square > rounding else 0.0
+    b, c, d = (number / (math.sqrt(square) if a == 0 else 1.0) for number in (b, c, d))
     rotation = np.array([
         [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
         [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],

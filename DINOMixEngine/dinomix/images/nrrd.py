@@ -119,7 +119,7 @@ def _fields(lines: list[str], path: Path) -> tuple[dict[str, str], dict[str, str
             fields[field] = text.strip()
             continue
         key, equals, text = line.partition(":=")
-        if not equals:
+        if not equals or ": " in key:
             raise damaged_header(path, f'a line is "{line[:80]}"')
         metadata[_unescaped(key)] = _unescaped(text)
     for field in ("type", "dimension", "sizes", "encoding"):

@@ -1,5 +1,6 @@
 """Unpacking archives of strangers: nothing is written outside, nothing swells beyond reason."""
 
+import errno
 import shutil
 import stat
 import tempfile
@@ -37,7 +38,7 @@ def unpack(archive_path: Path, into: Path, emit: Emit = silent) -> None:
             f"{archive_path} is not a zip archive, or was cut short ({error}).", "Get the file again."
         ) from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         _check(archive_path, entries, into)
         total = sum(entry.file_size for entry in entries)
         progress, done = Progress(emit, "unpack", total), 0
@@ -56,9 +57,11 @@ def _copy(archive_path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, 
             while chunk := source.read(_CHUNK):
                 file.write(chunk)
                 yield len(chunk)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of an entry at an impossible place
+            raise
         raise DinomixError(
-            f"{entry.filename} in {archive_path} is damaged or cut short ({error}).", "Get the file again."
+            f"{entry.filename} in {archive_path} is damaged or cut short.", "Get the file again."
         ) from error
 
 

@@ -39,6 +39,11 @@ def pause_for(error: Exception, run: Path) -> RunPaused | None:
                 f"There is no space left on the disk ({error.filename or run}).",
                 "Free some space, then resume the run; it goes on from its last checkpoint.",
             )
+        if error.errno == errno.EFBIG:
+            return RunPaused(
+                f"The disk takes no files as large as those of the run ({error.filename or run}).",
+                "Move the run to another disk, or raise the limit for files; then resume the run.",
+            )
         if error.errno in _UNREACHABLE:
             return RunPaused(
                 f"The disk cannot be read or written any more ({error.filename or run}: {error.strerror}).",
