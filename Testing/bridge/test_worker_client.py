@@ -273,11 +273,13 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
     assert client.hello["shares_files"] is False
     assert np.array_equal(heard.last()[1].labels, expectedLabels(image, model))
 
-    scan, out = tmp_path / "private-scan.nrrd", tmp_path / "result.seg.nrrd"
-    sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
-    heard = run(client, client.segmentFile(str(scan), str(out), model))
-    assert heard.last()[0] == "finished", heard.last()
-    assert sitk.ReadImage(str(out)).GetSize() == (32, 28, 24)
+    # One file, and a header with its voxels beside it.
+    for name in ("private-scan.nrrd", "other.scan.mhd"):
+        scan, out = tmp_path / name, tmp_path / f"{name}.seg.nrrd"
+        sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
+        heard = run(client, client.segmentFile(str(scan), str(out), model))
+        assert heard.last()[0] == "finished", heard.last()
+        assert sitk.ReadImage(str(out)).GetSize() == (32, 28, 24)
     assert [path.name for path in tmp_path.glob(".partial*")] == []
     job = client.segment(noise((90, 120, 120)), model)
     waitUntil(lambda: job.state in ("sending", "computing"))

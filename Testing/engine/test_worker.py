@@ -470,6 +470,42 @@ def test_a_header_is_read_with_the_voxels_that_were_sent_beside_it(
     assert np.array_equal(read_image(tmp_path / "got.nii.gz").array, read_image(expected).array)
 
 
+META = """ObjectType = Image
+NDims = 3
+DimSize = 12 14 16
+ElementType = MET_UCHAR
+ElementSpacing = 1 1 1
+ElementDataFile = {}
+"""
+NRRD = """NRRD0004
+type: uchar
+dimension: 3
+sizes: 12 14 16
+encoding: raw
+data file: {}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [("scan.mhd", META), ("scan.mha", META), ("scan.nhdr", NRRD), ("scan.nrrd", NRRD), ("scan.seg.nrrd", NRRD)],
+)
+@pytest.mark.parametrize("place", ["{file}", "../../{relative}", "LIST\n{file}", "{pattern} 1 1 1"])
+def test_a_header_cannot_name_a_file_of_the_workers_computer(
+    worker: WorkerProcess, model: Model, tmp_path: Path, name: str, header: str, place: str
+) -> None:
+    secret = tmp_path / "secret1.raw"
+    secret.write_bytes(bytes(range(224)) * 12)
+    relative = "../" * 20 + str(secret.relative_to("/"))
+    pattern = str(secret).replace("secret1", "secret%d")
+    place = place.format(file=secret, relative=relative, pattern=pattern)
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / name).write_text(header.format(place))
+    answer = send_files(worker, model, "thief", [tmp_path / "sent" / name])
+    assert answer["type"] == "error" and answer["job"] == "thief" and answer["remedy"]
+
+
 def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model, image: Path, folder: Path) -> None:
     options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
     for job, keep, answers in (("good", [], ["result", "frame"]), ("bad", ["heart"], ["error"])):

@@ -106,12 +106,15 @@ class WorkerLine:
 
 
 def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
-    """The frames of a file, or of all files of a folder (a DICOM series); and how many bytes they hold.
+    """The frames of a file, of a header and its voxels beside it, or of all files of a folder (a DICOM series); and how many
+    bytes they hold.
 
     Raises:
         DinomixError: there is nothing to send.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if file.is_file())
+    files = (
+        [path, *_voxelsBeside(path)] if path.is_file() else sorted(file for file in path.glob("*") if file.is_file())
+    )
     if not files:
         raise DinomixError(
             _("There is no file {path}, or the folder is empty.").format(path=path), _("Choose another image.")
@@ -123,3 +126,10 @@ def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
 
 def _reporter(job: Job, stage: str) -> Callable[[int, int], None]:
     return lambda done, total: job.progress.emit(stage, done, total, None)
+
+
+def _voxelsBeside(header: Path) -> list[Path]:
+    """The files of voxels that programs write beside a ``.mhd`` or ``.nhdr``: they have its name."""
+    if header.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    return [file for ending in (".raw", ".zraw", ".raw.gz") if (file := header.with_suffix(ending)).is_file()]
