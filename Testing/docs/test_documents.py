@@ -53,7 +53,11 @@ NOT_RUN = {
 }  # fmt: skip
 """Commands that are not run, as they are written but for blanks, and why."""
 
-NOT_RUN_PROGRAMS = {"Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it"}
+NOT_RUN_PROGRAMS = {
+    "Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it",
+    "Testing/engine/fuzz.py": "takes half an hour; Testing/engine/test_fuzzing.py tries 300 inputs",
+    "Testing/engine/kill_campaign.py": "takes half an hour; Testing/engine/test_kill_campaign.py kills a few times",
+}
 """Programs of this repository that are not run, and why; that they exist and know the options is tested."""
 
 PYTHON_ELSEWHERE = {"docs/scripting.md": "run in the test host by Testing/modules/test_segment_scripting.py"}

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -17,48 +16,10 @@ from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
-KILLS = 20
-
 
 def quiet_resume(run: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resume(run)
-
-
-@pytest.mark.slow
-def test_twenty_kills_leave_the_weights_bit_for_bit_the_same(tmp_path: Path):
-    torch.set_num_threads(1)
-    cohort, plan = make_cohort(tmp_path / "cases"), make_plan()
-    config = small_config("dino-mix", steps=80, checkpoint_every=2, validate_every=10)
-    train(cohort, tmp_path / "whole", config, plan, cache=tmp_path / "cache")
-
-    run = tmp_path / "killed"
-    RunDirectory.create(run, config, cohort, plan, tmp_path / "cache", None)
-    dice, kills = random.Random(0), 0
-    while kills < KILLS:
-        process = multiprocessing.get_context("fork").Process(target=quiet_resume, args=(run,))
-        process.start()
-        process.join(dice.uniform(0.2, 2.5))
-        if not process.is_alive():
-            break
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        kills += 1
-    resume(run)
-
-    whole = load_file(tmp_path / "whole/model/models/model.safetensors")
-    killed = load_file(run / "model/models/model.safetensors")
-    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
-    assert kills >= 10, "the run was finished before it could be killed often enough"
-
-    def told(folder: Path, kind: str) -> list[dict]:
-        events = [event for event in read_events(folder / "events.jsonl") if event["kind"] == kind]
-        return [{k: v for k, v in event.items() if k not in ("time", "seconds")} for event in events]
-
-    for kind in ("loss", "pic", "pseudo_label", "validation"):
-        assert told(run, kind) == told(tmp_path / "whole", kind)
-    assert not list(run.rglob(".partial-*"))
 
 
 def test_an_interrupt_saves_and_leaves(tmp_path: Path):
