@@ -234,6 +234,7 @@ class SecondWindowTest(RunTestCase):
     def test_it_follows_and_can_pause_but_a_second_process_is_refused(self):
         self.start()
         self.waitForState("running")
+        process = readJson(self.run_ / "alive.json")["pid"]
         with patch("DINOMixTrainLib.widget.DINOMixTrainLogic", lambda: self.makeLogic()):
             panel = slicer.modules.dinomixtrain.createNewWidgetRepresentation()
         second = panel.self()
@@ -249,6 +250,7 @@ class SecondWindowTest(RunTestCase):
         second.pages["run"].ui.pauseButton.click()
         self.waitForState("paused")
         waitUntil(lambda: second.logic.runs.state.name == "paused")
+        waitUntil(lambda: not isAlive(process), what="its end")  # the run's files name the refused one by now
 
 
 class ElsewhereTest(RunTestCase):
