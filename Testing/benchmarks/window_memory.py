@@ -2,8 +2,9 @@
 
     python Testing/benchmarks/window_memory.py [--runs 50] [--size 160 160 128]
 
-The worker is the real one, with a tiny random model; DINOMix Segment's window is open. Each result is a new segmentation with
-surfaces in 3D, which is then undone. Printed is the memory of this process (the worker has its own) after some runs that fill
+The worker is the real one, with a tiny random model; DINOMix Segment's window is open. Into each result, which is noise, two
+balls are written instead, since surfaces of noise are hundreds of MiB that tear the heap; their surfaces are made, and all is
+undone. Printed is the memory of this process (the worker has its own) after some runs that fill
 caches, and how much it has grown after all others. The test host's ``connect`` keeps what is connected, as PythonQt's does.
 """
 
@@ -31,7 +32,11 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import slicer  # noqa: E402
 
+from dinomix_slicer.scene.segmentations import writeIntoSegmentation  # noqa: E402
+from dinomix_slicer.scene.undo import saveState, undo  # noqa: E402
+
 WARM_UP = 10
+STRUCTURES = [{"id": n, "name": f"structure {n}", "color": [200, 80 * n, 0], "terminology_entry": ""} for n in (1, 2)]
 MIB = 2**20
 
 
@@ -41,6 +46,16 @@ def makeVolume(size: list[int]) -> object:
     node = slicer.util.addVolumeFromArray(array, name="scan")
     node.SetSpacing(0.2, 0.2, 0.2)
     return node
+
+
+def balls(shape: list[int]) -> np.ndarray:
+    """Labels (k, j, i) of two balls."""
+    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    labels = np.zeros(shape, np.uint8)
+    for label, center, radius in ((1, 0.4, 0.35), (2, 0.8, 0.15)):
+        distance = sum(((axis / n - center) / radius) ** 2 for axis, n in zip((k, j, i), shape, strict=True))
+        labels[distance < 1] = label
+    return labels
 
 
 def makeModel(folder: Path) -> str:
@@ -79,7 +94,12 @@ def main() -> None:
         model = makeModel(Path(folder) / "tiny")
         window.enter()
         for run in range(WARM_UP + arguments.runs):
-            logic.segment(volume, model, device="cpu", show3D=True)
+            segmentation = logic.segment(volume, model, device="cpu")
+            saveState(segmentation)
+            writeIntoSegmentation(segmentation, volume, balls(arguments.size[::-1]), STRUCTURES)
+            logic.makeSurfaces(segmentation)
+            host.waitUntil(lambda: not logic.makesSurfaces(), 600)
+            undo(segmentation)
             logic.undo()
             host.processEvents(50)
             used = memory()
