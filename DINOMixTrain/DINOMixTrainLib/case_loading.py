@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import is_segmentation
 from dinomix_slicer.scene.label_file import LabelFile
 from dinomix_slicer.scene.segmentations import attach
@@ -50,9 +51,11 @@ def volumeOf(image: Path, name: str) -> vtkMRMLScalarVolumeNode:
     """
     if known := loadedNode("vtkMRMLScalarVolumeNode", IMAGE, str(image)):
         return known
-    path = image
-    if image.is_dir():
-        path = next((file for file in sorted(image.iterdir()) if file.is_file() and isDicom(file)), image)
+    try:
+        files = sorted(image.iterdir()) if image.is_dir() else []
+        path = next((file for file in files if file.is_file() and is_dicom_file(file)), image)
+    except OSError as error:
+        raise cannotLoad(image) from error
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         storage = node.GetStorageNode()
         if storage is not None and Path(storage.GetFileName() or "/").resolve() == path.resolve():
@@ -124,15 +127,6 @@ def showOnly(segmentation: Any, volume: Any) -> None:
             node.SetDisplayVisibility(True)
         elif reference is not None and reference is not volume:
             node.SetDisplayVisibility(False)
-
-
-def isDicom(file: Path) -> bool:
-    """Whether a file bears DICOM's mark."""
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def cannotLoad(path: Path) -> DinomixError:

@@ -3,12 +3,8 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import SimpleITK as sitk
-
-from dinomix.errors import DinomixError
-from dinomix.images.stored import DAMAGED
 
 
 @contextmanager
@@ -19,16 +15,6 @@ def itk_warnings_off() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(displayed)
-
-
-@contextmanager
-def itk_reading(path: Path) -> Iterator[None]:
-    """Run SimpleITK's readers on ``path``. Raises DinomixError when they cannot read it."""
-    try:
-        with itk_warnings_off():
-            yield
-    except RuntimeError as error:
-        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", DAMAGED) from error
 
 
 def reason_of(error: RuntimeError) -> str:

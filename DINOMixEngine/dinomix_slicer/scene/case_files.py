@@ -47,20 +47,24 @@ def filesOf(name: str, folder: Path, hasLabel: bool) -> CaseFiles:
     return CaseFiles(name, folder / f"{name}.nrrd", folder / f"{name}{SEGMENTATION}" if hasLabel else None)
 
 
-def writeCase(case: CaseArrays, folder: Path, checkStop: CheckStop) -> CaseFiles:
+def writeCase(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> None:
     """Write the files of a case, unless they hold the same already.
 
     Raises:
         Overlap, NothingInside: as ``labelsOf``.
         OSError: a file cannot be written; those that were there are as they were.
     """
-    files = filesOf(case.name, folder, bool(case.segments))
     if files.label is not None:
         labels = labelsOf(case, checkStop)
         keys = segment_keys(labels, case.segments, checkStop)
         _writeIfChanged(files.label, labels, nrrd_header(labels, case.affineRas, keys), checkStop)
     _writeIfChanged(files.image, case.image, nrrd_header(case.image, case.affineRas, {}), checkStop)
-    return files
+
+
+def areAsWritten(files: CaseFiles) -> bool:
+    """Whether the files are there as ``writeCase`` has left them."""
+    index = _index(files.image.parent)
+    return all(_isAsWritten(path, index) for path in (files.image, files.label) if path is not None)
 
 
 def labelsOf(case: CaseArrays, checkStop: CheckStop) -> Any:
@@ -127,14 +131,15 @@ def _reach(layer: Layer, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 def _writeIfChanged(path: Path, array: Any, head: bytes, checkStop: CheckStop) -> None:
     content = digest(array, head, checkStop)
-    index = readIndex(path.parent)
-    if path.name in index and index[path.name] == _entry(path, content):
-        return
-    write_nrrd(path, array, head, checkStop)
-    write_json(path.with_name(INDEX), {**index, path.name: _entry(path, content)})
+    index = _index(path.parent)
+    if not _isAsWritten(path, index) or index[path.name].get("content") != content:
+        write_nrrd(path, array, head, checkStop)
+        state = path.stat()
+        entry = {"content": content, "bytes": state.st_size, "time": state.st_mtime_ns}
+        write_json(path.with_name(INDEX), {**index, path.name: entry})
 
 
-def readIndex(folder: Path) -> dict[str, Any]:
+def _index(folder: Path) -> dict[str, Any]:
     """What the files of a folder hold; empty where that is not known."""
     try:
         return read_table(folder / INDEX)
@@ -142,10 +147,10 @@ def readIndex(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _entry(path: Path, content: str) -> dict[str, Any] | None:
-    """What the index says of a file that is as it was written; None when it is not there."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return {"content": content, "bytes": state.st_size, "time": state.st_mtime_ns}
+def _isAsWritten(path: Path, index: dict[str, Any]) -> bool:
+    """Whether a file has the size and the time that the index says."""
+    entry = index.get(path.name)
+    if not isinstance(entry, dict) or not path.is_file():
+        return False
+    state = path.stat()
+    return (entry.get("bytes"), entry.get("time")) == (state.st_size, state.st_mtime_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,15 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 from ..task import InBackground
-from .case_files import CaseFiles, NothingInside, Overlap, writeCase
+from .case_files import CaseFiles, NothingInside, Overlap, areAsWritten, filesOf, writeCase
 from .scene_cohort import SceneCase, stateOf, stepsOfCase
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What was written: the state of the nodes then, the files, and what the disk says of them."""
-
-    state: object
-    files: CaseFiles
-    onDisk: object
 
 
 class SceneExport:
     """Writes cases into a folder, those only that have changed since this object wrote them, or since the files were written."""
 
     def __init__(self) -> None:
-        self._written: dict[Path, _Written] = {}
+        self._states: dict[Path, object] = {}  # image file -> what the nodes were when it was written
 
     def steps(
         self,
@@ -48,17 +38,13 @@ class SceneExport:
         files = []
         for number, case in enumerate(cases):
             onProgress(number, len(cases))
-            path = folder / case.name
+            of = filesOf(case.name, folder, case.segmentation is not None)
             state = stateOf(case, leftOut)
-            last = self._written.get(path)
-            if last is not None and last.state == state and last.onDisk == _onDisk(last.files):
-                files.append(last.files)
-                continue
-            arrays = yield from stepsOfCase(case, leftOut)
-            write = partial(writeCase, arrays, folder)
-            written = yield from stepsOfWriting(write, case.name, folder)
-            self._written[path] = _Written(state, written, _onDisk(written))
-            files.append(written)
+            if self._states.get(of.image) != state or not areAsWritten(of):
+                arrays = yield from stepsOfCase(case, leftOut)
+                yield from stepsOfWriting(partial(writeCase, arrays, of), case.name, folder)
+                self._states[of.image] = state
+            files.append(of)
         onProgress(len(cases), len(cases))
         return files
 
@@ -91,12 +77,3 @@ def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder
             ),
             _("Free some disk space, or choose a study folder that you may write to."),
         ) from error
-
-
-def _onDisk(files: CaseFiles) -> object:
-    """Size and time of the files; None when one is not there."""
-    try:
-        states = [path.stat() for path in (files.image, files.label) if path is not None]
-    except OSError:
-        return None
-    return [(state.st_size, state.st_mtime_ns) for state in states]
