@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import qt
 import slicer
 
 # Name in Slicer -> module of the host that stands in for it.
@@ -79,6 +80,8 @@ def install() -> None:
         slicer.__path__ = [*slicer.__path__, str(path / "Base/Python/slicer")]
         addNamedClasses(path / "Base/Python/slicer")
         addScriptedModules(path)
+        # Slicer 5.10's own modules use this of Qt 5, which Qt 6 has no more.
+        qt.QLayout.setMargin = lambda layout, margin: layout.setContentsMargins(margin, margin, margin, margin)
     for name, standIn in STAND_INS.items():
         if path is None:
             sys.modules[f"slicer.{name}"] = importlib.import_module(standIn)
