@@ -70,7 +70,8 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
             ranked.append(_ranked_before(case, directory, pair.key) or _rank(case, directory, pair))
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
             failed += 1
-            emit("error", **told_of(error, case.name).fields)
+            told = told_of(error, case.image)
+            emit("error", **{**told.fields, "message": f"{case.name}: {told.problem}"})
         progress(number)
     ranked.sort(key=lambda entry: -entry["disagreement"])
     result = {"cases": ranked}
