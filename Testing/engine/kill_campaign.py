@@ -292,10 +292,10 @@ def _killed(work: Work, seconds: float, after: Callable[[], bool] | None = None)
     while after is not None and process.is_alive() and not after() and time.monotonic() < until:
         time.sleep(0.002)
     process.join(seconds)
-    if not process.is_alive() and process.exitcode == 0:
-        return False
     process.kill()
     process.join()
+    if process.exitcode == 0:
+        return False  # it was done before
     if process.exitcode != -signal.SIGKILL:
         raise Disagreement(f"begun again after a kill, it has ended with {process.exitcode}")
     return True
