@@ -18,7 +18,7 @@ from random_models import labels_with_ids, random_model, small_plan
 from tiny_cohort import make_cohort, make_plan
 
 NOT_IN_PYTHON = {"as_json", "help"}
-OTHER_FUNCTIONS = {"resume", "finish", "estimate", "list_presets"}
+OTHER_FUNCTIONS = {"resume", "finish", "estimate", "list_presets", "list_devices"}
 OTHER_NAMES = {"plan_file": "plan"}
 
 
