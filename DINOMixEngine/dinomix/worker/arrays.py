@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.worker.stream import Message, encode, short
+from dinomix.worker.stream import Message, encode, short, short_path
 
 FRAME = 2**18
 """Bytes in a frame that is sent, before they are compressed: that takes some milliseconds of the sender's window."""
@@ -166,4 +166,4 @@ def read_array(path: Path) -> NDArray[Any]:
         return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged, or no volume"
-        raise DinomixError(f"The volume in {short(str(path))} cannot be read: {reason}.", BROKEN) from error
+        raise DinomixError(f"The volume in {short_path(path)} cannot be read: {reason}.", BROKEN) from error

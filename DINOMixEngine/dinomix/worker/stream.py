@@ -8,9 +8,10 @@ needs nothing installed.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, printable
 
 PROTOCOL = 1
 LONGEST_LINE = 2**26
@@ -39,6 +40,12 @@ def short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     text = "".join(letter if letter.isprintable() else " " for letter in text[:81])
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def short_path(path: Path) -> str:
+    """A path for a sentence; of a long one its end, which names the file."""
+    text = printable(str(path))
+    return text if len(text) <= 200 else "…" + text[-199:]
 
 
 def encode(fields: dict[str, Any], payload: bytes = b"") -> bytes:
