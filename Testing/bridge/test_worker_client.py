@@ -1,6 +1,7 @@
 """The worker's client with the real worker process, and with programs that behave as a worker should not."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -23,6 +24,7 @@ from dinomix_slicer.worker.client import WorkerClient
 from dinomix_slicer.worker.command import WorkerCommand, splitCommand, workerCommand
 from dinomix_slicer.worker.computing import Computing
 from dinomix_slicer.worker.connection_check import stepsOfTest
+from dinomix_slicer.worker.transfer import privateFolder
 from host import processEvents, waitUntil
 
 
@@ -307,6 +309,25 @@ def test_the_folder_between_both_is_private_and_removed(client, model):
     assert not list(folder.glob("*.npy")), "volumes are removed as soon as they are not needed"
     client.stop()
     assert not folder.exists()
+
+
+def test_what_a_killed_slicer_left_is_removed_after_a_day():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    place, yesterday = Path(slicer.app.temporaryPath), time.time() - 25 * 3600
+    left, recent = place / f"dinomix-{ended.pid}-left", place / f"dinomix-{ended.pid}-recent"
+    ours, workers = place / f"dinomix-{os.getpid()}-ours", place / "dinomix-worker-other"
+    for folder in (left, recent, ours, workers):
+        folder.mkdir()
+        (folder / "image.npy").write_bytes(b"voxels")
+        if folder is not recent:
+            os.utime(folder, (yesterday, yesterday))
+    made = privateFolder()
+    assert not left.exists()
+    assert recent.exists() and ours.exists() and workers.exists() and Path(made.name).is_dir()
+    for folder in (recent, ours, workers):
+        shutil.rmtree(folder)
+    made.cleanup()
 
 
 def test_a_full_disk_fails_the_job_and_not_the_client(client, model, monkeypatch):
