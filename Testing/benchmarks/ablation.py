@@ -1,6 +1,7 @@
 """Trains every method on the same splits and seeds and tabulates Dice on the test cases: the source of docs/results.md.
 
     python Testing/benchmarks/ablation.py hippocampus --data DATA/hippocampus --out runs/hippocampus --labeled 2 --steps 400
+    python Testing/benchmarks/ablation.py cardiac --data DATA/cardiac --out runs/cardiac --labeled 3 --test 5 --steps 300
     python Testing/benchmarks/ablation.py deformed-ct --data DATA/ct_multiorgan --out runs/ct --labeled 4 --steps 400
     python Testing/benchmarks/ablation.py table --out runs/hippocampus
 
@@ -47,24 +48,33 @@ def link_cases(data: Path, names: list[str], folder: Path, *, with_labels: bool)
 
 
 def prepare(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
-    """Seeded folders of links: ``test`` cases are the same for all seeds, the labeled ones are drawn anew for each."""
+    """Seeded folders of links: ``test`` patients are the same for all seeds, the labeled ones are drawn anew for each.
+
+    A patient is what stands before ``_frame`` in a file's name, so that no patient is on two sides.
+    """
     import numpy as np
 
     cohort = out / f"labeled{labeled}-seed{seed}" / "cohort.json"
     if cohort.exists():
         return cohort
-    names = sorted(path.name for path in (data / "images").glob("*.nii.gz"))
+    patients: dict[str, list[str]] = {}
+    for path in sorted((data / "images").glob("*.nii.gz")):
+        patients.setdefault(path.name.partition("_frame")[0], []).append(path.name)
+    names = list(patients)
     order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
     kept, rest = order[:test], order[test:]
     rest = [rest[i] for i in np.random.default_rng(1000 + seed).permutation(len(rest))]
     base = cohort.parent / "cases"
     shutil.rmtree(base, ignore_errors=True)
-    link_cases(data, kept, base / "test", with_labels=True)
-    link_cases(data, rest[:labeled], base / "labeled", with_labels=True)
-    link_cases(data, rest[labeled:], base / "unlabeled", with_labels=False)
+    parts = {"test": kept, "labeled": rest[:labeled], "unlabeled": rest[labeled:]}
+    for part, chosen in parts.items():
+        files = [name for patient in chosen for name in patients[patient]]
+        link_cases(data, files, base / part, with_labels=part != "unlabeled")
     folders = ["--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test"]
     labels = out / "labels.json"
-    labels.write_text(json.dumps({"1": "anterior hippocampus", "2": "posterior hippocampus"}))
+    structures = json.loads((data / "dataset.json").read_text())["labels"] if (data / "dataset.json").exists() else {
+        "anterior hippocampus": 1, "posterior hippocampus": 2}  # fmt: skip
+    labels.write_text(json.dumps({str(number): name for name, number in structures.items() if number}))
     dinomix("check", *folders, "--labels", labels, "--modality", "MR", "--seed", seed, "--out", cohort)
     return cohort
 
@@ -155,7 +165,7 @@ def seconds(out: Path, split: str, method: str, seeds: list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hippocampus", "deformed-ct", "table"])
+    parser.add_argument("what", choices=["hippocampus", "cardiac", "deformed-ct", "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labeled", type=int, nargs="+", default=[2, 4])
@@ -170,7 +180,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
     arguments = parser.parse_args()
     if arguments.what != "table":
-        prepare_cohort = prepare if arguments.what == "hippocampus" else prepare_deformed
+        prepare_cohort = prepare_deformed if arguments.what == "deformed-ct" else prepare
         tasks = []
         for seed in arguments.seeds:
             for labeled in arguments.labeled:

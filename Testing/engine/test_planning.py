@@ -7,9 +7,13 @@ import pytest
 
 from dinomix.errors import DinomixError
 from dinomix.events import silent
+from dinomix.models.network import build_network
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
-from dinomix.planning.planning import make_plan, size_in_ras, spacing_in_ras
+from dinomix.planning.planning import make_plan
+from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
+from dinomix.training.patches import random_placement
+from dinomix.training.trial import try_network
 from tiny_cohort import make_cohort
 from tiny_cohort import make_plan as tiny_plan
 
@@ -69,13 +73,69 @@ def test_mr_takes_each_volumes_own_percentiles(cohort):
 
 
 def test_the_patch_keeps_to_memory_and_follows_anisotropy(cohort):
-    large = changed(cohort, size=(512, 512, 100), spacing=(0.8, 0.8, 5.0), orientation="LPS")
+    large = changed(cohort, size=(512, 512, 200), spacing=(0.8, 0.8, 2.3), orientation="LPS")
     roomy = make_plan(large, device_kind="gpu", memory_bytes=80 * GIB, batch=4)
     tight = make_plan(large, device_kind="gpu", memory_bytes=4 * GIB, batch=4)
     for plan in (roomy, tight):
         assert all(side % 16 == 0 for side in plan.patch)
         assert plan.patch[2] < plan.patch[0]
     assert np.prod(tight.patch) < np.prod(roomy.patch) <= 128 * 128 * 64
+
+
+def thick(cohort, **fields):
+    """A cohort like short-axis cardiac MR; given voxels, the smallest structure is a ball of about 3 cm."""
+    fields = {"size": (216, 256, 10), "spacing": (1.5, 1.5, 10.0), "voxels": {1: 4000, 2: 600}, **fields}
+    return changed(cohort, **fields)
+
+
+def test_thick_slices_are_not_padded_and_mix_late(cohort):
+    plan = make_plan(thick(cohort), device_kind="gpu", memory_bytes=80 * GIB, batch=4)
+    assert plan.grid.spacing == (1.5, 1.5, 10.0) and plan.patch == (224, 256, 10)
+    strides, kernels = plan.network["strides"], plan.network["kernel_size"]
+    # 1.5, 3 and 6 mm: slices of 10 mm stay apart until the voxels are about as long.
+    assert kernels[:3] == [[3, 3, 1], [3, 3, 1], [3, 3, 3]] and strides[1:4] == [[2, 2, 1], [2, 2, 1], [2, 2, 2]]
+    network = build_network(plan, 3)
+    assert try_network(network, plan.patch, 3, plan.fkd_stage)[2:] == (28, 32, 5)
+
+
+def test_the_plane_of_thick_slices_is_coarsened_until_a_quarter_is_seen(cohort):
+    plan = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4)
+    x, y, z = plan.grid.spacing
+    assert x == y and 1.5 < x < 2 and z == 10.0
+    millimeters = np.prod(plan.patch) * x * y * z
+    assert 0.2 < millimeters / (216 * 256 * 10 * 1.5 * 1.5 * 10) < 0.3
+    assert "25%" in plan.reasons["spacing"]
+
+
+def test_small_structures_keep_three_voxels_when_the_plane_is_coarsened(cohort):
+    # A ball of 22 voxels of 22.5 cubic millimeters measures 9.8 mm across.
+    small = thick(cohort, size=(512, 512, 12), voxels={1: 4000, 2: 22})
+    plan = make_plan(small, device_kind="cpu", memory_bytes=16 * GIB, batch=4)
+    assert plan.grid.spacing[0] == pytest.approx(9.8 / 3, abs=0.02)
+
+
+def test_a_start_model_keeps_its_network_on_the_cohorts_own_spacing(cohort):
+    start = tiny_plan()
+    plan = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4, start=start)
+    assert plan.network == start.network and plan.grid.spacing == (1.5, 1.5, 10.0)
+
+
+def test_the_slices_of_any_axis_may_be_thick(cohort):
+    plan = make_plan(thick(cohort, orientation="SPL", spacing=(10.0, 1.5, 1.5), size=(10, 256, 216)),
+                     device_kind="gpu", memory_bytes=80 * GIB, batch=4)  # fmt: skip
+    assert plan.patch == (224, 256, 10)
+    sagittal = make_plan(thick(cohort, orientation="LPS", spacing=(10.0, 1.5, 1.5), size=(10, 256, 216)),
+                         device_kind="gpu", memory_bytes=80 * GIB, batch=4)  # fmt: skip
+    assert sagittal.patch == (10, 256, 224) and sagittal.network["kernel_size"][0] == [1, 3, 3]
+
+
+def test_thick_slices_are_turned_in_their_plane_only():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        placement = random_placement((216, 256, 10), (96, 96, 10), rng, True, spacing=(1.5, 1.5, 10.0))
+        assert np.allclose(placement.matrix[2], [0, 0, 1]) and np.allclose(placement.matrix[:, 2], [0, 0, 1])
+    turned = [random_placement((96, 96, 96), (48, 48, 48), rng, True, spacing=(1, 1, 2)).matrix for _ in range(20)]
+    assert any(abs(matrix[2, 0]) > 0.01 for matrix in turned)
 
 
 def test_the_coarse_axis_of_an_anisotropic_cohort_keeps_detail(cohort):

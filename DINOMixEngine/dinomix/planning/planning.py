@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, patch_multiple, takes_one_size
+from dinomix.planning.ras_axes import median_size, spacing_in_ras
+from dinomix.planning.thick_slices import plan_thick_slices
+from dinomix.planning.topology import thick_axis
 
 PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
 """Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
@@ -17,6 +20,8 @@ START_CHANNELS = {"cpu": 16, "gpu": 32}
 
 BYTES_PER_VOXEL_AND_CHANNEL = 90
 """Peak memory of a training step of the default network per voxel of the batch and start channel, measured in float32."""
+BYTES_OF_THICK_SLICES = 115
+"""The same of the network for thick slices, which took 1.26 times as much."""
 
 
 def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int, start: Plan | None = None,
@@ -41,10 +46,19 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
     spacing, why_spacing = _spacing(cases)
     window, why_window = _window(cohort)
     channels = START_CHANNELS[device_kind]
-    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
-    patch, why_patch = _patch(cases, spacing, limit)
-    network, stage = default_network(channels), "down_3"
-    why_network = f"a U-Net of 5 levels and {channels} start channels, for a {device_kind.upper()}"
+    is_thick = start is None and thick_axis(spacing) is not None
+    bytes_each = BYTES_OF_THICK_SLICES if is_thick else BYTES_PER_VOXEL_AND_CHANNEL
+    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (bytes_each * channels * batch)))
+    if not is_thick:
+        patch, why_patch = _patch(cases, spacing, limit)
+        network, stage = default_network(channels), "down_3"
+        why_network = f"a U-Net of 5 levels and {channels} start channels"
+    else:
+        thick = plan_thick_slices(cases, spacing, limit, channels)
+        spacing, patch, network, stage = thick.spacing, thick.patch, thick.network, thick.fkd_stage
+        why_patch, why_network = thick.why_patch, thick.why_network
+        why_spacing += thick.why_spacing
+    why_network += f", for a {device_kind.upper()}"
     if start is not None:
         network, stage, why_network = start.network, start.fkd_stage, "that of the model it starts from"
         patch = _fitting(patch, start)
@@ -105,24 +119,6 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
         ) from error
 
 
-def spacing_in_ras(case: Case) -> tuple[float, float, float]:
-    """The case's spacing (mm) along the axes nearest to R, A and S, from its orientation code."""
-    x, y, z = (case.spacing[axis] for axis in axes_in_ras(case))
-    return x, y, z
-
-
-def size_in_ras(case: Case) -> tuple[int, int, int]:
-    """The case's size (voxels) along the axes nearest to R, A and S."""
-    x, y, z = (case.size[axis] for axis in axes_in_ras(case))
-    return x, y, z
-
-
-def axes_in_ras(case: Case) -> list[int]:
-    """The file's axes that run along R or L, A or P, S or I, in this order."""
-    codes = list(case.orientation)
-    return [next(axis for axis, code in enumerate(codes) if code in pair) for pair in ("RL", "AP", "SI")]
-
-
 def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
     all_spacings = np.array([spacing_in_ras(case) for case in cases])
     median = np.median(all_spacings, axis=0)
@@ -152,8 +148,7 @@ def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
 
 
 def _patch(cases: list[Case], spacing: tuple[float, float, float], limit: int) -> tuple[tuple[int, int, int], str]:
-    sizes = np.array([np.array(size_in_ras(case)) * spacing_in_ras(case) / np.array(spacing) for case in cases])
-    median = np.median(sizes, axis=0)
+    median = median_size(cases, spacing)
     patch = np.maximum(16 * np.ceil(median / 16), 32)
     while patch.prod() > limit and patch.max() > 32:
         # Shrink the side that is longest in millimeters: a patch should be as near to a cube of tissue as it can.

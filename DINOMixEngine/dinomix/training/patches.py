@@ -24,6 +24,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from dinomix.planning.topology import thick_axis
+
 Array = NDArray[np.generic]
 
 
@@ -50,7 +52,8 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
                      spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> Placement:  # fmt: skip
     """A patch that lies inside the volume, per axis; where the volume is smaller than the patch, around all of it.
 
-    With ``augment``, 7 of 10 patches are rotated by up to 15 degrees about each axis and scaled by about 0.85 to 1.18.
+    With ``augment``, 7 of 10 patches are rotated by up to 15 degrees about each axis and scaled by about 0.85 to 1.18; thick
+    slices in their own plane only.
     There is no mirroring: left and right organs are different structures. Without a change of shape, patches lie on voxels
     and are not interpolated.
 
@@ -67,9 +70,14 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
         else:
             center[axis] = np.clip(around[axis] + rng.uniform(-side / 4, side / 4), low, high)
     if augment and rng.random() < 0.7:
-        rotation = Rotation.from_euler("xyz", rng.uniform(-15, 15, 3), degrees=True).as_matrix()
-        scales = np.exp(rng.uniform(-0.1, 0.1) + rng.uniform(-0.06, 0.06, 3))
         millimeters = np.asarray(spacing, dtype=np.float64)
+        angles = rng.uniform(-15, 15, 3)
+        scales = np.exp(rng.uniform(-0.1, 0.1) + rng.uniform(-0.06, 0.06, 3))
+        if (thick := thick_axis(spacing)) is not None:
+            # Tilted or stretched slices would be interpolated between neighbors that show other anatomy.
+            angles[np.arange(3) != thick] = 0
+            scales[thick] = 1
+        rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
         return Placement(center, rotation * (millimeters[None, :] / millimeters[:, None]) * scales)
     half = (np.array(patch) - 1) / 2
     return Placement(np.round(center - half) + half, np.eye(3))

@@ -12,7 +12,7 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.labels import LabelSet
 from dinomix.planning.cache import CachedCase
 from dinomix.planning.plan import Plan, SpacingGrid
-from dinomix.planning.planning import axes_in_ras
+from dinomix.planning.ras_axes import axes_in_ras
 
 WIDTH, HEIGHT, MARGIN = 260, 280, 10
 OPACITY = 0.85
