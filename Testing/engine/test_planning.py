@@ -12,6 +12,7 @@ from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
 from dinomix.planning.planning import make_plan
 from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
+from dinomix.planning.thick_slices import plan_thick_slices
 from dinomix.training.patches import random_placement
 from dinomix.training.trial import try_network
 from tiny_cohort import make_cohort
@@ -112,6 +113,18 @@ def test_small_structures_keep_three_voxels_when_the_plane_is_coarsened(cohort):
     small = thick(cohort, size=(512, 512, 12), voxels={1: 4000, 2: 22})
     plan = make_plan(small, device_kind="cpu", memory_bytes=16 * GIB, batch=4)
     assert plan.grid.spacing[0] == pytest.approx(9.8 / 3, abs=0.02)
+
+
+def test_thick_slices_of_any_size_get_a_patch_within_the_limit(cohort):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        x, y, z = (int(n) for n in rng.integers([40, 40, 8], [600, 600, 120]))
+        fine, coarse = float(rng.uniform(0.4, 2)), float(rng.uniform(6, 10))
+        limit, channels = int(rng.integers(20_000, 128 * 128 * 64)), 32
+        case = thick(cohort, size=(x, y, z), spacing=(fine, fine, coarse)).cases[0]
+        planned = plan_thick_slices([case], (fine, fine, coarse), limit, channels)
+        assert np.prod(planned.patch) <= limit or min(planned.patch[:2]) <= 32
+        assert all(side <= 1.05 * size + 32 for side, size in zip(planned.patch, (x, y, z), strict=True))
 
 
 def test_a_start_model_keeps_its_network_on_the_cohorts_own_spacing(cohort):

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case
 from dinomix.planning.ras_axes import Spacing, median_size
 from dinomix.planning.topology import Topology, topology
+
+Floats = NDArray[np.float64]
 
 CONTEXT = 0.25
 """Share of the median case that a patch shows at least: with less, a network cannot tell where in the body it is."""
@@ -68,7 +71,11 @@ def _spacing_that_sees(cases: list[Case], spacing: Spacing, thick: int, limit: i
     x, y, z = coarse
     if (x, y, z) == spacing:
         return spacing, ""
-    return (x, y, z), f"; in the plane coarser, so that a patch shows {CONTEXT:.0%} of the median case"
+    return (
+        x,
+        y,
+        z,
+    ), f"; coarser in the plane, so that a patch shows {CONTEXT:.0%} of the median case or comes nearer to it"
 
 
 def _smallest_structure(cases: list[Case]) -> float:
@@ -85,15 +92,8 @@ def _smallest_structure(cases: list[Case]) -> float:
 def _patch(cases: list[Case], spacing: Spacing, thick: int, limit: int) -> tuple[tuple[int, int, int], Topology, str]:
     """All slices of the median case where they fit, and as much of the plane as ``limit`` allows; with the network's levels."""
     median = median_size(cases, spacing)
-    least = np.where(np.arange(3) == thick, LEAST_SIDE, LEAST_SIDE_IN_PLANE)
-    sides = np.maximum(median, least)
-    while sides.prod() > limit and (sides > least).any():
-        # The side that is longest in millimeters is cut to the second longest, or as far as need be.
-        length = np.where(sides > least, sides * spacing, 0)
-        longest = int(length.argmax())
-        enough = limit / np.delete(sides, longest).prod()
-        shorter = min(np.sort(length)[-2] / spacing[longest], 0.9 * sides[longest])
-        sides[longest] = max(enough, shorter, least[longest])
+    least = np.where(np.arange(3) == thick, LEAST_SIDE, LEAST_SIDE_IN_PLANE).astype(float)
+    sides = _shortened(np.maximum(median, least), least, np.array(spacing), limit)
     levels = topology(sides.tolist(), spacing)
     multiple = np.array(levels.multiple)
     patch = multiple * np.ceil(np.round(sides, 2) / multiple)
@@ -105,6 +105,20 @@ def _patch(cases: list[Case], spacing: Spacing, thick: int, limit: int) -> tuple
     x, y, z = (int(side) for side in patch)
     reason = f"median size {tuple(int(v) for v in median.round())} voxels, at most {limit:,} voxels in a patch"
     return (x, y, z), levels, reason
+
+
+def _shortened(sides: Floats, least: Floats, spacing: Floats, limit: int) -> Floats:
+    """Sides, voxels, of which the longest in millimeters are cut to one length, so that there are at most ``limit`` voxels."""
+    short, long = 0.0, float((sides * spacing).max())
+    if sides.prod() <= limit:
+        return sides
+    for _ in range(60):  # halved as often as a double has digits
+        middle = (short + long) / 2
+        if np.clip(middle / spacing, least, sides).prod() <= limit:
+            short = middle
+        else:
+            long = middle
+    return np.clip(short / spacing, least, sides)
 
 
 def _network(levels: Topology, channels: int) -> tuple[dict[str, Any], str]:
