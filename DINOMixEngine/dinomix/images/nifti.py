@@ -123,37 +123,38 @@ def _first_bytes(path: Path, packed: bool, count: int) -> bytes:
 def _fields(start: bytes, path: Path) -> _Fields:
     for order in "<>":
         if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348 and start[344:348] == b"n+1\0":
-            return _fields_1(start, order)
+            return _fields_at(_NIFTI_1, start, order)
         if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540 and start[4:8] == b"n+2\0":
             if start[8:12] not in (b"\r\n\x1a\n", bytes(4)):
                 raise damaged_header(path, "it was sent as text, which changes bytes of it")
-            return _fields_2(start, order)
+            return _fields_at(_NIFTI_2, start, order)
     raise DinomixError(f"{path} is named like a NIfTI file but is none.", DAMAGED)
 
 
-def _fields_1(start: bytes, order: str) -> _Fields:
-    def at(place: int, what: str) -> tuple:
-        return struct.unpack_from(order + what, start, place)
+class _Places(NamedTuple):
+    """Where the fields lie in a header, in bytes, and how they are stored (``struct``)."""
 
-    (datatype, bitpix), (offset, slope, inter), (qform, sform), forms = (
-        at(70, "2h"), at(108, "3f"), at(252, "2h"), at(256, "18f")
-    )  # fmt: skip
+    size: int
+    types: tuple[int, str]
+    dim: tuple[int, str]
+    pixdim: tuple[int, str]
+    offset_and_scale: tuple[int, str]
+    codes: tuple[int, str]
+    forms: tuple[int, str]
+    units: tuple[int, str]
+
+
+_NIFTI_1 = _Places(348, (70, "2h"), (40, "8h"), (76, "8f"), (108, "3f"), (252, "2h"), (256, "18f"), (123, "B"))
+_NIFTI_2 = _Places(540, (12, "2h"), (16, "8q"), (104, "8d"), (168, "q2d"), (344, "2i"), (352, "18d"), (500, "i"))
+
+
+def _fields_at(places: _Places, start: bytes, order: str) -> _Fields:
+    (datatype, bitpix), dim, pixdim, (offset, slope, inter), (qform, sform), forms, (units,) = (
+        struct.unpack_from(order + kind, start, place) for place, kind in places[1:]
+    )
     return _Fields(
-        348, order, datatype, bitpix, at(40, "8h"), at(76, "8f"), offset, slope, inter, qform, sform,
-        forms[:3], forms[3:6], forms[6:], at(123, "B")[0],
-    )  # fmt: skip
-
-
-def _fields_2(start: bytes, order: str) -> _Fields:
-    def at(place: int, what: str) -> tuple:
-        return struct.unpack_from(order + what, start, place)
-
-    (datatype, bitpix), (offset, slope, inter), (qform, sform), forms = (
-        at(12, "2h"), at(168, "q2d"), at(344, "2i"), at(352, "18d")
-    )  # fmt: skip
-    return _Fields(
-        540, order, datatype, bitpix, at(16, "8q"), at(104, "8d"), offset, slope, inter, qform, sform,
-        forms[:3], forms[3:6], forms[6:], at(500, "i")[0],
+        places.size, order, datatype, bitpix, dim, pixdim, offset, slope, inter, qform, sform,
+        forms[:3], forms[3:6], forms[6:], units,
     )  # fmt: skip
 
 

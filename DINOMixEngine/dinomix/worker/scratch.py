@@ -1,8 +1,10 @@
 """The private folder of this process for files that pass through it; it goes with the process, however that ends."""
 
+import contextlib
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 PREFIX = "dinomix-worker-"
@@ -29,9 +31,12 @@ def remove_all() -> None:
 
 def remove_left_behind() -> None:
     """Remove what earlier processes of this user could not: scans must not stay on a disk."""
-    for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
-        try:
+    remove_old(Path(tempfile.gettempdir()).glob(PREFIX + "*"))
+
+
+def remove_old(folders: Iterable[Path]) -> None:
+    """Remove those of the folders in which nothing was made for a day."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > LEFT_BEHIND:
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue

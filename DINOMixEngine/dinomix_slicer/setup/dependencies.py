@@ -68,13 +68,14 @@ class DependencyInstaller:
         if not self.missing():
             self._end()
             return
+        wheels = str(qt.QSettings().value(WHEELS_SETTING) or "")
         try:
             self._refuse()
-            options = self._options(str(qt.QSettings().value(WHEELS_SETTING) or ""))
+            options = self._options(wheels)
         except DinomixError as error:
             self.failed.emit(error.problem, error.remedy)
             return
-        if slicer.app.testingEnabled() or not confirm(self._question()):
+        if slicer.app.testingEnabled() or not confirm(self._question(wheels)):
             return
         self._before = requirements.versions()
         program = [self._python, "-m", "dinomix_slicer.setup.packages"]
@@ -97,9 +98,8 @@ class DependencyInstaller:
         if isSlicerInstalling():
             raise DinomixError(_("Slicer is installing packages already."), _("Wait until it is done, then try again."))
 
-    def _question(self) -> str:
+    def _question(self, wheels: str) -> str:
         """What to ask the user before anything is fetched or installed."""
-        wheels = qt.QSettings().value(WHEELS_SETTING)
         where = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (up to 3 GB)")
         return _("DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?").format(
             names=", ".join(self.missing()), where=where

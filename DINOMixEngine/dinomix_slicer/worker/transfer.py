@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.formats import format_of
 from dinomix.worker.arrays import FRAME, frames_of_array, frames_of_file, write_array
+from dinomix.worker.scratch import remove_old
 from dinomix.worker.stream import encode
 
 from ..process import Process
@@ -30,21 +29,14 @@ MOST_UNREAD = 2**22
 """Bytes that wait to be read by the worker, so that no more than a few frames stand in memory."""
 
 
-LEFT_BEHIND = 24 * 3600
-"""Seconds after which the folder of a process that is gone can only be what a kill or a power cut left."""
-
-
 def privateFolder() -> tempfile.TemporaryDirectory[str]:
     """A folder for this user alone, where Slicer's settings put temporary files; removed at the latest when Slicer ends.
 
     What an earlier Slicer could not remove goes first: scans must not stay on a disk.
     """
     place = Path(slicer.app.temporaryPath)
-    for folder in place.glob("dinomix-*-*"):
-        number = folder.name.split("-")[1]
-        with contextlib.suppress(OSError):
-            if number.isdigit() and not isThere(int(number)) and time.time() - folder.stat().st_mtime > LEFT_BEHIND:
-                shutil.rmtree(folder, ignore_errors=True)
+    numbers = {folder: folder.name.split("-")[1] for folder in place.glob("dinomix-*-*")}
+    remove_old(folder for folder, number in numbers.items() if number.isdigit() and not isThere(int(number)))
     return tempfile.TemporaryDirectory(prefix=f"dinomix-{os.getpid()}-", dir=place, ignore_cleanup_errors=True)
 
 
