@@ -28,9 +28,9 @@ import host  # noqa: E402
 host.start()
 host.loadModules()
 
-import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import slicer  # noqa: E402
+from window_volumes import balls, noise_volume  # noqa: E402
 
 from dinomix_slicer.scene.segmentations import writeIntoSegmentation  # noqa: E402
 from dinomix_slicer.scene.undo import saveState, undo  # noqa: E402
@@ -38,24 +38,6 @@ from dinomix_slicer.scene.undo import saveState, undo  # noqa: E402
 WARM_UP = 10
 STRUCTURES = [{"id": n, "name": f"structure {n}", "color": [200, 80 * n, 0], "terminology_entry": ""} for n in (1, 2)]
 MIB = 2**20
-
-
-def makeVolume(size: list[int]) -> object:
-    """A volume of noise whose millimeters are few, so that the network has little to do."""
-    array = np.random.default_rng(0).integers(-1000, 1000, size[::-1], np.int16)
-    node = slicer.util.addVolumeFromArray(array, name="scan")
-    node.SetSpacing(0.2, 0.2, 0.2)
-    return node
-
-
-def balls(shape: list[int]) -> np.ndarray:
-    """Labels (k, j, i) of two balls."""
-    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    labels = np.zeros(shape, np.uint8)
-    for label, center, radius in ((1, 0.4, 0.35), (2, 0.8, 0.15)):
-        distance = sum(((axis / n - center) / radius) ** 2 for axis, n in zip((k, j, i), shape, strict=True))
-        labels[distance < 1] = label
-    return labels
 
 
 def makeModel(folder: Path) -> str:
@@ -89,14 +71,16 @@ def main() -> None:
     panel.show()
     window = panel.self()
     logic = window.logic
-    volume = makeVolume(arguments.size)
+    volume = noise_volume("scan", arguments.size, 0.2)
     with tempfile.TemporaryDirectory() as folder:
         model = makeModel(Path(folder) / "tiny")
         window.enter()
         for run in range(WARM_UP + arguments.runs):
             segmentation = logic.segment(volume, model, device="cpu")
             saveState(segmentation)
-            writeIntoSegmentation(segmentation, volume, balls(arguments.size[::-1]), STRUCTURES)
+            writeIntoSegmentation(
+                segmentation, volume, balls(arguments.size[::-1], (0.4, 0.35), (0.8, 0.15)), STRUCTURES
+            )
             logic.makeSurfaces(segmentation)
             host.waitUntil(lambda: not logic.makesSurfaces(), 600)
             undo(segmentation)

@@ -21,9 +21,8 @@ import host  # noqa: E402
 
 host.start()
 
-import numpy as np  # noqa: E402
-import slicer  # noqa: E402
 from gaps import Gaps  # noqa: E402
+from window_volumes import balls, noise_volume  # noqa: E402
 from workers import elsewhere, noise, ownWorker, run, tinyModel  # noqa: E402
 
 from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation  # noqa: E402
@@ -46,24 +45,6 @@ def longestStep(steps: Iterator[object]) -> str:
         computed = max(computed, (time.thread_time() - beganComputing) * 1000)
 
 
-def makeVolume(size: list[int]) -> object:
-    """A volume of noise whose millimeters are few, so that the network has little to do."""
-    array = np.random.default_rng(0).integers(-1000, 1000, size[::-1], np.int16)
-    node = slicer.util.addVolumeFromArray(array, name="large")
-    node.SetSpacing(0.1, 0.1, 0.1)
-    return node
-
-
-def balls(shape: tuple[int, ...]) -> np.ndarray:
-    """Labels (k, j, i) of two balls, as large as a liver and as a kidney."""
-    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    labels = np.zeros(shape, np.uint8)
-    for label, center, radius in ((1, 0.35, 0.3), (2, 0.75, 0.12)):
-        distance = sum(((axis / n - center) / radius) ** 2 for axis, n in zip((k, j, i), shape, strict=True))
-        labels[distance < 1] = label
-    return labels
-
-
 def measure(client: WorkerClient, volume: object, model: str, mode: str) -> None:
     run(client, client.segment(noise(), model), 300)  # the model is loaded then
     gaps = Gaps()
@@ -79,7 +60,7 @@ def measure(client: WorkerClient, volume: object, model: str, mode: str) -> None
     organs = [{**result.structures[0], "id": n, "name": f"organ {n}", "voxels": 1} for n in range(1, ORGANS + 1)]
     added, adding = timed(lambda: addSegmentation(volume, labelMap, organs))
     # The random model's labels are noise; organs are smooth.
-    smooth = LabelMap(volume, balls(result.labels.shape))
+    smooth = LabelMap(volume, balls(result.labels.shape, (0.35, 0.3), (0.75, 0.12)))
     list(smooth.steps())
     _written, writing = timed(lambda: writeIntoSegmentation(added, volume, smooth, organs))
     surfaces = longestStep(surfaceSteps(added))
@@ -105,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = tinyModel(Path(folder))
-        volume = makeVolume(arguments.size)
+        volume = noise_volume("large", arguments.size, 0.1)
         measure(ownWorker(), volume, model, "memory-mapped files")
         measure(WorkerClient(elsewhere(Path(folder))), volume, model, "through the pipe")
 

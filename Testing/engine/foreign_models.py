@@ -292,6 +292,16 @@ def random_network(definition: dict[str, Any]) -> nn.Module:
     return getattr(nets, definition["_target_"])(**arguments)
 
 
+def change_json(file: Path, place: tuple, value: Any) -> None:
+    """Put ``value`` where ``place``, keys and numbers one in the other, leads in a JSON file."""
+    document = json.loads(file.read_text())
+    target: Any = document
+    for part in place[:-1]:
+        target = target[part]
+    target[place[-1]] = value
+    file.write_text(json.dumps(document))
+
+
 def zipped(folder: Path, inside: str = "") -> Path:
     """The folder as a zip beside it; ``inside``: in a folder of that name."""
     if inside:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import spleen_config, write_auto3dseg, write_bundle, write_nnunet
+from foreign_models import change_json, spleen_config, write_auto3dseg, write_bundle, write_nnunet
 from test_models_refusals import refusal
 
 from dinomix import memory
@@ -132,12 +132,7 @@ def test_networks_on_paper_have_the_shapes_of_the_real_ones():
 )
 def test_a_bundle_that_asks_for_too_much(place: tuple, value: Any, problem: str, tmp_path: Path):
     source = write_bundle(tmp_path / "bundle", spleen_config(), ["spleen"])
-    config = json.loads((source / "configs/inference.json").read_text())
-    target: Any = config
-    for part in place[:-1]:
-        target = target[part]
-    target[place[-1]] = value
-    (source / "configs/inference.json").write_text(json.dumps(config))
+    change_json(source / "configs/inference.json", place, value)
     refusal(tmp_path, source, problem)
 
 
@@ -182,12 +177,7 @@ def test_a_configuration_of_many_megabytes_is_not_read(tmp_path: Path):
 )
 def test_an_nnunet_that_asks_for_too_much(place: tuple, value: Any, problem: str, tmp_path: Path):
     source = write_nnunet(tmp_path / "nnunet", {"liver": 1})
-    plans = json.loads((source / "plans.json").read_text())
-    target = plans["configurations"]["3d_fullres"]
-    for part in place[:-1]:
-        target = target[part]
-    target[place[-1]] = value
-    (source / "plans.json").write_text(json.dumps(plans))
+    change_json(source / "plans.json", ("configurations", "3d_fullres", *place), value)
     refusal(tmp_path, source, problem)
 
 

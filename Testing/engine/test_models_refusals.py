@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import spleen_config, write_auto3dseg, write_bundle, write_nnunet, zipped
+from foreign_models import change_json, spleen_config, write_auto3dseg, write_bundle, write_nnunet, zipped
 
 from dinomix import cli
 from dinomix.errors import DinomixError
@@ -260,12 +260,7 @@ def test_a_bundle_with_code_or_what_cannot_be_done(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     source = write_bundle(tmp_path / "bundle", spleen_config(), ["spleen"])
-    config = json.loads((source / "configs/inference.json").read_text())
-    target: Any = config
-    for part in place[:-1]:
-        target = target[part]
-    target[place[-1]] = value
-    (source / "configs/inference.json").write_text(json.dumps(config))
+    change_json(source / "configs/inference.json", place, value)
     refusal(tmp_path, source, problem)
     assert not (tmp_path / "harmed").exists()
 
