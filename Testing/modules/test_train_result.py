@@ -18,6 +18,7 @@ from train_window import TrainWindowTestCase
 from waiting import processEvents, rowsAtEachTurn, waitUntil
 
 from dinomix_slicer.models.folders import modelFolders
+from dinomix_slicer.run.state import FINISHED
 
 PATIENCE = 240
 
@@ -144,6 +145,8 @@ class ComparisonTest(ResultTestCase):
 
     def test_new_files_are_shown_once(self):
         self.showRun(second)
+        # Following the run shows the page once more when it comes to the run's end.
+        waitUntil(lambda: self.logic.runs.state is not None and self.logic.runs.state.name == FINISHED, what="the end")
         (second / "ranking").mkdir(exist_ok=True)
         page, file = self.widget.pages["result"], second / "ranking" / "ranking.json"
         file.write_text(json.dumps({"cases": []}) + " " * 9)
