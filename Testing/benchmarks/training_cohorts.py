@@ -20,8 +20,8 @@ from dinomix.planning import cache as caching
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.config import FkdConfig
+from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.patches import random_placement, sample_features
-from dinomix.training.teacher import FrozenTeacher, load_teacher
 
 FEW, MANY, SIDE = 10, 1000, 32
 RUN = """
@@ -121,11 +121,11 @@ def compare_formats(work: Path) -> dict[str, Any]:
     plan = plan_for(cohort, "cpu")
     case = caching.prepared_case(cohort.cases[0], cohort, plan)
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-    frozen = load_teacher(FkdConfig(teacher=TEACHER)).on(torch.device("cpu"), "auto", (0.0, 1.0))
+    foundation = load_foundation(FkdConfig(teacher=TEACHER)).on(torch.device("cpu"), "auto", (0.0, 1.0))
     strides, whole = {}, None
     for stride in (1, 2, 4, 8):
         began = time.perf_counter()
-        features = fkd.features_of_volume(frozen, image, stride)
+        features = fkd.features_of_volume(foundation, image, stride)
         taken = time.perf_counter() - began
         whole = features if whole is None else whole
         strides[str(stride)] = {
@@ -133,10 +133,10 @@ def compare_formats(work: Path) -> dict[str, Any]:
             "seconds": taken,
             "cosine": _likeness(features, stride, whole, image.shape, plan),
         }
-    stored = fkd.features_of_volume(frozen, image, 2)
+    stored = fkd.features_of_volume(foundation, image, 2)
     return {"case_bytes": case.image.nbytes + case.label.nbytes, "strides": strides,
             "readers": {str(n): seconds_to_prepare(work, n) for n in (1, 2)},
-            "formats": _formats(stored, work / "features", image.shape, plan, frozen)}  # fmt: skip
+            "formats": _formats(stored, work / "features", image.shape, plan, foundation)}  # fmt: skip
 
 
 def _patches(shape: tuple[int, ...], plan: Plan) -> list[Any]:
@@ -160,7 +160,7 @@ def _likeness(features: np.ndarray, stride: int, whole: np.ndarray, shape: tuple
 
 
 def _formats(
-    features: np.ndarray, folder: Path, shape: tuple[int, ...], plan: Plan, frozen: FrozenTeacher
+    features: np.ndarray, folder: Path, shape: tuple[int, ...], plan: Plan, foundation: FoundationModel
 ) -> dict[str, Any]:
     """Name -> bytes, seconds to write, milliseconds for the features of a patch from the file."""
     folder.mkdir(exist_ok=True)

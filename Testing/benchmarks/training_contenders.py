@@ -25,10 +25,10 @@ from dinomix.training import step as stepping
 from dinomix.training import train as training
 from dinomix.training.batches import in_order
 from dinomix.training.control import Control
+from dinomix.training.foundation import load_foundation
 from dinomix.training.recording import record
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import make_accelerator
-from dinomix.training.teacher import load_teacher
 
 PARTS = (
     ("teacher's pseudo-labels", stepping, "pseudo_label"),
@@ -51,11 +51,15 @@ class Run:
         self.accelerator = make_accelerator(self.config)
         plan = plan_for(cohort, device, patch)
         self.directory = RunDirectory(work / "never written", self.config, cohort, plan, work / "cache")
-        self.frozen = None
+        self.foundation = None
         if self.config.fkd.mode != "off":
-            self.frozen = load_teacher(self.config.fkd).on(self.accelerator.device, self.config.precision, (0.0, 1.0))
+            self.foundation = load_foundation(self.config.fkd).on(
+                self.accelerator.device, self.config.precision, (0.0, 1.0)
+            )
         control = Control(None)
-        self.state, _, self.batches = training._prepare(self.directory, self.frozen, self.accelerator, control, silent)
+        self.state, _, self.batches = training._prepare(
+            self.directory, self.foundation, self.accelerator, control, silent
+        )
         self.state.step = self.batches.first_step = STEPS // 2
         self.parts: dict[str, float] = {}
 
@@ -66,7 +70,7 @@ class Run:
         for batch in in_order(self.batches):
             came = time.perf_counter()
             terms = stepping.training_step(
-                self.state, batch.to(accelerator.device), self.frozen, self.batches, cohort, config, accelerator, silent
+                self.state, batch.to(accelerator.device), self.foundation, self.batches, cohort, config, accelerator, silent
             )  # fmt: skip
             self.state.step += 1
             if self.state.step % config.record_every == 0:

@@ -8,19 +8,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import dinomix.training.teacher
+import dinomix.training.foundation
 from dinomix.errors import DinomixError
 from dinomix.training import fkd
 from dinomix.training.config import FkdConfig
+from dinomix.training.foundation import load_foundation
 from dinomix.training.patches import random_placement, sample_features
-from dinomix.training.teacher import load_teacher
 
 SMALL = "vit_small_patch16_dinov3"
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    return load_teacher(FkdConfig(teacher=f"random:{SMALL}"))
+    return load_foundation(FkdConfig(teacher=f"random:{SMALL}"))
 
 
 def test_loss_is_twice_one_minus_cosine_summed_over_channels():
@@ -114,8 +114,8 @@ def test_cached_features_are_interpolated_linearly_between_tokens():
 
 @pytest.mark.parametrize("name", [SMALL, "resnet18"])
 def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: str, monkeypatch):
-    monkeypatch.setattr(dinomix.training.teacher, "has_bfloat16", lambda device: True)
-    exact, fast = load_teacher(FkdConfig(teacher=f"random:{name}")), load_teacher(FkdConfig(teacher=f"random:{name}"))
+    monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
+    exact, fast = [load_foundation(FkdConfig(teacher=f"random:{name}")) for _ in range(2)]
     cpu, slices = torch.device("cpu"), 5 * torch.rand(3, 64, 64) - 1
     exact.on(cpu, "fp32", (-1.0, 4.0))
     fast.on(cpu, "auto", (-1.0, 4.0))
@@ -129,9 +129,9 @@ def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: st
 
 
 def test_a_teacher_whose_tokens_would_change_stays_in_float32(monkeypatch):
-    monkeypatch.setattr(dinomix.training.teacher, "has_bfloat16", lambda device: True)
-    monkeypatch.setattr(dinomix.training.teacher, "_SAME_TOKENS", 1.1)
-    teacher = load_teacher(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto", (0.0, 1.0))
+    monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(dinomix.training.foundation, "_SAME_TOKENS", 1.1)
+    teacher = load_foundation(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto", (0.0, 1.0))
     assert all(parameter.dtype == torch.float32 for parameter in teacher.backbone.parameters())
 
 
@@ -153,7 +153,7 @@ def test_a_wrong_stage_is_named():
 def test_weights_from_timms_and_from_the_original_file(tmp_path: Path, teacher):
     state = teacher.backbone.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "model.safetensors")
-    loaded = load_teacher(FkdConfig(teacher=str(tmp_path / "model.safetensors")))
+    loaded = load_foundation(FkdConfig(teacher=str(tmp_path / "model.safetensors")))
     slices = torch.rand(1, 32, 32)
     torch.testing.assert_close(loaded.tokens(slices), teacher.tokens(slices))
     assert "random" not in loaded.name
@@ -172,7 +172,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path):
     evil.write_bytes(pickle.dumps(Evil()))
     for file in (evil, tmp_path / "absent.pth"):
         with pytest.raises(DinomixError):
-            load_teacher(FkdConfig(teacher=str(file)))
+            load_foundation(FkdConfig(teacher=str(file)))
     assert not marker.exists()
 
 
@@ -185,7 +185,7 @@ def test_absent_weights_are_neither_fetched_nor_replaced(monkeypatch, tmp_path: 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(DinomixError, match="licence"):
-        load_teacher(FkdConfig(teacher="vit_large_patch16_dinov3"))
+        load_foundation(FkdConfig(teacher="vit_large_patch16_dinov3"))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_absent_weights_are_neither_fetched_nor_replaced(monkeypatch, tmp_path: 
     ],
 )  # fmt: skip
 def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int):
-    teacher = load_teacher(FkdConfig(teacher=f"random:{name}"))
+    teacher = load_foundation(FkdConfig(teacher=f"random:{name}"))
     assert teacher.width == width
     assert teacher.tokens(torch.rand(2, 160, 64)).shape == (2, width, 160 // reduction, 64 // reduction)
     features = fkd.features_on_the_fly(teacher, torch.rand(1, 1, 40, 56, 4), (5, 7, 2), stride=2)
@@ -215,7 +215,7 @@ def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int
 )
 def test_backbones_that_give_no_map_of_any_slice_are_refused_in_a_sentence(name: str):
     with pytest.raises(DinomixError, match=r"knows no backbone|gives no feature map") as caught:
-        load_teacher(FkdConfig(teacher=f"random:{name}"))
+        load_foundation(FkdConfig(teacher=f"random:{name}"))
     assert caught.value.remedy and "\n" not in str(caught.value)
 
 
@@ -226,7 +226,7 @@ def test_a_teacher_that_cannot_take_the_runs_slices_is_refused_before_the_run_is
     cohort, plan = make_cohort(tmp_path / "cases"), make_plan().model_copy(update={"patch": (320, 320, 32)})
     # Its table of relative positions ends at slices of 224 pixels.
     config = small_config(steps=1, **{"fkd.teacher": "random:mvitv2_tiny"})
-    assert load_teacher(config.fkd).width == 768
+    assert load_foundation(config.fkd).width == 768
     with pytest.raises(DinomixError, match="no feature map of slices of 320x320 voxels"):
         train(cohort, tmp_path / "run", config, plan)
     assert not (tmp_path / "run").exists()

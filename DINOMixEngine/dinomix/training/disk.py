@@ -17,7 +17,7 @@ from dinomix.planning.preprocessing import grid_size
 from dinomix.training import fkd
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import RunPaused
-from dinomix.training.teacher import FrozenTeacher
+from dinomix.training.foundation import FoundationModel
 
 _HEADER = 128
 """Of an array's file."""
@@ -35,19 +35,21 @@ class Needed:
     features: int
 
 
-def needed(cohort: Cohort, config: TrainConfig, plan: Plan, cache: Path | None, frozen: FrozenTeacher | None) -> Needed:
+def needed(
+    cohort: Cohort, config: TrainConfig, plan: Plan, cache: Path | None, foundation: FoundationModel | None
+) -> Needed:
     """What is missing in ``cache`` (None: all): cases, and with cached FKD the teacher's features of those to train on."""
     wanted = [case for case in cohort.cases if case.role != "test"]
     missing = [case for case in wanted if cache is None or not is_cached(case, cohort, plan, cache)]
     cases = sum(bytes_of_case(case, cohort, plan) for case in missing)
-    if frozen is None or config.fkd.mode != "cached":
+    if foundation is None or config.fkd.mode != "cached":
         return Needed(cases, 0)
-    key = fkd.features_key(frozen, config.fkd)
+    key = fkd.features_key(foundation, config.fkd)
     without = [
         case for case in cases_with_features(cohort, config)
         if cache is None or not cached_case(case, cohort, plan, cache).has_features(key)
     ]  # fmt: skip
-    return Needed(cases, sum(bytes_of_features(case, plan, frozen, config.fkd.slice_stride) for case in without))
+    return Needed(cases, sum(bytes_of_features(case, plan, foundation, config.fkd.slice_stride) for case in without))
 
 
 def tell_needed(needed: Needed, cache: Path, weights: int, emit: Emit) -> None:
@@ -97,11 +99,16 @@ def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:
     return _HEADER + 2 * voxels + label + sum(_MEMBER + 6 * count for count in points)
 
 
-def bytes_of_features(case: Case, plan: Plan, frozen: FrozenTeacher, stride: int) -> int:
+def bytes_of_features(case: Case, plan: Plan, foundation: FoundationModel, stride: int) -> int:
     """Bytes of the teacher's features of a case."""
     x, y, z = cached_size(case, plan)
     return (
-        _HEADER + 2 * len(fkd.slice_numbers(z, stride)) * frozen.tokens_along(x) * frozen.tokens_along(y) * frozen.width
+        _HEADER
+        + 2
+        * len(fkd.slice_numbers(z, stride))
+        * foundation.tokens_along(x)
+        * foundation.tokens_along(y)
+        * foundation.width
     )
 
 

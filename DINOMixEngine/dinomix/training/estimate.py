@@ -25,10 +25,10 @@ from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
+from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import State, device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
-from dinomix.training.teacher import FrozenTeacher, load_teacher
 from dinomix.training.trial import try_network
 from dinomix.training.validation import validate
 
@@ -45,7 +45,7 @@ class _Trial:
     config: TrainConfig
     plan: Plan
     accelerator: Accelerator
-    frozen: FrozenTeacher | None
+    foundation: FoundationModel | None
     cases: dict[str, PreparedCase]
     state: State
     features: FeatureSource | None = None
@@ -68,11 +68,11 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         DinomixError: as ``train.train`` before its first step.
     """
     accelerator = make_accelerator(config)
-    frozen = None
+    foundation = None
     if config.fkd.mode != "off":
-        frozen = load_teacher(config.fkd).on(accelerator.device, config.precision, usual_range(plan.window))
+        foundation = load_foundation(config.fkd).on(accelerator.device, config.precision, usual_range(plan.window))
     channels = cohort.labels.channels
-    try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
+    try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if foundation else None)
     few = _few(cohort)
     progress = Progress(emit, "estimate", 4)
 
@@ -83,16 +83,18 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     cases = {case.name: case for case in prepared}
     missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
     seconds *= _voxels(missing) / _voxels(few.cases)
-    add = needed(cohort, config, plan, cache, frozen)
+    add = needed(cohort, config, plan, cache, foundation)
     disk = add.cases + add.features
     progress(1)
 
     torch.manual_seed(config.seed)
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
-    state = initial_state(directory, build_network(plan, channels), frozen, accelerator, silent)
-    trial = _Trial(few, config, plan, accelerator, frozen, cases, state)
-    if frozen is not None and config.fkd.mode == "cached":
-        seconds += _add_features(trial, frozen) * add.features / needed(few, config, plan, None, frozen).features
+    state = initial_state(directory, build_network(plan, channels), foundation, accelerator, silent)
+    trial = _Trial(few, config, plan, accelerator, foundation, cases, state)
+    if foundation is not None and config.fkd.mode == "cached":
+        seconds += (
+            _add_features(trial, foundation) * add.features / needed(few, config, plan, None, foundation).features
+        )
     progress(2)
 
     first = config.first_pseudo_label_step
@@ -130,13 +132,13 @@ def _voxels(cases: Sequence[Case]) -> int:
     return sum(prod(case.size) for case in cases)
 
 
-def _add_features(trial: _Trial, frozen: FrozenTeacher) -> float:
+def _add_features(trial: _Trial, foundation: FoundationModel) -> float:
     """Compute the teacher's features of the cases that have some; seconds that it took."""
     began, key = time.perf_counter(), "estimate"
     for case in (trial.cases[case.name] for case in cases_with_features(trial.cohort, trial.config)):
         volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
         with trial.accelerator.autocast():
-            case.teacher[key] = fkd.features_of_volume(frozen, volume, trial.config.fkd.slice_stride)
+            case.teacher[key] = fkd.features_of_volume(foundation, volume, trial.config.fkd.slice_stride)
     grid = trial.accelerator.unwrap_model(trial.state.student).grid
     trial.features = FeatureSource(key, trial.config.fkd.slice_stride, grid)
     return time.perf_counter() - began
@@ -153,7 +155,14 @@ def _seconds_per_step(trial: _Trial, first: int) -> float:
         batch, taken = _timed(lambda index=index: batches[index], device)  # type: ignore[misc]
         _, taken_by_step = _timed(
             lambda batch=batch: training_step(  # type: ignore[misc]
-                trial.state, batch.to(device), trial.frozen, batches, trial.cohort, config, trial.accelerator, silent
+                trial.state,
+                batch.to(device),
+                trial.foundation,
+                batches,
+                trial.cohort,
+                config,
+                trial.accelerator,
+                silent,
             ),
             device,
         )

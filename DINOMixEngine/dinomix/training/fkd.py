@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dinomix.training.config import FkdConfig
-from dinomix.training.teacher import FrozenTeacher
+from dinomix.training.foundation import FoundationModel
 from dinomix.training.trial import try_network
 
 
@@ -32,19 +32,19 @@ class StudentWithProjector(nn.Module):
     """
 
     def __init__(self, network: nn.Module, stage: str, patch: Sequence[int], channels: int,
-                 teacher_width: int | None) -> None:  # fmt: skip
-        """``teacher_width`` None: no distillation, no projector. Raises DinomixError when ``stage`` is not in the network."""
+                 foundation_width: int | None) -> None:  # fmt: skip
+        """``foundation_width`` None: no distillation, no projector. Raises DinomixError when ``stage`` is not in the network."""
         super().__init__()
         self.network = network
         self.projector: nn.Module | None = None
         self.grid: tuple[int, int, int] | None = None
         self._tapped: Tensor | None = None
-        if teacher_width is None:
+        if foundation_width is None:
             return
         _, width, *(x, y, z) = try_network(network, patch, channels, stage)
         network.get_submodule(stage).register_forward_hook(self._keep)
         self.grid = (x, y, z)
-        self.projector = nn.Conv3d(width, teacher_width, 1)
+        self.projector = nn.Conv3d(width, foundation_width, 1)
 
     def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._tapped = output
@@ -96,8 +96,8 @@ def slice_numbers(depth: int, stride: int) -> range:
 
 
 @torch.no_grad()
-def features_on_the_fly(teacher: FrozenTeacher, images: Tensor, grid: tuple[int, int, int], stride: int) -> Tensor:
-    """Teacher features of the patches that the student sees, on the student's grid.
+def features_on_the_fly(foundation: FoundationModel, images: Tensor, grid: tuple[int, int, int], stride: int) -> Tensor:
+    """Features of the foundation model of the patches that the student sees, on the student's grid.
 
     Token maps are resized in-plane and averaged over the slices of each student depth cell [ours].
 
@@ -110,21 +110,21 @@ def features_on_the_fly(teacher: FrozenTeacher, images: Tensor, grid: tuple[int,
     """
     slices = images[:, 0, :, :, list(slice_numbers(images.shape[4], stride))]
     batch, _, _, count = slices.shape
-    tokens = teacher.tokens(slices.permute(0, 3, 1, 2).flatten(0, 1))
+    tokens = foundation.tokens(slices.permute(0, 3, 1, 2).flatten(0, 1))
     tokens = F.interpolate(tokens, size=grid[:2], mode="bilinear", align_corners=False)
     tokens = tokens.unflatten(0, (batch, count)).permute(0, 2, 3, 4, 1)
     return F.adaptive_avg_pool3d(tokens, grid)
 
 
-def features_key(teacher: FrozenTeacher, config: FkdConfig) -> str:
+def features_key(foundation: FoundationModel, config: FkdConfig) -> str:
     """The name under which features on disk are found: that of all they depend on beside the image."""
-    made_from = f"{teacher.name} {teacher.fingerprint} {config.slice_stride} {config.scale} slices,x,y,width"
+    made_from = f"{foundation.name} {foundation.fingerprint} {config.slice_stride} {config.scale} slices,x,y,width"
     return hashlib.sha256(made_from.encode()).hexdigest()[:16]
 
 
 @torch.no_grad()
-def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch: int = 8) -> NDArray[np.float16]:
-    """Teacher features of a whole volume, to be kept on disk: each token has seen its whole slice.
+def features_of_volume(foundation: FoundationModel, image: Tensor, stride: int, batch: int = 8) -> NDArray[np.float16]:
+    """Features of the foundation model of a whole volume, to be kept on disk: each token has seen its whole slice.
 
     Args:
         image: (X, Y, Z), in [0, 1].
@@ -133,5 +133,5 @@ def features_of_volume(teacher: FrozenTeacher, image: Tensor, stride: int, batch
         (slices, x tokens, y tokens, width), float16: the tokens of a patch are then a few whole rows of the file.
     """
     slices = image[:, :, list(slice_numbers(image.shape[2], stride))].permute(2, 0, 1)
-    parts = [teacher.tokens(part).half().movedim(1, -1).contiguous() for part in slices.split(batch)]
+    parts = [foundation.tokens(part).half().movedim(1, -1).contiguous() for part in slices.split(batch)]
     return np.concatenate([part.cpu().numpy() for part in parts])

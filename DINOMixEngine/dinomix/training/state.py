@@ -22,8 +22,8 @@ from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training import fkd, pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
+from dinomix.training.foundation import FoundationModel
 from dinomix.training.run_directory import RunDirectory
-from dinomix.training.teacher import FrozenTeacher
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for each other: while one preprocesses a large cohort, the others have nothing to do."""
@@ -83,7 +83,7 @@ def device_reason(device: torch.device) -> str:
     return f"Computing on {describe(device)}."
 
 
-def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTeacher | None,
+def initial_state(directory: RunDirectory, network: nn.Module, foundation: FoundationModel | None,
                    accelerator: Accelerator, emit: Emit) -> State:  # fmt: skip
     """The state of the last checkpoint; before the first, the start model's weights or the seed's.
 
@@ -99,7 +99,9 @@ def initial_state(directory: RunDirectory, network: nn.Module, frozen: FrozenTea
     # Before the student taps the network: the teacher's copy needs no tap.
     teacher = make_teacher(network)
     channels = directory.cohort.labels.channels
-    student = fkd.StudentWithProjector(network, plan.fkd_stage, plan.patch, channels, frozen.width if frozen else None)
+    student = fkd.StudentWithProjector(
+        network, plan.fkd_stage, plan.patch, channels, foundation.width if foundation else None
+    )
     student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     counts = pic.PseudoLabelCounts(len(directory.cohort.labels.structures), config.pic.count_decay)
     if config.optimizer == "sgd":

@@ -15,19 +15,19 @@ from dinomix.training import fkd, pic
 from dinomix.training.batches import Batch, Batches
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import update_teacher
+from dinomix.training.foundation import FoundationModel
 from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
 from dinomix.training.mixing import PseudoLabeled, agreement, mix_unlabeled, pseudo_label
 from dinomix.training.patches import augmented_intensities
 from dinomix.training.randomness import integer_seed
 from dinomix.training.recording import by_name
 from dinomix.training.state import State
-from dinomix.training.teacher import FrozenTeacher
 
 _AGAIN = "The last checkpoint is kept. Begin again with a lower --set learning_rate, or with --set precision=fp32."
 
 
-def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batches: Batches, cohort: Cohort, config: TrainConfig,
-          accelerator: Accelerator, emit: Emit) -> dict[str, float]:  # fmt: skip
+def training_step(state: State, batch: Batch, foundation: FoundationModel | None, batches: Batches, cohort: Cohort,
+                  config: TrainConfig, accelerator: Accelerator, emit: Emit) -> dict[str, float]:  # fmt: skip
     """One optimization step: L = L_sup + lambda_u(t) L_u + lambda_f L_FKD.
 
     Raises:
@@ -65,11 +65,11 @@ def training_step(state: State, batch: Batch, frozen: FrozenTeacher | None, batc
         terms["unsupervised"] = segmentation_loss(logits[labeled:], unlabeled.labels, unlabeled.weight)
         if (step + 1) % config.record_every == 0:
             _tell_pseudo_labels(unlabeled, logits[labeled:], cohort, step, accelerator, emit)
-    if projected is not None and frozen is not None:
+    if projected is not None and foundation is not None:
         if target_features is None:
             grid = batches.features.grid if batches.features else tuple(projected.shape[2:])
             with accelerator.autocast():
-                target_features = fkd.features_on_the_fly(frozen, images, grid, config.fkd.slice_stride)
+                target_features = fkd.features_on_the_fly(foundation, images, grid, config.fkd.slice_stride)
         terms["fkd"] = fkd.distillation_loss(projected, target_features, config.fkd.uniqueness)
     weights = {"supervised": 1.0, "unsupervised": lambda_u, "fkd": config.fkd.weight}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()

@@ -26,6 +26,7 @@ from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated
 from dinomix.training.disk import bytes_of_weights, cached_size, cases_with_features, needed, tell_needed
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
+from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.recording import record, record_validation
@@ -33,7 +34,6 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.snapshot import Snapshots, shown_first
 from dinomix.training.state import State, device_reason, initial_state, make_accelerator, save_state
 from dinomix.training.step import training_step
-from dinomix.training.teacher import FrozenTeacher, load_teacher
 from dinomix.training.trial import try_network
 
 
@@ -75,15 +75,15 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         )
     since = time.time() if since is None else since
     accelerator = make_accelerator(config)
-    frozen = load_teacher(config.fkd) if config.fkd.mode != "off" else None
+    foundation = load_foundation(config.fkd) if config.fkd.mode != "off" else None
     if accelerator.is_main_process:
         channels = cohort.labels.channels
-        try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if frozen else None)
-        if frozen is not None:
-            frozen.try_slices(*_largest_slice(cohort, config, plan))
+        try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if foundation else None)
+        if foundation is not None:
+            foundation.try_slices(*_largest_slice(cohort, config, plan))
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
     accelerator.wait_for_everyone()
-    return _run(run, emit, frozen, since)
+    return _run(run, emit, foundation, since)
 
 
 def _largest_slice(cohort: Cohort, config: TrainConfig, plan: Plan) -> tuple[int, int]:
@@ -111,16 +111,16 @@ def resume(run: str | Path, *, emit: Emit = silent, since: float | None = None) 
     return _run(Path(run), emit, None, time.time() if since is None else since)
 
 
-def _run(run: Path, emit: Emit, frozen: FrozenTeacher | None, since: float) -> Path:
+def _run(run: Path, emit: Emit, foundation: FoundationModel | None, since: float) -> Path:
     directory = RunDirectory.open(run)
     if int(os.environ.get("RANK", "0")) > 0:
         with failures_as_pauses(run):
-            return _train(directory, silent, frozen, Control(None))
+            return _train(directory, silent, foundation, Control(None))
     with directory.locked(), heartbeat(run):
         events, control = EventFile(directory.events, emit), Control(run, since)
         try:
             with terminated_like_interrupted(), failures_as_pauses(run):
-                return _train(directory, events, frozen, control)
+                return _train(directory, events, foundation, control)
         except RunPaused as pause:
             _tell(events, "paused", step=control.saved_step, **pause.fields)
             raise
@@ -157,7 +157,7 @@ def _tell(events: EventFile, kind: str, **fields: object) -> None:
             events.also(kind, **fields)
 
 
-def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, control: Control) -> Path:
+def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | None, control: Control) -> Path:
     config = directory.config
     began = time.monotonic()
     accelerator = _accelerator(config)
@@ -165,12 +165,12 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
-        frozen = (frozen or load_teacher(config.fkd)).on(
+        foundation = (foundation or load_foundation(config.fkd)).on(
             accelerator.device, config.precision, usual_range(directory.plan.window)
         )
     try:
-        state, cached, batches = _prepare(directory, frozen, accelerator, control, emit)
-        wish = _steps(state, batches, cached, frozen, directory, accelerator, control, emit)
+        state, cached, batches = _prepare(directory, foundation, accelerator, control, emit)
+        wish = _steps(state, batches, cached, foundation, directory, accelerator, control, emit)
     except Asked:
         control.obeyed()
         raise RunPaused(
@@ -185,14 +185,16 @@ def _train(directory: RunDirectory, emit: Emit, frozen: FrozenTeacher | None, co
         raise RunPaused("The run was paused as asked.", "Resume it when you like.", asked=True)
 
     if accelerator.is_main_process:
-        write_result(directory, state.teacher.state_dict(), frozen.name if frozen else None, cached, state.step, emit)
+        write_result(
+            directory, state.teacher.state_dict(), foundation.name if foundation else None, cached, state.step, emit
+        )
         control.obeyed()
         emit("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()
     return directory.model
 
 
-def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator: Accelerator, control: Control,
+def _prepare(directory: RunDirectory, foundation: FoundationModel | None, accelerator: Accelerator, control: Control,
              emit: Emit) -> tuple[State, dict[str, CachedCase], Batches]:  # fmt: skip
     """The state to go on from, the cached cases and the batches that are left. Raises Asked between two cases."""
     config, cohort, plan = directory.config, directory.cohort, directory.plan
@@ -200,7 +202,7 @@ def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator:
     emit_cases = control.obeying(emit) if accelerator.num_processes == 1 else emit
     network = build_network(plan, cohort.labels.channels)
     if accelerator.is_main_process:
-        cache = needed(cohort, config, plan, directory.cache, frozen)
+        cache = needed(cohort, config, plan, directory.cache, foundation)
         on_same_disk = directory.path.resolve() in directory.cache.resolve().parents
         weights = bytes_of_weights(network, config) if on_same_disk else 0
         tell_needed(cache, directory.cache, weights, emit)
@@ -208,21 +210,21 @@ def _prepare(directory: RunDirectory, frozen: FrozenTeacher | None, accelerator:
         cached = cache_cases(cohort, plan, directory.cache, emit_cases)
     torch.manual_seed(config.seed)
     network = build_network(plan, cohort.labels.channels)
-    state = initial_state(directory, network, frozen, accelerator, emit)
+    state = initial_state(directory, network, foundation, accelerator, emit)
     control.saved_step = state.step
     if accelerator.is_main_process:
         directory.forget_events_after(state.step)
     features = None
-    if frozen is not None and config.fkd.mode == "cached":
-        features = _cached_features(state, frozen, cohort, cached, config, accelerator, emit_cases)
+    if foundation is not None and config.fkd.mode == "cached":
+        features = _cached_features(state, foundation, cohort, cached, config, accelerator, emit_cases)
     batches = Batches(
         cohort, cached, plan, config, rank=accelerator.process_index, first_step=state.step, features=features
     )
     return state, cached, batches
 
 
-def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], frozen: FrozenTeacher | None, directory: RunDirectory,
-           accelerator: Accelerator, control: Control, emit: Emit) -> Wish:  # fmt: skip
+def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], foundation: FoundationModel | None,
+           directory: RunDirectory, accelerator: Accelerator, control: Control, emit: Emit) -> Wish:  # fmt: skip
     """Train to the last step, or to the end of the step in which something was asked for; the state is saved then.
 
     Returns:
@@ -251,7 +253,7 @@ def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], frozen
         progress = Progress(emit, "train", config.steps, state.step)
         for batch in in_order(batches):
             terms = training_step(
-                state, batch.to(accelerator.device), frozen, batches, cohort, config, accelerator, emit
+                state, batch.to(accelerator.device), foundation, batches, cohort, config, accelerator, emit
             )
             state.step += 1
             recording = state.step % config.record_every == 0
@@ -279,17 +281,17 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         raise RunPaused(error.problem, "Resume the run when that device is free and working again.") from error
 
 
-def _cached_features(state: State, frozen: FrozenTeacher, cohort: Cohort, cached: dict[str, CachedCase],
+def _cached_features(state: State, foundation: FoundationModel, cohort: Cohort, cached: dict[str, CachedCase],
                      config: TrainConfig, accelerator: Accelerator, emit: Emit) -> FeatureSource:  # fmt: skip
     """Compute what is missing of the cached teacher features of all cases that this run draws from."""
     grid = accelerator.unwrap_model(state.student).grid
-    key = fkd.features_key(frozen, config.fkd)
+    key = fkd.features_key(foundation, config.fkd)
     cases = [cached[case.name] for case in cases_with_features(cohort, config)]
 
     def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:
         volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(accelerator.device)
         with accelerator.autocast():
-            return fkd.features_of_volume(frozen, volume, config.fkd.slice_stride)
+            return fkd.features_of_volume(foundation, volume, config.fkd.slice_stride)
 
     cache_features(cases, key, features_of, emit, share=(accelerator.process_index, accelerator.num_processes))
     accelerator.wait_for_everyone()

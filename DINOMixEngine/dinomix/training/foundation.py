@@ -33,7 +33,7 @@ _DINOV3_BY_WIDTH = {
 }
 
 
-class FrozenTeacher(nn.Module):
+class FoundationModel(nn.Module):
     """A timm backbone that turns axial slices into a map of tokens, without gradients.
 
     Attributes:
@@ -66,11 +66,11 @@ class FrozenTeacher(nn.Module):
         sums = [f"{tensor.flatten()[:16].double().sum().item():.12g}" for tensor in backbone.state_dict().values()]
         self.fingerprint = hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
-    def train(self, mode: bool = True) -> "FrozenTeacher":
+    def train(self, mode: bool = True) -> "FoundationModel":
         """Stays in evaluation mode: a frozen teacher has no training mode."""
         return super().train(False)
 
-    def on(self, device: torch.device, precision: str, usual_range: tuple[float, float]) -> "FrozenTeacher":
+    def on(self, device: torch.device, precision: str, usual_range: tuple[float, float]) -> "FoundationModel":
         """This teacher, moved to where and made ready for what it will see.
 
         On a CPU it computes in bfloat16 where that is faster and its tokens stay the same, unless ``precision`` says
@@ -146,7 +146,7 @@ class FrozenTeacher(nn.Module):
         return maps.float().flip(2, 3).transpose(2, 3)
 
 
-def load_teacher(config: FkdConfig) -> FrozenTeacher:
+def load_foundation(config: FkdConfig) -> FoundationModel:
     """The teacher that ``config.teacher`` names: ``random``, ``random:TIMM_NAME``, a weight file, or a timm name.
 
     Raises:
@@ -159,11 +159,13 @@ def load_teacher(config: FkdConfig) -> FrozenTeacher:
             # One seed for all runs: a frozen teacher is the same for every student, trained or not.
             torch.manual_seed(0)
             backbone = _create(architecture)
-        return FrozenTeacher(backbone, f"{architecture} (random weights, never trained)", config.scale)
+        return FoundationModel(backbone, f"{architecture} (random weights, never trained)", config.scale)
     if Path(wanted).suffix.lower() in _FILE_ENDINGS:
         architecture = _architecture_of(Path(wanted))
-        return FrozenTeacher(_create(architecture, Path(wanted)), f"{architecture} ({Path(wanted).name})", config.scale)
-    return FrozenTeacher(_create(wanted, _cached_weights(wanted, config.download)), wanted, config.scale)
+        return FoundationModel(
+            _create(architecture, Path(wanted)), f"{architecture} ({Path(wanted).name})", config.scale
+        )
+    return FoundationModel(_create(wanted, _cached_weights(wanted, config.download)), wanted, config.scale)
 
 
 def _create(architecture: str, weights: Path | None = None) -> nn.Module:
