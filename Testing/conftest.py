@@ -50,7 +50,7 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         from host.qt import uses
 
         host.start()
-        if not sources.missing():
+        if not sources.missingForObjects():
             uses.watch(*(host.REPOSITORY / name for name in USING))
         if module_path.is_relative_to(HERE / "modules"):
             host.loadModules()

@@ -1,23 +1,22 @@
 """What Python can reach of Qt's own classes in Slicer: their meta-objects, and what PythonQt's generated wrappers add.
 
-The meta-objects are those of Qt 5 if the Python that ``QT5_PYTHON`` names has PyQt5; else of the test host's PySide6, whose Qt 6
-differs here and there.
+The meta-objects are those of Qt 5, told by PyQt5 in the Python that ``QT5_PYTHON`` names: the test host's own Qt is Qt 6, which
+differs from what is in Slicer.
 """
 
 import json
 import os
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 from originals.headers import CppClass, classesIn
 
 DESCRIBE = """
-import importlib, json, sys
+import importlib, json
 found = {}
 for module in ("QtCore", "QtGui", "QtWidgets", "QtNetwork", "QtSvg", "QtXml"):
-    module = importlib.import_module(f"{sys.argv[1]}.{module}")
+    module = importlib.import_module(f"PyQt5.{module}")
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or not name.startswith("Q"):
             continue
@@ -34,9 +33,7 @@ for module in ("QtCore", "QtGui", "QtWidgets", "QtNetwork", "QtSvg", "QtXml"):
         entry["properties"] = [meta.property(i).name() for i in range(meta.propertyOffset(), meta.propertyCount())]
         enums = [meta.enumerator(i) for i in range(meta.enumeratorOffset(), meta.enumeratorCount())]
         entry["values"] = [enum.name() for enum in enums]
-        for enum in enums:
-            keys = [enum.key(i) for i in range(enum.keyCount())]
-            entry["values"] += [key if isinstance(key, str) else bytes(key).decode() for key in keys]
+        entry["values"] += [enum.key(i) for enum in enums for i in range(enum.keyCount())]
 print(json.dumps(found))
 """
 EMPTY: dict[str, list[str]] = {}
@@ -44,17 +41,27 @@ OF_VTK = {"QVTKOpenGLNativeWidget": ["QOpenGLWidget"]}
 """Class of VTK's Qt library, which is in no checkout -> its bases."""
 
 
-def isQt5() -> bool:
-    return bool(os.environ.get("QT5_PYTHON"))
+def missing() -> str:
+    """What to set so that Qt's own members are known, or ""."""
+    return "" if os.environ.get("QT5_PYTHON") else "QT5_PYTHON names no Python with PyQt5, which tells what Qt 5 has"
 
 
 @cache
 def metaObjects() -> dict[str, dict[str, list[str]]]:
-    """Class -> its bases, signals, properties, public slots and enums."""
-    python, binding = (os.environ["QT5_PYTHON"], "PyQt5") if isQt5() else (sys.executable, "PySide6")
+    """Class -> its bases, signals, properties, public slots and enums; of no class where ``missing``.
+
+    Raises:
+        RuntimeError: the Python that ``QT5_PYTHON`` names cannot tell.
+    """
+    if missing():
+        return {}
+    command = [os.environ["QT5_PYTHON"], "-c", DESCRIBE]
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
-    command = [python, "-c", DESCRIBE, binding]
-    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"QT5_PYTHON={command[0]} has no PyQt5 that can be used (pip install PyQt5):\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 @cache

@@ -31,6 +31,11 @@ def folder(variable: str) -> Path:
     return Path(os.environ[variable]).resolve()
 
 
+def missingForObjects() -> str:
+    """Like ``missing``, for what needs Qt's own members too: each object of a class derived from Qt's has them."""
+    return missing() or qt5.missing()
+
+
 @cache
 def headers() -> dict[str, Path]:
     """Name of a class -> its header, which has the same name."""

@@ -13,8 +13,7 @@ from originals import plugins, sources
 
 host.loadModules()
 pytestmark = pytest.mark.skipif(bool(sources.missing()), reason=sources.missing())
-
-HOSTS_OWN: set[str] = set()
+ofObjects = pytest.mark.skipif(bool(sources.missingForObjects()), reason=sources.missingForObjects())
 
 
 def widgetClasses() -> list[type]:
@@ -35,6 +34,7 @@ def ownMembers(cls: type) -> set[str]:
     }
 
 
+@ofObjects
 @pytest.mark.parametrize("cls", widgetClasses(), ids=lambda cls: cls.__name__)
 def test_widget(cls):
     name = cls.__name__
@@ -45,6 +45,7 @@ def test_widget(cls):
     assert not unknown, f"Python does not reach {sorted(unknown)} of {name}"
 
 
+@ofObjects
 @pytest.mark.parametrize("cls", widgetClasses(), ids=lambda cls: cls.__name__)
 def test_signals(cls):
     widget = cls()
@@ -55,6 +56,7 @@ def test_signals(cls):
     assert not mine - sources.signalsOf(cls.__name__)
 
 
+@ofObjects
 @pytest.mark.parametrize("cls", widgetClasses(), ids=lambda cls: cls.__name__)
 def test_properties(cls):
     own = [base for base in cls.__mro__ if base.__module__.startswith("host.")]
@@ -86,6 +88,7 @@ def others() -> list[tuple[object, str]]:
     ]
 
 
+@ofObjects
 @pytest.mark.parametrize(("standIn", "names"), others(), ids=lambda value: type(value).__name__)
 def test_other_class(standIn, names):
     own = {name for name in (*vars(standIn), *ownMembers(type(standIn))) if not name.startswith("_")}

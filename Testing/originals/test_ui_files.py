@@ -10,6 +10,7 @@ pytestmark = [
     pytest.mark.skipif(bool(sources.missing()), reason=sources.missing()),
     pytest.mark.parametrize("path", ours.uiFiles(), ids=lambda path: path.stem),
 ]
+ofObjects = pytest.mark.skipif(bool(sources.missingForObjects()), reason=sources.missingForObjects())
 
 LINES = {"Line": "QFrame"}
 ACROSS = {"horizontalSpacing", "verticalSpacing"}
@@ -36,6 +37,7 @@ def isQts(name: str) -> bool:
     return name in LINES or (name.startswith("Q") and qt5.exists(name))
 
 
+@ofObjects
 def test_properties_exist(path):
     widgets = [*elements(path, "widget"), *elements(path, "layout")]
     assert not [
@@ -53,6 +55,7 @@ def propertiesOf(element) -> set[str]:
     return set().union(sources.propertiesOf(LINES.get(name, name)), *extra)
 
 
+@ofObjects
 def test_connections_exist(path):
     classes = {element.get("name"): element.get("class", "") for element in elements(path, "widget")}
     for connection in elements(path, "connection"):
