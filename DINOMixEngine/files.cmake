@@ -140,6 +140,7 @@ set(SCRIPTS
   "dinomix/terminology.py"
   "dinomix/training/__init__.py"
   "dinomix/training/arranging.py"
+  "dinomix/training/backbones.py"
   "dinomix/training/batches.py"
   "dinomix/training/checkpoints.py"
   "dinomix/training/config.py"

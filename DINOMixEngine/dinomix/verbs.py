@@ -92,7 +92,7 @@ def train(
         method: "dino-mix", "mean-teacher" or "labeled-only".
         fkd: distillation of a frozen foundation model, "on-the-fly", "cached" or "off"; None for what the method does.
         pic: imbalance-aware CutMix on or off; None for what the method does.
-        teacher: of FKD, a timm name, a weight file, or "random"; None for vit_base_patch16_dinov3.
+        teacher: of FKD, a timm name, "NAME=FILE" with its weights, a DINOv3 file, or "random"; None for vit_base_patch16_dinov3.
         download_teacher: you have read the licence of the teacher's weights; let timm fetch them.
         start: a model folder to begin with; classes match by name.
         preset: "quick-look", "standard" or "thorough".

@@ -95,15 +95,15 @@ def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) 
     return cohort
 
 
-def started(cohort: Path, steps: int, seed: int, settings: list[str], cache: Path) -> Path:
+def started(cohort: Path, steps: int, seed: int, settings: list[str], cache: Path, teacher: str) -> Path:
     """A labeled-only model that all methods of a split start from; returns the model folder."""
     run = cohort.parent / f"start-{steps}"
-    run_one(cohort, "labeled-only", steps, seed, settings, cache, run=run)
+    run_one(cohort, "labeled-only", steps, seed, settings, cache, teacher, run=run)
     return run / "model"
 
 
-def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str], cache: Path, *, run: Path | None = None,
-            start: Path | None = None) -> Path:  # fmt: skip
+def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str], cache: Path, teacher: str, *,
+            run: Path | None = None, start: Path | None = None) -> Path:  # fmt: skip
     """Train, segment the test cases and evaluate them; returns the metrics file."""
     run = run or cohort.parent / f"{method}-{steps}"
     metrics = run / "metrics.json"
@@ -112,10 +112,10 @@ def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str
     if (run / "config.json").exists():
         dinomix("train", "--resume", run)
     else:
-        teacher = ["--teacher", "random:vit_small_patch16_dinov3"]
         options = [item for setting in settings for item in ("--set", setting)]
-        dinomix("train", "--cohort", cohort, "--out", run, *METHODS[method], *teacher, "--steps", steps, "--seed", seed,
-                "--device", "cpu", "--cache", cache, *(["--start", start] if start else []), *options)  # fmt: skip
+        dinomix("train", "--cohort", cohort, "--out", run, *METHODS[method], "--teacher", teacher, "--steps", steps,
+                "--seed", seed, "--device", "cpu", "--cache", cache, *(["--start", start] if start else []),
+                *options)  # fmt: skip
     test = cohort.parent / "cases" / "test"
     dinomix("segment", "--model", run / "model", *sorted((test / "images").iterdir()), "--out", run / "test",
             "--device", "cpu")  # fmt: skip
@@ -126,9 +126,9 @@ def run_one(cohort: Path, method: str, steps: int, seed: int, settings: list[str
 
 def run_split(cohort: Path, seed: int, arguments: argparse.Namespace) -> list[Path]:
     """All methods on one split, one after the other."""
-    settings, cache = arguments.settings, arguments.out / "cache"
-    start = started(cohort, arguments.start_steps, seed, settings, cache) if arguments.start_steps else None
-    return [run_one(cohort, m, arguments.steps, seed, settings, cache, start=start) for m in arguments.methods]
+    settings, cache, teacher = arguments.settings, arguments.out / "cache", arguments.teacher
+    start = started(cohort, arguments.start_steps, seed, settings, cache, teacher) if arguments.start_steps else None
+    return [run_one(cohort, m, arguments.steps, seed, settings, cache, teacher, start=start) for m in arguments.methods]
 
 
 def table(out: Path) -> None:
@@ -176,6 +176,9 @@ def main() -> None:
         "--start-steps", type=int, default=0, help="of a labeled-only model that all methods start from"
     )
     parser.add_argument("--test", type=int, default=40)
+    parser.add_argument(
+        "--teacher", default="random:vit_small_patch16_dinov3", help="of FKD, as dinomix train takes it"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import dinomix.training.foundation
 from dinomix.errors import DinomixError
@@ -82,7 +81,7 @@ def test_slices_that_differ_give_depth_cells_that_differ(teacher):
 
 
 def test_cached_features_of_the_whole_volume_equal_those_on_the_fly(teacher):
-    coarse = torch.rand(1, 1, 4, 6, 3)
+    coarse = torch.rand(1, 1, 4, 6, 3, generator=torch.Generator().manual_seed(0))
     image = torch.nn.functional.interpolate(coarse, size=(32, 48, 16), mode="trilinear")[0, 0]
     cached = fkd.features_of_volume(teacher, image, stride=2)
     placement = random_placement(image.shape, image.shape, np.random.default_rng(0), augment=False)
@@ -148,44 +147,6 @@ def test_a_wrong_stage_is_named():
 
     with pytest.raises(DinomixError, match="no stage down_9"):
         fkd.StudentWithProjector(build_network(make_plan(), 3), "down_9", (32, 32, 32), 3, 384)
-
-
-def test_weights_from_timms_and_from_the_original_file(tmp_path: Path, teacher):
-    state = teacher.backbone.state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "model.safetensors")
-    loaded = load_foundation(FkdConfig(teacher=str(tmp_path / "model.safetensors")))
-    slices = torch.rand(1, 32, 32)
-    torch.testing.assert_close(loaded.tokens(slices), teacher.tokens(slices))
-    assert "random" not in loaded.name
-
-
-def test_files_that_are_no_weights_are_refused(tmp_path: Path):
-    import pickle
-
-    evil = tmp_path / "evil.pth"
-    marker = tmp_path / "executed"
-
-    class Evil:
-        def __reduce__(self):
-            return Path.touch, (marker,)
-
-    evil.write_bytes(pickle.dumps(Evil()))
-    for file in (evil, tmp_path / "absent.pth"):
-        with pytest.raises(DinomixError):
-            load_foundation(FkdConfig(teacher=str(file)))
-    assert not marker.exists()
-
-
-def test_absent_weights_are_neither_fetched_nor_replaced(monkeypatch, tmp_path: Path):
-    import huggingface_hub
-
-    def refuse(*arguments, **options):
-        raise AssertionError("tried to fetch weights unasked")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(DinomixError, match="licence"):
-        load_foundation(FkdConfig(teacher="vit_large_patch16_dinov3"))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ ALLOWED = {
     "DINOMixEngine/dinomix/importing/installing.py": {
         "download": "the same, called for `dinomix models install` after the user has agreed",
     },
-    "DINOMixEngine/dinomix/training/foundation.py": {
+    "DINOMixEngine/dinomix/training/backbones.py": {
         "hf_hub_download": "a backbone's weights, after the user has read their licence and given --download-teacher",
     },
     "DINOMixEngine/dinomix_slicer/setup/packages.py": {

@@ -16,7 +16,9 @@ _METHOD_OPTIONS = (
     ),
     click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model."),
     click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix."),
-    click.option("--teacher", help="A timm name, a weight file, or random[:NAME].  [default: vit_base_patch16_dinov3]"),
+    click.option(
+        "--teacher", help="A timm name, NAME=FILE, a DINOv3 file, or random[:NAME].  [default: vit_base_patch16_dinov3]"
+    ),
     click.option("--download-teacher", is_flag=True, help="I have read the weights' licence; let timm fetch them."),
 )
 

@@ -14,6 +14,7 @@ from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.planning.plan import Plan
 from dinomix.planning.planning import make_plan, override_plan
+from dinomix.training.backbones import weight_file
 from dinomix.training.config import FkdMode, Method, TrainConfig, make_config
 from dinomix.training.memory import training_memory
 from dinomix.training.presets import preset_settings
@@ -86,9 +87,10 @@ def teacher_settings(teacher: str | None, download: bool) -> dict[str, Any]:
     """The settings that a teacher's name or file, and the consent to its download, stand for."""
     settings: dict[str, Any] = {}
     if teacher is not None:
-        path = Path(teacher)
+        named, file = weight_file(teacher) or (None, Path(teacher))
         # The run may be resumed from another folder.
-        settings["fkd.teacher"] = str(path.absolute()) if path.is_file() else teacher
+        absolute = f"{named}={file.absolute()}" if named else str(file.absolute())
+        settings["fkd.teacher"] = absolute if file.is_file() else teacher
     if download:
         settings["fkd.download"] = True
     return settings

@@ -33,7 +33,9 @@ class FkdConfig(_Strict):
     """Foundational Knowledge Distillation; see ``training/fkd.py``."""
 
     mode: FkdMode = "off"
-    teacher: str = Field("vit_base_patch16_dinov3", description="timm name, a weight file, or random[:NAME] [paper]")
+    teacher: str = Field(
+        "vit_base_patch16_dinov3", description="timm name, NAME=FILE, a DINOv3 file, or random[:NAME] [paper]"
+    )
     download: bool = Field(False, description="the user read the weights' licence and lets timm fetch them")
     weight: float = Field(1.0, ge=0, description="lambda_f [ours]")
     uniqueness: bool = Field(True, description="weight positions by semantic uniqueness [paper; formula ours]")
