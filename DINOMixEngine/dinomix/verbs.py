@@ -14,7 +14,8 @@ from dinomix.inference.segment import segment_files
 from dinomix.models.folder import Model, load_model
 from dinomix.training import train as training
 from dinomix.training.arranging import arrange
-from dinomix.training.config import FkdMode, Method
+from dinomix.training.config import FkdMode
+from dinomix.training.methods import MethodName
 
 
 def segment(
@@ -69,7 +70,7 @@ def train(
     cohort: str | Path,
     out: str | Path,
     *,
-    method: Method = "dino-mix",
+    method: MethodName = "dino-mix",
     fkd: FkdMode | None = None,
     pic: bool | None = None,
     teacher: str | None = None,

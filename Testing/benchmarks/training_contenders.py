@@ -21,60 +21,57 @@ from training_work import STEPS, config_for, plan_for, with_classes
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import silent
 from dinomix.planning.cache import cache_cases
-from dinomix.training import step as stepping
-from dinomix.training import train as training
+from dinomix.training import fkd, step
 from dinomix.training.batches import in_order
 from dinomix.training.control import Control
 from dinomix.training.foundation import load_foundation
+from dinomix.training.methods import labeled_only, mean_teacher, parts
+from dinomix.training.preparing import prepare
 from dinomix.training.recording import record
+from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import make_accelerator
+from dinomix.training.step import training_step
 
 PARTS = (
-    ("teacher's pseudo-labels", stepping, "pseudo_label"),
-    ("PIC", stepping, "mix_unlabeled"),
-    ("intensity changes", stepping, "augmented_intensities"),
-    ("FKD: teacher", stepping.fkd, "features_on_the_fly"),
-    ("FKD: loss", stepping.fkd, "distillation_loss"),
-    ("losses", stepping, "segmentation_loss"),
-    ("EMA", stepping, "update_teacher"),
+    ("teacher's pseudo-labels", mean_teacher, "pseudo_label"),
+    ("PIC", mean_teacher, "mix_unlabeled"),
+    ("intensity changes", parts, "augmented_intensities"),
+    ("FKD: teacher", fkd, "features_on_the_fly"),
+    ("FKD: loss", fkd, "distillation_loss"),
+    ("losses", mean_teacher, "segmentation_loss"),
+    ("losses", labeled_only, "segmentation_loss"),
+    ("EMA", step, "update_teacher"),
 )
 
 
-class Run:
+class Contender:
     """A run of the engine from the middle on, as ``dinomix train`` takes its steps; nothing is written but the cache."""
 
     def __init__(
         self, name: str, work: Path, cohort: Cohort, device: str, patch: int | None, settings: dict[str, Any]
     ) -> None:
-        self.config = config_for(name, device, **settings)
-        self.accelerator = make_accelerator(self.config)
-        plan = plan_for(cohort, device, patch)
-        self.directory = RunDirectory(work / "never written", self.config, cohort, plan, work / "cache")
-        self.foundation = None
-        if self.config.fkd.mode != "off":
-            self.foundation = load_foundation(self.config.fkd).on(
-                self.accelerator.device, self.config.precision, (0.0, 1.0)
-            )
-        control = Control(None)
-        self.state, _, self.batches = training._prepare(
-            self.directory, self.foundation, self.accelerator, control, silent
-        )
-        self.state.step = self.batches.first_step = STEPS // 2
+        config = config_for(name, device, **settings)
+        accelerator, plan = make_accelerator(config), plan_for(cohort, device, patch)
+        foundation = None
+        if config.fkd.mode != "off":
+            foundation = load_foundation(config.fkd).on(accelerator.device, config.precision, (0.0, 1.0))
+        directory = RunDirectory(work / "never written", config, cohort, plan, work / "cache")
+        self.run = Run(directory, accelerator, foundation, Control(None), silent)
+        prepare(self.run)
+        self.run.state.step = self.run.batches.first_step = STEPS // 2
         self.parts: dict[str, float] = {}
 
     def steps(self) -> Iterator[tuple[float, float]]:
         """Seconds of waiting and of all, of one step after the other."""
-        config, cohort, accelerator = self.config, self.directory.cohort, self.accelerator
+        run = self.run
         began = time.perf_counter()
-        for batch in in_order(self.batches):
+        for batch in in_order(run.batches):
             came = time.perf_counter()
-            terms = stepping.training_step(
-                self.state, batch.to(accelerator.device), self.foundation, self.batches, cohort, config, accelerator, silent
-            )  # fmt: skip
-            self.state.step += 1
-            if self.state.step % config.record_every == 0:
-                self._timed("recording", record)(self.state, terms, self.batches, cohort, config, accelerator, silent)
+            terms = training_step(run, batch.to(run.accelerator.device))
+            run.state.step += 1
+            if run.state.step % run.config.record_every == 0:
+                self._timed("recording", record)(run, terms)
             self._wait_for_device()
             ended = time.perf_counter()
             yield came - began, ended - began
@@ -84,12 +81,11 @@ class Run:
         """From now on, note the time of the step's parts; on a GPU each part is waited for, which makes the whole slower."""
         for name, module, function in PARTS:
             setattr(module, function, self._timed(name, getattr(module, function)))
-        self.state.student.forward = self._timed("student, forward", self.state.student.forward)
-        self.accelerator.backward = self._timed("backward", self.accelerator.backward)  # type: ignore[method-assign]
-        self.accelerator.clip_grad_norm_ = self._timed(  # type: ignore[method-assign]
-            "optimizer", self.accelerator.clip_grad_norm_
-        )
-        self.state.optimizer.step = self._timed("optimizer", self.state.optimizer.step)
+        run: Any = self.run
+        run.state.student.forward = self._timed("student, forward", run.state.student.forward)
+        run.accelerator.backward = self._timed("backward", run.accelerator.backward)
+        run.accelerator.clip_grad_norm_ = self._timed("optimizer", run.accelerator.clip_grad_norm_)
+        run.state.optimizer.step = self._timed("optimizer", run.state.optimizer.step)
 
     def _timed(self, name: str, function: Any) -> Any:
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -103,7 +99,7 @@ class Run:
         return timed
 
     def _wait_for_device(self) -> None:
-        if self.accelerator.device.type == "cuda":
+        if self.run.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
 
 
@@ -116,22 +112,22 @@ def main() -> None:
     cohort = with_classes(Cohort.read(work / "cohort.json"), int(classes))
     side = int(patch) or None
     plan = plan_for(cohort, device, side)
-    run: Any
+    contender: Any
     if name == "SSL4MIS":
         cached = cache_cases(cohort, plan, work / "cache", silent)
-        run = PlainMeanTeacher(cohort, cached, plan, torch.device(device))
+        contender = PlainMeanTeacher(cohort, cached, plan, torch.device(device))
     else:
-        run = Run(name, work, cohort, device, side, settings)
-    steps = run.steps()
+        contender = Contender(name, work, cohort, device, side, settings)
+    steps = contender.steps()
     print(json.dumps({"ready": True, "patch": plan.patch}), file=answers, flush=True)
     for line in sys.stdin:
         what, count = line.split()
         if what == "profile":
-            run.watch_parts()
+            contender.watch_parts()
             next(steps)
-            run.parts.clear()
+            contender.parts.clear()
         times = [next(steps) for _ in range(int(count))]
-        print(json.dumps({"times": times, "parts": getattr(run, "parts", {})}), file=answers, flush=True)
+        print(json.dumps({"times": times, "parts": getattr(contender, "parts", {})}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

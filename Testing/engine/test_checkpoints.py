@@ -101,10 +101,10 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_good_one(run: Path) -
     "state",
     [
         [], 5, {}, {"step": "many"},
-        {"step": -1, "best": 0.5, "counts": torch.zeros(2), "student": {}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": 0.5, "counts": torch.zeros(2), "student": {"a": "b"}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": 0.5, "counts": torch.zeros(2), "student": {}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": None, "counts": [0, 0], "student": {}, "teacher": {}, "optimizer": {}},
+        {"step": -1, "best": 0.5, "method": {"counts": torch.zeros(2)}, "student": {}, "teacher": {}, "optimizer": {}},
+        {"step": 1, "best": 0.5, "method": {}, "student": {"a": "b"}, "teacher": {}, "optimizer": {}},
+        {"step": 1, "best": 0.5, "method": {"counts": torch.zeros(2)}, "student": {}, "teacher": {}, "optimizer": {}},
+        {"step": 1, "best": None, "method": {}, "student": {}, "teacher": {}, "optimizer": {}},
     ],
 )  # fmt: skip
 def test_what_loads_but_is_no_state_of_this_run_is_refused(run: Path, state: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_state_of_another_network_is_refused(run: Path, part: str) -> None:
         moments = state["optimizer"]["state"][0]
         moments["exp_avg"] = moments["exp_avg"][:1]
     elif part == "counts":
-        state["counts"] = torch.zeros(7)
+        state["method"]["counts"] = torch.zeros(7)
     else:
         state[part].popitem()
     torch.save(state, path)

@@ -17,9 +17,9 @@ from dinomix.cli import main
 from dinomix.planning import cache
 from dinomix.training import estimate as estimate_module
 from dinomix.training import fkd as fkd_module
+from dinomix.training import loop as loop_module
 from dinomix.training import recording, validation
 from dinomix.training import step as step_module
-from dinomix.training import train as train_module
 from dinomix.training.batches import Batches
 from dinomix.training.config import TrainConfig, make_config
 from dinomix.training.disk import bytes_of_case
@@ -118,12 +118,12 @@ def clock_of_work(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
         return done
 
-    step = costing(step_module.training_step, lambda state, *_: 3.0 if state.step < 6 else 5.0)
+    step = costing(step_module.training_step, lambda run, _: 3.0 if run.state.step < 6 else 5.0)
     validate = costing(validation.validate, lambda network, cases, *_: 4.0 * len(cases))
     prepared_case = costing(cache.prepared_case, lambda *_: 1.0)
     monkeypatch.setattr(estimate_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     for module, name, function in (
-        (estimate_module, "training_step", step), (train_module, "training_step", step),
+        (estimate_module, "training_step", step), (loop_module, "training_step", step),
         (estimate_module, "validate", validate), (recording, "validate", validate),
         (estimate_module, "prepared_case", prepared_case), (cache, "prepared_case", prepared_case),
         (fkd_module, "features_of_volume", costing(fkd_module.features_of_volume, lambda *_: 2.0)),

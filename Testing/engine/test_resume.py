@@ -45,12 +45,12 @@ def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch):
     config = small_config("mean-teacher", steps=4, checkpoint_every=2)
     train(cohort, tmp_path / "whole", config, plan, cache=tmp_path / "cache")
 
-    def stopped(state, *arguments):
-        if state.step == 3:
+    def stopped(run, batch):
+        if run.state.step == 3:
             raise KeyboardInterrupt
-        return training_step(state, *arguments)
+        return training_step(run, batch)
 
-    monkeypatch.setattr("dinomix.training.train.training_step", stopped)
+    monkeypatch.setattr("dinomix.training.loop.training_step", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(cohort, tmp_path / "stopped", config, plan, cache=tmp_path / "cache")
     monkeypatch.undo()

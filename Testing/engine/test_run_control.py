@@ -53,11 +53,11 @@ def request(run: Path, what: str) -> None:
 def asking(run: Path, what: str, at_step: int):
     """A training step that asks for something before it takes step ``at_step``, and waits until it can be seen."""
 
-    def step(state, *arguments):
-        if state.step == at_step - 1:
+    def step(running, batch):
+        if running.state.step == at_step - 1:
             request(run, what)
             time.sleep(1.1 * POLL_SECONDS)
-        return training_step(state, *arguments)
+        return training_step(running, batch)
 
     return step
 
@@ -67,7 +67,7 @@ def test_a_paused_run_goes_on_bit_for_bit(cohort, cache, tmp_path: Path, monkeyp
     train(cohort, tmp_path / "whole", config, make_plan(), cache=cache)
 
     run = tmp_path / "paused"
-    monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "pause", 5))
+    monkeypatch.setattr("dinomix.training.loop.training_step", asking(run, "pause", 5))
     with pytest.raises(RunPaused) as pause:
         train(cohort, run, config, make_plan(), cache=cache)
     monkeypatch.undo()
@@ -85,7 +85,7 @@ def test_a_paused_run_goes_on_bit_for_bit(cohort, cache, tmp_path: Path, monkeyp
 
 def test_a_stopped_run_leaves_its_best_model(cohort, cache, tmp_path: Path, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "stop", 8))
+    monkeypatch.setattr("dinomix.training.loop.training_step", asking(run, "stop", 8))
     model = train(cohort, run, small_config("labeled-only", steps=50, validate_every=6), make_plan(), cache=cache)
     (finished,) = events_of(run, "finished")
     assert finished["stopped"] is True
@@ -97,7 +97,7 @@ def test_a_stopped_run_leaves_its_best_model(cohort, cache, tmp_path: Path, monk
 
 def test_without_validation_a_stopped_run_leaves_its_last_weights(cache, tmp_path: Path, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "stop", 3))
+    monkeypatch.setattr("dinomix.training.loop.training_step", asking(run, "stop", 3))
     train(make_cohort(tmp_path / "cases", validation=0), run, small_config("labeled-only"), make_plan())
     state = RunDirectory.open(run).checkpoints.load()
     assert state is not None and state["step"] == 3
@@ -106,7 +106,7 @@ def test_without_validation_a_stopped_run_leaves_its_last_weights(cache, tmp_pat
 
 def test_a_paused_run_is_ended_with_its_best_model(cohort, cache, tmp_path: Path, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr("dinomix.training.train.training_step", asking(run, "pause", 8))
+    monkeypatch.setattr("dinomix.training.loop.training_step", asking(run, "pause", 8))
     with pytest.raises(RunPaused):
         train(cohort, run, small_config("dino-mix", steps=50, validate_every=6), make_plan(), cache=cache)
     monkeypatch.undo()
@@ -309,11 +309,11 @@ def test_a_lost_gpu_pauses_and_a_defect_is_an_error(cohort, cache, tmp_path: Pat
         return step
 
     config = small_config("labeled-only")
-    monkeypatch.setattr("dinomix.training.train.training_step", failing(RuntimeError("CUDA error: device lost")))
+    monkeypatch.setattr("dinomix.training.loop.training_step", failing(RuntimeError("CUDA error: device lost")))
     with pytest.raises(RunPaused):
         train(cohort, tmp_path / "lost", config, make_plan(), cache=cache)
     assert events_of(tmp_path / "lost", "paused") and not events_of(tmp_path / "lost", "error")
-    monkeypatch.setattr("dinomix.training.train.training_step", failing(KeyError("no such thing")))
+    monkeypatch.setattr("dinomix.training.loop.training_step", failing(KeyError("no such thing")))
     with pytest.raises(KeyError):
         train(cohort, tmp_path / "defect", config, make_plan(), cache=cache)
     assert "KeyError" in events_of(tmp_path / "defect", "error")[0]["message"]
@@ -325,12 +325,12 @@ def test_a_run_whose_folder_is_deleted_says_so(cohort, cache, tmp_path: Path, mo
 
     run = tmp_path / "run"
 
-    def step(state, *arguments):
-        if state.step == 1:
+    def step(running, batch):
+        if running.state.step == 1:
             shutil.rmtree(run)
-        return training_step(state, *arguments)
+        return training_step(running, batch)
 
-    monkeypatch.setattr("dinomix.training.train.training_step", step)
+    monkeypatch.setattr("dinomix.training.loop.training_step", step)
     with pytest.raises(DinomixError, match="deleted or moved"):
         train(cohort, run, small_config("labeled-only"), make_plan(), cache=cache)
 

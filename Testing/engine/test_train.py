@@ -174,14 +174,16 @@ def test_memory_that_runs_out_pauses_the_run(cohort, cache, tmp_path: Path, monk
     def exhausted(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("dinomix.training.train.training_step", exhausted)
+    monkeypatch.setattr("dinomix.training.loop.training_step", exhausted)
     with pytest.raises(DinomixError, match="too little memory"):
         train(cohort, tmp_path / "run", small_config("labeled-only"), make_plan(), cache=cache)
     assert list(read_events(tmp_path / "run/events.jsonl"))[-1]["kind"] == "paused"
 
 
 def test_a_gradient_that_is_not_finite_is_never_applied(cohort, cache, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("dinomix.training.step.segmentation_loss", lambda logits, target: (0 * logits).sum().sqrt())
+    monkeypatch.setattr(
+        "dinomix.training.methods.labeled_only.segmentation_loss", lambda logits, target: (0 * logits).sum().sqrt()
+    )
     config = small_config("labeled-only", checkpoint_every=1)
     with pytest.raises(DinomixError, match="gradient is not finite any more at step 1"):
         train(cohort, tmp_path / "run", config, make_plan(), cache=cache)

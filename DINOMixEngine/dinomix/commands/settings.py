@@ -1,16 +1,17 @@
 """Options of training that several verbs take alike."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from dinomix.files import parse_json
+from dinomix.training.methods import MethodName
 
 _METHOD_OPTIONS = (
     click.option(
         "--method",
-        type=click.Choice(["dino-mix", "mean-teacher", "labeled-only"]),
+        type=click.Choice(get_args(MethodName)),
         default="dino-mix",
         show_default=True,
     ),

@@ -15,8 +15,9 @@ from dinomix.models.matching import matched_weights
 from dinomix.planning.plan import Plan
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import weight_file
-from dinomix.training.config import FkdMode, Method, TrainConfig, make_config
+from dinomix.training.config import FkdMode, TrainConfig, make_config
 from dinomix.training.memory import training_memory
+from dinomix.training.methods import MethodName
 from dinomix.training.presets import preset_settings
 
 
@@ -33,7 +34,7 @@ class Arranged:
 def arrange(
     cohort: Path,
     *,
-    method: Method = "dino-mix",
+    method: MethodName = "dino-mix",
     fkd: FkdMode | None = None,
     pic: bool | None = None,
     teacher: str | None = None,

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dinomix.errors import DinomixError
+from dinomix.training.methods import MethodName
 
-Method = Literal["labeled-only", "mean-teacher", "dino-mix"]
 FkdMode = Literal["on-the-fly", "cached", "off"]
 
 
@@ -46,7 +46,7 @@ class FkdConfig(_Strict):
 class TrainConfig(_Strict):
     """Everything that decides a run besides cohort and plan."""
 
-    method: Method = "dino-mix"
+    method: MethodName = "dino-mix"
     steps: int = Field(2000, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
@@ -110,7 +110,7 @@ class TrainConfig(_Strict):
 
 
 def make_config(
-    method: Method = "dino-mix", pic: bool | None = None, fkd: FkdMode | None = None, **settings: Any
+    method: MethodName = "dino-mix", pic: bool | None = None, fkd: FkdMode | None = None, **settings: Any
 ) -> TrainConfig:
     """A configuration from a method, its two switches and any dotted setting (``{"pic.kappa": 2}``).
 

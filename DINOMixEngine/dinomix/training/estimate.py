@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 import torch
-from accelerate import Accelerator
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.events import Emit, Progress, silent
@@ -24,10 +22,12 @@ from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
+from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
 from dinomix.training.foundation import FoundationModel, load_foundation
+from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
-from dinomix.training.state import State, device_reason, initial_state, make_accelerator
+from dinomix.training.state import device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
 from dinomix.training.trial import try_network
 from dinomix.training.validation import validate
@@ -35,20 +35,6 @@ from dinomix.training.validation import validate
 T = TypeVar("T")
 STEPS, MOST_SECONDS = 5, 15.0
 """Timed steps of each phase, and when a phase ends before that; one more step goes before them and is not counted."""
-
-
-@dataclass
-class _Trial:
-    """A small run in memory; ``cases`` are a few of the cohort's."""
-
-    cohort: Cohort
-    config: TrainConfig
-    plan: Plan
-    accelerator: Accelerator
-    foundation: FoundationModel | None
-    cases: dict[str, PreparedCase]
-    state: State
-    features: FeatureSource | None = None
 
 
 def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
@@ -89,22 +75,23 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
 
     torch.manual_seed(config.seed)
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
-    state = initial_state(directory, build_network(plan, channels), foundation, accelerator, silent)
-    trial = _Trial(few, config, plan, accelerator, foundation, cases, state)
+    trial = Run(directory, accelerator, foundation, Control(None), silent)
+    trial.cases = cases
+    trial.state = initial_state(trial, build_network(plan, channels))
+    features = None
     if foundation is not None and config.fkd.mode == "cached":
-        seconds += (
-            _add_features(trial, foundation) * add.features / needed(few, config, plan, None, foundation).features
-        )
+        features, taken = _add_features(trial, foundation, cases)
+        seconds += taken * add.features / needed(few, config, plan, None, foundation).features
     progress(2)
 
     first = config.first_pseudo_label_step
-    before = _seconds_per_step(trial, 0)
-    after = _seconds_per_step(trial, first) if first < config.steps else before
+    before = _seconds_per_step(trial, 0, features)
+    after = _seconds_per_step(trial, first, features) if first < config.steps else before
     per_step = (min(first, config.steps) * before + max(config.steps - first, 0) * after) / config.steps
     progress(3)
 
     seconds += per_step * config.steps + _validation_seconds(trial, cohort)
-    disk += bytes_of_weights(state.teacher, config)
+    disk += bytes_of_weights(trial.state.teacher, config)
     progress(4)
     return {
         "steps": config.steps,
@@ -132,40 +119,30 @@ def _voxels(cases: Sequence[Case]) -> int:
     return sum(prod(case.size) for case in cases)
 
 
-def _add_features(trial: _Trial, foundation: FoundationModel) -> float:
-    """Compute the teacher's features of the cases that have some; seconds that it took."""
+def _add_features(
+    trial: Run, foundation: FoundationModel, cases: dict[str, PreparedCase]
+) -> tuple[FeatureSource, float]:
+    """Compute the teacher's features of the cases that have some; where they are, and seconds that it took."""
     began, key = time.perf_counter(), "estimate"
-    for case in (trial.cases[case.name] for case in cases_with_features(trial.cohort, trial.config)):
+    for case in (cases[case.name] for case in cases_with_features(trial.cohort, trial.config)):
         volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
         with trial.accelerator.autocast():
             case.teacher[key] = fkd.features_of_volume(foundation, volume, trial.config.fkd.slice_stride)
     grid = trial.accelerator.unwrap_model(trial.state.student).grid
-    trial.features = FeatureSource(key, trial.config.fkd.slice_stride, grid)
-    return time.perf_counter() - began
+    return FeatureSource(key, trial.config.fkd.slice_stride, grid), time.perf_counter() - began
 
 
-def _seconds_per_step(trial: _Trial, first: int) -> float:
+def _seconds_per_step(trial: Run, first: int, features: FeatureSource | None) -> float:
     """Of a few steps from step ``first`` on, the batch's preparation included as far as the step has to wait for it."""
     config, device = trial.config, trial.accelerator.device
-    batches = Batches(trial.cohort, trial.cases, trial.plan, config, rank=0, first_step=first, features=trial.features)
+    batches = Batches(trial.cohort, trial.cases, trial.plan, config, rank=0, first_step=first, features=features)
+    trial.batches = batches
     preparing, stepping = [], []
     began = time.perf_counter()
     for index in range(min(STEPS + 1, len(batches))):
         trial.state.step = first + index
         batch, taken = _timed(lambda index=index: batches[index], device)  # type: ignore[misc]
-        _, taken_by_step = _timed(
-            lambda batch=batch: training_step(  # type: ignore[misc]
-                trial.state,
-                batch.to(device),
-                trial.foundation,
-                batches,
-                trial.cohort,
-                config,
-                trial.accelerator,
-                silent,
-            ),
-            device,
-        )
+        _, taken_by_step = _timed(lambda batch=batch: training_step(trial, batch.to(device)), device)  # type: ignore[misc]
         preparing.append(taken)
         stepping.append(taken_by_step)
         if index and time.perf_counter() - began > MOST_SECONDS:
@@ -177,7 +154,7 @@ def _seconds_per_step(trial: _Trial, first: int) -> float:
     return max(prepare / max(config.workers, 1), step)
 
 
-def _validation_seconds(trial: _Trial, cohort: Cohort) -> float:
+def _validation_seconds(trial: Run, cohort: Cohort) -> float:
     """Of all validations of a run, reckoned from one of one case."""
     config, cases = trial.config, trial.cohort.with_role("validation")
     if not cases:

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models.folder import write_model
-from dinomix.planning.cache import CachedCase, cache_cases
+from dinomix.planning.cache import AnyCase, cache_cases
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.preview import draw_preview
 from dinomix.training.run_directory import RunDirectory
@@ -24,7 +25,7 @@ def write_result(
     directory: RunDirectory,
     last: dict[str, Tensor],
     teacher: str | None,
-    cached: dict[str, CachedCase],
+    cached: Mapping[str, AnyCase],
     steps_done: int,
     emit: Emit,
 ) -> None:

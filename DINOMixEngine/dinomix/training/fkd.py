@@ -56,7 +56,7 @@ class StudentWithProjector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 1, X, Y, Z) -> logits (B, C, X, Y, Z) and projected features (B, width, x, y, z) or None."""
-        logits = self.network(images)
+        logits = self.network(images.contiguous(memory_format=torch.channels_last_3d))
         return logits, self.projector(self._take()) if self.projector is not None else None
 
 

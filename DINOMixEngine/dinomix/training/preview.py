@@ -4,13 +4,14 @@ A model may be passed on where its training scans may not. A label map's outline
 """
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.labels import LabelSet
-from dinomix.planning.cache import CachedCase
+from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.ras_axes import axes_in_ras
 
@@ -19,7 +20,7 @@ OPACITY = 0.85
 """So that what lies behind can be guessed."""
 
 
-def draw_preview(cohort: Cohort, plan: Plan, cached: dict[str, CachedCase]) -> bytes | None:
+def draw_preview(cohort: Cohort, plan: Plan, cached: Mapping[str, AnyCase]) -> bytes | None:
     """The structures of the labeled case that has most of them, as a PNG of 260 x 280 pixels; None if it has none."""
     case = max(cohort.with_role("labeled"), key=lambda case: (_structures(case), sum(case.voxels.values())))
     channels: NDArray[np.integer] = cached[case.name].label

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -16,14 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
-from dinomix.events import Emit
 from dinomix.inference.devices import choose_device, describe
 from dinomix.inference.sliding_window import is_out_of_memory
-from dinomix.training import fkd, pic
+from dinomix.training import pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
-from dinomix.training.foundation import FoundationModel
-from dinomix.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from dinomix.training.run import Run
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for each other: while one preprocesses a large cohort, the others have nothing to do."""
@@ -31,18 +30,24 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass
 class State:
-    """What a step changes. ``validated`` is the last step that was validated: a pause may come before."""
+    """What a step changes, but for what the method keeps.
+
+    Attributes:
+        student: all that is trained, a ``fkd.StudentWithProjector`` as Accelerate has wrapped it.
+        network: the first student itself, whose moving average ``teacher`` becomes the model.
+        best: the best mean Dice of a validation; -1 before the first.
+        validated: the last step that was validated: a pause may come before.
+        labeled_draws: PIC's boxes among labeled patches since they were told.
+    """
 
     student: Any
     network: nn.Module
     teacher: nn.Module
     optimizer: Any
-    counts: pic.PseudoLabelCounts
     step: int = 0
     best: float = -1.0
     validated: int = 0
     labeled_draws: list[pic.Draw] = field(default_factory=list)
-    unlabeled_draws: list[pic.Draw] = field(default_factory=list)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -83,27 +88,24 @@ def device_reason(device: torch.device) -> str:
     return f"Computing on {describe(device)}."
 
 
-def initial_state(directory: RunDirectory, network: nn.Module, foundation: FoundationModel | None,
-                   accelerator: Accelerator, emit: Emit) -> State:  # fmt: skip
-    """The state of the last checkpoint; before the first, the start model's weights or the seed's.
+def initial_state(run: "Run", network: nn.Module) -> State:
+    """The state of the last checkpoint; before the first, the start model's weights or those of ``network``.
+
+    What the method keeps comes back with it.
 
     Raises:
         DinomixError: checkpoint or start weights are damaged, or do not fit the run's plan and cohort.
     """
-    config, plan = directory.config, directory.plan
-    saved = directory.checkpoints.load(emit)
+    directory, accelerator, config = run.directory, run.accelerator, run.config
+    saved = directory.checkpoints.load(run.emit)
     if saved is None and directory.start.exists():
         with _fitting(directory.start):
             network.load_state_dict(load_file(directory.start))
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     # Before the student taps the network: the teacher's copy needs no tap.
     teacher = make_teacher(network)
-    channels = directory.cohort.labels.channels
-    student = fkd.StudentWithProjector(
-        network, plan.fkd_stage, plan.patch, channels, foundation.width if foundation else None
-    )
+    student = run.method.student(network, directory, run.foundation.width if run.foundation else None)
     student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    counts = pic.PseudoLabelCounts(len(directory.cohort.labels.structures), config.pic.count_decay)
     if config.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
             student.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
@@ -112,21 +114,18 @@ def initial_state(directory: RunDirectory, network: nn.Module, foundation: Found
         optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     teacher.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(student, optimizer)
-    state = State(prepared, student.network, teacher, optimizer, counts)
+    state = State(prepared, student.network, teacher, optimizer)
     if saved is not None:
         with _fitting(directory.checkpoints.last):
             _restore(state, saved, accelerator)
-        _check_best(state, directory, emit)
+            run.method.restore(saved["method"])
+        _check_best(state, run)
     return state
 
 
 def _restore(state: State, saved: dict[str, Any], accelerator: Accelerator) -> None:
     accelerator.unwrap_model(state.student).load_state_dict(saved["student"])
     state.teacher.load_state_dict(saved["teacher"])
-    counts = saved["counts"].numpy()
-    if counts.shape != state.counts.counts.shape:
-        raise ValueError(f"counts of {len(counts)} structures")
-    state.counts.counts = counts
     state.optimizer.load_state_dict(saved["optimizer"])
     for parameter, moments in state.optimizer.state.items():
         if any(isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape
@@ -138,13 +137,13 @@ def _restore(state: State, saved: dict[str, Any], accelerator: Accelerator) -> N
     state.validated = saved.get("validated", state.step)
 
 
-def _check_best(state: State, directory: RunDirectory, emit: Emit) -> None:
+def _check_best(state: State, run: "Run") -> None:
     """Where the best weights are gone or damaged, the best of the validations to come are kept."""
     try:
-        best = directory.checkpoints.load_best()
+        best = run.directory.checkpoints.load_best()
     except DinomixError as error:
         best = None
-        emit("notice", message=f"{error.problem} The best weights are now looked for from step {state.step} on.")
+        run.emit("notice", message=f"{error.problem} The best weights are now looked for from step {state.step} on.")
     if best is None:
         state.best = -1.0
 
@@ -164,15 +163,15 @@ def _fitting(file: Path) -> Iterator[None]:
         ) from error
 
 
-def save_state(state: State, directory: RunDirectory, accelerator: Accelerator, emit: Emit) -> None:
+def save_state(run: "Run") -> None:
     """Write the last checkpoint; ``initial_state`` reads it."""
+    state, accelerator = run.state, run.accelerator
     if not accelerator.is_main_process:
         return
-    directory.checkpoints.save({
-        "step": state.step, "best": state.best, "validated": state.validated,
-        "counts": torch.from_numpy(np.array(state.counts.counts)),
+    run.directory.checkpoints.save({
+        "step": state.step, "best": state.best, "validated": state.validated, "method": run.method.saved(),
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},
     })  # fmt: skip
-    emit("checkpoint", step=state.step, path="checkpoints/last.pt", best=False)
+    run.emit("checkpoint", step=state.step, path="checkpoints/last.pt", best=False)

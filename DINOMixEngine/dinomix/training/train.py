@@ -1,39 +1,34 @@
-"""Training: one loop for labeled-only, mean-teacher and DINO-Mix; what differs between them is in the configuration."""
+"""Training a run from its beginning or its last checkpoint to its end, whatever the method."""
 
 import os
 import socket
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
-from dinomix.events import Emit, EventFile, Progress, silent
+from dinomix.events import Emit, EventFile, silent
 from dinomix.models.network import build_network
-from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
-from dinomix.training import fkd
-from dinomix.training.batches import Batches, FeatureSource, in_order
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
-from dinomix.training.disk import bytes_of_weights, cached_size, cases_with_features, needed, tell_needed
+from dinomix.training.disk import cached_size, cases_with_features
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
 from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
-from dinomix.training.recording import record, record_validation
+from dinomix.training.loop import take_steps
+from dinomix.training.preparing import prepare
+from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
-from dinomix.training.snapshot import Snapshots, shown_first
-from dinomix.training.state import State, device_reason, initial_state, make_accelerator, save_state
-from dinomix.training.step import training_step
+from dinomix.training.state import device_reason, make_accelerator
 from dinomix.training.trial import try_network
 
 
@@ -111,15 +106,15 @@ def resume(run: str | Path, *, emit: Emit = silent, since: float | None = None) 
     return _run(Path(run), emit, None, time.time() if since is None else since)
 
 
-def _run(run: Path, emit: Emit, foundation: FoundationModel | None, since: float) -> Path:
-    directory = RunDirectory.open(run)
+def _run(path: Path, emit: Emit, foundation: FoundationModel | None, since: float) -> Path:
+    directory = RunDirectory.open(path)
     if int(os.environ.get("RANK", "0")) > 0:
-        with failures_as_pauses(run):
+        with failures_as_pauses(path):
             return _train(directory, silent, foundation, Control(None))
-    with directory.locked(), heartbeat(run):
-        events, control = EventFile(directory.events, emit), Control(run, since)
+    with directory.locked(), heartbeat(path):
+        events, control = EventFile(directory.events, emit), Control(path, since)
         try:
-            with terminated_like_interrupted(), failures_as_pauses(run):
+            with terminated_like_interrupted(), failures_as_pauses(path):
                 return _train(directory, events, foundation, control)
         except RunPaused as pause:
             _tell(events, "paused", step=control.saved_step, **pause.fields)
@@ -132,9 +127,9 @@ def _run(run: Path, emit: Emit, foundation: FoundationModel | None, since: float
             _tell(EventFile(directory.events), "error", **error.fields)
             raise
         except FileNotFoundError as error:
-            if run.is_dir():
+            if path.is_dir():
                 raise
-            raise DinomixError(f"{run} was deleted or moved while it was trained.", "Begin a new run.") from error
+            raise DinomixError(f"{path} was deleted or moved while it was trained.", "Begin a new run.") from error
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             failure = DinomixError(
@@ -168,9 +163,10 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
         foundation = (foundation or load_foundation(config.fkd)).on(
             accelerator.device, config.precision, usual_range(directory.plan.window)
         )
+    run = Run(directory, accelerator, foundation, control, emit)
     try:
-        state, cached, batches = _prepare(directory, foundation, accelerator, control, emit)
-        wish = _steps(state, batches, cached, foundation, directory, accelerator, control, emit)
+        prepare(run)
+        wish = take_steps(run)
     except Asked:
         control.obeyed()
         raise RunPaused(
@@ -185,93 +181,12 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
         raise RunPaused("The run was paused as asked.", "Resume it when you like.", asked=True)
 
     if accelerator.is_main_process:
-        write_result(
-            directory, state.teacher.state_dict(), foundation.name if foundation else None, cached, state.step, emit
-        )
+        weights, teacher = run.state.teacher.state_dict(), foundation.name if foundation else None
+        write_result(directory, weights, teacher, run.cases, run.state.step, emit)
         control.obeyed()
         emit("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()
     return directory.model
-
-
-def _prepare(directory: RunDirectory, foundation: FoundationModel | None, accelerator: Accelerator, control: Control,
-             emit: Emit) -> tuple[State, dict[str, CachedCase], Batches]:  # fmt: skip
-    """The state to go on from, the cached cases and the batches that are left. Raises Asked between two cases."""
-    config, cohort, plan = directory.config, directory.cohort, directory.plan
-    # Where several processes prepare a run, one that left would keep the others waiting.
-    emit_cases = control.obeying(emit) if accelerator.num_processes == 1 else emit
-    network = build_network(plan, cohort.labels.channels)
-    if accelerator.is_main_process:
-        cache = needed(cohort, config, plan, directory.cache, foundation)
-        on_same_disk = directory.path.resolve() in directory.cache.resolve().parents
-        weights = bytes_of_weights(network, config) if on_same_disk else 0
-        tell_needed(cache, directory.cache, weights, emit)
-    with accelerator.main_process_first():
-        cached = cache_cases(cohort, plan, directory.cache, emit_cases)
-    torch.manual_seed(config.seed)
-    network = build_network(plan, cohort.labels.channels)
-    state = initial_state(directory, network, foundation, accelerator, emit)
-    control.saved_step = state.step
-    if accelerator.is_main_process:
-        directory.forget_events_after(state.step)
-    features = None
-    if foundation is not None and config.fkd.mode == "cached":
-        features = _cached_features(state, foundation, cohort, cached, config, accelerator, emit_cases)
-    batches = Batches(
-        cohort, cached, plan, config, rank=accelerator.process_index, first_step=state.step, features=features
-    )
-    return state, cached, batches
-
-
-def _steps(state: State, batches: Batches, cached: dict[str, CachedCase], foundation: FoundationModel | None,
-           directory: RunDirectory, accelerator: Accelerator, control: Control, emit: Emit) -> Wish:  # fmt: skip
-    """Train to the last step, or to the end of the step in which something was asked for; the state is saved then.
-
-    Returns:
-        Why training ended: GO at the last step, else what was asked for.
-    """
-    config, cohort = directory.config, directory.cohort
-    cases = shown_first(cohort.with_role("validation"))
-    snapshots = Snapshots(directory, cases[0]) if cases else None
-
-    def validate_if_due() -> Wish:
-        due = state.step > state.validated and (state.step % config.validate_every == 0 or state.step == config.steps)
-        if snapshots is None or not due:
-            return Wish.GO
-        try:
-            record_validation(
-                state, [cached[case.name] for case in cases], directory, snapshots, accelerator, control, emit
-            )
-        except Asked as asked:
-            return asked.wish
-        return Wish.GO
-
-    with control.listening():
-        # A pause that came during a validation left it out.
-        if wish := validate_if_due():
-            return wish
-        progress = Progress(emit, "train", config.steps, state.step)
-        for batch in in_order(batches):
-            terms = training_step(
-                state, batch.to(accelerator.device), foundation, batches, cohort, config, accelerator, emit
-            )
-            state.step += 1
-            recording = state.step % config.record_every == 0
-            wish = control.wish(emit) if accelerator.num_processes == 1 else _agreed(control, recording, accelerator)
-            last = state.step == config.steps
-            if last and wish is Wish.STOP:
-                wish = Wish.GO  # it ends here anyway, with its last validation
-            saving = wish or last or state.step % config.checkpoint_every == 0
-            if saving or recording:
-                record(state, terms, batches, cohort, config, accelerator, emit)
-                progress(state.step)
-            wish = wish or validate_if_due()
-            if saving or wish:
-                save_state(state, directory, accelerator, emit)
-                control.saved_step = state.step
-            if wish:
-                return wish
-    return Wish.GO
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -279,28 +194,3 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         return make_accelerator(config)
     except DinomixError as error:
         raise RunPaused(error.problem, "Resume the run when that device is free and working again.") from error
-
-
-def _cached_features(state: State, foundation: FoundationModel, cohort: Cohort, cached: dict[str, CachedCase],
-                     config: TrainConfig, accelerator: Accelerator, emit: Emit) -> FeatureSource:  # fmt: skip
-    """Compute what is missing of the cached teacher features of all cases that this run draws from."""
-    grid = accelerator.unwrap_model(state.student).grid
-    key = fkd.features_key(foundation, config.fkd)
-    cases = [cached[case.name] for case in cases_with_features(cohort, config)]
-
-    def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:
-        volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(accelerator.device)
-        with accelerator.autocast():
-            return fkd.features_of_volume(foundation, volume, config.fkd.slice_stride)
-
-    cache_features(cases, key, features_of, emit, share=(accelerator.process_index, accelerator.num_processes))
-    accelerator.wait_for_everyone()
-    return FeatureSource(key, config.fkd.slice_stride, grid)
-
-
-def _agreed(control: Control, ask: bool, accelerator: Accelerator) -> Wish:
-    """What any process was asked for; all hear of it at the same step."""
-    if not ask:
-        return Wish.GO
-    mine = torch.tensor([control.wish(silent)], device=accelerator.device)
-    return Wish(int(accelerator.gather(mine).max()))

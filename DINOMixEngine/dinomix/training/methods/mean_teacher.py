@@ -1,0 +1,89 @@
+"""Mean teacher, and DINO-Mix, which is the same with PIC and FKD on.
+
+``L = L_sup + lambda_u(t) L_u + lambda_f L_FKD``: on unlabeled patches the student follows the labels of the EMA teacher, which
+sees them as they are, while the student sees them mixed by PIC and changed in intensity.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.training import pic
+from dinomix.training.batches import Batch
+from dinomix.training.config import TrainConfig
+from dinomix.training.losses import pseudo_label_weight, segmentation_loss
+from dinomix.training.methods.method import Losses, Method, Term
+from dinomix.training.methods.parts import fkd_losses, student_sees
+from dinomix.training.mixing import PseudoLabeled, agreement, mix_unlabeled, pseudo_label
+from dinomix.training.recording import by_name, record_draws
+from dinomix.training.run import Run
+
+
+class MeanTeacher(Method):
+    """Keeps how often each structure was found in the unlabeled pool, after which PIC draws."""
+
+    def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
+        super().__init__(config, cohort)
+        self.counts = pic.PseudoLabelCounts(len(cohort.labels.structures), config.pic.count_decay)
+        self.draws: list[pic.Draw] = []
+
+    def losses(self, run: Run, batch: Batch) -> Losses:
+        config, step = self.config, run.state.step
+        unlabeled: PseudoLabeled | None = None
+        shown, features = batch.unlabeled, batch.unlabeled_features
+        # Before pseudo-labels count, the unlabeled patches are there for FKD only.
+        if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
+            unlabeled = self._pseudo_labeled(run, batch)
+            shown, features = unlabeled.images, unlabeled.features
+        images = student_sees(run, batch.labeled, shown)
+        with run.accelerator.autocast():
+            logits, projected = run.state.student(images)
+        of_labeled, of_unlabeled = logits.split([len(batch.labeled), len(shown)])
+        losses = {"supervised": Term(segmentation_loss(of_labeled, batch.labels), 1.0)}
+        if unlabeled is not None:
+            weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
+            losses["unsupervised"] = Term(segmentation_loss(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
+            if (step + 1) % config.record_every == 0:
+                self._tell(run, unlabeled, of_unlabeled)
+        return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
+
+    def record(self, run: Run) -> None:
+        record_draws(run, "unlabeled", self.draws, self.counts.counts)
+
+    def saved(self) -> dict[str, Any]:
+        return {"counts": torch.from_numpy(np.array(self.counts.counts))}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        counts = saved["counts"].numpy()
+        if counts.shape != self.counts.counts.shape:
+            raise ValueError(f"counts of {len(counts)} structures")
+        self.counts.counts = counts
+
+    def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
+        """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
+        config, step, accelerator = self.config, run.state.step, run.accelerator
+        with accelerator.autocast():
+            unlabeled = pseudo_label(run.state.teacher, batch, config.confidence)
+        unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
+        self.counts.update(unlabeled.counts.cpu().numpy().astype(np.float64))
+        if not config.pic.enabled:
+            return unlabeled
+        probabilities = pic.class_probabilities(self.counts.counts, step / config.steps, config.pic.kappa)
+        first = accelerator.process_index * config.batch_unlabeled
+        mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
+        self.draws += draws
+        return mixed
+
+    def _tell(self, run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> None:
+        agreed = agreement(logits.detach(), unlabeled.labels, run.accelerator)
+        run.emit(
+            "pseudo_label",
+            step=run.state.step + 1,
+            voxels=by_name(self.cohort, unlabeled.counts),
+            confidence=by_name(self.cohort, unlabeled.certainty),
+            agreement=by_name(self.cohort, agreed),
+        )

@@ -1,0 +1,72 @@
+"""The interface of a method: what its students are, which losses a batch gives, what it keeps and what it tells.
+
+All else is the same for every method and lies elsewhere: the loop (``train.py``), the optimizer's step (``step.py``), the moving
+average of the first student that becomes the model (``ema.py``), checkpoints and events. So two methods differ only in what
+they say they differ in.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.training.batches import Batch
+from dinomix.training.config import TrainConfig
+from dinomix.training.fkd import StudentWithProjector
+from dinomix.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from dinomix.training.run import Run
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss, a scalar with its gradient, and what it is multiplied with in the sum."""
+
+    value: Tensor
+    weight: float
+
+
+Losses = dict[str, Term]
+"""By the names of the ``loss`` event: "supervised", and where there are such "unsupervised" and "fkd", in this order."""
+
+
+class Method:
+    """How a run learns from labeled and unlabeled patches; an object lives as long as the process trains its run.
+
+    Attributes:
+        students: networks that a step trains, with which memory and disk are reckoned.
+    """
+
+    students: ClassVar[int] = 1
+
+    def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
+        self.config, self.cohort = config, cohort
+
+    def student(
+        self, network: nn.Module, directory: RunDirectory, foundation_width: int | None
+    ) -> StudentWithProjector:
+        """The module that a step trains, on the CPU; ``network`` is its first student.
+
+        Args:
+            foundation_width: channels of the foundation model's tokens; None without FKD.
+        """
+        plan = directory.plan
+        return StudentWithProjector(
+            network, plan.fkd_stage, plan.patch, self.cohort.labels.channels, foundation_width
+        )  # fmt: skip
+
+    def losses(self, run: "Run", batch: Batch) -> Losses:
+        """The terms of step ``run.state.step``; ``batch`` is on the run's device. One forward of ``run.state.student``."""
+        raise NotImplementedError
+
+    def record(self, run: "Run") -> None:
+        """Announce what this method has to tell beside the losses, after each step whose losses are recorded."""
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this method beside the students' weights: tensors and plain Python."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what ``saved`` gave. Raises ValueError or KeyError where it does not fit the cohort."""

@@ -1,0 +1,44 @@
+"""What several methods take a step from."""
+
+import torch
+from torch import Tensor
+
+from dinomix.planning.intensities import usual_range
+from dinomix.training import fkd
+from dinomix.training.methods.method import Losses, Term
+from dinomix.training.patches import augmented_intensities
+from dinomix.training.randomness import integer_seed
+from dinomix.training.run import Run
+
+
+def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
+    """(B, 1, x, y, z) of the patches, labeled ones first, unlabeled ones changed in intensity as the labeled ones are already."""
+    if len(unlabeled) and run.config.augment:
+        first = run.accelerator.process_index * run.config.batch_unlabeled
+        seeds = [
+            integer_seed(run.config.seed, "intensity unlabeled", run.state.step, first + i)
+            for i in range(len(unlabeled))
+        ]
+        unlabeled = augmented_intensities(unlabeled, seeds, usual_range(run.plan.window))
+    return torch.cat([labeled, unlabeled])
+
+
+def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tensor | None) -> Losses:
+    """FKD's term; none where it is off.
+
+    Args:
+        images: (B, 1, x, y, z) as the student has seen them.
+        projected: (B, width, x, y, z), the student's features.
+        cached: the foundation model's features of the same patches, one part after the other; None without a cache.
+    """
+    if projected is None or run.foundation is None:
+        return {}
+    parts = [part for part in cached if part is not None]
+    if parts:
+        features = torch.cat(parts)
+    else:
+        x, y, z = projected.shape[2:]
+        with run.accelerator.autocast():
+            features = fkd.features_on_the_fly(run.foundation, images, (x, y, z), run.config.fkd.slice_stride)
+    loss = fkd.distillation_loss(projected, features, run.config.fkd.uniqueness)
+    return {"fkd": Term(loss, run.config.fkd.weight)}
