@@ -157,6 +157,7 @@ set(SCRIPTS
   "dinomix/training/losses.py"
   "dinomix/training/memory.py"
   "dinomix/training/methods/__init__.py"
+  "dinomix/training/methods/cps.py"
   "dinomix/training/methods/labeled_only.py"
   "dinomix/training/methods/mean_teacher.py"
   "dinomix/training/methods/method.py"

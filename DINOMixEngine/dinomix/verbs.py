@@ -90,7 +90,7 @@ def train(
     Args:
         cohort: the file that ``dinomix check`` wrote.
         out: the run directory, a new folder.
-        method: "dino-mix", "mean-teacher" or "labeled-only".
+        method: "dino-mix", "mean-teacher", "cps" or "labeled-only".
         fkd: distillation of a frozen foundation model, "on-the-fly", "cached" or "off"; None for what the method does.
         pic: imbalance-aware CutMix on or off; None for what the method does.
         teacher: of FKD, a timm name, "NAME=FILE" with its weights, a DINOv3 file, or "random"; None for vit_base_patch16_dinov3.

@@ -17,7 +17,7 @@ from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import weight_file
 from dinomix.training.config import FkdMode, TrainConfig, make_config
 from dinomix.training.memory import training_memory
-from dinomix.training.methods import MethodName
+from dinomix.training.methods import MethodName, method_class
 from dinomix.training.presets import preset_settings
 
 
@@ -76,7 +76,9 @@ def arrange(
             read,
             device_kind="cpu" if found.type == "cpu" else "gpu",
             memory_bytes=training_memory(found),
-            batch=config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0),
+            # Each student keeps what it needs for its gradient.
+            batch=method_class(method).students
+            * (config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0)),
             start=given,
             overrides=overrides,
         )

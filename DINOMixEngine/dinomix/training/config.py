@@ -87,6 +87,10 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _groups_fit(self) -> "TrainConfig":
+        if self.pic.across and self.method == "cps":
+            raise ValueError(
+                "pic.across needs unlabeled patches that are labeled before the student sees them; not with cps"
+            )
         if self.uses_unlabeled and self.pic.enabled and self.batch_unlabeled % self.pic.group and not self.pic.across:
             raise ValueError(f"batch_unlabeled={self.batch_unlabeled} is not a multiple of pic.group={self.pic.group}")
         return self

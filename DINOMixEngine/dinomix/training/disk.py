@@ -18,6 +18,7 @@ from dinomix.training import fkd
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import RunPaused
 from dinomix.training.foundation import FoundationModel
+from dinomix.training.methods import method_class
 
 _HEADER = 128
 """Of an array's file."""
@@ -77,9 +78,9 @@ def tell_needed(needed: Needed, cache: Path, weights: int, emit: Emit) -> None:
 def bytes_of_weights(network: nn.Module, config: TrainConfig) -> int:
     """Bytes of a run's files of weights, about: two checkpoints, the best weights and the model."""
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    # A checkpoint holds student, teacher and the optimizer's momenta.
+    # A checkpoint holds students, teacher and the optimizer's momenta.
     moments = 1 if config.optimizer == "sgd" else 2
-    return weights * (2 * (2 + moments) + 2)
+    return weights * (2 * (method_class(config.method).students * (1 + moments) + 1) + 2)
 
 
 def cases_with_features(cohort: Cohort, config: TrainConfig) -> list[Case]:

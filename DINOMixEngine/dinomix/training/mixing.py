@@ -15,11 +15,11 @@ from dinomix.training.randomness import generator
 
 @dataclass(frozen=True)
 class PseudoLabeled:
-    """Unlabeled patches with what the teacher says of them.
+    """Unlabeled patches with what a teacher, a network other than the student, says of them.
 
     Attributes:
         images: (B, 1, x, y, z) in [0, 1].
-        labels: (B, x, y, z) channel numbers: argmax of the EMA teacher, or a pasted ground truth.
+        labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth.
         weight: (B, x, y, z), 0 where the teacher is too unsure to count.
         features: (B, width, x, y, z) cached teacher features, or None.
         counts: (C,) voxels of each structure in the teacher's labels, before any mixing.
@@ -37,7 +37,18 @@ class PseudoLabeled:
 @torch.no_grad()
 def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float) -> PseudoLabeled:
     """Label the unlabeled patches by the EMA teacher."""
-    probabilities = teacher(batch.unlabeled).float().softmax(1)
+    return labeled_by(teacher(batch.unlabeled), batch, confidence)
+
+
+@torch.no_grad()
+def labeled_by(logits: Tensor, batch: Batch, confidence: float) -> PseudoLabeled:
+    """The unlabeled patches with the labels that a network gives them.
+
+    Args:
+        logits: (B, C + 1, x, y, z) of that network.
+        confidence: the least probability of a label that counts.
+    """
+    probabilities = logits.float().softmax(1)
     certainty, labels = probabilities.max(1)
     classes = probabilities.shape[1]
     counts = torch.bincount(labels.flatten(), minlength=classes)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from dinomix.training.methods.method import Method
 
-MethodName = Literal["dino-mix", "mean-teacher", "labeled-only"]
+MethodName = Literal["dino-mix", "mean-teacher", "cps", "labeled-only"]
 _PLACES: dict[MethodName, tuple[str, str]] = {
     "dino-mix": ("mean_teacher", "MeanTeacher"),  # with PIC and FKD on; see config.make_config
     "mean-teacher": ("mean_teacher", "MeanTeacher"),
+    "cps": ("cps", "CrossPseudoSupervision"),
     "labeled-only": ("labeled_only", "LabeledOnly"),
 }
 

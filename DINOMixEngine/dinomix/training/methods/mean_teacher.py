@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
@@ -17,9 +16,9 @@ from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
 from dinomix.training.losses import pseudo_label_weight, segmentation_loss
 from dinomix.training.methods.method import Losses, Method, Term
-from dinomix.training.methods.parts import fkd_losses, student_sees
-from dinomix.training.mixing import PseudoLabeled, agreement, mix_unlabeled, pseudo_label
-from dinomix.training.recording import by_name, record_draws
+from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
+from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label
+from dinomix.training.recording import record_draws
 from dinomix.training.run import Run
 
 
@@ -47,8 +46,7 @@ class MeanTeacher(Method):
         if unlabeled is not None:
             weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
             losses["unsupervised"] = Term(segmentation_loss(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
-            if (step + 1) % config.record_every == 0:
-                self._tell(run, unlabeled, of_unlabeled)
+            tell_pseudo_labels(run, unlabeled, of_unlabeled)
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:
@@ -77,13 +75,3 @@ class MeanTeacher(Method):
         mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
         self.draws += draws
         return mixed
-
-    def _tell(self, run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> None:
-        agreed = agreement(logits.detach(), unlabeled.labels, run.accelerator)
-        run.emit(
-            "pseudo_label",
-            step=run.state.step + 1,
-            voxels=by_name(self.cohort, unlabeled.counts),
-            confidence=by_name(self.cohort, unlabeled.certainty),
-            agreement=by_name(self.cohort, agreed),
-        )

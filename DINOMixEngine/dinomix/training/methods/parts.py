@@ -6,8 +6,10 @@ from torch import Tensor
 from dinomix.planning.intensities import usual_range
 from dinomix.training import fkd
 from dinomix.training.methods.method import Losses, Term
+from dinomix.training.mixing import PseudoLabeled, agreement
 from dinomix.training.patches import augmented_intensities
 from dinomix.training.randomness import integer_seed
+from dinomix.training.recording import by_name
 from dinomix.training.run import Run
 
 
@@ -21,6 +23,25 @@ def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
         ]
         unlabeled = augmented_intensities(unlabeled, seeds, usual_range(run.plan.window))
     return torch.cat([labeled, unlabeled])
+
+
+def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> None:
+    """Announce, at the steps that are recorded, what the student is to learn on unlabeled patches and how far it agrees.
+
+    Args:
+        unlabeled: with ``counts`` of all processes.
+        logits: (B, C + 1, x, y, z) of the student.
+    """
+    step = run.state.step + 1
+    if step % run.config.record_every:
+        return
+    run.emit(
+        "pseudo_label",
+        step=step,
+        voxels=by_name(run.cohort, unlabeled.counts),
+        confidence=by_name(run.cohort, unlabeled.certainty),
+        agreement=by_name(run.cohort, agreement(logits.detach(), unlabeled.labels, run.accelerator)),
+    )
 
 
 def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tensor | None) -> Losses:

@@ -1,0 +1,74 @@
+"""CPS, cross pseudo supervision (Chen et al., CVPR 2021): two students that begin differently, each the other's teacher.
+
+On unlabeled patches student 1 follows the hard labels of student 2 and the other way round, from the one forward that both do
+anyway; with y_k the labels of student k and p_k its probabilities:
+
+    L = L_sup(p_1) + L_sup(p_2) + lambda_u(t) (L_u(p_1, y_2) + L_u(p_2, y_1)) + lambda_f L_FKD
+
+No gradient passes through the labels. The model is the moving average of the first student, as with every method, and FKD is for
+the first. Unlike the paper's, the losses are cross-entropy + soft Dice, ``lambda_u`` grows, and labeled patches have no part in
+``L_u`` [ours], so that only the teacher differs from mean-teacher's.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from dinomix.models.network import build_network
+from dinomix.training.batches import Batch
+from dinomix.training.fkd import StudentWithProjector
+from dinomix.training.losses import pseudo_label_weight, segmentation_loss
+from dinomix.training.methods.method import Losses, Method, Term
+from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
+from dinomix.training.mixing import labeled_by
+from dinomix.training.randomness import integer_seed
+from dinomix.training.run import Run
+from dinomix.training.run_directory import RunDirectory
+
+
+class TwoStudents(StudentWithProjector):
+    """The first student, tapped for FKD, and beside it the ``second``."""
+
+    second: nn.Module
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:  # type: ignore[override]
+        """(B, 1, X, Y, Z) -> logits of the first, its projected features or None, logits of the second."""
+        logits, projected = super().forward(images)
+        return logits, projected, self.second(images.contiguous(memory_format=torch.channels_last_3d))
+
+
+class CrossPseudoSupervision(Method):
+    """PIC, where it is on, mixes labeled patches only: unlabeled ones have no labels before they are seen."""
+
+    students = 2
+
+    def student(self, network: nn.Module, directory: RunDirectory, foundation_width: int | None) -> TwoStudents:
+        """The second begins at random weights of its own, also where the first begins at those of a model."""
+        plan, channels = directory.plan, self.cohort.labels.channels
+        both = TwoStudents(network, plan.fkd_stage, plan.patch, channels, foundation_width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(integer_seed(self.config.seed, "second student", 0))
+            both.second = build_network(plan, channels)
+        return both
+
+    def losses(self, run: Run, batch: Batch) -> Losses:
+        config, step = self.config, run.state.step
+        images = student_sees(run, batch.labeled, batch.unlabeled)
+        with run.accelerator.autocast():
+            first, projected, second = run.state.student(images)
+        parts = [len(batch.labeled), len(batch.unlabeled)]
+        (first, first_unlabeled), (second, second_unlabeled) = first.split(parts), second.split(parts)
+        supervised = segmentation_loss(first, batch.labels) + segmentation_loss(second, batch.labels)
+        losses = {"supervised": Term(supervised, 1.0)}
+        if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
+            by_first = labeled_by(first_unlabeled.detach(), batch, config.confidence)
+            by_second = labeled_by(second_unlabeled.detach(), batch, config.confidence)
+            crossed = segmentation_loss(first_unlabeled, by_second.labels, by_second.weight) + segmentation_loss(
+                second_unlabeled, by_first.labels, by_first.weight
+            )
+            weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
+            losses["unsupervised"] = Term(crossed, weight)
+            counts = run.accelerator.reduce(by_second.counts, "sum")
+            tell_pseudo_labels(run, replace(by_second, counts=counts), first_unlabeled)
+        return losses | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)
