@@ -90,13 +90,14 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     """Fixed logits in place of two networks: values and gradients as the formula has them."""
     generator = torch.Generator().manual_seed(0)
     logits = [torch.randn(4, 3, 4, 4, 4, generator=generator, requires_grad=True) for _ in range(2)]
+    heads = [each[:, None] for each in logits]
     labels = torch.randint(3, (2, 4, 4, 4), generator=generator)
     images = torch.zeros(2, 1, 4, 4, 4)
     config = small_config("cps", augment=False)
     method = cps.CrossPseudoSupervision(config, cohort)
     run: Any = SimpleNamespace(
         config=config, cohort=cohort, foundation=None, emit=lambda *_, **__: None,
-        state=SimpleNamespace(step=8, student=lambda images: (logits[0], None, logits[1])),
+        state=SimpleNamespace(step=8, student=lambda images: (heads[0], None, heads[1])),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
     losses = method.losses(run, Batch(images, labels, images, images))

@@ -55,9 +55,17 @@ class StudentWithProjector(nn.Module):
         return tapped
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, 1, X, Y, Z) -> logits (B, C, X, Y, Z) and projected features (B, width, x, y, z) or None."""
+        """(B, 1, X, Y, Z) -> logits (B, H, C, X, Y, Z) of each head and projected features (B, width, x, y, z) or None.
+
+        There is more than one head where the network has deep supervision, which MONAI's networks stack like that.
+        """
         logits = self.network(images.contiguous(memory_format=torch.channels_last_3d))
-        return logits, self.projector(self._take()) if self.projector is not None else None
+        return heads_of(logits), self.projector(self._take()) if self.projector is not None else None
+
+
+def heads_of(logits: Tensor) -> Tensor:
+    """(B, H, C, X, Y, Z) of what a network gives in training: with deep supervision several heads, else one."""
+    return logits if logits.ndim == 6 else logits[:, None]
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, uniqueness: bool) -> Tensor:

@@ -7,6 +7,19 @@ import torch
 from torch import Tensor
 
 
+def loss_of_heads(heads: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The segmentation loss of a network with deep supervision: each coarser head counts half as much [nnU-Net].
+
+    Args:
+        heads: (B, H, C, x, y, z) logits, the network's result first, then coarser levels brought to its size; H is 1 without
+            deep supervision.
+        target, weight: as ``segmentation_loss`` takes them.
+    """
+    shares = 0.5 ** torch.arange(heads.shape[1], device=heads.device)
+    losses = [segmentation_loss(head, target, weight) for head in heads.unbind(1)]
+    return (torch.stack(losses) * shares / shares.sum()).sum()
+
+
 def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy + soft Dice, each bounded below by 0; a mean over samples, so that batches can be shared out.
 

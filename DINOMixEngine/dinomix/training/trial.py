@@ -43,6 +43,8 @@ def try_network(network: nn.Module, patch: Sequence[int], channels: int, stage: 
         raise DinomixError(
             f"{kind} cannot take patches of {size} voxels ({reason}).", "Change the plan's patch or network."
         ) from error
+    if isinstance(output, Tensor) and output.ndim == 6:
+        output = output[:, 0]  # of the heads of deep supervision the network's result
     if not isinstance(output, Tensor) or output.shape != (2, channels, *patch):
         raise DinomixError(f"{kind} does not give one map of {size} voxels per class.", "Change the plan's network.")
     tapped = kept[-1] if kept else output

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from dinomix.models.network import build_network
 from dinomix.training.batches import Batch
-from dinomix.training.fkd import StudentWithProjector
-from dinomix.training.losses import pseudo_label_weight, segmentation_loss
+from dinomix.training.fkd import StudentWithProjector, heads_of
+from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
 from dinomix.training.mixing import labeled_by
@@ -33,9 +33,9 @@ class TwoStudents(StudentWithProjector):
     second: nn.Module
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:  # type: ignore[override]
-        """(B, 1, X, Y, Z) -> logits of the first, its projected features or None, logits of the second."""
-        logits, projected = super().forward(images)
-        return logits, projected, self.second(images.contiguous(memory_format=torch.channels_last_3d))
+        """(B, 1, X, Y, Z) -> heads of the first, its projected features or None, heads of the second."""
+        heads, projected = super().forward(images)
+        return heads, projected, heads_of(self.second(images.contiguous(memory_format=torch.channels_last_3d)))
 
 
 class CrossPseudoSupervision(Method):
@@ -59,16 +59,16 @@ class CrossPseudoSupervision(Method):
             first, projected, second = run.state.student(images)
         parts = [len(batch.labeled), len(batch.unlabeled)]
         (first, first_unlabeled), (second, second_unlabeled) = first.split(parts), second.split(parts)
-        supervised = segmentation_loss(first, batch.labels) + segmentation_loss(second, batch.labels)
+        supervised = loss_of_heads(first, batch.labels) + loss_of_heads(second, batch.labels)
         losses = {"supervised": Term(supervised, 1.0)}
         if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
-            by_first = labeled_by(first_unlabeled.detach(), batch, config.confidence)
-            by_second = labeled_by(second_unlabeled.detach(), batch, config.confidence)
-            crossed = segmentation_loss(first_unlabeled, by_second.labels, by_second.weight) + segmentation_loss(
+            by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence)
+            by_second = labeled_by(second_unlabeled[:, 0].detach(), batch, config.confidence)
+            crossed = loss_of_heads(first_unlabeled, by_second.labels, by_second.weight) + loss_of_heads(
                 second_unlabeled, by_first.labels, by_first.weight
             )
             weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
             losses["unsupervised"] = Term(crossed, weight)
             counts = run.accelerator.reduce(by_second.counts, "sum")
-            tell_pseudo_labels(run, replace(by_second, counts=counts), first_unlabeled)
+            tell_pseudo_labels(run, replace(by_second, counts=counts), first_unlabeled[:, 0])
         return losses | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)

@@ -14,20 +14,22 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
 from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
-from dinomix.training.losses import pseudo_label_weight, segmentation_loss
+from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label
 from dinomix.training.recording import record_draws
+from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
 from dinomix.training.run import Run
 
 
 class MeanTeacher(Method):
-    """Keeps how often each structure was found in the unlabeled pool, after which PIC draws."""
+    """Keeps how often each structure was found in the unlabeled pool, after which PIC draws, and how far the teacher is right."""
 
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
         super().__init__(config, cohort)
         self.counts = pic.PseudoLabelCounts(len(cohort.labels.structures), config.pic.count_decay)
+        self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
 
     def losses(self, run: Run, batch: Batch) -> Losses:
@@ -40,26 +42,29 @@ class MeanTeacher(Method):
             shown, features = unlabeled.images, unlabeled.features
         images = student_sees(run, batch.labeled, shown)
         with run.accelerator.autocast():
-            logits, projected = run.state.student(images)
-        of_labeled, of_unlabeled = logits.split([len(batch.labeled), len(shown)])
-        losses = {"supervised": Term(segmentation_loss(of_labeled, batch.labels), 1.0)}
+            heads, projected = run.state.student(images)
+        of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
+        losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels), 1.0)}
         if unlabeled is not None:
             weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
-            losses["unsupervised"] = Term(segmentation_loss(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
-            tell_pseudo_labels(run, unlabeled, of_unlabeled)
+            losses["unsupervised"] = Term(loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
+            tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:
         record_draws(run, "unlabeled", self.draws, self.counts.counts)
 
     def saved(self) -> dict[str, Any]:
-        return {"counts": torch.from_numpy(np.array(self.counts.counts))}
+        return {
+            "counts": torch.from_numpy(np.array(self.counts.counts)),
+            "confusion": torch.from_numpy(np.array(self.reliability.confusion)),
+        }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        counts = saved["counts"].numpy()
-        if counts.shape != self.counts.counts.shape:
+        counts, confusion = saved["counts"].numpy(), saved["confusion"].numpy()
+        if counts.shape != self.counts.counts.shape or confusion.shape != self.reliability.confusion.shape:
             raise ValueError(f"counts of {len(counts)} structures")
-        self.counts.counts = counts
+        self.counts.counts, self.reliability.confusion = counts, confusion
 
     def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
@@ -68,6 +73,8 @@ class MeanTeacher(Method):
             unlabeled = pseudo_label(run.state.teacher, batch, config.confidence)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
         self.counts.update(unlabeled.counts.cpu().numpy().astype(np.float64))
+        if config.weigh_by_reliability:
+            unlabeled = self._weighed(run, batch, unlabeled)
         if not config.pic.enabled:
             return unlabeled
         probabilities = pic.class_probabilities(self.counts.counts, step / config.steps, config.pic.kappa)
@@ -75,3 +82,13 @@ class MeanTeacher(Method):
         mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
         self.draws += draws
         return mixed
+
+    def _weighed(self, run: Run, batch: Batch, unlabeled: PseudoLabeled) -> PseudoLabeled:
+        """Each pseudo-label counts as far as the teacher was right on labeled patches."""
+        accelerator = run.accelerator
+        if (run.state.step - self.config.first_pseudo_label_step) % MEASURED_EVERY == 0:
+            with accelerator.autocast():
+                counted = judged(run.state.teacher, batch.labeled_clean, batch.labels)
+            self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
+        trust = torch.from_numpy(self.reliability.weights()).to(unlabeled.weight)
+        return replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
