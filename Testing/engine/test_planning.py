@@ -9,10 +9,10 @@ from dinomix.errors import DinomixError
 from dinomix.events import silent
 from dinomix.models.network import build_network
 from dinomix.planning.cache import cache_cases
+from dinomix.planning.field_of_view import field_of_view
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
 from dinomix.planning.planning import make_plan
 from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
-from dinomix.planning.thick_slices import plan_thick_slices
 from dinomix.training.patches import random_placement
 from dinomix.training.trial import try_network
 from tiny_cohort import make_cohort
@@ -78,8 +78,8 @@ def test_the_patch_keeps_to_memory_and_follows_anisotropy(cohort):
     roomy = make_plan(large, device_kind="gpu", memory_bytes=80 * GIB, batch=4)
     tight = make_plan(large, device_kind="gpu", memory_bytes=4 * GIB, batch=4)
     for plan in (roomy, tight):
-        assert all(side % 16 == 0 for side in plan.patch)
-        assert plan.patch[2] < plan.patch[0]
+        assert try_network(build_network(plan, 3), plan.patch, 3, plan.fkd_stage)
+        assert max(plan.grid.spacing) < 1.5 * min(plan.grid.spacing) or plan.grid.spacing[2] == 2.3
     assert np.prod(tight.patch) < np.prod(roomy.patch) <= 128 * 128 * 64
 
 
@@ -120,17 +120,54 @@ def test_thick_slices_of_any_size_get_a_patch_within_the_limit(cohort):
     for _ in range(200):
         x, y, z = (int(n) for n in rng.integers([40, 40, 8], [600, 600, 120]))
         fine, coarse = float(rng.uniform(0.4, 2)), float(rng.uniform(6, 10))
-        limit, channels = int(rng.integers(20_000, 128 * 128 * 64)), 32
+        limit = int(rng.integers(20_000, 128 * 128 * 64))
         case = thick(cohort, size=(x, y, z), spacing=(fine, fine, coarse)).cases[0]
-        planned = plan_thick_slices([case], (fine, fine, coarse), limit, channels)
+        planned = field_of_view([case], (fine, fine, coarse), limit)
         assert np.prod(planned.patch) <= limit or min(planned.patch[:2]) <= 32
         assert all(side <= 1.05 * size + 32 for side, size in zip(planned.patch, (x, y, z), strict=True))
 
 
-def test_a_start_model_keeps_its_network_on_the_cohorts_own_spacing(cohort):
+def test_a_start_model_keeps_its_network_on_the_cohorts_own_grid(cohort):
     start = tiny_plan()
     plan = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4, start=start)
-    assert plan.network == start.network and plan.grid.spacing == (1.5, 1.5, 10.0)
+    scratch = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4)
+    assert plan.network == start.network and plan.grid == scratch.grid
+    assert try_network(build_network(plan, 3), plan.patch, 3, plan.fkd_stage)
+
+
+def trunk(cohort, **fields):
+    """A cohort like trunk CT; given voxels, the smallest structure is a ball of about 2 cm."""
+    usual = {
+        "size": (512, 512, 450),
+        "spacing": (0.8, 0.8, 1.0),
+        "orientation": "LPS",
+        "voxels": {1: 2_000_000, 2: 6000},
+    }
+    return changed(cohort, **{**usual, **fields})
+
+
+@pytest.mark.parametrize(("kind", "memory"), [("cpu", 16), ("gpu", 80)])
+def test_a_patch_of_a_trunk_shows_a_quarter_of_it(cohort, kind, memory):
+    plan = make_plan(trunk(cohort), device_kind=kind, memory_bytes=memory * GIB, batch=4)
+    spacing = np.array(plan.grid.spacing)
+    assert np.ptp(spacing) < 0.2 * spacing.min()
+    share = np.prod(plan.patch * spacing) / (512 * 512 * 450 * 0.8 * 0.8)
+    assert 0.2 < share < 0.3
+    assert "25%" in plan.reasons["spacing"]
+
+
+def test_small_structures_end_the_coarsening_of_a_trunk(cohort):
+    # A ball of 10 mm: three voxels of 3.3 mm; the reason says what is seen then.
+    plan = make_plan(trunk(cohort, voxels={1: 2_000_000, 2: 818}), device_kind="cpu", memory_bytes=16 * GIB, batch=4)
+    assert plan.grid.spacing == pytest.approx((3.33, 3.33, 3.33), abs=0.02)
+    assert "leaves the smallest structure 3 voxels" in plan.reasons["spacing"]
+
+
+def test_small_cases_are_seen_whole_on_their_own_grid(cohort):
+    plan = make_plan(changed(cohort, size=(35, 50, 36)), device_kind="cpu", memory_bytes=16 * GIB, batch=4)
+    assert plan.grid.spacing == (1.0, 1.0, 1.0)
+    assert all(side >= size for side, size in zip(plan.patch, (35, 50, 36), strict=True))
+    assert np.prod(plan.patch) < 1.8 * 35 * 50 * 36
 
 
 def test_the_slices_of_any_axis_may_be_thick(cohort):
@@ -170,7 +207,7 @@ def test_what_the_user_fixes_is_obeyed_and_written_down(cohort, tmp_path: Path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"patch": [50, 32, 32]}, "multiple of 16"),
+        ({"patch": [50, 32, 32]}, "multiple of 8"),
         ({"colour": 1}, "no field colour"),
         ({"grids.spacing": [1, 1, 1]}, "no field grids.spacing"),
         ({"modality.patch": 1}, "no field modality.patch"),

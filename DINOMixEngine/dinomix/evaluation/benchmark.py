@@ -34,8 +34,9 @@ from dinomix.inference.devices import choose_device
 from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.models.folder import Model, load_model
+from dinomix.planning.networks import basic_unet
 from dinomix.planning.plan import Plan, SizeGrid
-from dinomix.planning.planning import default_network, override_plan
+from dinomix.planning.planning import override_plan
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 from dinomix.training.config import TrainConfig
 from dinomix.training.run_directory import RunDirectory
@@ -70,7 +71,7 @@ def protocol_plan(overrides: dict[str, Any] | None = None) -> Plan:
         "patch": (128, 128, 64),
         "overlap": (0.75, 0.75, 0.75),
         "blend": "constant",
-        "network": default_network(32),
+        "network": basic_unet(32),
         "fkd_stage": "down_3",
         "reasons": dict.fromkeys(("grid", "window", "patch", "overlap", "blend"), "protocol dhc-compat"),
     }

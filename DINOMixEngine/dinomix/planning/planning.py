@@ -8,20 +8,18 @@ from pydantic import ValidationError
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
+from dinomix.planning.field_of_view import field_of_view
+from dinomix.planning.networks import planned_network
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, patch_multiple, takes_one_size
-from dinomix.planning.ras_axes import median_size, spacing_in_ras
-from dinomix.planning.thick_slices import plan_thick_slices
-from dinomix.planning.topology import thick_axis
+from dinomix.planning.ras_axes import spacing_in_ras
 
 PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
 """Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
 
 START_CHANNELS = {"cpu": 16, "gpu": 32}
 
-BYTES_PER_VOXEL_AND_CHANNEL = 90
+BYTES_PER_VOXEL_AND_CHANNEL = 115
 """Peak memory of a training step of the default network per voxel of the batch and start channel, measured in float32."""
-BYTES_OF_THICK_SLICES = 115
-"""The same of the network for thick slices, which took 1.26 times as much."""
 
 
 def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int, start: Plan | None = None,
@@ -46,33 +44,29 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
     spacing, why_spacing = _spacing(cases)
     window, why_window = _window(cohort)
     channels = START_CHANNELS[device_kind]
-    is_thick = start is None and thick_axis(spacing) is not None
-    bytes_each = BYTES_OF_THICK_SLICES if is_thick else BYTES_PER_VOXEL_AND_CHANNEL
-    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (bytes_each * channels * batch)))
-    if not is_thick:
-        patch, why_patch = _patch(cases, spacing, limit)
-        network, stage = default_network(channels), "down_3"
-        why_network = f"a U-Net of 5 levels and {channels} start channels"
+    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
+    view = field_of_view(cases, spacing, limit)
+    if start is None:
+        network, stage = planned_network(view.levels, channels)
+        patch = view.patch
+        why_network = (
+            f"a U-Net of {len(view.levels.strides)} levels and {channels} start channels for a {device_kind.upper()}; an axis is "
+            "halved and mixed only while its voxels are less than twice as long as the finest"
+        )
     else:
-        thick = plan_thick_slices(cases, spacing, limit, channels)
-        spacing, patch, network, stage = thick.spacing, thick.patch, thick.network, thick.fkd_stage
-        why_patch, why_network = thick.why_patch, thick.why_network
-        why_spacing += thick.why_spacing
-    why_network += f", for a {device_kind.upper()}"
-    if start is not None:
         network, stage, why_network = start.network, start.fkd_stage, "that of the model it starts from"
-        patch = _fitting(patch, start)
+        patch = _fitting(view.patch, start)
     data: dict[str, Any] = {
         "modality": cohort.modality,
-        "grid": {"kind": "spacing", "spacing": spacing},
+        "grid": {"kind": "spacing", "spacing": view.spacing},
         "window": window.model_dump(),
         "patch": patch,
         "network": network,
         "fkd_stage": stage,
         "reasons": {
-            "spacing": why_spacing,
+            "spacing": why_spacing + view.why_spacing,
             "window": why_window,
-            "patch": why_patch,
+            "patch": view.why_patch,
             "network": why_network,
         },
     }
@@ -87,12 +81,6 @@ def _fitting(patch: tuple[int, int, int], start: Plan) -> tuple[int, int, int]:
         -(-side // multiple) * multiple for side, multiple in zip(patch, patch_multiple(start.network), strict=True)
     )
     return x, y, z
-
-
-def default_network(channels: int) -> dict[str, Any]:
-    """MONAI's BasicUNet of 5 levels (encoder, as in the V-Net family, by doubling channels), instance normalization."""
-    features = [channels, channels, 2 * channels, 4 * channels, 8 * channels, channels]
-    return {"_target_": "monai.networks.nets.BasicUNet", "features": features}
 
 
 def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
@@ -145,15 +133,3 @@ def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
     return RangeWindow(
         low=float(low), high=float(high)
     ), "HU percentiles 0.5 to 99.5 inside the structures, widened by 50 HU"
-
-
-def _patch(cases: list[Case], spacing: tuple[float, float, float], limit: int) -> tuple[tuple[int, int, int], str]:
-    median = median_size(cases, spacing)
-    patch = np.maximum(16 * np.ceil(median / 16), 32)
-    while patch.prod() > limit and patch.max() > 32:
-        # Shrink the side that is longest in millimeters: a patch should be as near to a cube of tissue as it can.
-        length = np.where(patch > 32, patch * spacing, 0)
-        patch[length.argmax()] -= 16
-    x, y, z = (int(side) for side in patch)
-    reason = f"median size {tuple(int(v) for v in median.round())} voxels, at most {limit:,} voxels in a patch"
-    return (x, y, z), reason

@@ -17,6 +17,7 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.images.reading import readers
 from dinomix.models.network import build_network
 from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
+from dinomix.planning.in_words import in_words
 from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
@@ -48,7 +49,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
         ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
         ``cache_bytes`` the part of its ``cases`` and of the teacher's ``features``;
-        ``device`` and ``reason``, a sentence about it; ``fkd``, its mode.
+        ``device`` and ``reason``, a sentence about it; ``fkd``, its mode; ``plan``, in
+        words.
 
     Raises:
         DinomixError: as ``train.train`` before its first step.
@@ -103,6 +105,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         "device": str(accelerator.device),
         "reason": device_reason(accelerator.device),
         "fkd": config.fkd.mode,
+        "plan": in_words(plan),
     }
 
 

@@ -1,0 +1,36 @@
+"""A plan told to the one who waits for its training."""
+
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
+
+
+def in_words(plan: Plan) -> str:
+    """One paragraph: what the network sees, what it is, and why."""
+    return " ".join(f"{told}{_because(plan, key)}." for key, told in _parts(plan))
+
+
+def _parts(plan: Plan) -> list[tuple[str, str]]:
+    sides = " x ".join(map(str, plan.patch))
+    if isinstance(plan.grid, SpacingGrid):
+        spacing = " x ".join(f"{mm:.3g}" for mm in plan.grid.spacing)
+        lengths = " x ".join(f"{side * mm:.0f}" for side, mm in zip(plan.patch, plan.grid.spacing, strict=True))
+        grid, patch = f"Images are brought to voxels of {spacing} mm", f"A patch is {sides} voxels, {lengths} mm"
+    else:
+        grid, patch = (
+            f"Images are brought to {' x '.join(map(str, plan.grid.size))} voxels",
+            f"A patch is {sides} voxels",
+        )
+    if isinstance(plan.window, RangeWindow):
+        window = f"Intensities from {plan.window.low:g} to {plan.window.high:g} HU are told apart"
+    elif isinstance(plan.window, PercentileWindow):
+        window = (
+            f"Intensities from the {plan.window.lower:g}th to the {plan.window.upper:g}th percentile are told apart"
+        )
+    else:
+        window = "Intensities are those of the model it starts from"
+    name = str(plan.network["_target_"]).rpartition(".")[2]
+    return [("spacing", grid), ("window", window), ("patch", patch), ("network", f"The network is a {name}")]
+
+
+def _because(plan: Plan, key: str) -> str:
+    reason = plan.reasons.get(key)
+    return f" ({reason})" if reason else ""

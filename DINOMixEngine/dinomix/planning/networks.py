@@ -1,0 +1,29 @@
+"""The networks that plans name by default, as MONAI's bundle configurations write them."""
+
+from typing import Any
+
+from dinomix.planning.topology import Topology
+
+MOST_WIDER = 10
+"""A level has at most so many times the channels of the first, as nnU-Net has it (320 of 32)."""
+
+
+def planned_network(levels: Topology, channels: int) -> tuple[dict[str, Any], str]:
+    """MONAI's DynUNet with the strides and kernels of ``levels``, and the stage that FKD taps: that at an eighth of its plane."""
+    network = {
+        "_target_": "monai.networks.nets.DynUNet",
+        "kernel_size": [list(kernel) for kernel in levels.kernels],
+        "strides": [list(stride) for stride in levels.strides],
+        "upsample_kernel_size": [list(stride) for stride in levels.strides[1:]],
+        "filters": [min(channels * 2**level, MOST_WIDER * channels) for level in range(len(levels.strides))],
+        "norm_name": "INSTANCE",
+        "res_block": False,
+    }
+    deepest = len(levels.strides) - 1
+    return network, "bottleneck" if deepest <= 3 else "downsamples.2"
+
+
+def basic_unet(channels: int) -> dict[str, Any]:
+    """MONAI's BasicUNet of 5 levels (encoder, as in the V-Net family, by doubling channels), instance normalization."""
+    features = [channels, channels, 2 * channels, 4 * channels, 8 * channels, channels]
+    return {"_target_": "monai.networks.nets.BasicUNet", "features": features}
