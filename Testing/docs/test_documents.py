@@ -23,7 +23,7 @@ SMALLER = {
     "segment": ["--device", "cpu"],
 }
 """Options that are added to a verb, so that it takes seconds."""
-SMALLER_PLAN = ["--set", "plan.patch=32,32,32", "--set", "plan.network.features=4,4,8,8,8,4"]
+SMALLER_PLAN = ["--set", "plan.patch=32,32,32", "--set", "plan.network.filters=4,4,8,8,8,8"]
 """The same for a plan that is not a model's."""
 
 PLACES = {

@@ -84,7 +84,7 @@ def test_what_is_missing_is_said(arguments, words, capsys, tmp_path: Path, monke
         (["--set", "pic.kapa=1"], "pic.kapa"),
         (["--set", "steps"], "is not KEY=VALUE"),
         (["--set", "method=mean-teacher"], "Give --method"),
-        (["--set", "plan.patch=40,40,40"], "multiple of 16"),
+        (["--set", "plan.patch=42,42,42"], "multiple of"),
         (["--set", "learning_rate=fast"], "learning_rate"),
         (["--start", "nowhere"], "no model folder nowhere"),
         (["--plan", "nowhere.json"], "is not a plan"),

@@ -16,7 +16,7 @@ def planned_network(levels: Topology, channels: int) -> tuple[dict[str, Any], st
         "strides": [list(stride) for stride in levels.strides],
         "upsample_kernel_size": [list(stride) for stride in levels.strides[1:]],
         "filters": [min(channels * 2**level, MOST_WIDER * channels) for level in range(len(levels.strides))],
-        "norm_name": "INSTANCE",
+        "norm_name": ["INSTANCE", {"affine": True}],
         "res_block": False,
     }
     deepest = len(levels.strides) - 1
