@@ -142,6 +142,7 @@ set(SCRIPTS
   "dinomix/terminology.py"
   "dinomix/training/__init__.py"
   "dinomix/training/arranging.py"
+  "dinomix/training/augmentation.py"
   "dinomix/training/backbones.py"
   "dinomix/training/batches.py"
   "dinomix/training/checkpoints.py"

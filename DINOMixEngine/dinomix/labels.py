@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dinomix.errors import DinomixError, printable, reason_of
 from dinomix.files import read_table, write_json
-from dinomix.terminology import Terminology, color_for, terminology_for
+from dinomix.names import names_a_side
+from dinomix.terminology import SIDES, Terminology, color_for, terminology_for
 
 LARGEST_ID = 65535
 LONGEST_NAME = 200
@@ -66,6 +67,14 @@ class LabelSet(BaseModel):
     def channel_of(self) -> dict[int, int]:
         """Structure id -> channel of a network's output, counted from 1; 0 is the background."""
         return {structure_id: channel for channel, structure_id in enumerate(self.ids, 1)}
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether some structure is the left or the right one of two, by its codes or a word of its name."""
+        return any(
+            (s.terminology is not None and s.terminology.modifier in SIDES.values()) or names_a_side(s.name)
+            for s in self.structures
+        )
 
     @classmethod
     def from_names(cls, names: dict[int, str]) -> "LabelSet":

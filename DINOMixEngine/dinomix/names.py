@@ -8,10 +8,24 @@ LONGEST = 180
 """Bytes of a name that a file is called after; something comes before and behind it."""
 
 
+_SIDES = frozenset((
+    "left", "right", "l", "r", "lt", "rt", "lh", "rh", "sinister", "sinistra", "sinistrum", "dexter", "dextra", "dextrum",
+    "links", "linke", "linker", "linkes", "rechts", "rechte", "rechter", "rechtes", "gauche", "droit", "droite", "izquierdo",
+    "izquierda", "derecho", "derecha", "sinistro", "destro", "destra", "esquerdo", "esquerda", "direito", "direita", "左", "右",
+))  # fmt: skip
+
+
 def normalized_name(name: str) -> str:
     """A name as it is compared: case, separators and the order of words do not matter ("Right Kidney" = "kidney_right")."""
     words = name.casefold().replace("_", " ").replace("-", " ").replace("/", " ").split()
     return " ".join(sorted(word for word in words if word not in {"and", "of", "the"}))
+
+
+def names_a_side(name: str) -> bool:
+    """Whether a name says left or right, in English, Latin, German, French, Spanish, Italian, Portuguese, Chinese or Japanese."""
+    plain = unicodedata.normalize("NFKD", name)
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+|[左右]", plain)
+    return any(word.casefold() in _SIDES for word in words)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -19,6 +19,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.planning import cache as caching
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
+from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import FkdConfig
 from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.patches import random_placement, sample_features
@@ -140,7 +141,7 @@ def compare_formats(work: Path) -> dict[str, Any]:
 
 
 def _patches(shape: tuple[int, ...], plan: Plan) -> list[Any]:
-    return [random_placement(shape, plan.patch, np.random.default_rng(seed), True) for seed in range(20)]
+    return [random_placement(shape, plan.patch, np.random.default_rng(seed), WIDTHS["narrow"]) for seed in range(20)]
 
 
 def _grid(plan: Plan) -> tuple[int, int, int]:

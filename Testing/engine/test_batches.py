@@ -24,7 +24,7 @@ def test_a_thread_or_processes_prepare_the_same_batches_in_the_same_order(worker
     beside = list(in_order(batches))
     assert len(alone) == len(beside) == 5
     for one, other in zip(alone, beside, strict=True):
-        for name in ("labeled", "labels", "unlabeled", "labeled_clean"):
+        for name in ("labeled", "labels", "unlabeled"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert one.draws == other.draws
     assert not torch.equal(alone[0].labeled, alone[1].labeled)

@@ -10,6 +10,7 @@ import torch
 import dinomix.training.foundation
 from dinomix.errors import DinomixError
 from dinomix.training import fkd
+from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import FkdConfig
 from dinomix.training.foundation import load_foundation
 from dinomix.training.patches import random_placement, sample_features
@@ -84,7 +85,7 @@ def test_cached_features_of_the_whole_volume_equal_those_on_the_fly(teacher):
     coarse = torch.rand(1, 1, 4, 6, 3, generator=torch.Generator().manual_seed(0))
     image = torch.nn.functional.interpolate(coarse, size=(32, 48, 16), mode="trilinear")[0, 0]
     cached = fkd.features_of_volume(teacher, image, stride=2)
-    placement = random_placement(image.shape, image.shape, np.random.default_rng(0), augment=False)
+    placement = random_placement(image.shape, image.shape, np.random.default_rng(0), WIDTHS["off"])
     sampled = sample_features(cached, 2, 16, placement, image.shape, image.shape, (4, 6, 2))
     live = fkd.features_on_the_fly(teacher, image[None, None], (4, 6, 2), stride=2)[0]
     # Both average four slices in a cell; the cached ones are half precision and interpolated between slices.
@@ -101,7 +102,7 @@ def test_cached_features_are_interpolated_linearly_between_tokens():
     places = np.stack(np.meshgrid(np.arange(9), np.arange(4), np.arange(5), indexing="ij"), -1).astype(np.float16)
     size, patch, grid = (64, 80, 18), (32, 32, 8), (4, 4, 2)
     for seed in range(20):
-        placement = random_placement(size, patch, np.random.default_rng(seed), augment=seed % 2 == 0)
+        placement = random_placement(size, patch, np.random.default_rng(seed), WIDTHS[("narrow", "off")[seed % 2]])
         sampled = sample_features(places, 2, 18, placement, patch, size, grid).movedim(0, -1).numpy()
         points = placement.coordinates(patch, (4, 4, 4)).astype(np.float64)
         slices, x, y = (points[..., 2] - 1) / 2, (points[..., 0] + 0.5) / 16 - 0.5, (points[..., 1] + 0.5) / 16 - 0.5

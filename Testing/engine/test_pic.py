@@ -70,7 +70,7 @@ def test_feature_mask_is_the_covered_share_of_each_cell():
 
 def batch_of(labels: torch.Tensor) -> Batch:
     images = torch.rand(len(labels), 1, *labels.shape[1:])
-    return Batch(labeled=images, labels=labels, unlabeled=images, labeled_clean=images)
+    return Batch(labeled=images, labels=labels, unlabeled=images)
 
 
 def pseudo_labels() -> PseudoLabeled:

@@ -25,7 +25,7 @@ def ramp_case(size: tuple[int, int, int], channel: int) -> SimpleNamespace:
 def batches(tmp_path: Path, *, pic: bool) -> Batches:
     cohort = make_cohort(tmp_path)
     cases = {case.name: ramp_case(SIZES[number % 2], 1 + number % 2) for number, case in enumerate(cohort.cases)}
-    settings = {"pic.probability": 1.0, "augment": False, "foreground_fraction": 0.0, "pseudo_label_start": 0.0}
+    settings = {"pic.probability": 1.0, "augment": "off", "foreground_fraction": 0.0, "pseudo_label_start": 0.0}
     config = small_config(method="mean-teacher", fkd="off", pic=pic, **settings)
     plan = make_plan().model_copy(update={"patch": (SIDE, SIDE, SIDE)})
     return Batches(cohort, cases, plan, config, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_a_box_is_pasted_where_it_belongs_in_the_body(tmp_path: Path):
     for step in range(8):
         batch = source[step]
         for draw in batch.draws:
-            patch = batch.labeled_clean[draw.receiver, 0].numpy()
+            patch = batch.labeled[draw.receiver, 0].numpy()
             inside = np.zeros(patch.shape, bool)
             inside[draw.box] = True
             # Patches lie off the voxel that they are cut around by up to a quarter of their side, each on its own.

@@ -13,6 +13,7 @@ from dinomix.planning.field_of_view import field_of_view
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
 from dinomix.planning.planning import make_plan
 from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
+from dinomix.training.augmentation import WIDTHS
 from dinomix.training.patches import random_placement
 from dinomix.training.trial import try_network
 from tiny_cohort import make_cohort
@@ -180,11 +181,11 @@ def test_the_slices_of_any_axis_may_be_thick(cohort):
 
 
 def test_thick_slices_are_turned_in_their_plane_only():
-    rng = np.random.default_rng(0)
+    rng, width = np.random.default_rng(0), WIDTHS["narrow"]
     for _ in range(20):
-        placement = random_placement((216, 256, 10), (96, 96, 10), rng, True, spacing=(1.5, 1.5, 10.0))
+        placement = random_placement((216, 256, 10), (96, 96, 10), rng, width, spacing=(1.5, 1.5, 10.0))
         assert np.allclose(placement.matrix[2], [0, 0, 1]) and np.allclose(placement.matrix[:, 2], [0, 0, 1])
-    turned = [random_placement((96, 96, 96), (48, 48, 48), rng, True, spacing=(1, 1, 2)).matrix for _ in range(20)]
+    turned = [random_placement((96, 96, 96), (48, 48, 48), rng, width, spacing=(1, 1, 2)).matrix for _ in range(20)]
     assert any(abs(matrix[2, 0]) > 0.01 for matrix in turned)
 
 

@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(dino_mix: Path, cohort, cache, tmp
         ("mean-teacher", {}),
         ("mean-teacher", {"pic": True, "pic.across": True}),
         ("dino-mix", {"fkd": "cached"}),
-        ("dino-mix", {"fkd": "off", "confidence": 0.9, "optimizer": "sgd", "augment": False}),
+        ("dino-mix", {"fkd": "off", "confidence": 0.9, "optimizer": "sgd", "augment": "off"}),
     ],
 )
 def test_every_method_trains(method, settings, cohort, cache, tmp_path: Path):

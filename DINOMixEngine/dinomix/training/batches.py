@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.planning.cache import AnyCase
-from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan, SpacingGrid
+from dinomix.planning.topology import thick_axis
 from dinomix.training import pic
+from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
-from dinomix.training.patches import Placement, augmented_intensities, random_placement, sample, sample_features
-from dinomix.training.randomness import generator, integer_seed
+from dinomix.training.patches import cut, random_placement, sample_features
+from dinomix.training.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,19 @@ class FeatureSource:
 
 @dataclass
 class Batch:
-    """What one process needs for one step; patches are (B, 1, x, y, z) in [0, 1].
+    """What one process needs for one step; patches are (B, 1, x, y, z) in [0, 1], not changed in intensity yet.
 
     Attributes:
-        labeled: mixed and changed in intensity, as the student sees them.
+        labeled: mixed by PIC.
         labels: (B, x, y, z) channel numbers, mixed alike.
-        unlabeled: neither mixed nor changed in intensity, as the teacher sees them; empty where they are not needed.
+        unlabeled: not mixed, as the teacher sees them; empty where they are not needed.
         labeled_features, unlabeled_features: (B, width, x, y, z) cached teacher features, mixed where the patch is.
-        labeled_clean: ``labeled`` before intensity changes, the donors of labeled boxes in unlabeled patches.
         draws: PIC's boxes among the labeled patches.
     """
 
     labeled: Tensor
     labels: Tensor
     unlabeled: Tensor
-    labeled_clean: Tensor
     labeled_features: Tensor | None = None
     unlabeled_features: Tensor | None = None
     draws: list[pic.Draw] = field(default_factory=list)
@@ -75,7 +74,9 @@ class Batches(Dataset[Batch]):
             for number, case in enumerate(cohort.with_role("labeled"))
         }
         self.counts = labeled_counts(cohort)
+        self.has_sides = cohort.labels.has_sides
         self.spacing = plan.grid.spacing if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
+        self.thick = thick_axis(self.spacing)
 
     def __len__(self) -> int:
         return self.config.steps - self.first_step
@@ -84,17 +85,10 @@ class Batches(Dataset[Batch]):
         step = self.first_step + index
         config = self.config
         labeled = [self._labeled(step, self.rank * config.batch_labeled + i, i) for i in range(config.batch_labeled)]
-        clean = torch.stack([patch["image"] for patch in labeled])
-        shown = clean
-        if config.augment:
-            first = self.rank * config.batch_labeled
-            seeds = [integer_seed(config.seed, "intensity", step, first + i) for i in range(len(labeled))]
-            shown = augmented_intensities(clean, seeds, usual_range(self.plan.window))
         batch = Batch(
-            labeled=shown,
+            labeled=torch.stack([patch["image"] for patch in labeled]),
             labels=torch.stack([patch["label"] for patch in labeled]),
             unlabeled=torch.empty(0, 1, *self.plan.patch),
-            labeled_clean=clean,
             draws=[patch["draw"] for patch in labeled if patch["draw"] is not None],
         )
         if self.features:
@@ -117,19 +111,20 @@ class Batches(Dataset[Batch]):
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)
         case = self.labeled_cases[int(rng.integers(len(self.labeled_cases)))]
+        mirrored = self._mirrored("labeled", step, number)
         pic_rng = generator(self.config.seed, "pic labeled", step, number)
         if self.config.pic.enabled and pic_rng.random() < self.config.pic.probability:
-            return self._pasted(case, step, receiver, rng, pic_rng)
+            return self._pasted(case, step, receiver, rng, pic_rng, mirrored=mirrored)
         around = None
         if rng.random() < self.config.foreground_fraction:
             locations = case.locations()
             if locations:
                 voxels = locations[int(rng.choice(list(locations)))]
                 around = voxels[int(rng.integers(len(voxels)))]
-        return {**self._cut(case, rng, around, with_label=True), "draw": None}
+        return {**self._cut(case, rng, around, mirrored=mirrored, with_label=True), "draw": None}
 
     def _pasted(self, case: AnyCase, step: int, receiver: int, rng: np.random.Generator,
-                pic_rng: np.random.Generator) -> dict[str, Any]:  # fmt: skip
+                pic_rng: np.random.Generator, *, mirrored: bool) -> dict[str, Any]:  # fmt: skip
         """A patch of ``case`` with a box of a donor: any labeled case of the cohort that contains the class drawn.
 
         The patch is cut where the donor's is, as a share of the volume: a box pasted at the same coordinates then stays
@@ -142,8 +137,9 @@ class Batches(Dataset[Batch]):
         voxels = donor_case.locations().get(channel) if channel is not None else None
         size = np.array(donor_case.image.shape)
         around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
-        donor = self._cut(donor_case, pic_rng, around, with_label=True)
-        patch = self._cut(case, rng, around * np.array(case.image.shape) // size, with_label=True)
+        donor = self._cut(donor_case, pic_rng, around, mirrored=mirrored, with_label=True)
+        there = around * np.array(case.image.shape) // size
+        patch = self._cut(case, rng, there, mirrored=mirrored, with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(0, *box)] = donor["image"][(0, *box)]
         patch["label"][box] = donor["label"][box]
@@ -160,18 +156,23 @@ class Batches(Dataset[Batch]):
             # Those that mix among each other show about the same place of their volumes.
             group = generator(self.config.seed, "unlabeled place", step, number // self.config.pic.group)
             around = (group.random(3) * np.array(case.image.shape)).astype(np.int64)
-        return self._cut(case, rng, around, with_label=False)
+        mirrored = self._mirrored("unlabeled", step, number // self.config.pic.group)
+        return self._cut(case, rng, around, mirrored=mirrored, with_label=False)
 
-    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *,
+    def _mirrored(self, subset: str, step: int, number: int) -> bool:
+        """Whether left and right change places in patch ``number``; alike in all that are mixed with each other."""
+        rng = generator(self.config.seed, f"mirror {subset}", step, number)
+        return self.config.mirror and not self.has_sides and rng.random() < 0.5
+
+    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *, mirrored: bool,
              with_label: bool) -> dict[str, Any]:  # fmt: skip
         image = case.image
-        placement: Placement = random_placement(
-            image.shape, self.plan.patch, rng, self.config.augment, around, self.spacing
+        placement = random_placement(
+            image.shape, self.plan.patch, rng, WIDTHS[self.config.augment], around, self.spacing, mirrored=mirrored
         )
-        coordinates = placement.coordinates(self.plan.patch, self.plan.patch)
-        patch: dict[str, Any] = {"image": sample(image, coordinates, "bilinear")}
+        patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear")}
         if with_label:
-            patch["label"] = sample(case.label, coordinates, "nearest")[0].long()
+            patch["label"] = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
         if self.features:
             features = case.features(self.features.key)
             patch["features"] = sample_features(

@@ -9,6 +9,7 @@ from dinomix.errors import DinomixError
 from dinomix.training.methods import MethodName
 
 FkdMode = Literal["on-the-fly", "cached", "off"]
+Augment = Literal["off", "narrow", "wide"]
 
 
 class _Strict(BaseModel):
@@ -56,7 +57,10 @@ class TrainConfig(_Strict):
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")
     foreground_fraction: float = Field(0.33, ge=0, le=1, description="labeled patches centered on a structure [ours]")
-    augment: bool = Field(True, description="random affine and intensity changes [ours]")
+    augment: Augment = Field(
+        "narrow", description="random changes of shape and intensity; wide: as far as nnU-Net [ours]"
+    )
+    mirror: bool = Field(False, description="left and right exchanged at random where no structure has a side [ours]")
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(0.03, gt=0, description="[relatives]; adamw wants about 0.001")

@@ -94,7 +94,7 @@ def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, 
     features = patches.features.clone() if patches.features is not None else None
     if config.pic.across:
         weight = weight * config.pic.across_weight
-        donors_images, donors_labels, donors_features = batch.labeled_clean, batch.labels, batch.labeled_features
+        donors_images, donors_labels, donors_features = batch.labeled, batch.labels, batch.labeled_features
         donors_weight = torch.ones_like(batch.labels, dtype=weight.dtype)
     else:
         donors_images, donors_labels, donors_features = patches.images, patches.labels, patches.features

@@ -5,24 +5,25 @@ from torch import Tensor
 
 from dinomix.planning.intensities import usual_range
 from dinomix.training import fkd
+from dinomix.training.augmentation import WIDTHS, augmented_intensities
 from dinomix.training.methods.method import Losses, Term
 from dinomix.training.mixing import PseudoLabeled, agreement
-from dinomix.training.patches import augmented_intensities
-from dinomix.training.randomness import integer_seed
+from dinomix.training.randomness import generator
 from dinomix.training.recording import by_name
 from dinomix.training.run import Run
 
 
 def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
-    """(B, 1, x, y, z) of the patches, labeled ones first, unlabeled ones changed in intensity as the labeled ones are already."""
-    if len(unlabeled) and run.config.augment:
-        first = run.accelerator.process_index * run.config.batch_unlabeled
-        seeds = [
-            integer_seed(run.config.seed, "intensity unlabeled", run.state.step, first + i)
-            for i in range(len(unlabeled))
-        ]
-        unlabeled = augmented_intensities(unlabeled, seeds, usual_range(run.plan.window))
-    return torch.cat([labeled, unlabeled])
+    """(B, 1, x, y, z) of the patches, labeled ones first, changed in intensity where they are, each by its own generator."""
+    config, step, rank = run.config, run.state.step, run.accelerator.process_index
+    rngs = [
+        generator(config.seed, purpose, step, rank * len(patches) + i)
+        for purpose, patches in (("intensity", labeled), ("intensity unlabeled", unlabeled))
+        for i in range(len(patches))
+    ]
+    return augmented_intensities(
+        torch.cat([labeled, unlabeled]), rngs, WIDTHS[config.augment], usual_range(run.plan.window), run.batches.thick
+    )
 
 
 def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> None:
