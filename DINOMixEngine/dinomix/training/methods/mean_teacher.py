@@ -88,7 +88,7 @@ class MeanTeacher(Method):
         accelerator = run.accelerator
         if (run.state.step - self.config.first_pseudo_label_step) % MEASURED_EVERY == 0:
             with accelerator.autocast():
-                counted = judged(run.state.teacher, batch.labeled_clean, batch.labels)
+                counted = judged(run.state.teacher, batch.labeled, batch.labels)
             self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
         trust = torch.from_numpy(self.reliability.weights()).to(unlabeled.weight)
         return replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
