@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 LEAST, FULL = 0.5, 0.8
-DECAY = 0.9
+DECAY = 0.8
 """Of the running sums, at each measurement."""
-MEASURED_EVERY = 4
+MEASURED_EVERY = 8
 """Steps between measurements: each costs the teacher's forward of the labeled patches."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
@@ -18,7 +19,7 @@ from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label
-from dinomix.training.recording import record_draws
+from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
 from dinomix.training.run import Run
 
@@ -36,10 +37,13 @@ class MeanTeacher(Method):
         config, step = self.config, run.state.step
         unlabeled: PseudoLabeled | None = None
         shown, features = batch.unlabeled, batch.unlabeled_features
-        # Before pseudo-labels count, the unlabeled patches are there for FKD only.
         if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
-            unlabeled = self._pseudo_labeled(run, batch)
-            shown, features = unlabeled.images, unlabeled.features
+            trust = self._trust(run, batch)
+            if trust[1:].any():
+                unlabeled = self._pseudo_labeled(run, batch, trust)
+                shown, features = unlabeled.images, unlabeled.features
+        if unlabeled is None and run.foundation is None:
+            shown = shown[:0]  # before pseudo-labels count, the unlabeled patches are there for FKD only
         images = student_sees(run, batch.labeled, shown)
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
@@ -53,6 +57,10 @@ class MeanTeacher(Method):
 
     def record(self, run: Run) -> None:
         record_draws(run, "unlabeled", self.draws, self.counts.counts)
+        if self.reliability.confusion.any():
+            right = self.reliability.right()
+            told = by_name(self.cohort, torch.from_numpy(right[1:]))
+            run.emit("reliability", step=run.state.step, right=told, background=float(right[0]))
 
     def saved(self) -> dict[str, Any]:
         return {
@@ -66,15 +74,25 @@ class MeanTeacher(Method):
             raise ValueError(f"counts of {len(counts)} structures")
         self.counts.counts, self.reliability.confusion = counts, confusion
 
-    def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
-        """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
+    def _trust(self, run: Run, batch: Batch) -> Tensor:
+        """(C+1,) how much a pseudo-label of each channel counts."""
+        if not self.config.weigh_by_reliability:
+            return torch.ones(self.cohort.labels.channels, device=batch.labels.device)
+        accelerator = run.accelerator
+        if (run.state.step - self.config.first_pseudo_label_step) % MEASURED_EVERY == 0:
+            with accelerator.autocast():
+                counted = judged(run.state.teacher, batch.labeled, batch.labels)
+            self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
+        return torch.from_numpy(self.reliability.weights()).float().to(batch.labels.device)
+
+    def _pseudo_labeled(self, run: Run, batch: Batch, trust: Tensor) -> PseudoLabeled:
+        """The unlabeled patches with the EMA teacher's labels, weighed by ``trust`` and mixed by PIC."""
         config, step, accelerator = self.config, run.state.step, run.accelerator
         with accelerator.autocast():
             unlabeled = pseudo_label(run.state.teacher, batch, config.confidence)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
         self.counts.update(unlabeled.counts.cpu().numpy().astype(np.float64))
-        if config.weigh_by_reliability:
-            unlabeled = self._weighed(run, batch, unlabeled)
+        unlabeled = replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
         if not config.pic.enabled:
             return unlabeled
         probabilities = pic.class_probabilities(self.counts.counts, step / config.steps, config.pic.kappa)
@@ -82,13 +100,3 @@ class MeanTeacher(Method):
         mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
         self.draws += draws
         return mixed
-
-    def _weighed(self, run: Run, batch: Batch, unlabeled: PseudoLabeled) -> PseudoLabeled:
-        """Each pseudo-label counts as far as the teacher was right on labeled patches."""
-        accelerator = run.accelerator
-        if (run.state.step - self.config.first_pseudo_label_step) % MEASURED_EVERY == 0:
-            with accelerator.autocast():
-                counted = judged(run.state.teacher, batch.labeled, batch.labels)
-            self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
-        trust = torch.from_numpy(self.reliability.weights()).to(unlabeled.weight)
-        return replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
