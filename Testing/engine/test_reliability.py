@@ -1,11 +1,23 @@
 """How far the EMA teacher's labels count."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dinomix.training.batches import Batch
+from dinomix.training.losses import segmentation_loss
+from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
+from tiny_cohort import make_cohort, small_config
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("cases"))
 
 
 class Constant(nn.Module):
@@ -46,3 +58,54 @@ def test_what_was_measured_long_ago_is_forgotten():
     for _ in range(40):
         reliability.update(np.array([[100.0, 0.0], [2.0, 98.0]]))
     assert reliability.weights() == pytest.approx([1, 1])
+
+
+def losses_with_teacher(cohort, says: torch.Tensor):
+    """The mean teacher's losses at a step at which pseudo-labels could count, by a teacher that says ``says`` of any patch."""
+    labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
+    images = torch.zeros(2, 1, 4, 4, 4)
+    config = small_config("mean-teacher", augment=False, weigh_by_reliability=True)
+    seen: list[int] = []
+
+    def student(batch):
+        seen.append(len(batch))
+        return torch.zeros(len(batch), 1, 3, 4, 4, 4, requires_grad=True), None
+
+    method = MeanTeacher(config, cohort)
+    run: Any = SimpleNamespace(
+        config=config, cohort=cohort, foundation=None, emit=lambda *_, **__: None,
+        state=SimpleNamespace(step=config.first_pseudo_label_step, student=student, teacher=Constant(says, 3)),
+        accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
+    )  # fmt: skip
+    losses = method.losses(run, Batch(images, labels, images, images))
+    return losses, seen, labels, method
+
+
+def test_a_teacher_that_is_wrong_teaches_nothing_and_costs_little(cohort):
+    losses, seen, _, _ = losses_with_teacher(cohort, torch.zeros(2, 4, 4, 4, dtype=torch.long))
+    assert set(losses) == {"supervised"} and seen == [2]
+
+
+def test_a_teacher_that_is_right_teaches_all(cohort):
+    labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, seen, _, _ = losses_with_teacher(cohort, labels)
+    assert seen == [4]
+    torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
+
+
+def test_a_structure_that_is_overlooked_takes_weight_from_the_background(cohort):
+    says = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, _, _, method = losses_with_teacher(cohort, says)
+    # Of two structures one is overlooked: the background is right by half, and so does not count.
+    assert method.reliability.weights() == pytest.approx([0, 1, 0])
+    alone = torch.zeros(2, 3, 4, 4, 4)
+    wanted = segmentation_loss(alone, says, (says == 1).float())
+    torch.testing.assert_close(losses["unsupervised"].value, wanted)
+
+
+def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):
+    _, _, _, method = losses_with_teacher(cohort, torch.ones(2, 4, 4, 4, dtype=torch.long))
+    again = MeanTeacher(method.config, cohort)
+    again.restore(method.saved())
+    assert np.array_equal(again.reliability.confusion, method.reliability.confusion)
+    assert method.reliability.confusion.any()

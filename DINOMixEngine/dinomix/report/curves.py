@@ -137,6 +137,27 @@ def _expected(events: list[Event], names: list[str]) -> list[float]:
     ]
 
 
+def reliability_figure(events: list[Event], labels: LabelSet) -> Figure | None:
+    """How often the EMA teacher's label of each class was right on labeled patches: as far as that, pseudo-labels count."""
+    if not events:
+        return None
+    figure = new_figure(7, 3.6)
+    axes = plot_axes(figure, 1, 1, 1, "Labels of the EMA teacher that were right, on labeled patches")
+    steps = [event["step"] for event in events]
+    for name, color in colors_of(labels).items():
+        axes.plot(
+            steps,
+            [event["right"].get(name, np.nan) for event in events],
+            color=color,
+            linewidth=1.2,
+            label=readable(name),
+        )
+    axes.plot(steps, [event["background"] for event in events], color="0.5", linestyle=":", label="background")
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 def pseudo_label_figure(events: list[Event], labels: LabelSet) -> Figure | None:
     """Voxels per step that the EMA teacher gave to each class, and how sure it was of them."""
     if not events:

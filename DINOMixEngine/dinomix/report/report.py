@@ -68,6 +68,7 @@ def _figures(files: RunFiles) -> dict[str, str | None]:
         "losses": curves.loss_figure(events.get("loss", [])),
         "validation": curves.validation_figure(events.get("validation", []), labels),
         "pseudo_labels": curves.pseudo_label_figure(events.get("pseudo_label", []), labels),
+        "reliability": curves.reliability_figure(events.get("reliability", []), labels),
     }
     for subset in ("labeled", "unlabeled"):
         drawn[f"pic_{subset}"] = curves.curriculum_figure(events.get("pic", []), subset, labels, files.steps)

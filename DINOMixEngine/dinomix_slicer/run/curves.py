@@ -104,6 +104,7 @@ def groups() -> tuple[Group, ...]:
             "pic_unlabeled", _("PIC: class probabilities, unlabeled"), _("Probability"), True, "pic", _pic("unlabeled")
         ),
         Group("agreement", _("Pseudo-label agreement"), _("Dice"), True, "pseudo_label", _agreement),
+        Group("reliability", _("Teacher right on labeled patches"), _("Share"), True, "reliability", _reliability),
     )
 
 
@@ -253,3 +254,8 @@ def _pic(subset: str) -> Callable[[dict[str, Any]], dict[str, float | None] | No
 
 def _agreement(event: dict[str, Any]) -> dict[str, float | None] | None:
     return event.get("agreement")
+
+
+def _reliability(event: dict[str, Any]) -> dict[str, float | None] | None:
+    right = event.get("right")
+    return {**right, _("background"): event.get("background")} if right else None
