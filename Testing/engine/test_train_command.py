@@ -8,6 +8,7 @@ import pytest
 from dinomix.cli import main
 from dinomix.events import read_events
 from dinomix.models.folder import load_model
+from dinomix.training.run_directory import RunDirectory
 from tiny_cohort import make_cohort, make_plan
 
 SMALL = [
@@ -103,9 +104,23 @@ def test_absent_dinov3_weights_name_the_licence_and_the_ways_on(cohort_file: Pat
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *arguments, **options: None)
-    line = refused(capsys, "--cohort", cohort_file, "--out", tmp_path / "run", "--device", "cpu", "--steps", "4")
+    options = ["--cohort", cohort_file, "--out", tmp_path / "run", "--device", "cpu", "--steps", "4"]
+    line = refused(capsys, *options, "--fkd", "on-the-fly")
     for way in ("dinov3-license", "--download-teacher", "--teacher FILE", "--teacher random", "--fkd off"):
         assert way in line
+
+
+def test_without_dinov3_weights_the_default_trains_without_fkd(cohort_file: Path, capsys, monkeypatch, tmp_path: Path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *arguments, **options: None)
+    options = [option for option in SMALL if option not in ("--fkd", "off")]
+    plan = cohort_file.with_name("plan.json")
+    assert run("train", "--cohort", cohort_file, "--out", tmp_path / "run", *options, "--plan", plan) == 0
+    said = capsys.readouterr().err
+    assert "trains without FKD" in said and "dinov3-license" in said
+    config = RunDirectory.open(tmp_path / "run").config
+    assert config.method == "dino-mix" and config.pic.enabled and config.fkd.mode == "off"
 
 
 def test_a_start_that_fails_is_told_to_the_one_who_made_the_folder(cohort_file: Path, capsys, tmp_path: Path):

@@ -14,8 +14,8 @@ from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.planning.plan import Plan
 from dinomix.planning.planning import make_plan, override_plan
-from dinomix.training.backbones import weight_file
-from dinomix.training.config import FkdMode, TrainConfig, make_config
+from dinomix.training.backbones import reason_absent, weight_file
+from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
 from dinomix.training.presets import preset_settings
@@ -62,6 +62,8 @@ def arrange(
     wanted = str(chosen.pop("device", device))
     found, _ = choose_device(wanted)
     chosen = {"seed": seed, **chosen, "device": "cpu" if found.type == "cpu" else wanted}
+    if fkd is None and method == "dino-mix" and not {"fkd.teacher", "fkd.download", "fkd.mode"} & set(chosen):
+        fkd = _fkd_by_default(emit)
     config = make_config(method, pic, fkd, **chosen)
     read = Cohort.read(cohort)
     model = load_model(start) if start is not None else None
@@ -84,6 +86,15 @@ def arrange(
         )
     weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
     return Arranged(read, config, made, weights)
+
+
+def _fkd_by_default(emit: Emit) -> FkdMode | None:
+    """FKD as DINO-Mix has it where the weights of its foundation model are at hand; off, with a notice, where they are not."""
+    absent = reason_absent(FkdConfig().teacher)
+    if absent is None:
+        return None
+    emit("notice", message=f"This run trains without FKD. {absent}")
+    return "off"
 
 
 def teacher_settings(teacher: str | None, download: bool) -> dict[str, Any]:

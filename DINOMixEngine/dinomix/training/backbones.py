@@ -61,6 +61,15 @@ def load_backbone(teacher: str, download: bool) -> tuple[nn.Module, str]:
     return _create(teacher, *((_weights_of(cached), cached) if cached else ())), teacher
 
 
+def reason_absent(teacher: str) -> str | None:
+    """Why the weights of a timm name are not at hand, with what can be done; None where they are."""
+    try:
+        _cached_weights(teacher, download=False)
+    except DinomixError as error:
+        return str(error)
+    return None
+
+
 def _create(architecture: str, weights: dict[str, Tensor] | None = None, file: Path | None = None) -> nn.Module:
     import timm
 
