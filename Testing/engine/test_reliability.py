@@ -12,7 +12,7 @@ from dinomix.training.batches import Batch
 from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
-from tiny_cohort import make_cohort, small_config
+from tiny_cohort import make_cohort, make_plan, small_config
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def losses_with_teacher(cohort, says: torch.Tensor):
     """The mean teacher's losses at a step at which pseudo-labels could count, by a teacher that says ``says`` of any patch."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
-    config = small_config("mean-teacher", augment=False, weigh_by_reliability=True)
+    config = small_config("mean-teacher", augment="off", weigh_by_reliability=True)
     seen: list[int] = []
 
     def student(batch):
@@ -73,11 +73,12 @@ def losses_with_teacher(cohort, says: torch.Tensor):
 
     method = MeanTeacher(config, cohort)
     run: Any = SimpleNamespace(
-        config=config, cohort=cohort, foundation=None, emit=lambda *_, **__: None,
+        config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
+        batches=SimpleNamespace(thick=None),
         state=SimpleNamespace(step=config.first_pseudo_label_step, student=student, teacher=Constant(says, 3)),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
-    losses = method.losses(run, Batch(images, labels, images, images))
+    losses = method.losses(run, Batch(images, labels, images))
     return losses, seen, labels, method
 
 
