@@ -29,7 +29,7 @@ class PresetList:
         self._presets: list[dict[str, Any]] = []
 
     def show(self, presets: list[dict[str, Any]], chosen: str, costs: dict[str, dict[str, Any] | None]) -> None:
-        """Show the presets that the engine has told, with the estimates that there are."""
+        """Show the presets that the engine has told, with the estimates that there are; of the chosen one the plan too."""
         if presets != self._presets:
             self._presets = presets
             self._rebuild()
@@ -39,8 +39,11 @@ class PresetList:
             blocked = button.blockSignals(True)
             button.checked = name == chosen
             button.blockSignals(blocked)
-            description, cost = html.escape(preset["description"]), html.escape(costText(costs.get(name)))
-            setWrappedText(self._labels[name], f"{description}<br><i>{cost}</i>")
+            cost = costs.get(name)
+            lines = [html.escape(preset["description"]), f"<i>{html.escape(costText(cost))}</i>"]
+            if name == chosen and cost is not None and "plan" in cost:
+                lines.append(html.escape(cost["plan"]))
+            setWrappedText(self._labels[name], "<br>".join(lines))
 
     def _rebuild(self) -> None:
         while self._layout.count():
