@@ -177,6 +177,7 @@ set(SCRIPTS
   "dinomix/training/reliability.py"
   "dinomix/training/run.py"
   "dinomix/training/run_directory.py"
+  "dinomix/training/schedule.py"
   "dinomix/training/snapshot.py"
   "dinomix/training/state.py"
   "dinomix/training/step.py"

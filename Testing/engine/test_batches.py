@@ -7,6 +7,7 @@ import torch
 
 from dinomix.planning.cache import cache_cases
 from dinomix.training.batches import Batches, in_order
+from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_cohort, make_plan, small_config
 
 
@@ -14,7 +15,7 @@ def batches_of(tmp_path: Path, workers: int) -> Batches:
     cohort, plan = make_cohort(tmp_path / "cases"), make_plan()
     cached = cache_cases(cohort, plan, tmp_path / "cache", lambda *_, **__: None)
     config = small_config("dino-mix", fkd="off", pseudo_label_start=0, workers=workers)
-    return Batches(cohort, cached, plan, config, rank=0, first_step=7, features=None)
+    return Batches(cohort, cached, plan, config, schedule_of_steps(config, 12), rank=0, first_step=7, features=None)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

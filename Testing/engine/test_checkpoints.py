@@ -97,14 +97,17 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_good_one(run: Path) -
     assert checkpoints.before.read_bytes() == before and checkpoints.load()["step"] == STEPS
 
 
+EMPTY: dict[str, dict] = {part: {} for part in ("method", "schedule", "student", "teacher", "optimizer")}
+
+
 @pytest.mark.parametrize(
     "state",
     [
         [], 5, {}, {"step": "many"},
-        {"step": -1, "best": 0.5, "method": {"counts": torch.zeros(2)}, "student": {}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": 0.5, "method": {}, "student": {"a": "b"}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": 0.5, "method": {"counts": torch.zeros(2)}, "student": {}, "teacher": {}, "optimizer": {}},
-        {"step": 1, "best": None, "method": {}, "student": {}, "teacher": {}, "optimizer": {}},
+        {"step": -1, "best": 0.5, **EMPTY},
+        {"step": 1, "best": 0.5, **EMPTY, "student": {"a": "b"}},
+        {"step": 1, "best": 0.5, **EMPTY},
+        {"step": 1, "best": None, **EMPTY},
     ],
 )  # fmt: skip
 def test_what_loads_but_is_no_state_of_this_run_is_refused(run: Path, state: Any) -> None:
@@ -115,7 +118,7 @@ def test_what_loads_but_is_no_state_of_this_run_is_refused(run: Path, state: Any
     assert caught.value.remedy and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("part", ["student", "teacher", "counts", "optimizer"])
+@pytest.mark.parametrize("part", ["student", "teacher", "counts", "optimizer", "schedule"])
 def test_a_state_of_another_network_is_refused(run: Path, part: str) -> None:
     path = run / "checkpoints/last.pt"
     state = torch.load(path, weights_only=True)
@@ -124,6 +127,8 @@ def test_a_state_of_another_network_is_refused(run: Path, part: str) -> None:
         moments["exp_avg"] = moments["exp_avg"][:1]
     elif part == "counts":
         state["method"]["counts"] = torch.zeros(7)
+    elif part == "schedule":
+        state["schedule"]["since"] = state["schedule"]["steps"] + 1
     else:
         state[part].popitem()
     torch.save(state, path)

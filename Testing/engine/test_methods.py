@@ -18,6 +18,7 @@ from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods import MethodName, cps, method_class
 from dinomix.training.methods.method import Method
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
@@ -97,7 +98,7 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     method = cps.CrossPseudoSupervision(config, cohort)
     run: Any = SimpleNamespace(
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
-        batches=SimpleNamespace(thick=None),
+        batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),
         state=SimpleNamespace(step=8, student=lambda images: (heads[0], None, heads[1])),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from dinomix.training.batches import Batches
+from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_cohort, make_plan, small_config
 
 SIDE = 16
@@ -28,7 +29,8 @@ def batches(tmp_path: Path, *, pic: bool) -> Batches:
     settings = {"pic.probability": 1.0, "augment": "off", "foreground_fraction": 0.0, "pseudo_label_start": 0.0}
     config = small_config(method="mean-teacher", fkd="off", pic=pic, **settings)
     plan = make_plan().model_copy(update={"patch": (SIDE, SIDE, SIDE)})
-    return Batches(cohort, cases, plan, config, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
+    schedule = schedule_of_steps(config, 12)
+    return Batches(cohort, cases, plan, config, schedule, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
 
 
 def test_a_box_is_pasted_where_it_belongs_in_the_body(tmp_path: Path):

@@ -12,6 +12,7 @@ from dinomix.training.batches import Batch
 from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
+from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_cohort, make_plan, small_config
 
 
@@ -71,11 +72,11 @@ def losses_with_teacher(cohort, says: torch.Tensor):
         seen.append(len(batch))
         return torch.zeros(len(batch), 1, 3, 4, 4, 4, requires_grad=True), None
 
-    method = MeanTeacher(config, cohort)
+    method, schedule = MeanTeacher(config, cohort), schedule_of_steps(config, 12)
     run: Any = SimpleNamespace(
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
-        batches=SimpleNamespace(thick=None),
-        state=SimpleNamespace(step=config.first_pseudo_label_step, student=student, teacher=Constant(says, 3)),
+        batches=SimpleNamespace(thick=None), schedule=schedule,
+        state=SimpleNamespace(step=schedule.pseudo_labels_from, student=student, teacher=Constant(says, 3)),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
     losses = method.losses(run, Batch(images, labels, images))

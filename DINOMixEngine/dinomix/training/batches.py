@@ -21,6 +21,7 @@ from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
 from dinomix.training.patches import cut, random_placement, sample_features
 from dinomix.training.randomness import generator
+from dinomix.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,16 @@ class Batch:
 
 
 class Batches(Dataset[Batch]):
-    """The batches of steps ``first_step`` to ``config.steps - 1`` for one process of ``ranks``.
+    """The batches of steps ``first_step`` to ``schedule.steps - 1`` for one process of ``ranks``.
 
     Every sample is drawn by a generator of its own, numbered over all processes: two processes see together what one
     process with twice the batch sees. Volumes stay on disk; a patch reads only its own region.
     """
 
-    def __init__(self, cohort: Cohort, cached: Mapping[str, AnyCase], plan: Plan, config: TrainConfig, *, rank: int,
-                 first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
-        self.plan, self.config, self.rank, self.first_step, self.features = plan, config, rank, first_step, features
+    def __init__(self, cohort: Cohort, cached: Mapping[str, AnyCase], plan: Plan, config: TrainConfig,
+                 schedule: Schedule, *, rank: int, first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
+        self.plan, self.config, self.schedule = plan, config, schedule
+        self.rank, self.first_step, self.features = rank, first_step, features
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
         channel_of = cohort.labels.channel_of
@@ -79,7 +81,7 @@ class Batches(Dataset[Batch]):
         self.thick = thick_axis(self.spacing)
 
     def __len__(self) -> int:
-        return self.config.steps - self.first_step
+        return self.schedule.steps - self.first_step
 
     def __getitem__(self, index: int) -> Batch:
         step = self.first_step + index
@@ -106,7 +108,7 @@ class Batches(Dataset[Batch]):
         """Before pseudo-labels count, only FKD has a use for unlabeled patches."""
         if not self.config.uses_unlabeled:
             return False
-        return step >= self.config.first_pseudo_label_step or self.config.fkd.mode != "off"
+        return step >= self.schedule.pseudo_labels_from or self.config.fkd.mode != "off"
 
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)
@@ -131,7 +133,7 @@ class Batches(Dataset[Batch]):
         about where it belongs in the body, however small the patches are.
         """
         config = self.config.pic
-        probabilities = pic.class_probabilities(self.counts, step / self.config.steps, config.kappa)
+        probabilities = pic.class_probabilities(self.counts, self.schedule.progress(step), config.kappa)
         channel, number = pic.draw_donor(self.channels, probabilities, config.tries, pic_rng)
         donor_case = self.labeled_cases[number]
         voxels = donor_case.locations().get(channel) if channel is not None else None

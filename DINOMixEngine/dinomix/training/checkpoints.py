@@ -146,7 +146,7 @@ def _is_state(state: Any) -> bool:
     return (
         all(type(step) is int and step >= 0 for step in steps)
         and isinstance(state.get("best"), float)
-        and isinstance(state.get("method"), dict)
+        and all(isinstance(state.get(part), dict) for part in ("method", "schedule"))
         and all(_are_weights(state.get(name)) for name in ("student", "teacher"))
         and isinstance(state.get("optimizer"), dict)
         and isinstance(state.get("scaler", {}), dict)

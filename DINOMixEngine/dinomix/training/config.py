@@ -105,18 +105,13 @@ class TrainConfig(_Strict):
     def uses_unlabeled(self) -> bool:
         return self.method != "labeled-only" and self.batch_unlabeled > 0
 
-    @property
-    def teacher_decay(self) -> float:
-        """Decay of the EMA teacher; a memory of 1/(1 - decay) steps must be short beside the run.
+    def teacher_decay(self, steps: int) -> float:
+        """Decay of the EMA teacher in a run of ``steps``; a memory of 1/(1 - decay) steps must be short beside the run.
 
         A teacher that averages over a third of a short run lags behind its student, and its pseudo-labels hold the
         student back: see docs/results.md.
         """
-        return min(self.ema_decay, 1 - min(1.0, 1 / (self.ema_window * self.steps)))
-
-    @property
-    def first_pseudo_label_step(self) -> int:
-        return round(self.pseudo_label_start * self.steps) if self.uses_unlabeled else self.steps
+        return min(self.ema_decay, 1 - min(1.0, 1 / (self.ema_window * steps)))
 
 
 def make_config(

@@ -28,6 +28,7 @@ from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
 from dinomix.training.foundation import FoundationModel, load_foundation
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.state import device_reason, initial_state, make_accelerator
 from dinomix.training.step import training_step
 from dinomix.training.trial import try_network
@@ -79,14 +80,15 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
     trial = Run(directory, accelerator, foundation, Control(None), silent)
     trial.cases = cases
-    trial.state = initial_state(trial, build_network(plan, channels))
+    schedule = schedule_of_steps(config, config.steps)
+    trial.state = initial_state(trial, build_network(plan, channels), schedule)
     features = None
     if foundation is not None and config.fkd.mode == "cached":
         features, taken = _add_features(trial, foundation, cases)
         seconds += taken * add.features / needed(few, config, plan, None, foundation).features
     progress(2)
 
-    first = config.first_pseudo_label_step
+    first = schedule.pseudo_labels_from
     before = _seconds_per_step(trial, 0, features)
     after = _seconds_per_step(trial, first, features) if first < config.steps else before
     per_step = (min(first, config.steps) * before + max(config.steps - first, 0) * after) / config.steps
@@ -138,7 +140,9 @@ def _add_features(
 def _seconds_per_step(trial: Run, first: int, features: FeatureSource | None) -> float:
     """Of a few steps from step ``first`` on, the batch's preparation included as far as the step has to wait for it."""
     config, device = trial.config, trial.accelerator.device
-    batches = Batches(trial.cohort, trial.cases, trial.plan, config, rank=0, first_step=first, features=features)
+    batches = Batches(
+        trial.cohort, trial.cases, trial.plan, config, trial.schedule, rank=0, first_step=first, features=features
+    )
     trial.batches = batches
     preparing, stepping = [], []
     began = time.perf_counter()

@@ -18,12 +18,12 @@ def take_steps(run: Run) -> Wish:
     Returns:
         Why training ended: GO at the last step, else what was asked for.
     """
-    config, state, accelerator = run.config, run.state, run.accelerator
+    state, accelerator = run.state, run.accelerator
     cases = shown_first(run.cohort.with_role("validation"))
     snapshots = Snapshots(run.directory, cases[0]) if cases else None
 
     def validate_if_due() -> Wish:
-        due = state.step > state.validated and (state.step % config.validate_every == 0 or state.step == config.steps)
+        due = state.step > state.validated and run.schedule.is_validated(state.step)
         if snapshots is None or not due:
             return Wish.GO
         try:
@@ -36,16 +36,16 @@ def take_steps(run: Run) -> Wish:
         # A pause that came during a validation left it out.
         if wish := validate_if_due():
             return wish
-        progress = Progress(run.emit, "train", config.steps, state.step)
+        progress = Progress(run.emit, "train", run.schedule.steps, state.step)
         for batch in in_order(run.batches):
             terms = training_step(run, batch.to(accelerator.device))
             state.step += 1
-            recording = state.step % config.record_every == 0
+            recording = run.schedule.is_recorded(state.step)
             wish = _agreed(run, recording) if accelerator.num_processes > 1 else run.control.wish(run.emit)
-            last = state.step == config.steps
+            last = state.step == run.schedule.steps
             if last and wish is Wish.STOP:
                 wish = Wish.GO  # it ends here anyway, with its last validation
-            saving = wish or last or state.step % config.checkpoint_every == 0
+            saving = wish or run.schedule.is_saved(state.step)
             if saving or recording:
                 record(run, terms)
                 progress(state.step)

@@ -81,11 +81,9 @@ def _sums_by_class(values: Tensor, target: Tensor, classes: int) -> Tensor:
     return torch.bmm(of_class.to(values.dtype), values[..., None])[..., 0]
 
 
-def pseudo_label_weight(step: int, steps: int, first_step: int, maximum: float) -> float:
-    """lambda_u(t) = lambda_max exp(-5 (1 - t/T)^2) [relatives], 0 before ``first_step`` [ours]."""
-    if step < first_step:
-        return 0.0
-    return maximum * math.exp(-5 * (1 - step / steps) ** 2)
+def pseudo_label_weight(progress: float, maximum: float) -> float:
+    """lambda_u(t) = lambda_max exp(-5 (1 - t/T)^2) [relatives]; ``progress`` is t/T in 0..1."""
+    return maximum * math.exp(-5 * (1 - progress) ** 2)
 
 
 def require_finite(terms: dict[str, Tensor]) -> str | None:

@@ -12,6 +12,7 @@ from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed, tell_needed
 from dinomix.training.foundation import FoundationModel
 from dinomix.training.run import Run
+from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.state import initial_state
 
 
@@ -34,7 +35,8 @@ def prepare(run: Run) -> None:
     with accelerator.main_process_first():
         run.cases = cases = cache_cases(cohort, plan, directory.cache, emit_cases)
     torch.manual_seed(config.seed)
-    run.state = initial_state(run, build_network(plan, cohort.labels.channels))
+    schedule = schedule_of_steps(config, config.steps)
+    run.state = initial_state(run, build_network(plan, cohort.labels.channels), schedule)
     run.control.saved_step = run.state.step
     if accelerator.is_main_process:
         directory.forget_events_after(run.state.step)
@@ -42,9 +44,8 @@ def prepare(run: Run) -> None:
     if run.foundation is not None and config.fkd.mode == "cached":
         wanted = [cases[case.name] for case in cases_with_features(cohort, config)]
         features = _cached_features(run, run.foundation, wanted, emit_cases)
-    run.batches = Batches(
-        cohort, cases, plan, config, rank=accelerator.process_index, first_step=run.state.step, features=features
-    )
+    run.batches = Batches(cohort, cases, plan, config, run.schedule, rank=accelerator.process_index,
+                          first_step=run.state.step, features=features)  # fmt: skip
 
 
 def _cached_features(run: Run, foundation: FoundationModel, cases: list[CachedCase], emit: Emit) -> FeatureSource:

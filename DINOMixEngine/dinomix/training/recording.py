@@ -41,7 +41,7 @@ def record_draws(run: Run, subset: str, draws: list[pic.Draw], counts: NDArray) 
     channels = [draw.channel for draw in draws]
     channels = gather_object(channels) if run.accelerator.num_processes > 1 else channels
     if channels:
-        progress = (run.state.step - 1) / run.config.steps
+        progress = run.schedule.progress(run.state.step - 1)
         probabilities = pic.class_probabilities(counts, progress, run.config.pic.kappa)
         names = [run.cohort.labels.names[channel - 1] if channel else None for channel in channels]
         run.emit(

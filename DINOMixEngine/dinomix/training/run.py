@@ -16,6 +16,7 @@ from dinomix.training.foundation import FoundationModel
 from dinomix.training.methods import method_class
 from dinomix.training.methods.method import Method
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.schedule import Schedule
 from dinomix.training.state import State
 
 
@@ -51,6 +52,11 @@ class Run:
     @property
     def cohort(self) -> Cohort:
         return self.directory.cohort
+
+    @property
+    def schedule(self) -> Schedule:
+        """How far the run is at each step."""
+        return self.state.schedule
 
     @property
     def plan(self) -> Plan:

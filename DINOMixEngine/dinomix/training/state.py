@@ -20,6 +20,7 @@ from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training import pic
 from dinomix.training.config import TrainConfig
 from dinomix.training.ema import make_teacher
+from dinomix.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from dinomix.training.run import Run
@@ -35,6 +36,7 @@ class State:
     Attributes:
         student: all that is trained, a ``fkd.StudentWithProjector`` as Accelerate has wrapped it.
         network: the first student itself, whose moving average ``teacher`` becomes the model.
+        schedule: what is to come; the same for all processes.
         best: the best mean Dice of a validation; -1 before the first.
         validated: the last step that was validated: a pause may come before.
         labeled_draws: PIC's boxes among labeled patches since they were told.
@@ -44,6 +46,7 @@ class State:
     network: nn.Module
     teacher: nn.Module
     optimizer: Any
+    schedule: Schedule
     step: int = 0
     best: float = -1.0
     validated: int = 0
@@ -88,10 +91,13 @@ def device_reason(device: torch.device) -> str:
     return f"Computing on {describe(device)}."
 
 
-def initial_state(run: "Run", network: nn.Module) -> State:
+def initial_state(run: "Run", network: nn.Module, schedule: Schedule) -> State:
     """The state of the last checkpoint; before the first, the start model's weights or those of ``network``.
 
     What the method keeps comes back with it.
+
+    Args:
+        schedule: that of a run without a checkpoint; with one, its own comes back.
 
     Raises:
         DinomixError: checkpoint or start weights are damaged, or do not fit the run's plan and cohort.
@@ -114,7 +120,7 @@ def initial_state(run: "Run", network: nn.Module) -> State:
         optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     teacher.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(student, optimizer)
-    state = State(prepared, student.network, teacher, optimizer)
+    state = State(prepared, student.network, teacher, optimizer, schedule)
     if saved is not None:
         with _fitting(directory.checkpoints.last):
             _restore(state, saved, accelerator)
@@ -133,6 +139,7 @@ def _restore(state: State, saved: dict[str, Any], accelerator: Accelerator) -> N
             raise ValueError("an optimizer of other weights")
     if accelerator.scaler is not None and saved.get("scaler"):
         accelerator.scaler.load_state_dict(saved["scaler"])
+    state.schedule = Schedule(**saved["schedule"])
     state.step, state.best = saved["step"], saved["best"]
     state.validated = saved.get("validated", state.step)
 
@@ -170,6 +177,7 @@ def save_state(run: "Run") -> None:
         return
     run.directory.checkpoints.save({
         "step": state.step, "best": state.best, "validated": state.validated, "method": run.method.saved(),
+        "schedule": state.schedule.saved(),
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},

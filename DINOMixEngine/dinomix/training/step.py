@@ -30,7 +30,7 @@ def training_step(run: Run, batch: Batch) -> dict[str, Any]:
     step = state.step
     # For networks with dropout: what is drawn depends on the step alone, so that a resumed run draws the same.
     torch.manual_seed(integer_seed(config.seed, "network", step, accelerator.process_index))
-    rate = config.learning_rate * (1 - step / config.steps) ** config.poly
+    rate = config.learning_rate * (1 - run.schedule.progress(step)) ** config.poly
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.labeled_draws += batch.draws
@@ -49,7 +49,7 @@ def training_step(run: Run, batch: Batch) -> dict[str, Any]:
     if accelerator.scaler is None and not bool(torch.isfinite(norm)):
         raise DinomixError(f"The gradient is not finite any more at step {step + 1}.", _AGAIN, "not-finite")
     state.optimizer.step()
-    update_teacher(state.teacher, state.network, step, config.teacher_decay)
+    update_teacher(state.teacher, state.network, step, config.teacher_decay(run.schedule.steps))
     lambda_u = losses["unsupervised"].weight if "unsupervised" in losses else 0.0
     return {
         "total": total.detach(), **values, "lambda_u": lambda_u, "learning_rate": rate, "gradient_norm": norm,

@@ -61,13 +61,13 @@ class CrossPseudoSupervision(Method):
         (first, first_unlabeled), (second, second_unlabeled) = first.split(parts), second.split(parts)
         supervised = loss_of_heads(first, batch.labels) + loss_of_heads(second, batch.labels)
         losses = {"supervised": Term(supervised, 1.0)}
-        if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
+        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
             by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence)
             by_second = labeled_by(second_unlabeled[:, 0].detach(), batch, config.confidence)
             crossed = loss_of_heads(first_unlabeled, by_second.labels, by_second.weight) + loss_of_heads(
                 second_unlabeled, by_first.labels, by_first.weight
             )
-            weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
+            weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(crossed, weight)
             counts = run.accelerator.reduce(by_second.counts, "sum")
             tell_pseudo_labels(run, replace(by_second, counts=counts), first_unlabeled[:, 0])

@@ -37,7 +37,7 @@ class MeanTeacher(Method):
         config, step = self.config, run.state.step
         unlabeled: PseudoLabeled | None = None
         shown, features = batch.unlabeled, batch.unlabeled_features
-        if len(batch.unlabeled) and step >= config.first_pseudo_label_step:
+        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
             trust = self._trust(run, batch)
             if trust[1:].any():
                 unlabeled = self._pseudo_labeled(run, batch, trust)
@@ -50,7 +50,7 @@ class MeanTeacher(Method):
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
         losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels), 1.0)}
         if unlabeled is not None:
-            weight = pseudo_label_weight(step, config.steps, config.first_pseudo_label_step, config.lambda_max)
+            weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
             tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
@@ -79,7 +79,7 @@ class MeanTeacher(Method):
         if not self.config.weigh_by_reliability:
             return torch.ones(self.cohort.labels.channels, device=batch.labels.device)
         accelerator = run.accelerator
-        if (run.state.step - self.config.first_pseudo_label_step) % MEASURED_EVERY == 0:
+        if (run.state.step - run.schedule.pseudo_labels_from) % MEASURED_EVERY == 0:
             with accelerator.autocast():
                 counted = judged(run.state.teacher, batch.labeled, batch.labels)
             self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
@@ -95,7 +95,7 @@ class MeanTeacher(Method):
         unlabeled = replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
         if not config.pic.enabled:
             return unlabeled
-        probabilities = pic.class_probabilities(self.counts.counts, step / config.steps, config.pic.kappa)
+        probabilities = pic.class_probabilities(self.counts.counts, run.schedule.progress(step), config.pic.kappa)
         first = accelerator.process_index * config.batch_unlabeled
         mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
         self.draws += draws

@@ -34,7 +34,7 @@ def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> No
         logits: (B, C + 1, x, y, z) of the student.
     """
     step = run.state.step + 1
-    if step % run.config.record_every:
+    if not run.schedule.is_recorded(step):
         return
     run.emit(
         "pseudo_label",

@@ -1,0 +1,67 @@
+"""How far a run is at each of its steps, and when it validates, saves and records.
+
+Everything that changes while a run goes on (learning rate, pseudo-labels, PIC's curriculum) follows ``progress``, from 0 to 1. A
+number of steps gives one schedule for the whole run. A budget of time gives one that is measured before the first step and,
+where the computer does not keep its pace, others after it, each from a step on; see ``budget.py``.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dinomix.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    Attributes:
+        steps: those of the whole run, if the schedule holds to its end.
+        pseudo_labels_from: steps done when pseudo-labels begin to count.
+        validate_every, checkpoint_every, record_every: steps.
+        since, done: steps done when this schedule began to hold, and the progress by then.
+    """
+
+    steps: int
+    pseudo_labels_from: int
+    validate_every: int
+    checkpoint_every: int
+    record_every: int
+    since: int = 0
+    done: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot be, as a damaged checkpoint may have it."""
+        counts = (self.validate_every, self.checkpoint_every, self.record_every, self.steps)
+        if not (all(type(count) is int and count > 0 for count in counts) and 0 <= self.since <= self.steps
+                and 0 <= self.done <= 1 and type(self.pseudo_labels_from) is int):  # fmt: skip
+            raise ValueError(f"a schedule of {self.steps} steps from {self.since} on")
+
+    def progress(self, step: int) -> float:
+        """t/T in 0..1 once ``step`` steps are done, ``since`` at least."""
+        left = self.steps - self.since
+        return self.done + (step - self.since) / left * (1 - self.done) if left else 1.0
+
+    def is_validated(self, step: int) -> bool:
+        """Whether a validation is due once ``step`` steps are done."""
+        return step % self.validate_every == 0 or step == self.steps
+
+    def is_saved(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.steps
+
+    def is_recorded(self, step: int) -> bool:
+        return step % self.record_every == 0
+
+    def saved(self) -> dict[str, Any]:
+        """As a checkpoint keeps it: ``Schedule(**saved)`` is the same."""
+        return asdict(self)
+
+
+def schedule_of_steps(config: TrainConfig, steps: int) -> Schedule:
+    """That of a run of ``steps`` steps."""
+    return Schedule(
+        steps,
+        round(config.pseudo_label_start * steps) if config.uses_unlabeled else steps,
+        config.validate_every,
+        config.checkpoint_every,
+        config.record_every,
+    )
