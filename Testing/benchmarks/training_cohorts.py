@@ -122,7 +122,7 @@ def compare_formats(work: Path) -> dict[str, Any]:
     plan = plan_for(cohort, "cpu")
     case = caching.prepared_case(cohort.cases[0], cohort, plan)
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-    foundation = load_foundation(FkdConfig(teacher=TEACHER)).on(torch.device("cpu"), "auto", (0.0, 1.0))
+    foundation = load_foundation(FkdConfig(teacher=TEACHER)).on(torch.device("cpu"), "auto")
     strides, whole = {}, None
     for stride in (1, 2, 4, 8):
         began = time.perf_counter()

@@ -24,7 +24,6 @@ from dinomix.planning.cache import cache_cases
 from dinomix.training import fkd, step
 from dinomix.training.batches import in_order
 from dinomix.training.control import Control
-from dinomix.training.foundation import load_foundation
 from dinomix.training.methods import labeled_only, mean_teacher, parts
 from dinomix.training.preparing import prepare
 from dinomix.training.recording import record
@@ -55,7 +54,7 @@ class Contender:
         accelerator, plan = make_accelerator(config), plan_for(cohort, device, patch)
         foundation = None
         if config.fkd.mode != "off":
-            foundation = load_foundation(config.fkd).on(accelerator.device, config.precision, (0.0, 1.0))
+            foundation = fkd.teacher_of(config.fkd, plan, cohort).on(accelerator.device, config.precision)
         directory = RunDirectory(work / "never written", config, cohort, plan, work / "cache")
         self.run = Run(directory, accelerator, foundation, Control(None), silent)
         prepare(self.run)

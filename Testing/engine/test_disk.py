@@ -19,7 +19,7 @@ from dinomix.training import disk
 from dinomix.training.control import RunPaused
 from dinomix.training.disk import bytes_of_case, cached_size, needed
 from dinomix.training.estimate import estimate
-from dinomix.training.foundation import load_foundation
+from dinomix.training.fkd import teacher_of
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
@@ -77,7 +77,7 @@ def test_what_is_told_before_a_run_is_what_it_writes(tmp_path: Path):
     assert estimate(cohort, config, plan, cache=cache)["cache_bytes"] == {"cases": 0, "features": 0}
     shutil.rmtree(next(cache.glob("*/features-*.npy")).parent)
     assert needed(cohort, config, plan, cache, None).features == 0
-    foundation = load_foundation(config.fkd)
+    foundation = teacher_of(config.fkd, plan, cohort)
     lacking = needed(cohort, config, plan, cache, foundation)
     assert 0 < lacking.cases < event["cases"] and 0 < lacking.features < features
 

@@ -14,6 +14,7 @@ from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import FkdConfig
 from dinomix.training.foundation import load_foundation
 from dinomix.training.patches import random_placement, sample_features
+from dinomix.training.view import View
 
 SMALL = "vit_small_patch16_dinov3"
 
@@ -37,6 +38,20 @@ def test_loss_does_not_depend_on_the_width():
     other = torch.randn(2, 4, 3, 3, 2)
     wide = fkd.distillation_loss(one.repeat(1, 5, 1, 1, 1), other.repeat(1, 5, 1, 1, 1), True)
     assert wide.item() == pytest.approx(fkd.distillation_loss(one, other, True).item(), rel=1e-5)
+
+
+def test_the_loss_of_several_layers_is_the_mean_of_theirs():
+    ours, theirs = torch.randn(2, 7, 3, 3, 2), torch.randn(2, 7, 3, 3, 2)
+    each = [fkd.distillation_loss(ours[:, part], theirs[:, part], True) for part in (slice(0, 4), slice(4, 7))]
+    # One long vector would let the layer with the larger numbers decide.
+    theirs[:, 4:] *= 100
+    assert fkd.distillation_loss(ours, theirs, True, (4, 3)).item() == pytest.approx(float(sum(each)) / 2)
+
+
+def test_the_weight_goes_from_the_first_steps_to_the_last():
+    config = FkdConfig(weight=2.0, weight_end=0.0)
+    assert [config.weight_at(part) for part in (0, 0.25, 1)] == [2.0, 1.5, 0.0]
+    assert FkdConfig(weight=0.5).weight_at(0.7) == 0.5
 
 
 def test_the_odd_token_is_the_unique_one():
@@ -117,8 +132,9 @@ def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: st
     monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
     exact, fast = [load_foundation(FkdConfig(teacher=f"random:{name}")) for _ in range(2)]
     cpu, slices = torch.device("cpu"), 5 * torch.rand(3, 64, 64) - 1
-    exact.on(cpu, "fp32", (-1.0, 4.0))
-    fast.on(cpu, "auto", (-1.0, 4.0))
+    exact.view = fast.view = View(black=-1.0, white=4.0)
+    exact.on(cpu, "fp32")
+    fast.on(cpu, "auto")
     assert next(exact.backbone.parameters()).dtype == torch.float32
     assert next(fast.backbone.parameters()).dtype == torch.bfloat16
     tokens = fast.tokens(slices)
@@ -131,7 +147,7 @@ def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: st
 def test_a_teacher_whose_tokens_would_change_stays_in_float32(monkeypatch):
     monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
     monkeypatch.setattr(dinomix.training.foundation, "_SAME_TOKENS", 1.1)
-    teacher = load_foundation(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto", (0.0, 1.0))
+    teacher = load_foundation(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto")
     assert all(parameter.dtype == torch.float32 for parameter in teacher.backbone.parameters())
 
 
@@ -142,22 +158,16 @@ def test_every_slice_stride_sees_at_least_one_slice():
             assert numbers and max(numbers) < depth
 
 
-def test_a_wrong_stage_is_named():
-    from dinomix.models.network import build_network
-    from tiny_cohort import make_plan
-
-    with pytest.raises(DinomixError, match="no stage down_9"):
-        fkd.StudentWithProjector(build_network(make_plan(), 3), "down_9", (32, 32, 32), 3, 384)
-
-
 @pytest.mark.parametrize(
     ("name", "width", "reduction"),
     [
-        ("resnet18", 512, 32),
+        ("resnet50", 2048, 32),
         ("tf_efficientnet_lite0", 320, 32),  # its num_features, 1280, are those of a head behind the maps
         ("ghostnet_050", 80, 32),
-        ("convnext_atto", 320, 32),
+        ("convnext_tiny", 768, 32),
         ("swin_tiny_patch4_window7_224", 768, 32),  # channels come last in it
+        (SMALL, 384, 16),
+        ("vit_small_patch14_dinov2", 384, 14),
         ("vit_tiny_patch16_224", 192, 16),
         ("deit_tiny_distilled_patch16_224", 192, 16),  # a second token without a place
         ("xcit_nano_12_p16_224", 128, 16),
@@ -167,9 +177,30 @@ def test_a_wrong_stage_is_named():
 def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int):
     teacher = load_foundation(FkdConfig(teacher=f"random:{name}"))
     assert teacher.width == width
-    assert teacher.tokens(torch.rand(2, 160, 64)).shape == (2, width, 160 // reduction, 64 // reduction)
+    size = (math.ceil(160 / reduction), math.ceil(64 / reduction))
+    assert teacher.tokens(torch.rand(2, 160, 64)).shape == (2, width, *size)
     features = fkd.features_on_the_fly(teacher, torch.rand(1, 1, 40, 56, 4), (5, 7, 2), stride=2)
     assert features.shape == (1, width, 5, 7, 2) and features.isfinite().all()
+
+
+def test_several_layers_lie_one_after_the_other_on_the_finest_grid():
+    both = load_foundation(FkdConfig(teacher="random:resnet18", layers=2))
+    assert both.layers == (3, 4) and both.widths == (256, 512) and both.reductions == [16, 32]
+    slices = torch.rand(2, 160, 96)
+    tokens = both.tokens(slices)
+    assert tokens.shape == (2, 768, 10, 6) and both.tokens_of(160, 96) == (10, 6)
+    fine = load_foundation(FkdConfig(teacher="random:resnet18", layers=(-2,)))
+    assert fine.layers == (3,) and torch.equal(fine.tokens(slices), tokens[:, :256])
+    last = load_foundation(FkdConfig(teacher="random:resnet18"))
+    resized = torch.nn.functional.interpolate(last.tokens(slices), (10, 6), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(tokens[:, 256:], resized)
+    assert len({fkd.features_key(teacher, FkdConfig()) for teacher in (both, fine, last)}) == 3
+
+
+@pytest.mark.parametrize("layers", [6, (-6,), (5,)])
+def test_layers_that_a_teacher_has_not_are_refused_with_how_many_it_has(layers: int | tuple[int, ...]):
+    with pytest.raises(DinomixError, match="has 5 layers that give maps"):
+        load_foundation(FkdConfig(teacher="random:resnet18", layers=layers))
 
 
 @pytest.mark.parametrize(
@@ -195,10 +226,12 @@ def test_a_teacher_that_cannot_take_the_runs_slices_is_refused_before_the_run_is
 
 
 @pytest.mark.parametrize("mode", ["on-the-fly", "cached"])
-def test_a_convolutional_teacher_trains(tmp_path: Path, mode: str):
+def test_a_convolutional_teacher_trains_with_all_that_can_be_set(tmp_path: Path, mode: str):
     from dinomix.training.train import train
     from tiny_cohort import make_cohort, make_plan, small_config
 
     cohort, plan = make_cohort(tmp_path / "cases", validation=0), make_plan()
-    config = small_config(steps=2, fkd=mode, **{"fkd.teacher": "random:tf_efficientnet_lite0"})
+    settings = {"layers": 2, "scale": "auto", "weight": 0.5, "weight_end": 0.0, "hounsfield": (60.0, 180.0)}
+    settings |= {"teacher": "random:tf_efficientnet_lite0"}
+    config = small_config(steps=2, fkd=mode, **{f"fkd.{name}": value for name, value in settings.items()})
     assert (train(cohort, tmp_path / "run", config, plan) / "models").is_dir()

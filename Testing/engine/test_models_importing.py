@@ -30,6 +30,7 @@ from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import MinMax, Sigmoid, StepsWindow, Tanh, ToRange, ZScore
 from dinomix.planning.preprocessing import preprocess
+from dinomix.training.fkd import tapped_stage
 
 GEOMETRY = Geometry((70, 60, 50), (1.6, 1.4, 2.2), (5.0, -3.0, 9.0), np.diag([-1.0, -1.0, 1.0]))  # RAS axes
 VOLUME = Volume(np.random.default_rng(0).normal(20, 150, (50, 60, 70)).round().astype(np.float32), GEOMETRY)
@@ -141,7 +142,7 @@ def test_bare_network_with_a_plan_and_labels(tmp_path: Path) -> None:
     network = BasicUNet(3, 1, 3, features=(4, 4, 8, 8, 8, 4))
     torch.save({"model": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "weights.pth")
     plan = {
-        "modality": "CT", "grid": {"kind": "spacing", "spacing": [1.5, 1.5, 2]}, "patch": [32, 32, 32], "fkd_stage": "",
+        "modality": "CT", "grid": {"kind": "spacing", "spacing": [1.5, 1.5, 2]}, "patch": [32, 32, 32],
         "window": {"kind": "range", "low": -150, "high": 250}, "network": definition,
     }  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
@@ -151,7 +152,7 @@ def test_bare_network_with_a_plan_and_labels(tmp_path: Path) -> None:
     model = load_model(path)
     assert path.name == "weights" and model.labels.names == ("liver", "spleen")
     assert torch.equal(model.weights["final_conv.weight"], network.final_conv.weight)
-    assert model.plan.fkd_stage.startswith("down_3")
+    assert tapped_stage(model.network(), model.plan, model.labels.channels).name == "down_3"
 
 
 def test_what_is_imported_segments_on_the_images_own_grid(test_data: Path, tmp_path: Path) -> None:
@@ -170,23 +171,6 @@ def test_a_model_folder_and_its_zip_are_copied_as_they_are(tmp_path: Path) -> No
         copy = import_model(source, name=name, folder=tmp_path / "models")
         assert load_model(copy).fingerprint == load_model(first).fingerprint
         assert not (copy / "scripts").exists()
-
-
-def test_the_stage_for_distillation_is_found_in_every_network(tmp_path: Path) -> None:
-    from test_start_model import NETWORKS
-
-    from dinomix.importing.converted import distilled_stage
-    from dinomix.models.network import build_network
-    from dinomix.planning.plan import Plan
-    from dinomix.training.trial import try_network
-
-    for name, arguments in {**NETWORKS, "BasicUNet": {}}.items():
-        plan = Plan(
-            modality="CT", grid={"kind": "spacing", "spacing": (1, 1, 1)}, window={"kind": "range", "low": 0, "high": 1},
-            patch=(32, 32, 32), network={"_target_": f"monai.networks.nets.{name}", **arguments}, fkd_stage="",
-        )  # fmt: skip
-        shape = try_network(build_network(plan, 3), plan.patch, 3, distilled_stage(plan, 3))
-        assert 32 // shape[2] in (2, 4, 8), (name, shape)
 
 
 def test_a_name_that_is_taken_is_kept(tmp_path: Path) -> None:

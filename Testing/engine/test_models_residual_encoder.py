@@ -19,6 +19,7 @@ from dinomix.models.matching import matched_weights
 from dinomix.models.network import RESIDUAL_ENCODER, build_network, footprint
 from dinomix.models.residual_encoder import ResidualEncoderUNet, _Average
 from dinomix.planning.plan import patch_multiple
+from dinomix.training.fkd import tapped_stage
 from dinomix.training.train import train
 from random_models import random_model
 from tiny_cohort import make_cohort, small_config
@@ -94,7 +95,7 @@ def test_a_trained_folder_is_imported(tmp_path: Path) -> None:
     assert model.plan.network["kernel_sizes"][0] == [3, 3, 1] and model.plan.network["strides"][3] == [2, 2, 1]
     assert patch_multiple(model.plan.network) == (8, 8, 2)
     # The encoder's deepest stage, where there are eight times fewer voxels along x.
-    assert model.plan.fkd_stage == "encoder.stages.3"
+    assert tapped_stage(model.network(), model.plan, model.labels.channels).name == "encoder.stages.3"
     checkpoint = torch.load(tmp_path / "nnunet/fold_0/checkpoint_final.pth", weights_only=False)
     given = checkpoint["network_weights"]
     assert len(model.weights) < len(given) / 3 and model.weights.keys() <= given.keys()

@@ -15,7 +15,7 @@ from dinomix.planning.planning import make_plan
 from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.patches import random_placement
-from dinomix.training.trial import try_network
+from dinomix.training.trial import find_stage, try_network
 from tiny_cohort import make_cohort
 from tiny_cohort import make_plan as tiny_plan
 
@@ -79,7 +79,7 @@ def test_the_patch_keeps_to_memory_and_follows_anisotropy(cohort):
     roomy = make_plan(large, device_kind="gpu", memory_bytes=80 * GIB, batch=4)
     tight = make_plan(large, device_kind="gpu", memory_bytes=4 * GIB, batch=4)
     for plan in (roomy, tight):
-        assert try_network(build_network(plan, 3), plan.patch, 3, plan.fkd_stage)
+        assert try_network(build_network(plan, 3), plan.patch, 3)
         assert max(plan.grid.spacing) < 1.5 * min(plan.grid.spacing) or plan.grid.spacing[2] == 2.3
     assert np.prod(tight.patch) < np.prod(roomy.patch) <= 128 * 128 * 64
 
@@ -96,8 +96,8 @@ def test_thick_slices_are_not_padded_and_mix_late(cohort):
     strides, kernels = plan.network["strides"], plan.network["kernel_size"]
     # 1.5, 3 and 6 mm: slices of 10 mm stay apart until the voxels are about as long.
     assert kernels[:3] == [[3, 3, 1], [3, 3, 1], [3, 3, 3]] and strides[1:4] == [[2, 2, 1], [2, 2, 1], [2, 2, 2]]
-    network = build_network(plan, 3)
-    assert try_network(network, plan.patch, 3, plan.fkd_stage)[2:] == (28, 32, 5)
+    outputs = try_network(build_network(plan, 3), plan.patch, 3)
+    assert find_stage(outputs, plan.patch, plan.fkd_stage).grid == (28, 32, 5)
 
 
 def test_the_plane_of_thick_slices_is_coarsened_until_a_quarter_is_seen(cohort):
@@ -133,7 +133,7 @@ def test_a_start_model_keeps_its_network_on_the_cohorts_own_grid(cohort):
     plan = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4, start=start)
     scratch = make_plan(thick(cohort), device_kind="cpu", memory_bytes=16 * GIB, batch=4)
     assert plan.network == start.network and plan.grid == scratch.grid
-    assert try_network(build_network(plan, 3), plan.patch, 3, plan.fkd_stage)
+    assert try_network(build_network(plan, 3), plan.patch, 3)
 
 
 def trunk(cohort, **fields):

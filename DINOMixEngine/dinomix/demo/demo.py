@@ -39,7 +39,6 @@ PLAN = {
         "num_res_units": 1,
         "norm": "batch",
     },
-    "fkd_stage": "model.1.submodule.1.submodule.1.submodule",
 }
 """Patches that hold half of the body make large organs appear within the first minute; soft tissue fills the window; batch
 normalization finds rare organs in few steps (docs/results.md)."""

@@ -72,7 +72,6 @@ def protocol_plan(overrides: dict[str, Any] | None = None) -> Plan:
         "overlap": (0.75, 0.75, 0.75),
         "blend": "constant",
         "network": basic_unet(32),
-        "fkd_stage": "down_3",
         "reasons": dict.fromkeys(("grid", "window", "patch", "overlap", "blend"), "protocol dhc-compat"),
     }
     return override_plan(data, overrides or {})

@@ -16,7 +16,7 @@ def read_bare(source: Path, plan_file: Path | None, labels_file: Path | None) ->
 
     Args:
         source: a file of weights, or a folder with one.
-        plan_file: as ``Plan.write`` writes it; ``fkd_stage`` may be left empty.
+        plan_file: as ``Plan.write`` writes it.
         labels_file: anything that ``LabelSet.read`` takes; channel k is the k-th structure by its number.
 
     Raises:

@@ -13,8 +13,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import misfit_of, write_model
-from dinomix.models.footprint import on_paper
-from dinomix.models.network import build_network, footprint, network_on_paper
+from dinomix.models.network import build_network, footprint
 from dinomix.planning.plan import Plan, SpacingGrid, patch_multiple
 from dinomix.planning.preprocessing import preprocess
 
@@ -29,7 +28,6 @@ class Converted:
     """A model that was read.
 
     Attributes:
-        plan: its ``fkd_stage`` may be empty; it is then found.
         weights: the network's state, for ``plan.network`` and ``labels.channels``.
         record: where it came from, as it goes into the model folder.
         notes: full sentences about what this software does otherwise than the model's own; kept in the record.
@@ -43,10 +41,10 @@ class Converted:
 
 
 def make_plan(source: Path, **fields: Any) -> Plan:
-    """A plan whose stage for FKD is still to be found. Raises DinomixError, with the first field that cannot be used."""
+    """A plan of a model of elsewhere. Raises DinomixError, with the first field that cannot be used."""
     reasons = dict.fromkeys(("spacing", "window", "patch", "network"), "the model's own")
     try:
-        return Plan(fkd_stage="", reasons=reasons, **fields)
+        return Plan(reasons=reasons, **fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "plan"
@@ -63,11 +61,9 @@ def write_converted(model: Converted, path: Path, source: Path) -> None:
     """
     network = loaded_network(model, source)
     try_on_test_volume(network, model, source)
-    plan = model.plan
-    if not plan.fkd_stage:
-        plan = plan.model_copy(update={"fkd_stage": distilled_stage(plan, model.labels.channels)})
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    write_model(path, plan=plan, labels=model.labels, weights=weights, record={**model.record, "notes": model.notes})
+    record = {**model.record, "notes": model.notes}
+    write_model(path, plan=model.plan, labels=model.labels, weights=weights, record=record)
 
 
 def loaded_network(model: Converted, source: Path) -> nn.Module:
@@ -129,36 +125,6 @@ def try_on_test_volume(network: nn.Module, model: Converted, source: Path) -> No
         raise DinomixError(
             f"{source} gives values that are not finite for a test volume.", "Its weights are damaged; get it again."
         )
-
-
-def distilled_stage(plan: Plan, channels: int) -> str:
-    """The network's module whose output FKD taps: the encoder's last at an eighth of the patch, or its deepest."""
-    with on_paper(), torch.inference_mode():
-        network = network_on_paper(plan, channels).eval()
-        seen: list[tuple[str, int, int]] = []
-        for name, module in network.named_modules():
-            if name:
-                module.register_forward_hook(_remembers(seen, name, plan.patch[0]))
-        network(torch.empty(1, 1, *plan.patch))
-    way_down: list[tuple[str, int, int]] = []
-    for name, reduction, width in seen:
-        if reduction > 8 or (way_down and reduction < way_down[-1][1]):
-            break
-        way_down.append((name, reduction, width))
-    # The decoder begins by narrowing what it gets, so that the widest are the encoder's.
-    deepest = [(name, width) for name, reduction, width in way_down if reduction == way_down[-1][1]]
-    widest = max(width for _, width in deepest)
-    return [name for name, width in deepest if width == widest][-1]
-
-
-def _remembers(seen: list[tuple[str, int, int]], name: str, side: int) -> Any:
-    """A hook that notes a module's name, by how much its output is smaller than the patch, and its channels."""
-
-    def hook(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 5:
-            seen.append((name, round(side / output.shape[2]), output.shape[1]))
-
-    return hook
 
 
 def _small_patch(plan: Plan) -> tuple[int, int, int]:

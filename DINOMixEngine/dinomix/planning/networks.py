@@ -8,9 +8,9 @@ MOST_WIDER = 10
 """A level has at most so many times the channels of the first, as nnU-Net has it (320 of 32)."""
 
 
-def planned_network(levels: Topology, channels: int) -> tuple[dict[str, Any], str]:
-    """MONAI's DynUNet with the strides and kernels of ``levels``, and the stage that FKD taps: that at an eighth of its plane."""
-    network = {
+def planned_network(levels: Topology, channels: int) -> dict[str, Any]:
+    """MONAI's DynUNet with the strides and kernels of ``levels``."""
+    return {
         "_target_": "monai.networks.nets.DynUNet",
         "kernel_size": [list(kernel) for kernel in levels.kernels],
         "strides": [list(stride) for stride in levels.strides],
@@ -19,8 +19,6 @@ def planned_network(levels: Topology, channels: int) -> tuple[dict[str, Any], st
         "norm_name": ["INSTANCE", {"affine": True}],
         "res_block": False,
     }
-    deepest = len(levels.strides) - 1
-    return network, "bottleneck" if deepest <= 3 else "downsamples.2"
 
 
 def basic_unet(channels: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json, write_json
@@ -145,7 +145,8 @@ class Plan(BaseModel):
         blend: how overlapping windows are averaged.
         network: as MONAI's bundle configuration names it: {"_target_": ..., arguments}; which ones may be named says
             ``models.network``.
-        fkd_stage: dotted name of the student's module whose output is distilled.
+        fkd_stage: the student's stage that is distilled: by how much it is coarser in the plane than the patch, or the
+            dotted name of its module.
         reasons: for the reader, why each value was chosen.
     """
 
@@ -158,8 +159,13 @@ class Plan(BaseModel):
     overlap: tuple[Overlap, Overlap, Overlap] = (0.5, 0.5, 0.5)
     blend: Literal["gaussian", "constant"] = "gaussian"
     network: dict[str, Any]
-    fkd_stage: str
+    fkd_stage: Annotated[int, Field(ge=1, le=512)] | str = 8
     reasons: dict[str, str] = {}
+
+    @field_validator("fkd_stage", mode="before")
+    @classmethod
+    def _usual_stage(cls, stage: Any) -> Any:
+        return stage or 8  # a text may be left empty
 
     @model_validator(mode="after")
     def _patch_fits_network(self) -> "Plan":

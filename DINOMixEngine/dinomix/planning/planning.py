@@ -44,10 +44,11 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
     spacing, why_spacing = _spacing(cases)
     window, why_window = _window(cohort)
     channels = START_CHANNELS[device_kind]
+    stage: int | str = 8
     limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
     view = field_of_view(cases, spacing, limit)
     if start is None:
-        network, stage = planned_network(view.levels, channels)
+        network = planned_network(view.levels, channels)
         patch = view.patch
         why_network = (
             f"a U-Net of {len(view.levels.strides)} levels and {channels} start channels for a {device_kind.upper()}; an axis is "

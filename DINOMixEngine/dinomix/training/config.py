@@ -10,6 +10,7 @@ from dinomix.training.methods import MethodName
 
 FkdMode = Literal["on-the-fly", "cached", "off"]
 Augment = Literal["off", "narrow", "wide"]
+LARGEST_SCALE = 8.0
 
 
 class _Strict(BaseModel):
@@ -38,10 +39,34 @@ class FkdConfig(_Strict):
         "vit_base_patch16_dinov3", description="timm name, NAME=FILE, a DINOv3 file, or random[:NAME] [paper]"
     )
     download: bool = Field(False, description="the user read the weights' licence and lets timm fetch them")
-    weight: float = Field(1.0, ge=0, description="lambda_f [ours]")
+    weight: float = Field(1.0, ge=0, description="lambda_f of the first step [ours]")
+    weight_end: float | None = Field(None, ge=0, description="lambda_f of the last step, linear; None: the same [ours]")
     uniqueness: bool = Field(True, description="weight positions by semantic uniqueness [paper; formula ours]")
     slice_stride: int = Field(2, ge=1, description="every k-th axial slice goes through the teacher [ours]")
-    scale: float = Field(1.0, ge=0.1, le=8, description="in-plane enlargement of a slice before the teacher [ours]")
+    scale: float | Literal["auto"] = Field(
+        1.0, description="in-plane enlargement of a slice before the teacher; auto: its tokens resolve the stage [ours]"
+    )
+    layers: int | tuple[int, ...] = Field(
+        1, description="how many of the teacher's last layers are followed, or which, from the end: -1,-3 [ours]"
+    )
+    hounsfield: tuple[float, float] | None = Field(
+        None, description="mean and deviation, HU, of a teacher of CTs; None: its backbone's, of pictures [ours]"
+    )
+
+    @model_validator(mode="after")
+    def _are_possible(self) -> "FkdConfig":
+        if not isinstance(self.scale, str) and not 0.1 <= self.scale <= LARGEST_SCALE:
+            raise ValueError(f"scale {self.scale:g} is neither auto nor between 0.1 and {LARGEST_SCALE:g}")
+        if self.layers in (0, ()) or (isinstance(self.layers, int) and self.layers < 0):
+            raise ValueError(f"layers {self.layers} is neither a number of layers nor a list of them, such as -1,-3")
+        if self.hounsfield is not None and not self.hounsfield[1] > 0:
+            raise ValueError(f"hounsfield {self.hounsfield} has no deviation above 0")
+        return self
+
+    def weight_at(self, part: float) -> float:
+        """lambda_f once ``part`` (0 to 1) of the steps are done."""
+        end = self.weight if self.weight_end is None else self.weight_end
+        return self.weight + (end - self.weight) * part
 
 
 class TrainConfig(_Strict):

@@ -103,14 +103,7 @@ def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:
 def bytes_of_features(case: Case, plan: Plan, foundation: FoundationModel, stride: int) -> int:
     """Bytes of the teacher's features of a case."""
     x, y, z = cached_size(case, plan)
-    return (
-        _HEADER
-        + 2
-        * len(fkd.slice_numbers(z, stride))
-        * foundation.tokens_along(x)
-        * foundation.tokens_along(y)
-        * foundation.width
-    )
+    return _HEADER + 2 * len(fkd.slice_numbers(z, stride)) * prod(foundation.tokens_of(x, y)) * foundation.width
 
 
 def cached_size(case: Case, plan: Plan) -> tuple[int, int, int]:

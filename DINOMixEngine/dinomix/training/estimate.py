@@ -18,14 +18,13 @@ from dinomix.images.reading import readers
 from dinomix.models.network import build_network
 from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
 from dinomix.planning.in_words import in_words
-from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
-from dinomix.training.foundation import FoundationModel, load_foundation
+from dinomix.training.foundation import FoundationModel
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
@@ -59,9 +58,9 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     accelerator = make_accelerator(config)
     foundation = None
     if config.fkd.mode != "off":
-        foundation = load_foundation(config.fkd).on(accelerator.device, config.precision, usual_range(plan.window))
+        foundation = fkd.teacher_of(config.fkd, plan, cohort).on(accelerator.device, config.precision)
     channels = cohort.labels.channels
-    try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if foundation else None)
+    try_network(build_network(plan, channels), plan.patch, channels)
     few = _few(cohort)
     progress = Progress(emit, "estimate", 4)
 

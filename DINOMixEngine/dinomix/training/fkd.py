@@ -19,9 +19,33 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dinomix.cohort.cohort import Cohort
+from dinomix.models.network import network_on_paper
+from dinomix.planning.plan import Plan
 from dinomix.training.config import FkdConfig
-from dinomix.training.foundation import FoundationModel
-from dinomix.training.trial import try_network
+from dinomix.training.foundation import FoundationModel, load_foundation
+from dinomix.training.trial import Stage, find_stage, try_network
+from dinomix.training.view import make_view
+
+
+def teacher_of(config: FkdConfig, plan: Plan, cohort: Cohort) -> FoundationModel:
+    """The frozen teacher of a run, which sees slices as the plan and the student's stage have it.
+
+    Raises DinomixError as ``load_foundation``, ``tapped_stage`` and ``make_view``.
+    """
+    foundation = load_foundation(config)
+    channels = cohort.labels.channels
+    stage = tapped_stage(network_on_paper(plan, channels), plan, channels)
+    foundation.view = make_view(config, plan, cohort, stage, foundation.coarsest)
+    return foundation
+
+
+def tapped_stage(network: nn.Module, plan: Plan, channels: int) -> Stage:
+    """The stage of the student that is distilled, found by its place, so that any network has one.
+
+    Raises DinomixError where the network does not take the plan's patch, or has no such stage.
+    """
+    return find_stage(try_network(network, plan.patch, channels), plan.patch, plan.fkd_stage)
 
 
 class StudentWithProjector(nn.Module):
@@ -31,20 +55,18 @@ class StudentWithProjector(nn.Module):
     exists for training only: ``network`` alone is what is saved in a model folder.
     """
 
-    def __init__(self, network: nn.Module, stage: str, patch: Sequence[int], channels: int,
-                 foundation_width: int | None) -> None:  # fmt: skip
-        """``foundation_width`` None: no distillation, no projector. Raises DinomixError when ``stage`` is not in the network."""
+    def __init__(self, network: nn.Module, plan: Plan, channels: int, foundation_width: int | None) -> None:
+        """``foundation_width`` None: no distillation, no projector. Raises DinomixError as ``tapped_stage``."""
         super().__init__()
         self.network = network
         self.projector: nn.Module | None = None
         self.grid: tuple[int, int, int] | None = None
         self._tapped: Tensor | None = None
-        if foundation_width is None:
-            return
-        _, width, *(x, y, z) = try_network(network, patch, channels, stage)
-        network.get_submodule(stage).register_forward_hook(self._keep)
-        self.grid = (x, y, z)
-        self.projector = nn.Conv3d(width, foundation_width, 1)
+        if foundation_width is not None:
+            stage = tapped_stage(network, plan, channels)
+            network.get_submodule(stage.name).register_forward_hook(self._keep)
+            self.grid = stage.grid
+            self.projector = nn.Conv3d(stage.width, foundation_width, 1)
 
     def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._tapped = output
@@ -68,10 +90,18 @@ def heads_of(logits: Tensor) -> Tensor:
     return logits if logits.ndim == 6 else logits[:, None]
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, uniqueness: bool) -> Tensor:
-    """L_FKD of the module's docstring. Both (B, width, x, y, z); the mean runs over batch and positions."""
-    u = F.normalize(student.float(), dim=1)
-    v = F.normalize(teacher.float(), dim=1)
+def distillation_loss(student: Tensor, teacher: Tensor, uniqueness: bool, widths: Sequence[int] = ()) -> Tensor:
+    """L_FKD of the module's docstring; of several layers, whose ``widths`` lie one after the other, the mean of each one's.
+
+    Both (B, width, x, y, z); the mean runs over batch and positions.
+    """
+    layers = list(widths) or [student.shape[1]]
+    pairs = zip(student.float().split(layers, 1), teacher.float().split(layers, 1), strict=True)
+    return torch.stack([_loss_of_layer(ours, theirs, uniqueness) for ours, theirs in pairs]).mean()
+
+
+def _loss_of_layer(student: Tensor, teacher: Tensor, uniqueness: bool) -> Tensor:
+    u, v = F.normalize(student, dim=1), F.normalize(teacher, dim=1)
     distance = 2 * (1 - (u * v).sum(1))
     if uniqueness:
         distance = distance * semantic_uniqueness(v)
@@ -110,7 +140,7 @@ def features_on_the_fly(foundation: FoundationModel, images: Tensor, grid: tuple
     Token maps are resized in-plane and averaged over the slices of each student depth cell [ours].
 
     Args:
-        images: (B, 1, X, Y, Z), in [0, 1].
+        images: (B, 1, X, Y, Z), intensities as the teacher's view has them.
         grid: (x, y, z) of the tapped stage.
 
     Returns:
@@ -126,7 +156,9 @@ def features_on_the_fly(foundation: FoundationModel, images: Tensor, grid: tuple
 
 def features_key(foundation: FoundationModel, config: FkdConfig) -> str:
     """The name under which features on disk are found: that of all they depend on beside the image."""
-    made_from = f"{foundation.name} {foundation.fingerprint} {config.slice_stride} {config.scale} slices,x,y,width"
+    made_from = (
+        f"{foundation.name} {foundation.fingerprint} {foundation.layers} {config.slice_stride} {foundation.view}"
+    )
     return hashlib.sha256(made_from.encode()).hexdigest()[:16]
 
 
@@ -135,7 +167,7 @@ def features_of_volume(foundation: FoundationModel, image: Tensor, stride: int, 
     """Features of the foundation model of a whole volume, to be kept on disk: each token has seen its whole slice.
 
     Args:
-        image: (X, Y, Z), in [0, 1].
+        image: (X, Y, Z), intensities as the teacher's view has them.
 
     Returns:
         (slices, x tokens, y tokens, width), float16: the tokens of a patch are then a few whole rows of the file.

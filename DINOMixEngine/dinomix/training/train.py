@@ -14,14 +14,14 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.models.network import build_network
-from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan
+from dinomix.training import fkd
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
 from dinomix.training.disk import cached_size, cases_with_features
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
-from dinomix.training.foundation import FoundationModel, load_foundation
+from dinomix.training.foundation import FoundationModel
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.loop import take_steps
@@ -70,10 +70,10 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         )
     since = time.time() if since is None else since
     accelerator = make_accelerator(config)
-    foundation = load_foundation(config.fkd) if config.fkd.mode != "off" else None
+    foundation = fkd.teacher_of(config.fkd, plan, cohort) if config.fkd.mode != "off" else None
     if accelerator.is_main_process:
         channels = cohort.labels.channels
-        try_network(build_network(plan, channels), plan.patch, channels, plan.fkd_stage if foundation else None)
+        try_network(build_network(plan, channels), plan.patch, channels)
         if foundation is not None:
             foundation.try_slices(*_largest_slice(cohort, config, plan))
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
@@ -160,9 +160,8 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
-        foundation = (foundation or load_foundation(config.fkd)).on(
-            accelerator.device, config.precision, usual_range(directory.plan.window)
-        )
+        foundation = foundation or fkd.teacher_of(config.fkd, directory.plan, directory.cohort)
+        foundation.on(accelerator.device, config.precision)
     run = Run(directory, accelerator, foundation, control, emit)
     try:
         prepare(run)

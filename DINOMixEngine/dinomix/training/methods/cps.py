@@ -46,7 +46,7 @@ class CrossPseudoSupervision(Method):
     def student(self, network: nn.Module, directory: RunDirectory, foundation_width: int | None) -> TwoStudents:
         """The second begins at random weights of its own, also where the first begins at those of a model."""
         plan, channels = directory.plan, self.cohort.labels.channels
-        both = TwoStudents(network, plan.fkd_stage, plan.patch, channels, foundation_width)
+        both = TwoStudents(network, plan, channels, foundation_width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(self.config.seed, "second student", 0))
             both.second = build_network(plan, channels)

@@ -52,10 +52,7 @@ class Method:
         Args:
             foundation_width: channels of the foundation model's tokens; None without FKD.
         """
-        plan = directory.plan
-        return StudentWithProjector(
-            network, plan.fkd_stage, plan.patch, self.cohort.labels.channels, foundation_width
-        )  # fmt: skip
+        return StudentWithProjector(network, directory.plan, self.cohort.labels.channels, foundation_width)
 
     def losses(self, run: "Run", batch: Batch) -> Losses:
         """The terms of step ``run.state.step``; ``batch`` is on the run's device. One forward of ``run.state.student``."""

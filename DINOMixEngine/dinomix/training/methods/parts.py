@@ -62,5 +62,6 @@ def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tens
         x, y, z = projected.shape[2:]
         with run.accelerator.autocast():
             features = fkd.features_on_the_fly(run.foundation, images, (x, y, z), run.config.fkd.slice_stride)
-    loss = fkd.distillation_loss(projected, features, run.config.fkd.uniqueness)
-    return {"fkd": Term(loss, run.config.fkd.weight)}
+    config, done = run.config.fkd, run.state.step / run.config.steps
+    loss = fkd.distillation_loss(projected, features, config.uniqueness, run.foundation.widths)
+    return {"fkd": Term(loss, config.weight_at(done))}
