@@ -95,7 +95,7 @@ def train(
         pic: imbalance-aware CutMix on or off; None for what the method does.
         teacher: of FKD, a timm name, "NAME=FILE" with its weights, a DINOv3 file, or "random"; None for vit_base_patch16_dinov3.
         download_teacher: you have read the licence of the teacher's weights; let timm fetch them.
-        start: a model folder to begin with; classes match by name.
+        start: a model folder to begin with, whose classes match by name, or a file of an encoder's weights.
         preset: "quick-look", "standard" or "thorough".
         steps: optimization steps; None for 2000, or the preset's.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 @click.option("--list-presets", is_flag=True, help="Say what the presets are, and nothing more.")
 @click.option("--list-devices", is_flag=True, help="Say what a run can train on here, and nothing more.")
 @click.option("--estimate", is_flag=True, help="Time a few real steps and say what the run would cost; writes nothing.")
-@click.option("--start", type=click.Path(path_type=Path), help="A model folder to begin with; classes match by name.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Begin with a model folder, whose classes match by name, or an encoder's weights.",
+)
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import Emit, silent
+from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.inference.devices import choose_device
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
@@ -66,7 +67,8 @@ def arrange(
         fkd = _fkd_by_default(emit)
     config = make_config(method, pic, fkd, **chosen)
     read = Cohort.read(cohort)
-    model = load_model(start) if start is not None else None
+    encoder = read_encoder(start) if start is not None and start.is_file() else None
+    model = load_model(start) if start is not None and encoder is None else None
     given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
     if given is not None and (plan is not None or given.modality == read.modality):
         made = override_plan(given.model_dump(mode="json"), overrides)
@@ -81,10 +83,14 @@ def arrange(
             # Each student keeps what it needs for its gradient.
             batch=method_class(method).students
             * (config.batch_labeled + (config.batch_unlabeled if config.uses_unlabeled else 0)),
-            start=given,
+            start=given if encoder is None else plan_around(encoder, read.modality),
             overrides=overrides,
         )
+        if encoder is not None:
+            made = as_it_was_trained(made, encoder, overrides, emit)
     weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
+    if encoder is not None:
+        weights = encoder_weights(encoder, made, read.labels.channels, config.seed)
     return Arranged(read, config, made, weights)
 
 
