@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dinomix.training.ema import make_teacher, update_teacher
-from dinomix.training.losses import pseudo_label_weight, require_finite, segmentation_loss
+from dinomix.training.losses import loss_of_heads, pseudo_label_weight, require_finite, segmentation_loss
 
 
 def test_a_perfect_prediction_costs_nothing():
@@ -107,3 +107,12 @@ def test_the_teachers_memory_is_short_beside_the_run():
     assert config.teacher_decay(2000) == config.teacher_decay(100_000) == 0.99
     assert make_config(ema_window=1.0).teacher_decay(300) == 0.99
     assert config.teacher_decay(5) == 0.0
+
+
+def test_coarser_heads_count_half_as_much():
+    generator = torch.Generator().manual_seed(0)
+    heads = torch.randn(2, 3, 4, 4, 4, 4, generator=generator)
+    target = torch.randint(4, (2, 4, 4, 4), generator=generator)
+    first, second, third = (segmentation_loss(heads[:, head], target) for head in range(3))
+    torch.testing.assert_close(loss_of_heads(heads, target), (4 * first + 2 * second + third) / 7)
+    torch.testing.assert_close(loss_of_heads(heads[:, :1], target), first)

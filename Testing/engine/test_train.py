@@ -11,6 +11,8 @@ from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.models.folder import load_model
 from dinomix.models.manifest import read_manifest
+from dinomix.models.network import build_network
+from dinomix.planning import planning
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
@@ -214,3 +216,17 @@ def test_a_line_that_was_cut_off_does_not_hide_the_other_events(tmp_path: Path):
         '{"kind": "loss"}\n{"kind": "lo{"kind": "error"}\n{"kind": "finished"}\n{"ki'
     )
     assert [event["kind"] for event in read_events(tmp_path / "events.jsonl")] == ["loss", "finished"]
+
+
+def test_a_network_with_deep_supervision_is_trained_and_released(cohort, tmp_path: Path):
+    overrides = {
+        "patch": [16, 16, 16], "network.filters": [4, 4, 8], "network.strides": [1, 2, 2], "network.kernel_size": [3, 3, 3],
+        "network.upsample_kernel_size": [2, 2], "network.deep_supr_num": 1,
+    }  # fmt: skip
+    plan = planning.make_plan(cohort, device_kind="cpu", memory_bytes=2**30, batch=4, overrides=overrides)
+    assert plan.network["deep_supervision"]
+    model = load_model(train(cohort, tmp_path / "run", small_config("mean-teacher"), plan))
+    network = build_network(model.plan, 3)
+    network.load_state_dict(model.weights)
+    assert network.train()(torch.zeros(2, 1, 16, 16, 16)).shape == (2, 2, 3, 16, 16, 16)
+    assert network.eval()(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
