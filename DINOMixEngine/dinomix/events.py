@@ -6,7 +6,8 @@ Every event has ``time`` (seconds since the epoch) and ``kind``. The kinds and t
 started        pid, host, device, reason (why this device), steps, version; at the beginning of a run and of each resume
 progress       stage (str), step (int, done so far), total (int), eta (seconds, or None while unknown)
 loss           step, total, supervised, unsupervised, fkd, lambda_u, learning_rate, gradient_norm (floats; None where off)
-pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...]
+pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...], shares of
+               these: random (boxes around no class) and rare (around one of the third of the classes with the fewest voxels)
 pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}, agreement {class name: Dice
                between student and EMA teacher, or None}
 validation     step, dice {class name: float or None}, mean (float), seconds

@@ -55,6 +55,9 @@ class RunCurvesTest(unittest.TestCase):
         self.assertEqual(curves.take(validation), {"dice"})
         pic = {"kind": "pic", "step": 4, "subset": "unlabeled", "probabilities": {"liver": 0.2}, "draws": []}
         self.assertEqual(curves.take(pic), {"pic_unlabeled"})
+        self.assertEqual(curves.take({**pic, "random": 0.25, "rare": 0.5}), {"pic_unlabeled", "pic_boxes"})
+        self.assertEqual(curves.take({**pic, "subset": "labeled", "random": 0.0, "rare": 0.5}), {"pic_labeled"})
+        self.assertEqual(list(curves.curves["pic_boxes"].lines.values()), [[0.25], [0.5]])
         agreed = {"kind": "pseudo_label", "step": 4, "voxels": {}, "confidence": {}, "agreement": {"liver": 0.9}}
         self.assertEqual(curves.take(agreed), {"agreement"})
         self.assertEqual(curves.take({"kind": "pseudo_label", "step": 6, "voxels": {}, "confidence": {}}), set())

@@ -10,6 +10,7 @@ from dinomix.labels import LabelSet
 from dinomix.training import augmentation
 from dinomix.training.augmentation import WIDTHS, Chance, Width, augmented_intensities, random_shape
 from dinomix.training.batches import Batches
+from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_cohort, make_plan, small_config
 
 NEVER = Chance(0.0, 0.0, 0.0)
@@ -134,10 +135,12 @@ def test_patches_are_mirrored_only_where_no_structure_has_a_side(sided: bool, tm
                                           "locations": staticmethod(dict)}) for case in cohort.cases}  # fmt: skip
     settings = {"augment": "off", "mirror": True, "pseudo_label_start": 0.0, "steps": 30, "pic.probability": 0.0}
     config = small_config("mean-teacher", fkd="off", pic=True, **settings)
-    batches = Batches(cohort, cases, make_plan(), config, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
+    batches = Batches(
+        cohort, cases, make_plan(), config, schedule_of_steps(config, 30), rank=0, first_step=0, features=None
+    )  # type: ignore[arg-type]
     seen: set[bool] = set()
     for step in range(30):
-        batch = batches[step]
+        batch = batches[batches.wanted(step)]
         first, second = (bool(patch[0, 0, 0, 0] > patch[0, -1, 0, 0]) for patch in batch.unlabeled)
         assert first == second  # those that mix among each other
         seen |= {first, *(bool(patch[0, 0, 0, 0] > patch[0, -1, 0, 0]) for patch in batch.labeled)}

@@ -9,6 +9,7 @@ import torch
 from dinomix.training import pic
 from dinomix.training.batches import Batch
 from dinomix.training.config import PicConfig, make_config
+from dinomix.training.groups import Group
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled
 
 
@@ -28,10 +29,26 @@ def test_without_imbalance_all_classes_are_alike(counts):
     np.testing.assert_allclose(probabilities, 1 / len(counts))
 
 
-def test_a_class_never_seen_is_the_rarest():
-    probabilities = pic.class_probabilities(np.array([500.0, 20.0, 0.0]), 0.0, 1.0)
-    assert probabilities[2] == probabilities.max()
-    assert np.isfinite(probabilities).all()
+def test_a_class_without_a_voxel_is_not_drawn():
+    for progress in (0.0, 0.5, 1.0):
+        probabilities = pic.class_probabilities(np.array([500.0, 20.0, 0.0]), progress, 1.0)
+        assert probabilities[2] == 0 and probabilities.sum() == pytest.approx(1)
+
+
+def test_a_class_never_predicted_has_no_endless_priority():
+    labeled = np.array([1000.0, 100.0, 10.0])
+    seen = np.array([5e6, 0.0, 5e4])
+    counts = pic.with_prior(seen, labeled, 0.1)
+    assert counts.sum() == pytest.approx(seen.sum()) and counts[1] == pytest.approx(0.1 * seen.sum() * 100 / 1110)
+    # However long it is not seen, it is as rare as a tenth of its labeled share.
+    longer = pic.with_prior(seen * 100, labeled, 0.1)
+    np.testing.assert_allclose(pic.class_probabilities(longer, 0.3, 1.0), pic.class_probabilities(counts, 0.3, 1.0))
+    np.testing.assert_array_equal(pic.with_prior(np.zeros(3), labeled, 0.1), labeled)
+
+
+def test_the_rarest_are_a_third():
+    assert pic.rarest(np.array([5.0, 1.0, 9.0, 8.0, 0.0, 7.0, 2.0])) == {2, 7}
+    assert pic.rarest(np.array([5.0, 1.0])) == {2}
 
 
 def test_boxes_keep_their_size_and_contain_their_center():
@@ -68,9 +85,9 @@ def test_feature_mask_is_the_covered_share_of_each_cell():
     assert mask[1].abs().sum() == 0
 
 
-def batch_of(labels: torch.Tensor) -> Batch:
+def batch_of(labels: torch.Tensor, *groups: Group) -> Batch:
     images = torch.rand(len(labels), 1, *labels.shape[1:])
-    return Batch(labeled=images, labels=labels, unlabeled=images)
+    return Batch(labeled=images, labels=labels, unlabeled=images, groups=groups or (Group((0, 1)), Group((2, 3))))
 
 
 def pseudo_labels() -> PseudoLabeled:
@@ -111,28 +128,54 @@ def test_sharing_the_batch_out_changes_nothing():
         part = slice(first, first + 2)
         parts = {name: getattr(before, name)[part] for name in ("images", "labels", "weight", "features")}
         half = replace(before, **parts)
-        halves.append(mix_unlabeled(half, batch_of(half.labels), np.array([0.5, 0.5]), config, 7, first)[0])
+        halves.append(
+            mix_unlabeled(half, batch_of(half.labels, Group((0, 1))), np.array([0.5, 0.5]), config, 7, first)[0]
+        )
     assert torch.equal(together.images, torch.cat([half.images for half in halves]))
     assert torch.equal(together.features, torch.cat([half.features for half in halves]))
 
 
-def test_across_pastes_ground_truth_and_halves_the_rest():
+def test_the_class_of_a_group_comes_from_its_donor():
     before = pseudo_labels()
-    config = make_config("dino-mix", **{"pic.across": True, "pic.probability": 1.0})
-    truth = torch.zeros(2, 16, 16, 16, dtype=torch.long)
+    config = make_config("dino-mix", **{"pic.probability": 1.0})
+    groups = Group((0, 1), channel=1, donor=0, voxel=(3, 3, 3)), Group((2, 3), channel=2, donor=0, voxel=(1, 1, 1))
+    for step in range(5):
+        # Probabilities without the groups' classes: what is drawn is theirs, or that of a random box.
+        _, draws = mix_unlabeled(before, batch_of(before.labels, *groups), np.array([0.0, 1.0]), config, step, 0)
+        assert draws[1].receiver == 1 and draws[1].channel == 1 and draws[1].donor == 0
+        # The donor itself receives from the other, which shows another class; nobody in the second group shows class 2.
+        assert draws[0].channel == 2 and draws[0].donor == 1
+        assert draws[2].channel is None and draws[3].channel is None
+
+
+def labeled_donor(before: PseudoLabeled, *groups: Group) -> Batch:
+    truth = torch.zeros(1, 16, 16, 16, dtype=torch.long)
     truth[0, 4:8, 4:8, 4:8] = 2
-    mixed, draws = mix_unlabeled(before, batch_of(truth), np.array([0.0, 1.0]), config, 1, 0)
-    for draw in draws:
-        assert draw.channel == 2 and draw.donor == 0
-        assert (mixed.weight[(draw.receiver, *draw.box)] == 1).all()
-        assert mixed.weight[draw.receiver].min() == 0.5
+    return replace(batch_of(before.labels, *groups), donors=torch.full((1, 1, 16, 16, 16), 2.0), donor_labels=truth)
 
 
-def test_pseudo_label_counts_run_on():
-    counts = pic.PseudoLabelCounts(2, decay=0.9)
-    counts.update(np.array([100.0, 10.0]))
-    counts.update(np.array([0.0, 110.0]))
-    np.testing.assert_allclose(counts.counts, [90.0, 20.0])
+def test_a_labeled_donor_gives_its_true_label():
+    before = replace(pseudo_labels(), weight=torch.zeros(4, 16, 16, 16), features=None)
+    config = make_config("dino-mix", **{"pic.probability": 1.0})
+    batch = labeled_donor(before, Group((0, 1)), Group((2, 3), channel=2, labeled=7))
+    mixed, draws = mix_unlabeled(before, batch, np.array([1.0, 0.0]), config, 1, 0)
+    assert [draw.donor for draw in draws[2:]] == [7, 7]
+    for draw in draws[2:]:
+        inside = (draw.receiver, *draw.box)
+        assert draw.channel == 2 and (mixed.weight[inside] == 1).all()
+        assert torch.equal(mixed.labels[inside], batch.donor_labels[(0, *draw.box)])
+        assert (mixed.images[(draw.receiver, 0, *draw.box)] == 2).all()
+        assert mixed.weight[draw.receiver].min() == 0 and mixed.images[draw.receiver].min() < 1
+
+
+def test_across_pastes_ground_truth_and_halves_the_rest():
+    before = replace(pseudo_labels(), features=None)
+    config = make_config("dino-mix", **{"pic.across": True, "pic.probability": 1.0})
+    groups = Group((0,)), Group((1,)), Group((2,), channel=2, labeled=5), Group((3,))
+    mixed, draws = mix_unlabeled(before, labeled_donor(before, *groups), np.array([0.0, 1.0]), config, 1, 0)
+    assert [(draw.channel, draw.donor, draw.receiver) for draw in draws] == [(2, 5, 2)]
+    assert (mixed.weight[(2, *draws[0].box)] == 1).all()
+    assert mixed.weight.min() == 0.5 and (mixed.weight[[0, 1, 3]] == 0.5).all()
 
 
 def test_groups_must_fit_the_batch():

@@ -30,8 +30,8 @@ def write_events(run: Path, until: int = STEPS) -> None:
         lines += [
             {"kind": "loss", "step": step, "total": 3 - step / 60, "supervised": 2 - step / 60, "unsupervised": None,
              "fkd": 0.5, "lambda_u": 0.1, "learning_rate": 0.01, "gradient_norm": 1.0},
-            {"kind": "pic", "step": step, "subset": "labeled", "draws": ["spleen", None, "liver"],
-             "probabilities": {"liver": 0.1, "spleen": 0.3, "adrenal_gland_left": 0.6}},
+            {"kind": "pic", "step": step, "subset": "labeled", "draws": ["spleen", None, "liver"], "random": 1 / 3,
+             "rare": 0.0, "probabilities": {"liver": 0.1, "spleen": 0.3, "adrenal_gland_left": 0.6}},
             {"kind": "pseudo_label", "step": step, "voxels": {"liver": 900.0, "spleen": 10.0, "adrenal_gland_left": 0.0},
              "confidence": {"liver": 0.9, "spleen": 0.4, "adrenal_gland_left": None}},
             {"kind": "validation", "step": step, "dice": {"liver": 0.8, "spleen": None, "adrenal_gland_left": 0.0},
@@ -120,6 +120,8 @@ def test_drawn_classes_are_counted_by_third_of_the_run(run: Path) -> None:
     assert [bar.get_label() for bar in bars] == ["first third, 9 boxes", "second third, 6 boxes", "last third, 0 boxes"]
     liver, spleen, adrenal, random = (patch.get_height() for patch in bars[0])
     assert (liver, spleen, adrenal, random) == pytest.approx((1 / 3, 1 / 3, 0, 1 / 3))
+    random, rare = figure.axes[2].lines
+    assert list(random.get_ydata()) == pytest.approx([1 / 3] * 5) and list(rare.get_ydata()) == [0] * 5
     assert curves.curriculum_figure(read_run(run).events["pic"], "unlabeled", LABELS, STEPS) is None
 
 

@@ -5,13 +5,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dinomix.events import read_events
+from dinomix.planning.plan import Plan
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.sightings import LAG
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
@@ -39,21 +42,37 @@ def test_an_interrupt_saves_and_leaves(tmp_path: Path):
     assert state is not None and 0 < state["step"] < 400
 
 
-def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch):
-    cohort, plan = make_cohort(tmp_path / "cases", validation=0), make_plan()
-    plan = plan.model_copy(update={"network": {**plan.network, "dropout": 0.3}})
-    config = small_config("mean-teacher", steps=4, checkpoint_every=2)
-    train(cohort, tmp_path / "whole", config, plan, cache=tmp_path / "cache")
+def stopped_and_resumed(
+    folder: Path, settings: dict[str, Any], plan: Plan, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trains ``folder``/whole and ``folder``/stopped, which is stopped at step ``at`` and resumed; both models are the same."""
+    cohort, config = make_cohort(folder / "cases", validation=0), small_config("mean-teacher", **settings)
+    train(cohort, folder / "whole", config, plan, cache=folder / "cache")
 
     def stopped(run, batch):
-        if run.state.step == 3:
+        if run.state.step == at:
             raise KeyboardInterrupt
         return training_step(run, batch)
 
     monkeypatch.setattr("dinomix.training.loop.training_step", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train(cohort, tmp_path / "stopped", config, plan, cache=tmp_path / "cache")
+        train(cohort, folder / "stopped", config, plan, cache=folder / "cache")
     monkeypatch.undo()
-    resume(tmp_path / "stopped")
-    whole, again = (load_file(tmp_path / run / "model/models/model.safetensors") for run in ("whole", "stopped"))
+    resume(folder / "stopped")
+    whole, again = (load_file(folder / run / "model/models/model.safetensors") for run in ("whole", "stopped"))
     assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
+
+
+def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch):
+    plan = make_plan()
+    plan = plan.model_copy(update={"network": {**plan.network, "dropout": 0.3}})
+    stopped_and_resumed(tmp_path, {"steps": 4, "checkpoint_every": 2}, plan, 3, monkeypatch)
+
+
+def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypatch):
+    settings = {"pic": True, "pic.places": 4, "pic.probability": 1.0, "pseudo_label_start": 0.0, "steps": LAG + 9,
+                "checkpoint_every": LAG - 4, "record_every": 1}  # fmt: skip
+    stopped_and_resumed(tmp_path, settings, make_plan(), LAG + 3, monkeypatch)
+    whole, again = ([event["draws"] for event in read_events(tmp_path / run / "events.jsonl") if event["kind"] == "pic"]
+                    for run in ("whole", "stopped"))  # fmt: skip
+    assert whole == again

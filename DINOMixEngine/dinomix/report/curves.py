@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dinomix.events import Event
@@ -68,7 +69,8 @@ def validation_figure(events: list[Event], labels: LabelSet) -> Figure | None:
 
 
 def curriculum_figure(events: list[Event], subset: str, labels: LabelSet, steps: int) -> Figure | None:
-    """PIC in one subset: the probabilities over time, and which classes were drawn in each third of the run.
+    """PIC in one subset: the probabilities over time, which classes were drawn in each third of the run, and how many boxes were
+    random or showed a rare structure.
 
     Args:
         events: of kind ``pic``.
@@ -80,14 +82,14 @@ def curriculum_figure(events: list[Event], subset: str, labels: LabelSet, steps:
         return None
     colors = colors_of(labels)
     names = list(colors)
-    figure = new_figure(11, 3.8)
-    left = plot_axes(figure, 1, 2, 1, f"{subset.capitalize()} subset: probability of each class")
+    figure = new_figure(14, 3.8)
+    left = plot_axes(figure, 1, 3, 1, f"{subset.capitalize()} subset: probability of each class")
     shares = [[float(event["probabilities"].get(name) or 0) for event in events] for name in names]
     left.stackplot([event["step"] for event in events], shares, colors=list(colors.values()), linewidth=0)
     left.set_ylim(0, 1)
     left.set_xlim(events[0]["step"], max(events[-1]["step"], events[0]["step"] + 1))
 
-    right = plot_axes(figure, 1, 2, 2, "Classes of the boxes that were pasted (lines: expected)", xlabel="")
+    right = plot_axes(figure, 1, 3, 2, "Classes of the boxes that were pasted (lines: expected)", xlabel="")
     thirds = _thirds(events, steps)
     bars = [*names, RANDOM_BOX]
     for number, (third, inside) in enumerate(thirds):
@@ -111,7 +113,19 @@ def curriculum_figure(events: list[Event], subset: str, labels: LabelSet, steps:
     legend = right.legend(fontsize=8, frameon=False)
     for handle, shade in zip(legend.get_patches(), (0.35, 0.65, 1.0), strict=True):
         handle.set_facecolor((0.3, 0.3, 0.3, shade))
+    _draw_reach(plot_axes(figure, 1, 3, 3, "Share of the boxes that are random, or rare"), events)
     return figure
+
+
+def _draw_reach(axes: Axes, events: list[Event]) -> None:
+    """How many boxes show no class and how many one of the rare ones; nothing of runs that did not record it."""
+    events = [event for event in events if "random" in event]
+    width = max(len(events) // 10, 1)
+    for key, name, color in (("random", "around no class", "#777777"), ("rare", "around a rare structure", "#c8553d")):
+        values = rolling_mean([event[key] for event in events], width)
+        axes.plot([event["step"] for event in events], values, color=color, linewidth=1.8, label=name)
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def _short(name: str, most: int = 20) -> str:

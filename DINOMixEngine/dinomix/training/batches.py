@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from dinomix.planning.topology import thick_axis
 from dinomix.training import pic
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
-from dinomix.training.patches import cut, random_placement, sample_features
+from dinomix.training.groups import Group, Groups
+from dinomix.training.patches import Placement, cut, random_placement, sample_features
 from dinomix.training.randomness import generator
 from dinomix.training.schedule import Schedule
+from dinomix.training.sightings import LAG, Sightings
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,11 @@ class Batch:
     Attributes:
         labeled: mixed by PIC.
         labels: (B, x, y, z) channel numbers, mixed alike.
-        unlabeled: not mixed, as the teacher sees them; empty where they are not needed.
+        unlabeled: not mixed, as the teacher sees them, group after group; empty where they are not needed.
         labeled_features, unlabeled_features: (B, width, x, y, z) cached teacher features, mixed where the patch is.
+        placements: of the unlabeled patches.
+        groups: of the unlabeled patches that PIC mixes.
+        donors, donor_labels, donor_features: (D, ...) labeled patches for the groups that a labeled case gives to, in order.
         draws: PIC's boxes among the labeled patches.
     """
 
@@ -50,11 +56,24 @@ class Batch:
     unlabeled: Tensor
     labeled_features: Tensor | None = None
     unlabeled_features: Tensor | None = None
+    placements: list[Placement] = field(default_factory=list)
+    groups: tuple[Group, ...] = ()
+    donors: Tensor | None = None
+    donor_labels: Tensor | None = None
+    donor_features: Tensor | None = None
     draws: list[pic.Draw] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "Batch":
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return Batch(**{**vars(self), **moved})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a batch is made from that its step alone does not tell."""
+
+    step: int
+    groups: tuple[Group, ...]
 
 
 class Batches(Dataset[Batch]):
@@ -65,7 +84,8 @@ class Batches(Dataset[Batch]):
     """
 
     def __init__(self, cohort: Cohort, cached: Mapping[str, AnyCase], plan: Plan, config: TrainConfig,
-                 schedule: Schedule, *, rank: int, first_step: int, features: FeatureSource | None) -> None:  # fmt: skip
+                 schedule: Schedule, *, rank: int, first_step: int, features: FeatureSource | None,
+                 sightings: Sightings | None = None) -> None:  # fmt: skip
         self.plan, self.config, self.schedule = plan, config, schedule
         self.rank, self.first_step, self.features = rank, first_step, features
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
@@ -76,6 +96,7 @@ class Batches(Dataset[Batch]):
             for number, case in enumerate(cohort.with_role("labeled"))
         }
         self.counts = labeled_counts(cohort)
+        self.groups = Groups(len(self.unlabeled_cases), self.channels, self.counts, config, schedule, sightings)
         self.has_sides = cohort.labels.has_sides
         self.spacing = plan.grid.spacing if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
         self.thick = thick_axis(self.spacing)
@@ -83,25 +104,34 @@ class Batches(Dataset[Batch]):
     def __len__(self) -> int:
         return self.schedule.steps - self.first_step
 
-    def __getitem__(self, index: int) -> Batch:
-        step = self.first_step + index
-        config = self.config
+    def wanted(self, step: int) -> Wanted:
+        """What the batch of ``step`` is made from; asked for where the run trains, at most ``sightings.LAG`` steps ahead."""
+        return Wanted(step, self.groups.of(step, self.rank) if self._needs_unlabeled(step) else ())
+
+    def __getitem__(self, wanted: Wanted) -> Batch:
+        step, config = wanted.step, self.config
         labeled = [self._labeled(step, self.rank * config.batch_labeled + i, i) for i in range(config.batch_labeled)]
         batch = Batch(
-            labeled=torch.stack([patch["image"] for patch in labeled]),
-            labels=torch.stack([patch["label"] for patch in labeled]),
+            labeled=_stacked(labeled, "image"),
+            labels=_stacked(labeled, "label"),
             unlabeled=torch.empty(0, 1, *self.plan.patch),
             draws=[patch["draw"] for patch in labeled if patch["draw"] is not None],
+            groups=wanted.groups,
         )
         if self.features:
-            batch.labeled_features = torch.stack([patch["features"] for patch in labeled])
-        if self._needs_unlabeled(step):
-            unlabeled = [
-                self._unlabeled(step, self.rank * config.batch_unlabeled + i) for i in range(config.batch_unlabeled)
-            ]
-            batch.unlabeled = torch.stack([patch["image"] for patch in unlabeled])
+            batch.labeled_features = _stacked(labeled, "features")
+        if wanted.groups:
+            first = self.rank * len(wanted.groups)
+            cut = [self._group(step, first + i, group) for i, group in enumerate(wanted.groups)]
+            unlabeled = [patch for patches, _ in cut for patch in patches]
+            donors = [donor for _, donor in cut if donor is not None]
+            batch.unlabeled = _stacked(unlabeled, "image")
+            batch.placements = [patch["placement"] for patch in unlabeled]
+            if donors:
+                batch.donors, batch.donor_labels = _stacked(donors, "image"), _stacked(donors, "label")
             if self.features:
-                batch.unlabeled_features = torch.stack([patch["features"] for patch in unlabeled])
+                batch.unlabeled_features = _stacked(unlabeled, "features")
+                batch.donor_features = _stacked(donors, "features") if donors else None
         return batch
 
     def _needs_unlabeled(self, step: int) -> bool:
@@ -112,36 +142,38 @@ class Batches(Dataset[Batch]):
 
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)
-        case = self.labeled_cases[int(rng.integers(len(self.labeled_cases)))]
+        own = int(rng.integers(len(self.labeled_cases)))
+        case = self.labeled_cases[own]
         mirrored = self._mirrored("labeled", step, number)
         pic_rng = generator(self.config.seed, "pic labeled", step, number)
-        if self.config.pic.enabled and pic_rng.random() < self.config.pic.probability:
-            return self._pasted(case, step, receiver, rng, pic_rng, mirrored=mirrored)
+        if self.config.pic.enabled and len(self.labeled_cases) > 1 and pic_rng.random() < self.config.pic.probability:
+            return self._pasted(own, step, receiver, rng, pic_rng, mirrored=mirrored)
         around = None
         if rng.random() < self.config.foreground_fraction:
             locations = case.locations()
             if locations:
                 voxels = locations[int(rng.choice(list(locations)))]
                 around = voxels[int(rng.integers(len(voxels)))]
-        return {**self._cut(case, rng, around, mirrored=mirrored, with_label=True), "draw": None}
+        return {**self._cut(case, rng, around, mirrored, with_label=True), "draw": None}
 
-    def _pasted(self, case: AnyCase, step: int, receiver: int, rng: np.random.Generator,
+    def _pasted(self, own: int, step: int, receiver: int, rng: np.random.Generator,
                 pic_rng: np.random.Generator, *, mirrored: bool) -> dict[str, Any]:  # fmt: skip
-        """A patch of ``case`` with a box of a donor: any labeled case of the cohort that contains the class drawn.
+        """A patch of case ``own`` with a box of a donor: any other labeled case of the cohort that contains the class drawn.
 
         The patch is cut where the donor's is, as a share of the volume: a box pasted at the same coordinates then stays
         about where it belongs in the body, however small the patches are.
         """
         config = self.config.pic
         probabilities = pic.class_probabilities(self.counts, self.schedule.progress(step), config.kappa)
-        channel, number = pic.draw_donor(self.channels, probabilities, config.tries, pic_rng)
-        donor_case = self.labeled_cases[number]
+        others = {number: channels for number, channels in self.channels.items() if number != own}
+        channel, number = pic.draw_donor(others, probabilities, config.tries, pic_rng)
+        case, donor_case = self.labeled_cases[own], self.labeled_cases[number]
         voxels = donor_case.locations().get(channel) if channel is not None else None
         size = np.array(donor_case.image.shape)
         around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
-        donor = self._cut(donor_case, pic_rng, around, mirrored=mirrored, with_label=True)
+        donor = self._cut(donor_case, pic_rng, around, mirrored, with_label=True)
         there = around * np.array(case.image.shape) // size
-        patch = self._cut(case, rng, there, mirrored=mirrored, with_label=True)
+        patch = self._cut(case, rng, there, mirrored, with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(0, *box)] = donor["image"][(0, *box)]
         patch["label"][box] = donor["label"][box]
@@ -150,29 +182,42 @@ class Batches(Dataset[Batch]):
             patch["features"] = torch.lerp(patch["features"], donor["features"], mask)
         return {**patch, "draw": pic.Draw(channel, number, receiver, box)}
 
-    def _unlabeled(self, step: int, number: int) -> dict[str, Any]:
-        rng = generator(self.config.seed, "unlabeled", step, number)
-        case = self.unlabeled_cases[int(rng.integers(len(self.unlabeled_cases)))]
-        around = None
-        if self.config.pic.enabled and not self.config.pic.across:
-            # Those that mix among each other show about the same place of their volumes.
-            group = generator(self.config.seed, "unlabeled place", step, number // self.config.pic.group)
-            around = (group.random(3) * np.array(case.image.shape)).astype(np.int64)
-        mirrored = self._mirrored("unlabeled", step, number // self.config.pic.group)
-        return self._cut(case, rng, around, mirrored=mirrored, with_label=False)
+    def _group(self, step: int, number: int, group: Group) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """The patches of a group, all at one place of their volumes, and the labeled patch that gives to them."""
+        seed, cases = self.config.seed, [self.unlabeled_cases[case] for case in group.cases]
+        mirrored = self._mirrored("unlabeled", step, number)
+        rng = generator(seed, "unlabeled place", step, number)
+        place, donor = rng.random(3), None  # as a share of the volume
+        if group.labeled is not None:
+            giver = self.labeled_cases[group.labeled]
+            voxels, size = giver.locations().get(group.channel or 0), np.array(giver.image.shape)
+            around = voxels[int(rng.integers(len(voxels)))] if voxels is not None else (place * size).astype(np.int64)
+            place = (around + 0.5) / size
+            donor = self._cut(
+                giver, generator(seed, "unlabeled donor", step, number), around, mirrored, with_label=True
+            )
+        elif group.voxel is not None and group.donor is not None:
+            place = (np.array(group.voxel) + 0.5) / np.array(cases[group.donor].image.shape)
+        patches = []
+        for i, case in enumerate(cases):
+            of_patch = generator(seed, "unlabeled", step, number * len(cases) + i)
+            lies_anywhere = len(cases) == 1 and donor is None
+            there = None if lies_anywhere else (place * np.array(case.image.shape)).astype(np.int64)
+            patches.append(self._cut(case, of_patch, there, mirrored, with_label=False))
+        return patches, donor
 
     def _mirrored(self, subset: str, step: int, number: int) -> bool:
         """Whether left and right change places in patch ``number``; alike in all that are mixed with each other."""
         rng = generator(self.config.seed, f"mirror {subset}", step, number)
         return self.config.mirror and not self.has_sides and rng.random() < 0.5
 
-    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, *, mirrored: bool,
+    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, mirrored: bool, *,
              with_label: bool) -> dict[str, Any]:  # fmt: skip
         image = case.image
         placement = random_placement(
             image.shape, self.plan.patch, rng, WIDTHS[self.config.augment], around, self.spacing, mirrored=mirrored
         )
-        patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear")}
+        patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear"), "placement": placement}
         if with_label:
             patch["label"] = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
         if self.features:
@@ -192,22 +237,30 @@ class Batches(Dataset[Batch]):
 def in_order(batches: Batches) -> Iterable[Batch]:
     """The batches one after the other, prepared beside the steps: by as many processes as ``workers`` says, else by a thread.
 
-    All are the same batches: each sample has its own seed.
+    All are the same batches: each sample has its own seed, and what groups go by is as old for all.
     """
-    if batches.config.workers == 0:
-        return _one_ahead(batches)
-    return DataLoader(batches, batch_size=None, num_workers=batches.config.workers, worker_init_fn=_ignore_interrupts)
+    steps = range(batches.first_step, batches.schedule.steps)
+    wanted = (batches.wanted(step) for step in steps)
+    workers = batches.config.workers
+    if workers == 0:
+        return _one_ahead(batches, wanted)
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=wanted,
+        num_workers=workers,
+        prefetch_factor=LAG // 8,
+        worker_init_fn=_ignore_interrupts,
+    )
 
 
-def _one_ahead(batches: Batches) -> Iterator[Batch]:
+def _one_ahead(batches: Batches, wanted: Iterator[Wanted]) -> Iterator[Batch]:
     """A thread prepares the next batch while a step computes; it holds no lock of the run, as a forked process would."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(batches.__getitem__, 0) if len(batches) else None
-        for following in range(1, len(batches) + 1):
-            assert coming is not None
-            batch = coming.result()
-            if following < len(batches):
-                coming = pool.submit(batches.__getitem__, following)
+        coming = [pool.submit(batches.__getitem__, first) for first in islice(wanted, 1)]
+        while coming:
+            batch = coming[0].result()
+            coming = [pool.submit(batches.__getitem__, following) for following in islice(wanted, 1)]
             yield batch
 
 
@@ -215,6 +268,10 @@ def _ignore_interrupts(worker: int) -> None:
     """Workers get the terminal's Ctrl-C and a job's end too; only the process that trains decides when to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _stacked(patches: list[dict[str, Any]], name: str) -> Tensor:
+    return torch.stack([patch[name] for patch in patches])
 
 
 def labeled_counts(cohort: Cohort) -> NDArray[np.float64]:

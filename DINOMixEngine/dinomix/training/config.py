@@ -26,6 +26,10 @@ class PicConfig(_Strict):
     box: tuple[float, float] = Field((0.25, 0.67), description="side of the box as a fraction of the patch [ours]")
     tries: int = Field(5, ge=1, description="classes drawn until a donor is found; then a random box [ours]")
     group: int = Field(2, ge=2, description="unlabeled samples that mix among each other [ours]")
+    places: int = Field(
+        0, ge=0, description="predicted voxels kept per case and class, to cut groups around; 0: off [ours]"
+    )
+    prior: float = Field(0.1, ge=0, le=1, description="labeled share of the pseudo-label counts [ours]")
     across: bool = Field(False, description="labeled boxes into unlabeled receivers, as BCP does [relatives]")
     across_weight: float = Field(0.5, ge=0, description="weight of the pseudo-labeled region when across [relatives]")
     count_decay: float = Field(0.99, ge=0, lt=1, description="EMA of the pseudo-label counts [relatives: DHC]")
@@ -77,7 +81,7 @@ class TrainConfig(_Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    workers: int = Field(0, ge=0, description="processes that prepare batches beside the step; 0: a thread")
+    workers: int = Field(0, ge=0, le=8, description="processes that prepare batches beside the step; 0: a thread")
 
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")

@@ -139,15 +139,14 @@ def _add_features(
 def _seconds_per_step(trial: Run, first: int, features: FeatureSource | None) -> float:
     """Of a few steps from step ``first`` on, the batch's preparation included as far as the step has to wait for it."""
     config, device = trial.config, trial.accelerator.device
-    batches = Batches(
-        trial.cohort, trial.cases, trial.plan, config, trial.schedule, rank=0, first_step=first, features=features
-    )
+    batches = Batches(trial.cohort, trial.cases, trial.plan, config, trial.schedule, rank=0, first_step=first,
+                      features=features, sightings=trial.method.sightings)  # fmt: skip
     trial.batches = batches
     preparing, stepping = [], []
     began = time.perf_counter()
     for index in range(min(STEPS + 1, len(batches))):
         trial.state.step = first + index
-        batch, taken = _timed(lambda index=index: batches[index], device)  # type: ignore[misc]
+        batch, taken = _timed(lambda index=index: batches[batches.wanted(first + index)], device)  # type: ignore[misc]
         _, taken_by_step = _timed(lambda batch=batch: training_step(trial, batch.to(device)), device)  # type: ignore[misc]
         preparing.append(taken)
         stepping.append(taken_by_step)

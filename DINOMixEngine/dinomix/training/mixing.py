@@ -1,7 +1,10 @@
-"""PIC among unlabeled patches: pseudo-labels choose the donors, the boxes are pasted into image, pseudo-label and features."""
+"""PIC among unlabeled patches: boxes around what the EMA teacher sees, pasted into image, pseudo-label and features."""
 
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -10,7 +13,9 @@ from torch import Tensor, nn
 from dinomix.training import pic
 from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
+from dinomix.training.groups import Group, rng_of_receiver
 from dinomix.training.randomness import generator
+from dinomix.training.sightings import Sighting, sighting
 
 
 @dataclass(frozen=True)
@@ -79,49 +84,96 @@ def agreement(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> Tenso
     return 2 * both / (student + teacher)
 
 
+@torch.no_grad()
+def sightings_of(patches: PseudoLabeled, batch: Batch, sizes: Sequence[Sequence[int]], config: TrainConfig, step: int,
+                 first_sample: int) -> list[Sighting]:  # fmt: skip
+    """What the teacher says of the unlabeled patches, before any mixing, in coordinates of their volumes.
+
+    Args:
+        sizes: voxels of each patch's volume along (x, y, z).
+        first_sample: number of the first patch, over all processes.
+    """
+    labels = patches.labels.to(torch.int16).cpu().numpy()
+    cases = [case for group in batch.groups for case in group.cases]
+    rngs = [generator(config.seed, "sighting", step, first_sample + i) for i in range(len(cases))]
+    return [
+        sighting(label, case, placement, size, config.pic.places, rng)
+        for label, case, placement, size, rng in zip(labels, cases, batch.placements, sizes, rngs, strict=True)
+    ]
+
+
 def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, config: TrainConfig, step: int,
                   first_sample: int) -> tuple[PseudoLabeled, list[pic.Draw]]:  # fmt: skip
     """Paste a box into each unlabeled patch that the dice choose; donors are taken as they were before any mixing.
 
-    Unlabeled patches mix in groups of ``pic.group``, so that sharing a batch out among processes changes nothing. With
-    ``pic.across`` the donors are the labeled patches of the batch, and what stays pseudo-labeled counts less.
+    A box shows the class that the group was cut around, from the labeled patch that came with the group, or from a patch of
+    the group where the teacher sees the class. Where it sees it in none of them, classes are drawn until it sees one. With
+    ``pic.across``, what stays pseudo-labeled counts less.
 
     Args:
-        probabilities: (C,) of ``pic.class_probabilities`` from the pseudo-label counts.
+        probabilities: (C,) of ``Groups.probabilities``.
         first_sample: number of the first patch, over all processes.
     """
     images, labels, weight = patches.images.clone(), patches.labels.clone(), patches.weight.clone()
     features = patches.features.clone() if patches.features is not None else None
     if config.pic.across:
         weight = weight * config.pic.across_weight
-        donors_images, donors_labels, donors_features = batch.labeled, batch.labels, batch.labeled_features
-        donors_weight = torch.ones_like(batch.labels, dtype=weight.dtype)
-    else:
-        donors_images, donors_labels, donors_features = patches.images, patches.labels, patches.features
-        donors_weight = patches.weight
-    channels = [pic.channels_in(label) for label in donors_labels]
+    given = _given(batch)
+    own = _Source(patches.images, patches.labels, patches.weight, patches.features)
+    channels = [pic.channels_in(label) for label in patches.labels]
     draws = []
     for receiver in range(len(images)):
-        rng = generator(config.seed, "pic unlabeled", step, first_sample + receiver)
-        if rng.random() >= config.pic.probability:
+        rng = rng_of_receiver(config, step, first_sample + receiver)
+        size = len(batch.groups[0].cases)
+        number, group = receiver // size, batch.groups[receiver // size]
+        mates = {n: channels[n] for n in range(number * size, (number + 1) * size) if n != receiver}
+        if rng is None or not (mates or number in given):
             continue
-        pool = {number: channels[number] for number in _donors(receiver, len(donors_labels), config)}
-        channel, donor = pic.draw_donor(pool, probabilities, config.pic.tries, rng)
-        channel, box = pic.draw_box(donors_labels[donor], channel, config.pic.box, rng)
-        images[(receiver, 0, *box)] = donors_images[(donor, 0, *box)]
-        labels[(receiver, *box)] = donors_labels[(donor, *box)]
-        weight[(receiver, *box)] = donors_weight[(donor, *box)]
-        if features is not None and donors_features is not None:
+        if number in given:
+            source, channel, donor = given[number], group.channel, 0
+        else:
+            source = own
+            channel, donor = _mate(group, number * size, mates, probabilities, config, rng)
+        channel, box = pic.draw_box(source.labels[donor], channel, config.pic.box, rng)
+        images[(receiver, 0, *box)] = source.images[(donor, 0, *box)]
+        labels[(receiver, *box)] = source.labels[(donor, *box)]
+        weight[(receiver, *box)] = source.weight[(donor, *box)]
+        if features is not None and source.features is not None:
             patch, grid = labels.shape[1:], features.shape[2:]
             mask = pic.feature_mask(box, patch, grid).to(features.device)
-            features[receiver] = torch.lerp(features[receiver], donors_features[donor], mask)
-        draws.append(pic.Draw(channel, donor, receiver, box))
+            features[receiver] = torch.lerp(features[receiver], source.features[donor], mask)
+        draws.append(pic.Draw(channel, donor if group.labeled is None else group.labeled, receiver, box))
     return replace(patches, images=images, labels=labels, weight=weight, features=features), draws
 
 
-def _donors(receiver: int, pool: int, config: TrainConfig) -> list[int]:
-    """The samples that may give to ``receiver``: any labeled one when across, else the others of its group."""
-    if config.pic.across:
-        return list(range(pool))
-    first = receiver - receiver % config.pic.group
-    return [number for number in range(first, first + config.pic.group) if number != receiver]
+class _Source(NamedTuple):
+    """What boxes are taken from: patches as ``PseudoLabeled`` has them."""
+
+    images: Tensor
+    labels: Tensor
+    weight: Tensor
+    features: Tensor | None
+
+
+def _given(batch: Batch) -> dict[int, _Source]:
+    """Number of a group -> the labeled patch that gives to it, as a batch of one."""
+    if batch.donors is None or batch.donor_labels is None:
+        return {}
+    numbers = [number for number, group in enumerate(batch.groups) if group.labeled is not None]
+    sources = {}
+    for i, number in enumerate(numbers):
+        part, features = slice(i, i + 1), batch.donor_features
+        labels = batch.donor_labels[part]
+        weight = torch.ones_like(labels, dtype=torch.float32)
+        sources[number] = _Source(batch.donors[part], labels, weight, None if features is None else features[part])
+    return sources
+
+
+def _mate(group: Group, first: int, mates: Mapping[int, Set[int]], probabilities: NDArray, config: TrainConfig,
+          rng: np.random.Generator) -> tuple[int | None, int]:  # fmt: skip
+    """The class and the patch of the group to take it from: the group's own class where a mate shows it."""
+    showing = [number for number, channels in mates.items() if group.channel in channels]
+    if not showing:
+        return pic.draw_donor(mates, probabilities, config.pic.tries, rng)
+    meant = first + group.donor if group.donor is not None else -1
+    return group.channel, meant if meant in showing else int(rng.choice(showing))

@@ -9,7 +9,8 @@ Curriculum over the step t of T, tail first, then uniform [paper; formula ours]:
     p_c(t) = (1 - b) w_c / sum(w) + b / C,    b = (t / T)^kappa
 
 A class is drawn from p(t), a donor that contains it is found, a box is centered on one of its voxels, and image and label
-are pasted at the same coordinates into the receiver. No donor: draw again, then a random box from any donor.
+are pasted at the same coordinates into the receiver. No donor: draw again, then a random box from any donor. A case is never
+its own donor.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -28,19 +29,23 @@ def class_probabilities(counts: NDArray[np.float64], progress: float, kappa: flo
     """p(t) of the module's docstring.
 
     Args:
-        counts: (C,) voxels per structure, foreground only; a structure never seen counts as one voxel.
+        counts: (C,) voxels per structure, foreground only; a structure without any is not drawn.
         progress: t/T in 0..1.
 
     Returns:
         (C,) probabilities that sum to 1.
     """
-    rarity = np.log(counts.max() / np.maximum(counts, 1.0).clip(max=counts.max())) if counts.max() > 0 else counts * 0.0
+    seen = counts > 0
+    if not seen.any():
+        return np.full(len(counts), 1 / len(counts))
+    rarity = np.log(counts.max() / np.where(seen, counts, counts.max()))
+    uniform = seen / seen.sum()
     total = rarity.sum()
-    uniform = np.full(len(counts), 1 / len(counts))
     if total <= 0:
         return uniform
     blend = min(max(progress, 0.0), 1.0) ** kappa
-    return (1 - blend) * (rarity / total) + blend * uniform
+    probabilities: NDArray[np.float64] = (1 - blend) * (rarity / total) + blend * uniform
+    return probabilities
 
 
 def random_box(patch: Sequence[int], fractions: tuple[float, float], rng: np.random.Generator,
@@ -63,7 +68,7 @@ def random_box(patch: Sequence[int], fractions: tuple[float, float], rng: np.ran
 @dataclass(frozen=True)
 class Draw:
     """One box as it was pasted: ``channel`` is the class drawn (1..C), None where a random box had to do; ``donor`` is
-    the donor's number in its pool, ``receiver`` the number of the sample that the box went into."""
+    the labeled case's number, of an unlabeled donor that of its patch, ``receiver`` the number of the patch it went into."""
 
     channel: int | None
     donor: int
@@ -109,16 +114,19 @@ def channels_in(labels: Tensor) -> set[int]:
     return set(torch.unique(labels).tolist()) - {0}
 
 
-class PseudoLabelCounts:
-    """Running voxel counts of the unlabeled pool: n <- d n + (1 - d) (counts of this step), per sample [relatives]."""
+def with_prior(counts: NDArray[np.float64], labeled: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Counts of pseudo-labels, a ``share`` of them spread as the labeled voxels are; those alone where there are none.
 
-    def __init__(self, classes: int, decay: float) -> None:
-        self.decay = decay
-        self.counts = np.zeros(classes)
+    So a structure that the teacher never predicts is rare, but not rarer without end.
 
-    def update(self, pseudo_label_counts: NDArray[np.float64]) -> None:
-        """``pseudo_label_counts``: (C,) voxels per structure in this step, over all processes."""
-        first = not self.counts.any()
-        self.counts = (
-            pseudo_label_counts if first else self.decay * self.counts + (1 - self.decay) * pseudo_label_counts
-        )
+    Args:
+        counts, labeled: (C,) voxels of each structure.
+    """
+    total = counts.sum()
+    return (1 - share) * counts + share * total * labeled / labeled.sum() if total else labeled
+
+
+def rarest(counts: NDArray[np.float64]) -> set[int]:
+    """The channels (1..C) of the third of the structures with the fewest voxels, at least one; those without any left out."""
+    seen = [int(channel) for channel in np.argsort(counts, kind="stable") if counts[channel] > 0]
+    return {1 + channel for channel in seen[: max(len(seen) // 3, 1)]}

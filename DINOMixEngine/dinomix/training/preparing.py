@@ -45,7 +45,7 @@ def prepare(run: Run) -> None:
         wanted = [cases[case.name] for case in cases_with_features(cohort, config)]
         features = _cached_features(run, run.foundation, wanted, emit_cases)
     run.batches = Batches(cohort, cases, plan, config, run.schedule, rank=accelerator.process_index,
-                          first_step=run.state.step, features=features)  # fmt: skip
+                          first_step=run.state.step, features=features, sightings=run.method.sightings)  # fmt: skip
 
 
 def _cached_features(run: Run, foundation: FoundationModel, cases: list[CachedCase], emit: Emit) -> FeatureSource:

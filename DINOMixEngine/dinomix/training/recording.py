@@ -26,23 +26,24 @@ def record(run: Run, terms: dict[str, Any]) -> None:
     # The gradient's norm is infinite where half precision overflowed and the step was left out; JSON has no such number.
     finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
     run.emit("loss", step=state.step, **finite, **absent)
-    record_draws(run, "labeled", state.labeled_draws, run.batches.counts)
+    progress = run.schedule.progress(state.step - 1)
+    probabilities = pic.class_probabilities(run.batches.counts, progress, run.config.pic.kappa)
+    record_draws(run, "labeled", state.labeled_draws, probabilities)
     run.method.record(run)
 
 
-def record_draws(run: Run, subset: str, draws: list[pic.Draw], counts: NDArray) -> None:
+def record_draws(run: Run, subset: str, draws: list[pic.Draw], probabilities: NDArray) -> None:
     """Announce PIC's boxes in one subset, of all processes, and forget them.
 
     Args:
-        counts: (C,) voxels of each structure, by which the classes were drawn.
+        probabilities: (C,) of the classes in this step.
     """
     if not run.config.pic.enabled:
         return
     channels = [draw.channel for draw in draws]
     channels = gather_object(channels) if run.accelerator.num_processes > 1 else channels
     if channels:
-        progress = run.schedule.progress(run.state.step - 1)
-        probabilities = pic.class_probabilities(counts, progress, run.config.pic.kappa)
+        rare = pic.rarest(run.batches.counts)
         names = [run.cohort.labels.names[channel - 1] if channel else None for channel in channels]
         run.emit(
             "pic",
@@ -50,6 +51,8 @@ def record_draws(run: Run, subset: str, draws: list[pic.Draw], counts: NDArray) 
             subset=subset,
             probabilities=by_name(run.cohort, probabilities),
             draws=names,
+            random=sum(channel is None for channel in channels) / len(channels),
+            rare=sum(channel in rare for channel in channels) / len(channels),
         )
     draws.clear()
 

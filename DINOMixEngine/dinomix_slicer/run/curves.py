@@ -105,6 +105,7 @@ def groups() -> tuple[Group, ...]:
         ),
         Group("agreement", _("Pseudo-label agreement"), _("Dice"), True, "pseudo_label", _agreement),
         Group("reliability", _("Teacher right on labeled patches"), _("Share"), True, "reliability", _reliability),
+        Group("pic_boxes", _("PIC: boxes among unlabeled patches"), _("Share"), True, "pic", _boxes),
     )
 
 
@@ -250,6 +251,12 @@ def _validation(event: dict[str, Any]) -> dict[str, float | None] | None:
 
 def _pic(subset: str) -> Callable[[dict[str, Any]], dict[str, float | None] | None]:
     return lambda event: event.get("probabilities") if event.get("subset") == subset else None
+
+
+def _boxes(event: dict[str, Any]) -> dict[str, float | None] | None:
+    if event.get("subset") != "unlabeled" or "random" not in event:
+        return None
+    return {_("random boxes"): event["random"], _("rare structures"): event.get("rare")}
 
 
 def _agreement(event: dict[str, Any]) -> dict[str, float | None] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
@@ -18,18 +19,20 @@ from dinomix.training.config import TrainConfig
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
-from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label
+from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
 from dinomix.training.run import Run
+from dinomix.training.sightings import Sightings
 
 
 class MeanTeacher(Method):
-    """Keeps how often each structure was found in the unlabeled pool, after which PIC draws, and how far the teacher is right."""
+    """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and how far the teacher is
+    right."""
 
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
         super().__init__(config, cohort)
-        self.counts = pic.PseudoLabelCounts(len(cohort.labels.structures), config.pic.count_decay)
+        self.sightings: Sightings = Sightings(len(cohort.labels.structures), config.pic.count_decay, config.pic.places)
         self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
 
@@ -56,7 +59,7 @@ class MeanTeacher(Method):
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:
-        record_draws(run, "unlabeled", self.draws, self.counts.counts)
+        record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))
         if self.reliability.confusion.any():
             right = self.reliability.right()
             told = by_name(self.cohort, torch.from_numpy(right[1:]))
@@ -64,15 +67,16 @@ class MeanTeacher(Method):
 
     def saved(self) -> dict[str, Any]:
         return {
-            "counts": torch.from_numpy(np.array(self.counts.counts)),
+            "sightings": self.sightings.state(),
             "confusion": torch.from_numpy(np.array(self.reliability.confusion)),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        counts, confusion = saved["counts"].numpy(), saved["confusion"].numpy()
-        if counts.shape != self.counts.counts.shape or confusion.shape != self.reliability.confusion.shape:
-            raise ValueError(f"counts of {len(counts)} structures")
-        self.counts.counts, self.reliability.confusion = counts, confusion
+        confusion = saved["confusion"].numpy()
+        if confusion.shape != self.reliability.confusion.shape:
+            raise ValueError(f"a confusion of {len(confusion)} classes")
+        self.sightings.restore(saved["sightings"])
+        self.reliability.confusion = confusion
 
     def _trust(self, run: Run, batch: Batch) -> Tensor:
         """(C+1,) how much a pseudo-label of each channel counts."""
@@ -91,12 +95,14 @@ class MeanTeacher(Method):
         with accelerator.autocast():
             unlabeled = pseudo_label(run.state.teacher, batch, config.confidence)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
-        self.counts.update(unlabeled.counts.cpu().numpy().astype(np.float64))
         unlabeled = replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
         if not config.pic.enabled:
             return unlabeled
-        probabilities = pic.class_probabilities(self.counts.counts, run.schedule.progress(step), config.pic.kappa)
         first = accelerator.process_index * config.batch_unlabeled
-        mixed, draws = mix_unlabeled(unlabeled, batch, probabilities, config, step, first)
+        sizes = [run.batches.unlabeled_cases[case].image.shape for group in batch.groups for case in group.cases]
+        seen = sightings_of(unlabeled, batch, sizes, config, step, first) if config.pic.places else []
+        seen = gather_object(seen) if accelerator.num_processes > 1 else seen
+        mixed, draws = mix_unlabeled(unlabeled, batch, run.batches.groups.probabilities(step), config, step, first)
+        self.sightings.add(step, unlabeled.counts.cpu().numpy().astype(np.float64), seen)
         self.draws += draws
         return mixed

@@ -15,6 +15,7 @@ from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
 from dinomix.training.fkd import StudentWithProjector
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.sightings import Sightings
 
 if TYPE_CHECKING:
     from dinomix.training.run import Run
@@ -37,9 +38,11 @@ class Method:
 
     Attributes:
         students: networks that a step trains, with which memory and disk are reckoned.
+        sightings: what its teacher has seen in the unlabeled cases, by which their patches are cut; None where it keeps none.
     """
 
     students: ClassVar[int] = 1
+    sightings: Sightings | None = None
 
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
         self.config, self.cohort = config, cohort
