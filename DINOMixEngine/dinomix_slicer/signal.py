@@ -34,6 +34,24 @@ class Signal:
                 function(*arguments)
 
 
+class Listener:
+    """Who hears signals until it goes itself."""
+
+    def __init__(self) -> None:
+        self._heard: list[tuple[Signal, Callable[..., None]]] = []
+
+    def hear(self, signal: Signal, slot: Callable[..., None]) -> None:
+        """Call ``slot`` at each ``emit`` until ``stopHearing``."""
+        signal.connect(slot)
+        self._heard.append((signal, slot))
+
+    def stopHearing(self) -> None:
+        """Hear nothing any more."""
+        for signal, slot in self._heard:
+            signal.disconnect(slot)
+        self._heard.clear()
+
+
 def weakly(method: Callable[..., Any]) -> Callable[..., None]:
     """What calls a bound method as long as its object is there, for a Qt object that is the object's own, such as a timer.
 

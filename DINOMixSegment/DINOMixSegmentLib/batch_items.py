@@ -13,8 +13,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
-
-from .choosing import segmentableVolumes
+from dinomix_slicer.scene.volumes import imagesOfScene
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -57,7 +56,7 @@ class BatchItem:
 
 def itemsOfScene() -> list[BatchItem]:
     """Every volume of the scene that can be segmented."""
-    return [BatchItem(volume.GetName(), volume.GetID()) for volume in segmentableVolumes()]
+    return [BatchItem(volume.GetName(), volume.GetID()) for volume in imagesOfScene()]
 
 
 def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
@@ -66,7 +65,7 @@ def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
     children = vtk.vtkIdList()
     hierarchy.GetItemChildren(itemId, children, True)
     inside = [itemId] + [children.GetId(index) for index in range(children.GetNumberOfIds())]
-    volumes = segmentableVolumes()
+    volumes = imagesOfScene()
     nodes = [hierarchy.GetItemDataNode(item) for item in inside]
     return [BatchItem(node.GetName(), node.GetID()) for node in nodes if node is not None and node in volumes]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from .choosing import segmentableVolumes, whyNotVolume
+from dinomix_slicer.scene.volumes import imagesOfScene, whyNoImage
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
     if volume is not None:
-        return whyNotVolume(volume)
-    if segmentableVolumes():
+        return whyNoImage(volume)
+    if imagesOfScene():
         return _("Choose the volume to segment.")
     return _("There is no volume yet. Load a CT or an MR scan, or try an example.")
 

@@ -8,7 +8,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.signal import Signal, weakly
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import INFO, paintFrame, setColor
 
 from .show_me_how import ShowMeHow
@@ -34,9 +35,7 @@ class GuidePanel:
         self._target: Any = None
         self._highlight = makeHighlight(root)
         # Sections open and close and the window is resized: the frame follows.
-        self._follow = qt.QTimer()
-        self._follow.setInterval(100)
-        self._follow.connect("timeout()", weakly(self._placeHighlight))
+        self._follow = timer(100, self._placeHighlight)
         self._targets = {
             "volume": ui.volumeSelector,
             "model": ui.modelFrame,

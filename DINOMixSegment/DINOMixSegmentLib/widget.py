@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
 
 from dinomix_slicer.scene.sequences import framesOf
-from dinomix_slicer.signal import weakly
+from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import INFO, WARNING
 from dinomix_slicer.window.duration import duration
-from dinomix_slicer.window.message_bar import MessageBar
+from dinomix_slicer.window.module_window import ModuleWindow
 
 from .batch_panel import BatchPanel
 from .choosing import obviousVolume
@@ -34,7 +29,7 @@ from .setup_notice import SegmentSetupNotice
 from .worker_page import WorkerPage
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLNode, vtkMRMLSegmentationNode
+    from slicer import vtkMRMLSegmentationNode
 
     from .batch_items import BatchItem
     from .parameter_node import DINOMixSegmentParameterNode
@@ -42,16 +37,11 @@ if TYPE_CHECKING:
 ESTIMATE_DELAY = 300  # ms without a change before the worker is asked how long it will take
 
 
-class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class DINOMixSegmentWidget(ModuleWindow):
     """The parts do the work; this follows the scene and the logic, and tells the parts to show what is so now."""
 
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self._parameterNode: DINOMixSegmentParameterNode | None = None
-        self._guiTag: int | None = None
-        self._isEntered = False
-        self._observed: dict[str, tuple[vtkMRMLNode, int]] = {}
+        super().__init__(parent)
         self._estimate: Estimate | None = None
         self._estimated: object = None  # what the estimate is of
         self._outcome = ""  # what became of the last run
@@ -59,16 +49,9 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     # -- Life
 
-    def setup(self) -> None:
-        """Make the window. Nothing is started or imported before the user comes to the module."""
-        ScriptedLoadableModuleWidget.setup(self)
-        root = slicer.util.loadUI(self.resourcePath("UI/DINOMixSegment.ui"))
-        self.layout.addWidget(root)
-        self.ui = ui = slicer.util.childWidgetVariables(root)
-        root.setMRMLScene(slicer.mrmlScene)
-        self.logic = DINOMixSegmentLogic()
-
-        self.messages = MessageBar(ui)
+    def makeParts(self) -> None:
+        """Make the logic and the parts of the window."""
+        ui, self.logic = self.ui, DINOMixSegmentLogic()
         self.setupNotice = SegmentSetupNotice(ui, self.logic)
         self.modelPage = ModelPage(ui, self.logic, self.resourcePath("UI/DINOMixModel.ui"))
         self.organList = OrganList(ui)
@@ -76,27 +59,18 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.resultPanel = ResultPanel(ui, self.logic)
         self.batchPanel = BatchPanel(ui, self.logic)
         self.workerPage = WorkerPage(ui, self.logic)
-        self.guidePanel = GuidePanel(ui, root, self.logic)
+        self.guidePanel = GuidePanel(ui, self.root, self.logic)
         self.getModels: GetModelsDialog | None = None  # made when the user first asks for it
 
-        self._updateTimer = self._makeTimer(0, self.update)
-        self._estimateTimer = self._makeTimer(ESTIMATE_DELAY, self._requestEstimate)
+        self._estimateTimer = timer(ESTIMATE_DELAY, self._requestEstimate, isSingleShot=True)
         self._connect()
-        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.StartCloseEvent, self.onSceneStartClose)
-        for event in ("EndCloseEvent", "EndImportEvent"):
-            self.addObserver(slicer.mrmlScene, getattr(slicer.vtkMRMLScene, event), self.onSceneReplaced)
         for event in ("NodeAddedEvent", "NodeRemovedEvent"):
             self.addObserver(slicer.mrmlScene, getattr(slicer.vtkMRMLScene, event), self._updateLater)
-        self._useParameterNode()
 
     def cleanup(self) -> None:
-        """Let go of everything; also called before the module is reloaded, perhaps while something runs."""
-        self._updateTimer.stop()
+        """Let go of everything."""
+        super().cleanup()
         self._estimateTimer.stop()
-        for signal, slot in self._connections:
-            signal.disconnect(slot)
-        self._setParameterNode(None)
-        self.removeObservers()
         self.guidePanel.end()
         self.modelPage.close()
         if self.getModels is not None:
@@ -108,36 +82,20 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The user comes to the module: choose what is obvious, and let the worker start meanwhile."""
-        self._isEntered = True
-        self._useParameterNode()
+        super().enter()
         if problem := resumeAfterRestart(self._parameterNode):
             self.messages.add(problem, WARNING)
-        self.logic.installer.recheck()
         if not self.logic.missingDependencies() and self.logic.workerState != "failed":
             self.logic.refreshModels()
 
     def exit(self) -> None:
         """The user goes elsewhere: what runs goes on, nothing new is started."""
-        self._isEntered = False
+        super().exit()
         self._estimateTimer.stop()
-        self._disconnectGui()
-
-    def onReload(self) -> None:
-        """Reload the files of the module's library as well, not only the module's own."""
-        for name in [name for name in sys.modules if name.split(".")[0] == "DINOMixSegmentLib"]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def _makeTimer(self, milliseconds: int, slot: Any) -> Any:
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.connect("timeout()", weakly(slot))
-        return timer
 
     def _connect(self) -> None:
         logic = self.logic
-        self._connections = (
+        connections = (
             (logic.stateChanged, self.onStateChanged),
             (logic.progress, self.runPanel.showProgress),
             (logic.notice, self.onNotice),
@@ -165,8 +123,8 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (self.setupNotice.wantsExample, self.onShowMeHow),
             (self.guidePanel.failed, self.onFailed),
         )
-        for signal, slot in self._connections:
-            signal.connect(slot)
+        for signal, slot in connections:
+            self.hear(signal, slot)
         self.ui.refreshModelsButton.connect("clicked()", logic.refreshModels)
         self.ui.getModelsButton.connect("clicked()", self.onGetModels)
         self.ui.showMeHowButton.connect("clicked()", self.onShowMeHow)
@@ -176,59 +134,18 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The parameter node is about to be emptied."""
         self.guidePanel.end()
-        self._setParameterNode(None)
+        super().onSceneStartClose(caller, event)
 
     def onSceneReplaced(self, caller: Any, event: Any) -> None:
         """The scene was closed, or another was loaded."""
         self._outcome = ""
-        self._useParameterNode()
-
-    def _useParameterNode(self) -> None:
-        self._setParameterNode(self.logic.getParameterNode())
-        self._chooseObvious()
-        self.update()
-
-    def _setParameterNode(self, node: DINOMixSegmentParameterNode | None) -> None:
-        self._disconnectGui()
-        self._parameterNode = node
-        self._observe("volume", None, 0)
-        self._observe("choices", node.parameterNode if node is not None else None, vtk.vtkCommand.ModifiedEvent)
-        if node is not None and self._isEntered:
-            self._guiTag = node.connectGui(self.ui)
-
-    def _disconnectGui(self) -> None:
-        if self._parameterNode is not None and self._guiTag is not None:
-            self._parameterNode.disconnectGui(self._guiTag)
-        self._guiTag = None
-
-    def _chooseObvious(self) -> None:
-        """The volume that the views show, and the model used last, unless the user has chosen others."""
-        node = self._parameterNode
-        if node.inputVolume is None:
-            node.inputVolume = obviousVolume()
-        if not node.modelPath:
-            node.modelPath = self.modelPage.obviousModel()
-
-    def _observe(self, what: str, node: vtkMRMLNode | None, event: int) -> None:
-        """Follow a node in place of the one before; by tags, since VTKObservationMixin would keep every node for ever."""
-        before, tag = self._observed.pop(what, (None, 0))
-        if before is not None:
-            before.RemoveObserver(tag)
-        if node is not None:
-            self._observed[what] = (node, node.AddObserver(event, self._updateLater))
+        super().onSceneReplaced(caller, event)
 
     # -- Showing what is so now
 
-    def _updateLater(self, *ignored: Any) -> None:
-        """Once the events are over, not at each of the many that one change makes."""
-        self._updateTimer.start()
-
-    def update(self) -> None:
+    def showParts(self, node: DINOMixSegmentParameterNode) -> None:
         """Make every part show what is so now."""
-        node = self._parameterNode
-        if node is None:
-            return
-        self._chooseObvious()
+        self._chooseObvious(node)
         # A volume is there before its voxels are, and they can be replaced later.
         self._observe("volume", node.inputVolume, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
         self.ui.allFramesCheckBox.visible = node.inputVolume is not None and framesOf(node.inputVolume) is not None
@@ -242,6 +159,13 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.workerPage.show(node.device)
         self.guidePanel.showState(self.logic.state)
         self._showRun()
+
+    def _chooseObvious(self, node: DINOMixSegmentParameterNode) -> None:
+        """The volume that the views show, and the model used last, unless the user has chosen others."""
+        if node.inputVolume is None:
+            node.inputVolume = obviousVolume()
+        if not node.modelPath:
+            node.modelPath = self.modelPage.obviousModel()
 
     def _showRun(self) -> None:
         state = self.logic.state
@@ -346,8 +270,7 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onStateChanged(self, state: str) -> None:
         """Something begins, is being cancelled, or is over."""
-        if self._parameterNode is not None:
-            self.update()
+        self.update()
 
     def onNotice(self, text: str) -> None:
         """The user should know this of the result."""
@@ -368,9 +291,8 @@ class DINOMixSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onFailed(self, problem: str, remedy: str) -> None:
         """Something could not be done."""
-        self.messages.addFailure(problem, remedy)
+        super().onFailed(problem, remedy)
         self.workerPage.log(f"{problem} {remedy}".strip())
-        self._updateLater()
 
     def onCancelled(self) -> None:
         """What ran was given up."""

@@ -13,8 +13,8 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
-from dinomix_slicer.signal import weakly
 from dinomix_slicer.task import Steps
+from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, setWrappedText, showLevel
 from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import duration
@@ -51,8 +51,8 @@ class CohortPage(Page):
         self.folders, self.scene = FolderTable(ui), SceneTable(ui)
         self.cases, self.names = CaseTable(ui), NamesTable(ui)
         self.chart = VoxelChart(ui.voxelsPlotWidget)
-        self._studyTimer = self._makeTimer(TYPING, self._onStudyTyped)
-        self._sceneTimer = self._makeTimer(0, self._showScene)
+        self._studyTimer = timer(TYPING, self._onStudyTyped, isSingleShot=True)
+        self._sceneTimer = timer(0, self._showScene, isSingleShot=True)
         self._connect()
 
     def close(self) -> None:
@@ -93,13 +93,6 @@ class CohortPage(Page):
             slicer.mrmlScene.AddObserver(getattr(slicer.vtkMRMLScene, event), lambda *told: self._sceneTimer.start())
             for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent")
         ]
-
-    def _makeTimer(self, milliseconds: int, slot: Any) -> Any:
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.connect("timeout()", weakly(slot))
-        return timer
 
     # -- Showing what is so now
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Listener, Signal
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
 
 
-class Page:
+class Page(Listener):
     """One tab of the window.
 
     Attributes:
@@ -27,16 +26,11 @@ class Page:
     """
 
     def __init__(self, ui: Any) -> None:
+        super().__init__()
         self.ui = ui
         self.node: DINOMixTrainParameterNode | None = None
         self.isEntered = False
         self.failed, self.notice, self.changed, self.wantsPage = Signal(), Signal(), Signal(), Signal()
-        self._heard: list[tuple[Signal, Callable[..., None]]] = []
-
-    def hear(self, signal: Signal, slot: Callable[..., None]) -> None:
-        """Call ``slot`` at each ``emit`` until the page is closed."""
-        signal.connect(slot)
-        self._heard.append((signal, slot))
 
     def offer(self, box: Any, name: str) -> None:
         """Make what the user chooses in a combo box the parameter of that name; see ``showChoices``."""
@@ -53,5 +47,4 @@ class Page:
 
     def close(self) -> None:
         """Let go of everything; runs go on."""
-        for signal, slot in self._heard:
-            signal.disconnect(slot)
+        self.stopHearing()

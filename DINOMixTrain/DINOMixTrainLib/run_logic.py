@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
@@ -18,7 +17,8 @@ from dinomix_slicer.run.follower import RunFollower
 from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
 from dinomix_slicer.run.registry import isRun, rememberRun
 from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines
-from dinomix_slicer.signal import Signal, weakly
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.timer import timer
 
 NOTICES = 200
 LOG_LINES = 400
@@ -49,10 +49,7 @@ class RunLogic:
         self.ended, self.failed = Signal(), Signal()
         self.follower: RunFollower | None = None
         self._wasActive = False  # whether it was seen to start or run
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(50)
-        self._timer.connect("timeout()", weakly(self._announce))
+        self._timer = timer(50, self._announce, isSingleShot=True)
         self._forget()
 
     # -- Which run

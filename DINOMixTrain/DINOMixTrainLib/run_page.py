@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from dinomix_slicer.run.curves import LOSS_COLORS, CurvePlot, groups
 from dinomix_slicer.run.registry import knownRuns
 from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNING, RunState, quickState
-from dinomix_slicer.signal import weakly
+from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, setWrappedText, showLevel
 from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import duration
@@ -50,9 +50,7 @@ class RunPage(Page):
         for group in self._groups:
             ui.curvesComboBox.addItem(group.title, group.name)
         ui.snapshotCheckBox.checked = str(qt.QSettings().value(SHOW_SETTING) or "") == "true"
-        self._timer = qt.QTimer()
-        self._timer.setInterval(REFRESH_MILLISECONDS)
-        self._timer.connect("timeout()", weakly(self._onTimer))
+        self._timer = timer(REFRESH_MILLISECONDS, self._onTimer)
         self._connect()
         self._showRun()
 

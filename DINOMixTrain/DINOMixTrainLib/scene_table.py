@@ -15,8 +15,8 @@ from dinomix_slicer.scene.scene_cohort import (
     proposedSegmentations,
     segmentationsOfScene,
     segmentsOf,
-    volumesOfScene,
 )
+from dinomix_slicer.scene.volumes import imagesOfScene
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import setWrappedText
 from dinomix_slicer.window.tables import fitHeight, setUpColumns
@@ -199,7 +199,7 @@ class SceneTable:
 
 def ownVolumes() -> list[Any]:
     """The scene's volumes but those that were loaded to look at a case."""
-    return [volume for volume in volumesOfScene() if not volume.GetAttribute(IMAGE)]
+    return [volume for volume in imagesOfScene() if not volume.GetAttribute(IMAGE)]
 
 
 def ownSegmentations() -> list[Any]:

@@ -14,8 +14,9 @@ from large_case import largeCase
 from dinomix.images.reading import read_image, read_label
 from dinomix_slicer import task
 from dinomix_slicer.scene import case_files, scene_cohort, scene_export
-from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf, volumesOfScene
+from dinomix_slicer.scene.scene_cohort import SceneCase, proposedSegmentations, sceneCases, stateOf
 from dinomix_slicer.scene.scene_export import SceneExport
+from dinomix_slicer.scene.volumes import imagesOfScene
 from dinomix_slicer.task import Steps
 from host import processEvents, waitUntil
 
@@ -184,7 +185,7 @@ def test_only_images_are_cases():
     )
     hidden = addVolume("hidden")
     hidden.SetHideFromEditors(True)
-    assert volumesOfScene() == [volume]
+    assert imagesOfScene() == [volume]
 
 
 @pytest.mark.parametrize(

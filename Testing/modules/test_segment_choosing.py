@@ -93,7 +93,7 @@ class WhyNotTest(unittest.TestCase):
             np.zeros((3, 4, 5, 3), np.uint8), name="photo", nodeClassName="vtkMRMLVectorVolumeNode"
         )
         self.parameters.inputVolume = colors
-        self.assertIn("photo has 3 values in each voxel", self.whyNot())
+        self.assertIn("photo has 3 numbers per voxel", self.whyNot())
 
     def test_volume_without_voxels(self):
         self.makeReady()

@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import qt
-
-from ..signal import Signal, weakly
+from ..signal import Signal
+from ..timer import timer
 from .process import exitCode
 from .state import LAST_WORDS, NEW, Heartbeat, RunState, judge, lastWord, parsed, readJson, readSigns
 
@@ -45,9 +44,7 @@ class RunFollower:
         self.path = path
         self.state = RunState(NEW)
         self._heartbeat = Heartbeat()
-        self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.connect("timeout()", weakly(self._onTick))
+        self._timer = timer(POLL_MILLISECONDS, self._onTick)
         self._looked = 0.0
         self._forget()
 

@@ -17,7 +17,7 @@ from dinomix.images.segments import Segment
 from dinomix.names import file_name
 
 from .representations import LABEL_MAP
-from .volumes import affineOf, imageOfNode, matrixBetween
+from .volumes import affineOf, imageOfNode, imagesOfScene, matrixBetween
 
 BLOCK_VOXELS = 2**21
 """Voxels that are copied in one step, a few milliseconds of work."""
@@ -76,18 +76,6 @@ class CaseArrays:
 # -- Which belong together
 
 
-def volumesOfScene() -> list[Any]:
-    """The volumes that can be cases: with one number per voxel, and shown in Slicer's lists."""
-    return [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if not node.IsA("vtkMRMLLabelMapVolumeNode")
-        and not node.GetHideFromEditors()
-        and node.GetImageData() is not None
-        and node.GetImageData().GetNumberOfScalarComponents() == 1
-    ]
-
-
 def segmentationsOfScene() -> list[Any]:
     """The segmentations that are shown in Slicer's lists."""
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not node.GetHideFromEditors()]
@@ -95,7 +83,7 @@ def segmentationsOfScene() -> list[Any]:
 
 def proposedSegmentations() -> dict[str, list[Proposal]]:
     """Volume node's ID -> the segmentations that may be its own, the likeliest first."""
-    volumes, segmentations = volumesOfScene(), segmentationsOfScene()
+    volumes, segmentations = imagesOfScene(), segmentationsOfScene()
     found: dict[str, list[Proposal]] = {volume.GetID(): [] for volume in volumes}
     unclaimed = []
     for segmentation in segmentations:

@@ -28,6 +28,46 @@ class NodeImage:
     notices: tuple[str, ...] = ()
 
 
+def imagesOfScene() -> list[Any]:
+    """The volumes that are images, see ``requireImage``, and shown in Slicer's lists; the oldest first."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in nodes if not node.GetHideFromEditors() and whyNoImage(node) is None]
+
+
+def whyNoImage(volumeNode: Any) -> str | None:
+    """The sentences that say why a node is no image and what to do; None when it is one."""
+    try:
+        requireImage(volumeNode)
+    except DinomixError as error:
+        return str(error)
+    return None
+
+
+def requireImage(volumeNode: Any) -> None:
+    """Raise DinomixError where a node is no volume with one number per voxel, or has no voxels. Reads no voxel."""
+    if volumeNode is None or not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
+        raise DinomixError(_("This is not a volume."), _("Choose a CT or MR volume."))
+    name = volumeNode.GetName()
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise DinomixError(
+            _("The volume {name} is a label map, not an image.").format(name=name),
+            _("Choose the image that it was made from."),
+        )
+    imageData = volumeNode.GetImageData()
+    if imageData is None or imageData.GetNumberOfPoints() == 0 or imageData.GetPointData().GetScalars() is None:
+        raise DinomixError(
+            _("The volume {name} has no voxels.").format(name=name), _("Load it again, or choose another.")
+        )
+    components = imageData.GetNumberOfScalarComponents()
+    if components != 1 or volumeNode.IsA("vtkMRMLVectorVolumeNode"):
+        raise DinomixError(
+            _("The volume {name} has {count} numbers per voxel, as colors or vectors have.").format(
+                name=name, count=components
+            ),
+            _("Choose a volume with one, or make one with the module Vector to Scalar Volume."),
+        )
+
+
 def imageOfNode(volumeNode: Any) -> NodeImage:
     """The image of a scalar volume node, as ``imageUnder`` its parent transform. Raises DinomixError as that does."""
     return imageUnder(volumeNode, volumeNode.GetParentTransformNode() if volumeNode is not None else None)
@@ -40,24 +80,10 @@ def imageUnder(volumeNode: Any, transform: Any) -> NodeImage:
     sizes. With a non-linear one it leads to the node's own coordinates: the voxels are a regular grid only there.
 
     Raises:
-        DinomixError: the node is no image with one number per voxel, has no voxels, or its axes span no volume.
+        DinomixError: the node is no image, see ``requireImage``, or its axes span no volume.
     """
-    if volumeNode is None or not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
-        raise DinomixError(_("This is not a volume."), _("Choose a CT or MR volume."))
+    requireImage(volumeNode)
     name = volumeNode.GetName()
-    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise DinomixError(
-            _("{name} is a label map, not an image.").format(name=name), _("Choose the image that it belongs to.")
-        )
-    imageData = volumeNode.GetImageData()
-    if imageData is None or imageData.GetNumberOfPoints() == 0:
-        raise DinomixError(_("{name} has no voxels.").format(name=name), _("Load the volume again, or choose another."))
-    components = imageData.GetNumberOfScalarComponents()
-    if components != 1:
-        raise DinomixError(
-            _("{name} has {count} numbers per voxel, as colors or vectors have.").format(name=name, count=components),
-            _("Choose a volume with one, or make one with the module Vector to Scalar Volume."),
-        )
     array, affine = slicer.util.arrayFromVolume(volumeNode), affineOf(volumeNode)
     _requireAxes(affine, name)
     if transform is None:

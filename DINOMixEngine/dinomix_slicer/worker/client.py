@@ -22,8 +22,9 @@ from dinomix.worker.stream import NOT_A_WORKER, PROTOCOL, Decoder, Message, enco
 from ..models.folders import modelFolders
 from ..process import EXITED, Process, whyEnded
 from ..remedies import remedyOf
-from ..signal import Signal, weakly
+from ..signal import Signal
 from ..task import Steps, Task
+from ..timer import timer
 from .command import WorkerCommand
 from .computing import AUTOMATIC, Computing
 from .job import Job
@@ -67,9 +68,7 @@ class WorkerClient:
         self._current: Job | None = None
         self._sending: Steps | None = None
         self._listings: list[Task] = []
-        self._watchdog = qt.QTimer()
-        self._watchdog.setInterval(1000)
-        self._watchdog.connect("timeout()", weakly(self._checkSilence))
+        self._watchdog = timer(1000, self._checkSilence)
 
     # -- Life
 
