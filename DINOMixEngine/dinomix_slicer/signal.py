@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from dinomix.errors import DinomixError
 
 
 class Signal:
@@ -32,6 +35,15 @@ class Signal:
         for function in list(self._functions):
             if function in self._functions:
                 function(*arguments)
+
+
+@contextmanager
+def telling(failed: Signal) -> Iterator[None]:
+    """Announce a ``DinomixError`` by ``failed(problem, remedy)`` instead of raising it; what is left to do is left out."""
+    try:
+        yield
+    except DinomixError as error:
+        failed.emit(error.problem, error.remedy)
 
 
 class Listener:

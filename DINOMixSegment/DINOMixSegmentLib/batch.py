@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.models.folders import printable
 from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Cancelled, Steps, Task
 from dinomix_slicer.window.duration import duration
 
-from .batch_items import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem, printable
+from .batch_items import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 from .segment_run import SegmentRun, removed
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
+from dinomix_slicer.models.folders import printable
 from dinomix_slicer.scene.volumes import imagesOfScene
 
 if TYPE_CHECKING:
@@ -99,11 +100,6 @@ def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
         BatchItem(printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + SEGMENTATION))
         for image, name in _named(images)
     ]
-
-
-def printable(name: object) -> str:
-    """A file's name or path for the window, also where its bytes are not UTF-8."""
-    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def isImageFile(path: Path) -> bool:

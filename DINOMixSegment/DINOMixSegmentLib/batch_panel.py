@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.window.path_field import onPathChanged
-from dinomix_slicer.window.tables import setUpColumns
+from dinomix_slicer.window.tables import setRow, setUpColumns
 
 from .batch_items import (
     DONE,
@@ -43,8 +44,8 @@ class BatchPanel:
         self._problem = ""
         ui.batchSourceComboBox.connect("activated(int)", self._onSource)
         ui.batchHierarchyComboBox.connect("currentItemChanged(vtkIdType)", self._onHierarchyItem)
-        onPathChanged(ui.batchInputPathEdit, self._onInputFolder)
-        onPathChanged(ui.batchOutputPathEdit, self._onOutputFolder)
+        onPathChanged(ui.batchInputPathEdit, partial(self._onFolder, "batchInputFolder"))
+        onPathChanged(ui.batchOutputPathEdit, partial(self._onFolder, "batchOutputFolder"))
         ui.batchButton.connect("clicked()", self._onButton)
         ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
         setUpColumns(ui.batchTable, stretched=[DETAILS], fitted=[STATE])
@@ -110,13 +111,9 @@ class BatchPanel:
         if self._parameterNode is not None:
             self.show(self._parameterNode)
 
-    def _onInputFolder(self, path: str) -> None:
-        if self._parameterNode is not None and path != self._parameterNode.batchInputFolder:
-            self._parameterNode.batchInputFolder = path
-
-    def _onOutputFolder(self, path: str) -> None:
-        if self._parameterNode is not None and path != self._parameterNode.batchOutputFolder:
-            self._parameterNode.batchOutputFolder = path
+    def _onFolder(self, name: str, path: str) -> None:
+        if self._parameterNode is not None and path != getattr(self._parameterNode, name):
+            setattr(self._parameterNode, name, path)
 
     def _onCollapsed(self, isCollapsed: bool) -> None:
         if not isCollapsed:
@@ -162,15 +159,8 @@ class BatchPanel:
 
     def _fillRow(self, row: int, item: BatchItem) -> None:
         where = str(Path(item.image)) if item.image else item.title
-        for column, (text, toolTip) in enumerate(
-            ((item.title, where), (stateText(item), item.detail), (item.detail, item.detail))
-        ):
-            cell = self._ui.batchTable.item(row, column)
-            if cell is None:
-                cell = qt.QTableWidgetItem()
-                self._ui.batchTable.setItem(row, column, cell)
-            cell.setText(text)
-            cell.setToolTip(toolTip)
+        texts = (item.title, stateText(item), item.detail)
+        setRow(self._ui.batchTable, row, texts, (where, item.detail, item.detail))
         self._ui.batchTable.item(row, STATE).setIcon(stateIcon(self._ui.batchTable, item.state))
 
     def _describe(self) -> None:

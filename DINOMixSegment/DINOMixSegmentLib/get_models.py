@@ -14,9 +14,10 @@ from dinomix_slicer.models.store import ModelStore, sizeText
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import rowsAsHtml
 from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.progress_bar import showPart
+from dinomix_slicer.window.widgets import loadDialog
 
 MOST_ORGANS = 150
-BAR = 1000
 
 
 class GetModelsDialog:
@@ -33,9 +34,7 @@ class GetModelsDialog:
         """``file`` is the ``.ui`` file."""
         self.changed = Signal()
         self.store = store or ModelStore()
-        self._dialog = slicer.util.loadUI(file)
-        if slicer.util.mainWindow() is not None:
-            self._dialog.setParent(slicer.util.mainWindow(), qt.Qt.Dialog)
+        self._dialog = loadDialog(file)
         self.ui = ui = slicer.util.childWidgetVariables(self._dialog)
         ui.modelsList.connect("itemSelectionChanged()", self._showSelected)
         ui.installButton.connect("clicked()", self._onInstall)
@@ -175,12 +174,10 @@ class GetModelsDialog:
 
     def _begin(self, text: str) -> None:
         self._tell(text)
-        self.ui.progressBar.setRange(0, 0)
+        showPart(self.ui.progressBar, 0, 0)
 
     def _onProgress(self, stage: str, step: int, total: int) -> None:
-        # Bytes of large files are more than the bar's numbers can hold.
-        self.ui.progressBar.setRange(0, BAR if total else 0)
-        self.ui.progressBar.setValue(step * BAR // total if total else 0)
+        showPart(self.ui.progressBar, step, total)
 
     def _onChanged(self, name: str) -> None:
         self._tell(_("{name} is installed.").format(name=name) if name else _("The model was removed."))

@@ -10,15 +10,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.models.folders import LAST_MODEL_SETTING
 from dinomix_slicer.models.info import ModelInfo, facts, modelInfo
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import legendAsHtml, rowsAsHtml
 from dinomix_slicer.window.choices import showChoices
+from dinomix_slicer.window.widgets import loadDialog
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
 
-LAST_MODEL_SETTING = "DINOMix/LastModel"
 SMALL, LARGE = 104, 224  # pixels of the picture
 
 
@@ -105,9 +106,7 @@ def showPicture(label: Any, info: ModelInfo, size: int) -> None:
 
 def modelDialog(info: ModelInfo, file: str) -> Any:
     """A window with everything about a model; ``file`` is the ``.ui`` file."""
-    dialog = slicer.util.loadUI(file)
-    if slicer.util.mainWindow() is not None:
-        dialog.setParent(slicer.util.mainWindow(), qt.Qt.Dialog)
+    dialog = loadDialog(file)
     parts = slicer.util.childWidgetVariables(dialog)
     dialog.windowTitle = info.title
     parts.titleLabel.text = info.title

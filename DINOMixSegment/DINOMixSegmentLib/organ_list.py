@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import colorIcon
+from dinomix_slicer.window.widgets import signalsBlocked
 
 if TYPE_CHECKING:
     from dinomix_slicer.models.info import Organ
@@ -24,7 +25,6 @@ class OrganList:
         self.changed = Signal()
         self._ui = ui
         self._organs: tuple[Organ, ...] = ()
-        self._isFilling = False
         ui.organsList.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
         ui.organsSearchBox.connect("textChanged(QString)", self._onSearch)
         ui.organsAllButton.connect("clicked()", lambda: self._checkShown(True))
@@ -47,14 +47,13 @@ class OrganList:
         return None
 
     def _fill(self) -> None:
-        self._isFilling = True
-        self._ui.organsList.clear()
-        for organ in self._organs:
-            item = qt.QListWidgetItem(colorIcon(organ.color), organ.name)
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-            item.setCheckState(qt.Qt.Checked)
-            self._ui.organsList.addItem(item)
-        self._isFilling = False
+        with signalsBlocked(self._ui.organsList):
+            self._ui.organsList.clear()
+            for organ in self._organs:
+                item = qt.QListWidgetItem(colorIcon(organ.color), organ.name)
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+                item.setCheckState(qt.Qt.Checked)
+                self._ui.organsList.addItem(item)
         self._onSearch(self._ui.organsSearchBox.text)
 
     def _items(self) -> list[Any]:
@@ -64,18 +63,15 @@ class OrganList:
         return [item.text() for item in self._items() if item.checkState() == qt.Qt.Checked]
 
     def _check(self, names: set[str]) -> None:
-        self._isFilling = True
-        for item in self._items():
-            item.setCheckState(qt.Qt.Checked if item.text() in names else qt.Qt.Unchecked)
-        self._isFilling = False
+        with signalsBlocked(self._ui.organsList):
+            for item in self._items():
+                item.setCheckState(qt.Qt.Checked if item.text() in names else qt.Qt.Unchecked)
         self._describe()
 
     def _checkShown(self, isChecked: bool) -> None:
-        self._isFilling = True
-        for item in self._items():
-            if not item.isHidden():
-                item.setCheckState(qt.Qt.Checked if isChecked else qt.Qt.Unchecked)
-        self._isFilling = False
+        shown = {item.text() for item in self._items() if not item.isHidden()}
+        checked = set(self._checked())
+        self._check(checked | shown if isChecked else checked - shown)
         self._onItemChanged(None)
 
     def _onSearch(self, text: str) -> None:
@@ -83,8 +79,6 @@ class OrganList:
             item.setHidden(text.strip().lower() not in item.text().lower())
 
     def _onItemChanged(self, item: Any) -> None:
-        if self._isFilling:
-            return
         self._describe()
         checked = self._checked()
         self.changed.emit([] if len(checked) == len(self._organs) else checked)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
 from dinomix_slicer.scene.surfaces import areSurfacesShown
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, telling
+from dinomix_slicer.window.widgets import signalsBlocked
 
 from .statistics import hasStatistics, makeVolumeTable
 
@@ -64,9 +64,8 @@ class ResultPanel:
 
     def _showButton(self) -> None:
         button = self._ui.show3DButton
-        blocked = button.blockSignals(True)
-        button.checked = self.segmentation is not None and areSurfacesShown(self.segmentation)
-        button.blockSignals(blocked)
+        with signalsBlocked(button):
+            button.checked = self.segmentation is not None and areSurfacesShown(self.segmentation)
 
     def _onShow3D(self, isShown: bool) -> None:
         self.segmentation.CreateDefaultDisplayNodes()
@@ -77,12 +76,8 @@ class ResultPanel:
             self._logic.stopSurfaces()
 
     def _onVolumes(self) -> None:
-        try:
-            table = makeVolumeTable(self.segmentation)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        showTable(table)
+        with telling(self.failed):
+            showTable(makeVolumeTable(self.segmentation))
 
 
 def resultFor(

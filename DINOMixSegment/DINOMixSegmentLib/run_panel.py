@@ -9,8 +9,7 @@ from slicer.i18n import tr as _
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import paintIcon
 from dinomix_slicer.window.duration import duration
-
-STEPS = 1000  # of the progress bar
+from dinomix_slicer.window.progress_bar import showPart
 
 
 class RunPanel:
@@ -49,19 +48,15 @@ class RunPanel:
             button.toolTip = _("What runs is being ended.")
         self._ui.progressBar.visible = state != "idle"
         if state == "idle":
-            self._ui.progressBar.maximum = STEPS
-            self._ui.progressBar.value = 0
+            showPart(self._ui.progressBar, 0, 1)
         elif state == "cancelling":
-            self._ui.progressBar.maximum = 0
+            showPart(self._ui.progressBar, 0, 0)
 
     def showProgress(self, stage: str, step: int, total: int, eta: float | None) -> None:
         """How far it is; ``total`` 0 where it is not known, ``eta`` in seconds."""
         if self._state != "running":
             return
-        bar = self._ui.progressBar
-        bar.maximum = STEPS if total else 0
-        if total:
-            bar.value = min(STEPS, round(STEPS * step / total))
+        showPart(self._ui.progressBar, step, total)
         stage = stage[:1].upper() + stage[1:]
         if eta is None:
             self.showStatus(_("{stage}...").format(stage=stage))

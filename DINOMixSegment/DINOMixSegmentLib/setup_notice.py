@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix_slicer.setup.notice import Lack, SetupNotice
-from dinomix_slicer.setup.restart import rememberForRestart
 from dinomix_slicer.signal import Signal
 
 from .checks import whyNotChosenVolume, whyNotModel
+from .resume import remember
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
     from .parameter_node import DINOMixSegmentParameterNode
-
-MODULE = "DINOMixSegment"
 
 
 class SegmentSetupNotice(SetupNotice):
@@ -52,7 +50,4 @@ class SegmentSetupNotice(SetupNotice):
         return None
 
     def rememberForRestart(self, parameterNode: DINOMixSegmentParameterNode) -> None:
-        storage = parameterNode.inputVolume.GetStorageNode() if parameterNode.inputVolume is not None else None
-        rememberForRestart(
-            MODULE, (storage.GetFileName() or "") if storage is not None else "", parameterNode.modelPath
-        )
+        remember(parameterNode)

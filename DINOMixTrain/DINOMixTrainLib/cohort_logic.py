@@ -17,11 +17,11 @@ from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.scene.case_files import CaseFiles, filesOf
 from dinomix_slicer.scene.scene_cohort import SceneCase, sceneCases
 from dinomix_slicer.scene.scene_export import SceneExport
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.task import InBackground, Steps
 
 from .cohort_report import CohortReport
-from .cohort_request import CohortRequest, SceneChoice, correctedCases, requestOf
+from .cohort_request import CohortRequest, SceneChoice, correctedCases, renamesOf, requestOf
 from .last_check import readLastCheck, writeLastCheck
 from .study import CASES, COHORT, RENAMES, SCENE
 
@@ -130,19 +130,16 @@ class CohortLogic:
         if whyNot := request.whyNot():
             self.failed.emit(whyNot, "")
             return
-        try:
+        with telling(self.failed):
             makeWritable(request.folder)
             cases = casesOfScene(request)
             self._process = self._makeProcess(request.arguments())
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        self._request, self._found = request, CohortReport()
-        self._setState("exporting")
-        self._task = Steps(self._stepsOf(request, cases, self._process))
-        self._task.finished.connect(self._onChecked)
-        self._task.failed.connect(lambda *words: self._end(self.failed, *words))
-        self._task.cancelled.connect(lambda: self._end(self.cancelled))
+            self._request, self._found = request, CohortReport()
+            self._setState("exporting")
+            self._task = Steps(self._stepsOf(request, cases, self._process))
+            self._task.finished.connect(self._onChecked)
+            self._task.failed.connect(lambda *words: self._end(self.failed, *words))
+            self._task.cancelled.connect(lambda: self._end(self.cancelled))
 
     def cancel(self) -> None:
         """Give the check up; ``cancelled`` follows within a second."""
@@ -163,7 +160,7 @@ class CohortLogic:
         self, request: CohortRequest, cases: list[tuple[SceneChoice, SceneCase]], process: EngineProcess
     ) -> Generator[Any, Any, dict[str, str]]:
         """Copy the scene's cases and have all checked; returns the scene choices' texts -> the names of their copies."""
-        leftOut = [name for name, new in request.newNames.items() if new is None]
+        leftOut = [name for name, new in renamesOf(request).items() if new is None]
         sceneCases = [case for _choice, case in cases]
         files = yield from self._export.steps(sceneCases, request.folder / SCENE, leftOut, self._onExported)
         self._nodes.update((str(f.image), choice) for (choice, _case), f in zip(cases, files, strict=True))
@@ -171,7 +168,7 @@ class CohortLogic:
             if request.hasList:
                 write_json(request.folder / CASES, listOfCases(request, files))
             if request.renames:
-                write_json(request.folder / RENAMES, request.newNames)
+                write_json(request.folder / RENAMES, renamesOf(request))
         except OSError as error:
             raise notWritable(request.folder, error) from error
         process.event.connect(self._onEvent)

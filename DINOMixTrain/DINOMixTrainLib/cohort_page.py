@@ -6,19 +6,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
 from dinomix.images.formats import is_segmentation
 from dinomix.names import normalized_name
+from dinomix_slicer.signal import telling
 from dinomix_slicer.task import Steps
 from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, setWrappedText, showLevel
 from dinomix_slicer.window.choices import showChoices
-from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.duration import withTimeLeft
 from dinomix_slicer.window.path_field import onPathChanged
+from dinomix_slicer.window.progress_bar import showPart
 
 from .case_loading import showCase
 from .case_table import CaseTable
@@ -206,11 +206,9 @@ class CohortPage(Page):
         self.changed.emit()
 
     def _onProgress(self, stage: str, step: int, total: int, eta: float | None) -> None:
-        self.ui.checkProgressBar.maximum = max(total, 0)
-        self.ui.checkProgressBar.value = step
+        showPart(self.ui.checkProgressBar, step, total)
         text = _("{stage}: {step} of {total}").format(stage=stage, step=step, total=total) if total else stage
-        if eta is not None and step < total:
-            text += ", " + _("about {duration} left").format(duration=duration(eta))
+        text = withTimeLeft(text, eta if step < total else None)
         self._showStatus("", text[0].upper() + text[1:] + ".")
 
     def _onChecked(self, report: CohortReport) -> None:
@@ -241,13 +239,8 @@ class CohortPage(Page):
         self.node.excluded = kept + names if isExcluded else kept
 
     def _onWantsCase(self, case: CheckedCase) -> None:
-        qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
-        try:
+        with slicer.util.WaitCursor(), telling(self.failed):
             showCase(case, self.node.studyFolder, *self._cohort.nodesOf(case.image))
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-        finally:
-            qt.QApplication.restoreOverrideCursor()
 
     # -- Names that mean the same
 

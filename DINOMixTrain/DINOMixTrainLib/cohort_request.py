@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.files import parse_json, read_json
+from dinomix.files import read_json
+from dinomix_slicer.stored_text import jsonIn
 
 from .study import CASES, COHORT, CORRECTED, RENAMES
 
@@ -72,11 +73,6 @@ class CohortRequest:
     def folder(self) -> Path:
         """The study folder."""
         return Path(self.studyFolder)
-
-    @property
-    def newNames(self) -> dict[str, str | None]:
-        """A structure's name in the label files -> its name in the cohort, or None to leave it out; none where damaged."""
-        return _newNames(self.renames)
 
     @property
     def sceneChoices(self) -> list[SceneChoice]:
@@ -163,17 +159,9 @@ def requestOf(node: DINOMixTrainParameterNode) -> CohortRequest:
     )
 
 
-def renamesOf(node: DINOMixTrainParameterNode) -> dict[str, str | None]:
-    """The renamed structures of a parameter node."""
-    return _newNames(node.renames)
-
-
-def _newNames(text: str) -> dict[str, str | None]:
-    try:
-        names = parse_json((text or "{}").encode())
-    except ValueError:
-        return {}
-    return names if isinstance(names, dict) else {}
+def renamesOf(choices: CohortRequest | DINOMixTrainParameterNode) -> dict[str, str | None]:
+    """A structure's name in the label files -> its name in the cohort, or None to leave it out; none where damaged."""
+    return jsonIn(choices.renames, dict)
 
 
 def correctedCases(studyFolder: Path) -> list[dict[str, str]]:

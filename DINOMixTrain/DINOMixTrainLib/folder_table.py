@@ -13,7 +13,8 @@ from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpC
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
 
-KINDS = ("labeled", "unlabeled", "test")
+FIELDS = {"labeled": "labeledFolders", "unlabeled": "unlabeledFolders", "test": "testFolders"}
+"""Kind of folder -> the parameter that holds them."""
 USE, FOLDER = 0, 1  # columns
 
 
@@ -40,7 +41,7 @@ class FolderTable:
     def show(self, node: DINOMixTrainParameterNode, isEnabled: bool) -> None:
         """Show the folders of the parameter node."""
         self._node = node
-        rows = [(kind, folder) for kind in KINDS for folder in foldersOf(node, kind)]
+        rows = [(kind, folder) for kind in FIELDS for folder in getattr(node, FIELDS[kind])]
         if rows != self._shown:
             self._fill(rows)
         buttons = (self._ui.addLabeledButton, self._ui.addUnlabeledButton, self._ui.addTestButton)
@@ -74,30 +75,21 @@ class FolderTable:
     def add(self, kind: str, folder: str) -> None:
         """Add a folder as "labeled", "unlabeled" or "test"."""
         self._lastFolder = folder
-        if folder in foldersOf(self._node, kind):
+        folders = getattr(self._node, FIELDS[kind])
+        if folder in folders:
             self.notice.emit(_("The folder {folder} is in the list already.").format(folder=folder))
             return
-        setFolders(self._node, kind, [*foldersOf(self._node, kind), folder])
+        setattr(self._node, FIELDS[kind], [*folders, folder])
 
     def _onRemove(self) -> None:
         rows = selectedRows(self._ui.foldersTable)
         kept = [entry for row, entry in enumerate(self._shown or []) if row not in rows]
-        for kind in KINDS:
+        for kind, field in FIELDS.items():
             folders = [folder for other, folder in kept if other == kind]
-            if folders != foldersOf(self._node, kind):
-                setFolders(self._node, kind, folders)
+            if folders != list(getattr(self._node, field)):
+                setattr(self._node, field, folders)
 
 
 def askForFolder(parent: Any, title: str, start: str) -> str:
     """The folder that the user chooses; empty when none is."""
     return qt.QFileDialog.getExistingDirectory(parent, title, start) or ""
-
-
-def foldersOf(node: Any, kind: str) -> list[str]:
-    """The folders of a kind."""
-    return list(getattr(node, f"{kind}Folders"))
-
-
-def setFolders(node: Any, kind: str, folders: list[str]) -> None:
-    """Make these the folders of a kind."""
-    setattr(node, f"{kind}Folders", folders)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import qt
-import slicer
+from dinomix_slicer.window.widgets import loadDialog
 
 FILE = Path(__file__).parents[1] / "Resources/UI/DINOMixTrainLicence.ui"
 
@@ -22,7 +21,4 @@ def askForLicence() -> bool:
 
 def licenceDialog() -> Any:
     """The dialog; its button is enabled by a check mark."""
-    dialog = slicer.util.loadUI(str(FILE))
-    if slicer.util.mainWindow() is not None:
-        dialog.setParent(slicer.util.mainWindow(), qt.Qt.Dialog)
-    return dialog
+    return loadDialog(str(FILE))

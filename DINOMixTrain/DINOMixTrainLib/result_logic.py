@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -13,20 +13,16 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix_slicer.engine_process import EngineProcess
-from dinomix_slicer.models.folders import FOLDERS_SETTING, modelFolders
+from dinomix_slicer.models.folders import FOLDERS_SETTING, LAST_MODEL_SETTING, modelFolders
 from dinomix_slicer.run.process import hasCheckpoint
 from dinomix_slicer.run.state import readJson
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.task import Steps, Task
 from dinomix_slicer.worker.command import engineCommand
 
 from .ranked_case import RankedCase, rankedCases, stepsOfAdding, stepsOfOpening
 from .study import stamp
 
-if TYPE_CHECKING:
-    pass
-
-LAST_MODEL_SETTING = "DINOMix/LastModel"
 IDLE, COMPARING, RANKING, EXPORTING = "idle", "comparing", "ranking", "exporting"
 OPENING, ADDING, CANCELLING = "opening", "adding", "cancelling"
 
@@ -142,14 +138,11 @@ class ResultLogic:
     def _start(self, state: str, arguments: list[str], onDone: Callable[[], None] = lambda: None) -> None:
         if self.state != IDLE or self.run is None:
             return
-        try:
+        with telling(self.failed):
             process = self._makeProcess(arguments)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        process.event.connect(self._onEvent)
-        self._begin(state, process, onDone)
-        process.start()
+            process.event.connect(self._onEvent)
+            self._begin(state, process, onDone)
+            process.start()
 
     def _begin(self, state: str, task: Task, onDone: Callable[[], None]) -> None:
         self._task, self._told = task, []

@@ -10,10 +10,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
 from dinomix_slicer.run.state import FINISHED
+from dinomix_slicer.signal import telling
 from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, setWrappedText, showLevel
-from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.duration import withTimeLeft
+from dinomix_slicer.window.progress_bar import showPart
 from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns
 
 from .page import Page
@@ -25,7 +26,6 @@ from .study import cohortOf
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
 
-BAR_STEPS = 1000
 PICTURE_WIDTH = 420  # pixels, at least
 
 
@@ -118,9 +118,9 @@ class ResultPage(Page):
         ui.resultProgressBar.visible = ui.cancelResultButton.visible = results.state != IDLE
         ui.cancelResultButton.enabled = results.state not in (IDLE, CANCELLING)
         if results.state == IDLE:
-            ui.resultProgressBar.maximum, ui.resultProgressBar.value = BAR_STEPS, 0
+            showPart(ui.resultProgressBar, 0, 1)
         elif results.state in (OPENING, ADDING, CANCELLING):
-            ui.resultProgressBar.maximum = 0
+            showPart(ui.resultProgressBar, 0, 0)
         ui.resultProgressBar.setFormat(stateTitle(results.state))
         case = self.ranking.chosen()
         isOpen = case is not None and nodeOfCase(case) is not None
@@ -138,12 +138,8 @@ class ResultPage(Page):
         return _("Put the corrected labels into the study folder; the next check counts the case as labeled.")
 
     def _showProgress(self, step: int, total: int, eta: float | None) -> None:
-        bar = self.ui.resultProgressBar
-        bar.maximum, bar.value = BAR_STEPS, round(BAR_STEPS * step / total) if total else 0
-        text = stateTitle(self._results.state)
-        if eta is not None:
-            text = _("{what}, {time} left").format(what=text, time=duration(eta))
-        bar.setFormat(text)
+        showPart(self.ui.resultProgressBar, step, total or 1)
+        self.ui.resultProgressBar.setFormat(withTimeLeft(stateTitle(self._results.state), eta))
 
     # -- Before and after
 
@@ -276,19 +272,13 @@ class ResultPage(Page):
     # -- The model
 
     def _onUse(self) -> None:
-        try:
+        with telling(self.failed):
             self._results.useModel()
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        self._logic.offers.refresh()
-        if slicer.util.mainWindow() is not None:
-            slicer.util.selectModule("DINOMixSegment")
-        self.notice.emit(
-            _("DINOMix Segment has chosen the model of the run {name}; segment a volume there.").format(
-                name=self._results.run.name
-            )
-        )
+            self._logic.offers.refresh()
+            if slicer.util.mainWindow() is not None:
+                slicer.util.selectModule("DINOMixSegment")
+            text = _("DINOMix Segment has chosen the model of the run {name}; segment a volume there.")
+            self.notice.emit(text.format(name=self._results.run.name))
 
     def _onExport(self) -> None:
         name = f"{self._results.run.name}.zip"

@@ -10,14 +10,13 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
 from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.curves import RunCurves
 from dinomix_slicer.run.follower import RunFollower
 from dinomix_slicer.run.process import LOG, askRun, endRun, exitCode, finishRun, hasCheckpoint, resumeRun
 from dinomix_slicer.run.registry import isRun, rememberRun
 from dinomix_slicer.run.state import NEW, RUNNING, RunState, lastLines
-from dinomix_slicer.signal import Signal
+from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.timer import timer
 
 NOTICES = 200
@@ -128,10 +127,8 @@ class RunLogic:
     def _launch(self, start: Callable[[Path], None]) -> None:
         if self.follower is None:
             return
-        try:
+        with telling(self.failed):
             start(self.follower.path)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
         self.request = ""
         self._toldExit = False
         self.follower.lookNow()
@@ -172,13 +169,10 @@ class RunLogic:
     def _ask(self, request: str) -> None:
         if self.follower is None:
             return
-        try:
+        with telling(self.failed):
             askRun(self.follower.path, request)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        self.request, self._asked = request, time.monotonic()
-        self.changed.emit()
+            self.request, self._asked = request, time.monotonic()
+            self.changed.emit()
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         kind = event["kind"]

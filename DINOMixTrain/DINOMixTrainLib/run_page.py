@@ -17,7 +17,8 @@ from dinomix_slicer.run.state import FAILED, FINISHED, LOST, NEW, PAUSED, RUNNIN
 from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, legendAsHtml, setWrappedText, showLevel
 from dinomix_slicer.window.choices import showChoices
-from dinomix_slicer.window.duration import duration
+from dinomix_slicer.window.duration import withTimeLeft
+from dinomix_slicer.window.progress_bar import showPart
 
 from .page import Page
 from .snapshot_view import SnapshotView
@@ -26,7 +27,6 @@ from .study import cohortOf
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
 
-BAR_STEPS = 1000
 REFRESH_MILLISECONDS = 1000
 IMPATIENCE = 20.0
 """Seconds without an answer after which the process may be ended."""
@@ -188,8 +188,7 @@ class RunPage(Page):
                 done, total = progress.get("step", 0), progress["total"]
             elif follower.steps:
                 done, total = follower.step, follower.steps
-        bar = self.ui.runProgressBar
-        bar.maximum, bar.value = BAR_STEPS if total else 0, round(BAR_STEPS * done / total) if total else 0
+        showPart(self.ui.runProgressBar, done, total)
 
     def _sentences(self, state: RunState | None) -> str:
         if state is None:
@@ -227,7 +226,6 @@ class RunPage(Page):
         progress = follower.progress
         if progress is None:
             return _("Running.")
-        eta = left(progress)
         if progress.get("stage") == "train":
             text = _("Training: step {step} of {steps}").format(step=f"{follower.step:,}", steps=f"{follower.steps:,}")
         else:
@@ -235,7 +233,7 @@ class RunPage(Page):
             text = _("{stage}: {step} of {total}").format(
                 stage=stage[:1].upper() + stage[1:], step=progress.get("step", 0), total=progress.get("total", 0)
             )
-        return f"{text}." if eta is None else _("{what}, {time} left.").format(what=text, time=duration(eta))
+        return f"{withTimeLeft(text, left(progress))}."
 
     def _facts(self, state: RunState) -> str:
         """The best validation, where it trains, and what it takes of the disk while cases are prepared."""

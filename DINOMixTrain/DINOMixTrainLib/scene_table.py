@@ -20,6 +20,7 @@ from dinomix_slicer.scene.volumes import imagesOfScene
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import setWrappedText
 from dinomix_slicer.window.tables import fitHeight, setUpColumns
+from dinomix_slicer.window.widgets import signalsBlocked
 
 from .case_loading import IMAGE, LABEL
 from .cohort_request import SceneChoice
@@ -71,7 +72,6 @@ class SceneTable:
             str, bool
         ] = {}  # cases of other scenes -> whether they have a label; also when they are not ticked
         self._study = ""
-        self._isFilling = False
         ui.sceneTable.connect("itemChanged(QTableWidgetItem*)", self._onItemChanged)
         ui.sceneAllButton.connect("clicked()", lambda: self._setAll(True))
         ui.sceneNoneButton.connect("clicked()", lambda: self._setAll(False))
@@ -128,24 +128,27 @@ class SceneTable:
 
     def _fill(self, proposals: dict[str, list[Proposal]], segmentations: dict[str, str]) -> None:
         table = self._ui.sceneTable
-        self._isFilling = True
-        table.rowCount = 0
-        table.rowCount = len(self._rows)
-        fitHeight(table, 2, 8)
-        for row, entry in enumerate(self._rows):
-            item = qt.QTableWidgetItem(entry.name)
-            item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
-            item.setCheckState(qt.Qt.Checked if entry.isChosen else qt.Qt.Unchecked)
-            item.setToolTip(
-                _("This case was copied to the study folder while its scene was open.") if entry.file else entry.name
-            )
-            table.setItem(row, VOLUME, item)
-            if entry.file:
-                text = _("(copied, with a label)") if entry.segmentation else _("(copied, unlabeled)")
-                table.setItem(row, SEGMENTATION, qt.QTableWidgetItem(text))
-            else:
-                table.setCellWidget(row, SEGMENTATION, self._comboBox(entry, proposals[entry.volume], segmentations))
-        self._isFilling = False
+        with signalsBlocked(table):
+            table.rowCount = 0
+            table.rowCount = len(self._rows)
+            fitHeight(table, 2, 8)
+            for row, entry in enumerate(self._rows):
+                item = qt.QTableWidgetItem(entry.name)
+                item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+                item.setCheckState(qt.Qt.Checked if entry.isChosen else qt.Qt.Unchecked)
+                item.setToolTip(
+                    _("This case was copied to the study folder while its scene was open.")
+                    if entry.file
+                    else entry.name
+                )
+                table.setItem(row, VOLUME, item)
+                if entry.file:
+                    text = _("(copied, with a label)") if entry.segmentation else _("(copied, unlabeled)")
+                    table.setItem(row, SEGMENTATION, qt.QTableWidgetItem(text))
+                else:
+                    table.setCellWidget(
+                        row, SEGMENTATION, self._comboBox(entry, proposals[entry.volume], segmentations)
+                    )
 
     def _comboBox(self, entry: Row, proposals: list[Proposal], segmentations: dict[str, str]) -> Any:
         reasons = {
@@ -171,7 +174,7 @@ class SceneTable:
     # -- What the user does
 
     def _onItemChanged(self, item: Any) -> None:
-        if not self._isFilling and item.column() == VOLUME:
+        if item.column() == VOLUME:
             self._choose({item.row(): item.checkState() == qt.Qt.Checked})
 
     def _setAll(self, isChosen: bool) -> None:

@@ -11,6 +11,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.files import open_file, parse_json
+from dinomix_slicer.stored_text import jsonIn
 
 OFF, RANDOM = "off", "random"
 DINOV3 = "vit_base_patch16_dinov3"
@@ -58,12 +59,13 @@ def cachedFile(teacher: str) -> Path | None:
 
 def isAccepted(teacher: str) -> bool:
     """Whether the user has read and accepted the licence of these weights."""
-    return teacher in _accepted()
+    return teacher in jsonIn(qt.QSettings().value(ACCEPTED_SETTING), list)
 
 
 def accept(teacher: str) -> None:
     """Remember that the user has accepted it."""
-    qt.QSettings().setValue(ACCEPTED_SETTING, json.dumps(sorted({*_accepted(), teacher})))
+    accepted = jsonIn(qt.QSettings().value(ACCEPTED_SETTING), list)
+    qt.QSettings().setValue(ACCEPTED_SETTING, json.dumps(sorted({*accepted, teacher})))
 
 
 def whyNotTeacher(teacher: str) -> str | None:
@@ -83,14 +85,6 @@ def teacherOptions(teacher: str, mode: str) -> list[str]:
     if isNamed(teacher) and cachedFile(teacher) is None and isAccepted(teacher):
         options.append("--download-teacher")
     return options
-
-
-def _accepted() -> list[str]:
-    try:
-        names = parse_json(str(qt.QSettings().value(ACCEPTED_SETTING) or "[]").encode())
-    except ValueError:
-        return []
-    return names if isinstance(names, list) else []
 
 
 def _cache() -> Path:

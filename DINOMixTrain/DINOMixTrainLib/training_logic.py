@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.files import parse_json, write_json
+from dinomix.files import write_json
 from dinomix.names import file_name
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.run.process import startRun
 from dinomix_slicer.run.registry import rememberRun
 from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.stored_text import jsonIn
 from dinomix_slicer.worker.command import engineCommand
 
 from .settings_form import FKD_MODE, OPTIONS, PIC_ON
@@ -237,11 +238,7 @@ def runsFolder(node: DINOMixTrainParameterNode) -> Path:
 
 def settingsOf(node: DINOMixTrainParameterNode) -> dict[str, Any]:
     """The advanced settings that differ from the preset; none where the text is damaged."""
-    try:
-        settings = parse_json((node.settings or "{}").encode())
-    except ValueError:
-        return {}
-    return settings if isinstance(settings, dict) else {}
+    return jsonIn(node.settings, dict)
 
 
 def written(value: Any) -> str:

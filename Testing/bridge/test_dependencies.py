@@ -13,7 +13,7 @@ import qt
 import slicer
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.setup import requirements, restart
+from dinomix_slicer.setup import requirements
 from dinomix_slicer.setup.dependencies import DependencyInstaller
 from dinomix_slicer.worker.owner import WorkerOwner
 from host import REPOSITORY, pip_record, waitUntil
@@ -256,17 +256,6 @@ def test_both_windows_share_one_installation():
 def test_slicers_own_packages_are_kept_as_they_are():
     lines = requirements.constraints()
     assert any(line.startswith("numpy==") for line in lines)
-
-
-def test_a_restart_brings_the_user_back_once():
-    restart.rememberForRestart("DINOMixSegment", "/scans/a.nrrd", "/models/b")
-    assert restart.takeResumption("Other") is None
-    assert restart.takeResumption("DINOMixSegment") == {
-        "module": "DINOMixSegment", "volumeFile": "/scans/a.nrrd", "modelPath": "/models/b"
-    }  # fmt: skip
-    assert restart.takeResumption("DINOMixSegment") is None
-    qt.QSettings().setValue("DINOMix/ResumeAfterRestart", "{damaged")
-    assert restart.takeResumption("DINOMixSegment") is None
 
 
 def test_the_list_is_found_where_the_package_is_installed():

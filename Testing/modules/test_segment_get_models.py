@@ -98,7 +98,7 @@ class GetModelsTest(WindowTestCase):
         self.assertFalse(self.parts.installButton.enabled)
         self.assertTrue(self.parts.cancelButton.isVisible() and self.parts.progressBar.isVisible())
         self.process.event.emit({"kind": "progress", "stage": "download, MB", "step": 12, "total": 38})
-        self.assertEqual((self.parts.progressBar.value, self.parts.progressBar.maximum), (315, 1000))
+        self.assertEqual((self.parts.progressBar.value, self.parts.progressBar.maximum), (316, 1000))
         self.process.event.emit({"kind": "progress", "stage": "unpack", "step": 3_000_000_000, "total": 6_000_000_000})
         self.assertEqual((self.parts.progressBar.value, self.parts.progressBar.maximum), (500, 1000))
         self.process.finish(kind="result", model="/models/abdominal-organs-3mm")

@@ -5,12 +5,11 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from DINOMixSegmentLib.resume import resumeAfterRestart
+from DINOMixSegmentLib.resume import RESUME_SETTING, remember, resumeAfterRestart
 from segment_fakes import FakeClient, FakeInstaller, addVolume
-
-from dinomix_slicer.setup.restart import rememberForRestart, takeResumption
 
 
 class ResumeTest(unittest.TestCase):
@@ -24,6 +23,14 @@ class ResumeTest(unittest.TestCase):
         self.logic = DINOMixSegmentLogic(FakeClient(), FakeInstaller())
         self.addCleanup(self.logic.cleanup)
 
+    def rememberChoices(self):
+        """The volume of the file, and a model."""
+        slicer.mrmlScene.Clear(False)
+        parameters = self.logic.getParameterNode()
+        parameters.inputVolume, parameters.modelPath = addVolume(), "/models/abdomen"
+        slicer.util.saveNode(parameters.inputVolume, str(self.file))
+        remember(parameters)
+
     def restart(self):
         slicer.mrmlScene.Clear(False)
         self.parameters = self.logic.getParameterNode()
@@ -31,8 +38,7 @@ class ResumeTest(unittest.TestCase):
         self.problem = resumeAfterRestart(self.parameters)
 
     def test_volume_and_model_are_chosen_again_once(self):
-        slicer.util.saveNode(addVolume(), str(self.file))
-        rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
+        self.rememberChoices()
         self.restart()
         self.assertEqual(self.parameters.modelPath, "/models/abdomen")
         np.testing.assert_array_equal(
@@ -44,16 +50,16 @@ class ResumeTest(unittest.TestCase):
     def test_volume_that_loads_no_more(self):
         for content in (None, b"no volume any more"):
             with self.subTest(content=content):
+                self.rememberChoices()
+                self.file.unlink()
                 if content is not None:
                     self.file.write_bytes(content)
-                rememberForRestart("DINOMixSegment", str(self.file), "/models/abdomen")
                 self.restart()
                 self.assertIn(str(self.file), self.problem)
                 self.assertIsNone(self.parameters.inputVolume)
                 self.assertEqual(self.parameters.modelPath, "/models/abdomen")
 
-    def test_note_of_another_module_is_left_to_it(self):
-        rememberForRestart("DINOMixTrain", str(self.file), "/models/abdomen")
+    def test_damaged_note(self):
+        qt.QSettings().setValue(RESUME_SETTING, "{damaged")
         self.restart()
-        self.assertEqual(self.parameters.modelPath, "")
-        self.assertIsNotNone(takeResumption("DINOMixTrain"))
+        self.assertEqual((self.problem, self.parameters.modelPath), ("", ""))

@@ -1,17 +1,18 @@
 """Advanced settings, what is missing at first, and "Show me how" in DINOMix Segment's window."""
 
+import json
 import unittest
 from unittest.mock import patch
 
 import qt
 import slicer
+from DINOMixSegmentLib.resume import RESUME_SETTING
 from segment_fakes import addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 from waiting import waitUntil
 
 from dinomix_slicer.models.folders import modelFolders
 from dinomix_slicer.setup.dependencies import WHEELS_SETTING
-from dinomix_slicer.setup.restart import takeResumption
 from dinomix_slicer.task import Task
 
 
@@ -237,7 +238,7 @@ class InstallTest(WindowTestCase):
     def test_restart_remembers_where_the_user_is(self):
         file = self.needRestart()
         self.assertEqual(self.clickRestart(qt.QMessageBox.Discard)[0], True)
-        note = takeResumption("DINOMixSegment")
+        note = json.loads(qt.QSettings().value(RESUME_SETTING))
         self.assertEqual((note["volumeFile"], note["modelPath"]), (file, self.models[0]["path"]))
 
     def test_restart_asks_about_unsaved_data(self):
@@ -246,7 +247,9 @@ class InstallTest(WindowTestCase):
         isRestarted, questions = self.clickRestart(qt.QMessageBox.Cancel)
         self.assertFalse(isRestarted)
         self.assertIn("drawn by hand", questions[0])
-        self.assertIsNone(takeResumption("DINOMixSegment"), "nothing is resumed after a restart that was not wanted")
+        self.assertIsNone(
+            qt.QSettings().value(RESUME_SETTING), "nothing is resumed after a restart that was not wanted"
+        )
         self.assertFalse(self.clickRestart(qt.QMessageBox.Save, accepted=False)[0])
         self.assertTrue(self.clickRestart(qt.QMessageBox.Save)[0])
 

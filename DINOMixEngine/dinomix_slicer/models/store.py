@@ -9,10 +9,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from dinomix.errors import DinomixError
-
 from ..engine_process import EngineProcess
-from ..signal import Signal
+from ..signal import Signal, telling
 
 MIRROR_SETTING = "DINOMix/ModelsMirror"
 """An address or a folder that holds the catalog's files; empty for their publishers."""
@@ -81,17 +79,14 @@ class ModelStore:
     def _run(self, verb: str, arguments: list[str]) -> None:
         if self.doing:
             return
-        try:
+        with telling(self.failed):
             process = self._makeProcess(["models", verb, *arguments])
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        self.doing, self._process, self._result = verb, process, ""
-        process.event.connect(self._onEvent)
-        process.finished.connect(lambda exitCode: self._end(self._tellDone, verb))
-        process.failed.connect(lambda *words: self._end(self.failed.emit, *words))
-        process.cancelled.connect(lambda: self._end(self.cancelled.emit))
-        process.start()
+            self.doing, self._process, self._result = verb, process, ""
+            process.event.connect(self._onEvent)
+            process.finished.connect(lambda exitCode: self._end(self._tellDone, verb))
+            process.failed.connect(lambda *words: self._end(self.failed.emit, *words))
+            process.cancelled.connect(lambda: self._end(self.cancelled.emit))
+            process.start()
 
     def _end(self, tell: Callable[..., None], *arguments: str) -> None:
         self.doing, self._process = "", None

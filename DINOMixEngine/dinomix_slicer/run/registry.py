@@ -7,7 +7,7 @@ from pathlib import Path
 
 import qt
 
-from dinomix.files import parse_json
+from ..stored_text import jsonIn
 
 SETTING = "DINOMix/Runs"
 MOST = 50
@@ -40,8 +40,4 @@ def _runsOf(study: Path) -> list[Path]:
 
 
 def _remembered() -> list[str]:
-    try:
-        runs = parse_json(str(qt.QSettings().value(SETTING) or "[]").encode())
-    except ValueError:
-        return []
-    return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []
+    return [run for run in jsonIn(qt.QSettings().value(SETTING), list) if isinstance(run, str)]

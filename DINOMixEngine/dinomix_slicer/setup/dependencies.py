@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 from ..engine_process import EngineProcess
-from ..signal import Signal
+from ..signal import Signal, telling
 from ..worker.command import WorkerCommand, ownPython, workerCommand
 from . import requirements
 
@@ -69,14 +69,13 @@ class DependencyInstaller:
             self._end()
             return
         wheels = str(qt.QSettings().value(WHEELS_SETTING) or "")
-        try:
+        with telling(self.failed):
             self._refuse()
             options = self._options(wheels)
-        except DinomixError as error:
-            self.failed.emit(error.problem, error.remedy)
-            return
-        if slicer.app.testingEnabled() or not confirm(self._question(wheels)):
-            return
+            if not slicer.app.testingEnabled() and confirm(self._question(wheels)):
+                self._start(options)
+
+    def _start(self, options: list[str]) -> None:
         self._before = requirements.versions()
         program = [self._python, "-m", "dinomix_slicer.setup.packages"]
         process = self._process = EngineProcess(options, WorkerCommand(program, workerCommand("").environment))

@@ -1,17 +1,11 @@
-"""Restarting Slicer without losing data, and the way back to where the user was."""
+"""Restarting Slicer without losing data."""
 
 from __future__ import annotations
-
-import json
 
 import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-
-from dinomix.files import parse_json
-
-RESUME_SETTING = "DINOMix/ResumeAfterRestart"
 
 
 def mayRestart() -> bool:
@@ -40,22 +34,3 @@ def unsavedData() -> list[str]:
     nodes = vtk.vtkCollection()
     slicer.mrmlScene.GetStorableNodesModifiedSinceRead(nodes)
     return [nodes.GetItemAsObject(n).GetName() for n in range(nodes.GetNumberOfItems())]
-
-
-def rememberForRestart(module: str, volumeFile: str = "", modelPath: str = "") -> None:
-    """Note where the user is, before Slicer restarts."""
-    note = json.dumps({"module": module, "volumeFile": volumeFile, "modelPath": modelPath})
-    qt.QSettings().setValue(RESUME_SETTING, note)
-
-
-def takeResumption(module: str) -> dict[str, str] | None:
-    """What ``rememberForRestart`` has noted for this module, once; None when there is nothing to resume."""
-    settings = qt.QSettings()
-    try:
-        note = parse_json(str(settings.value(RESUME_SETTING) or "null").encode())
-    except ValueError:
-        note = None
-    if not isinstance(note, dict) or note.get("module") != module:
-        return None
-    settings.remove(RESUME_SETTING)
-    return {key: str(note.get(key, "")) for key in ("module", "volumeFile", "modelPath")}

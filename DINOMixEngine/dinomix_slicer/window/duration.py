@@ -14,3 +14,8 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return _("{n} minutes").format(n=max(2, round(seconds / 60)))
     return _("{n:.1f} hours").format(n=seconds / 3600)
+
+
+def withTimeLeft(what: str, eta: float | None) -> str:
+    """What runs, and how long it will go on where that is known."""
+    return what if eta is None else _("{what}, {time} left").format(what=what, time=duration(eta))

@@ -1,0 +1,28 @@
+"""Small things that several windows do with widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import qt
+import slicer
+
+
+@contextmanager
+def signalsBlocked(widget: Any) -> Iterator[None]:
+    """While a program changes a widget, it does not announce what the user does."""
+    before = widget.blockSignals(True)
+    try:
+        yield
+    finally:
+        widget.blockSignals(before)
+
+
+def loadDialog(file: str) -> Any:
+    """A window of a ``.ui`` file, above Slicer's main window where there is one."""
+    dialog = slicer.util.loadUI(file)
+    if slicer.util.mainWindow() is not None:
+        dialog.setParent(slicer.util.mainWindow(), qt.Qt.Dialog)
+    return dialog
