@@ -77,8 +77,8 @@ class Heard:
         return [event[0] for event in self.events]
 
 
-def run(client: WorkerClient, job, seconds=90):
-    """Wait for a job's end; returns what it announced last."""
+def run(client: WorkerClient, job, seconds=240):
+    """Wait for a job's end; returns what it announced last. On a busy computer, importing PyTorch takes minutes."""
     heard = Heard(job)
     waitUntil(lambda: job.state in NOTHING_LEFT and heard.events, seconds)
     return heard
