@@ -62,6 +62,6 @@ def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tens
         x, y, z = projected.shape[2:]
         with run.accelerator.autocast():
             features = fkd.features_on_the_fly(run.foundation, images, (x, y, z), run.config.fkd.slice_stride)
-    config, done = run.config.fkd, run.state.step / run.config.steps
+    config, done = run.config.fkd, run.schedule.progress(run.state.step)
     loss = fkd.distillation_loss(projected, features, config.uniqueness, run.foundation.widths)
     return {"fkd": Term(loss, config.weight_at(done))}
