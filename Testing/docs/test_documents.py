@@ -43,6 +43,8 @@ NOT_RUN = {
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix benchmark amos ~/data/amos22 --method mean-teacher --seeds 0":
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
+    "dinomix train --cohort cohort.json --out run --start ResEncL-OpenMind-MAE/checkpoint_final.pth":
+        "needs OpenMind's file; Testing/engine/test_encoders.py starts from files of the same format",
     "python3 -m venv dinomix-env": "the tests run in an environment that was made so; a second one takes 7 GB",
     ". dinomix-env/bin/activate": "there is no such environment",
     "python -m pip install .": "7 GB; Testing/packaging/offline_install.py installs the same packages",
@@ -55,6 +57,7 @@ NOT_RUN = {
 
 NOT_RUN_PROGRAMS = {
     "Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it",
+    "Testing/benchmarks/teacher_probe.py": "needs a run and a trained teacher; measured by hand, the figures stand beside it",
     "Testing/engine/fuzz.py": "takes half an hour; Testing/engine/test_fuzzing.py tries 300 inputs",
     "Testing/engine/kill_campaign.py": "takes half an hour; Testing/engine/test_kill_campaign.py kills a few times",
 }
