@@ -4,6 +4,8 @@ Every event has ``time`` (seconds since the epoch) and ``kind``. The kinds and t
 
 =============  =====================================================================================================
 started        pid, host, device, reason (why this device), steps, version; at the beginning of a run and of each resume
+schedule       step, steps (of the whole run, from now on), seconds (the budget), spent (of it by now), prepared (spent by the
+               first step), message; of a run with a budget of time, before its first step and where another number of steps fits
 progress       stage (str), step (int, done so far), total (int), eta (seconds, or None while unknown)
 loss           step, total, supervised, unsupervised, fkd, lambda_u, learning_rate, gradient_norm (floats; None where off)
 pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...], shares of
@@ -136,6 +138,7 @@ class TerminalEvents:
                 )
                 self.bar.desc = fields["stage"]
             left = f"{tqdm.format_interval(fields['eta'])} left" if fields.get("eta") else ""
+            self.bar.total = fields["total"]
             text, moved = ", ".join(filter(None, (left, self._loss))), fields["step"] - self.bar.n
             # tqdm shows a new text with the next step, and there may be none for minutes.
             self.bar.set_postfix_str(text, refresh=not moved and text != self._text)
@@ -158,6 +161,8 @@ class TerminalEvents:
                 f"The prepared cases will take {shown} of disk{of_features}; {fields['free'] / 1e9:.0f} GB are free.",
                 file=sys.stderr,
             )
+        elif kind == "schedule":
+            tqdm.write(fields["message"], file=sys.stderr)
         elif kind == "notice":
             tqdm.write(f"Note: {Notice(**fields).text}", file=sys.stderr)
 

@@ -78,6 +78,7 @@ def train(
     start: str | Path | None = None,
     preset: str | None = None,
     steps: int | None = None,
+    time: str | float | None = None,
     seed: int = 0,
     device: str = "auto",
     plan: str | Path | None = None,
@@ -97,7 +98,8 @@ def train(
         download_teacher: you have read the licence of the teacher's weights; let timm fetch them.
         start: a model folder to begin with, whose classes match by name, or a file of an encoder's weights.
         preset: "quick-look", "standard" or "thorough".
-        steps: optimization steps; None for 2000, or the preset's.
+        steps: optimization steps; None for 2000, or the preset's. With ``time`` at most so many.
+        time: "30m", "1h30m" or seconds that the run may take in all; as many steps as fit into it on this computer.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         plan: a plan.json to obey.
         cache: a folder for preprocessed cases that several runs share.
@@ -122,6 +124,7 @@ def train(
         start=first,
         preset=preset,
         steps=steps,
+        time=time,
         seed=seed,
         device=device,
         plan=None if plan is None else Path(plan),

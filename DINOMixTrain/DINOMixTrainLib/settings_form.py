@@ -9,11 +9,18 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from dinomix.durations import as_duration, seconds_of
+from dinomix.errors import DinomixError
 from dinomix_slicer.signal import Signal
 
-PATCH, FKD_MODE, PIC_ON = "plan.patch", "fkd.mode", "pic.enabled"
-OPTIONS = (FKD_MODE, PIC_ON)
+PATCH, FKD_MODE, PIC_ON, TIME, STEPS = "plan.patch", "fkd.mode", "pic.enabled", "time", "steps"
+OPTIONS = (FKD_MODE, PIC_ON, TIME, STEPS)
 """Settings that have an option of their own on the command line."""
+LENGTHS = (TIME, STEPS)
+"""What says how long a run is; one takes the place of the other."""
+TEXTS = (PATCH, TIME)
+AUTOMATIC = (STEPS, "validate_every", "checkpoint_every")
+"""Numbers of which 0 stands for what the engine chooses."""
 FKD_MODES = ("on-the-fly", "cached")  # in the order of the combo box
 KINDS = (
     (qt.QSpinBox, "valueChanged(int)", "value"),
@@ -53,9 +60,10 @@ class SettingsForm:
         """Show the preset's whole configuration, and what differs from it."""
         self._config, self._kept = config, kept
         for key, (widget, label, name) in self._rows.items():
-            value = kept.get(key, valueIn(config, key))
-            isWrong = key == PATCH and self.problem and not value  # what is written stays, to be corrected
-            if not isWrong and (value is not None or key == PATCH):
+            isReplaced = key in LENGTHS and key not in kept and any(other in kept for other in LENGTHS)
+            value = None if isReplaced else kept.get(key, valueIn(config, key))
+            isWrong = key in TEXTS and self.problem and not value  # what is written stays, to be corrected
+            if not isWrong and (value is not None or shown(key, None) is not None):
                 blocked = widget.blockSignals(True)
                 setattr(widget, name, shown(key, value))
                 widget.blockSignals(blocked)
@@ -66,20 +74,27 @@ class SettingsForm:
     def _onEdited(self, key: str) -> None:
         widget, _label, name = self._rows[key]
         value = meant(key, getattr(widget, name))
-        kept = {other: each for other, each in self._kept.items() if other != key}
-        if key == PATCH:
+        replaced = LENGTHS if key in LENGTHS else (key,)
+        kept = {other: each for other, each in self._kept.items() if other not in replaced}
+        if key in TEXTS:
             text, self.problem = widget.text.strip(), ""
             if text and value is None:
-                self.problem = _("{text} is no patch. Write three sizes in voxels, such as 96, 96, 64.").format(
-                    text=text
-                )
+                problems = {
+                    PATCH: _("{text} is no patch. Write three sizes in voxels, such as 96, 96, 64."),
+                    TIME: _("{text} is no time. Write it as 45m, 2h or 1h30m."),
+                }
+                self.problem = problems[key].format(text=text)
         if value is not None and (key == PATCH or not isSame(value, valueIn(self._config, key))):
             kept[key] = value
         self.changed.emit(kept)
 
 
 def shown(key: str, value: Any) -> Any:
-    """A setting's value as its widget holds it."""
+    """A setting's value as its widget holds it; None where a widget has nothing to show for no value."""
+    if key in AUTOMATIC:
+        return value or 0
+    if key == TIME:
+        return as_duration(value) if value else ""
     if key == FKD_MODE:
         return FKD_MODES.index(value) if value in FKD_MODES else 0
     if key == PATCH:
@@ -88,7 +103,11 @@ def shown(key: str, value: Any) -> Any:
 
 
 def meant(key: str, held: Any) -> Any:
-    """The setting's value for what its widget holds; None for a patch that is none."""
+    """The setting's value for what its widget holds; None for a patch or a time that is none, and for what is automatic."""
+    if key in AUTOMATIC:
+        return held or None
+    if key == TIME:
+        return timeOf(held)
     if key == FKD_MODE:
         return FKD_MODES[held]
     return patchOf(held) if key == PATCH else held
@@ -107,6 +126,14 @@ def isSame(one: Any, other: Any) -> bool:
     if isinstance(one, float | int) and isinstance(other, float | int):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
     return bool(one == other)
+
+
+def timeOf(text: str) -> float | None:
+    """Seconds of a time as the user writes it, "45m" or "1h30m"; None where it is none."""
+    try:
+        return seconds_of(text) or None
+    except DinomixError:
+        return None
 
 
 def patchOf(text: str) -> list[int] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from dinomix.durations import as_duration
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 from dinomix.names import file_name
@@ -23,7 +24,7 @@ from dinomix_slicer.signal import Signal
 from dinomix_slicer.stored_text import jsonIn
 from dinomix_slicer.worker.command import engineCommand
 
-from .settings_form import FKD_MODE, OPTIONS, PIC_ON
+from .settings_form import FKD_MODE, OPTIONS, PIC_ON, STEPS, TIME
 from .study import COHORT, cohortOf, stamp
 from .teachers import teacherOptions, whyNotTeacher
 
@@ -81,6 +82,10 @@ class TrainingLogic:
         words += teacherOptions(node.teacher, str(settings.get(FKD_MODE, "on-the-fly")))
         if PIC_ON in settings:
             words += ["--pic", "on" if settings[PIC_ON] else "off"]
+        if TIME in settings:
+            words += ["--time", as_duration(settings[TIME])]
+        if STEPS in settings:
+            words += ["--steps", str(settings[STEPS])]
         words += ["--seed", str(node.seed), "--device", node.device, "--cache", str(study / "cache")]
         for key, value in settings.items():
             if key not in OPTIONS:

@@ -240,6 +240,17 @@ class FollowerTest(RunFiles):
         self.assertEqual(self.steps(), [1, 2, 3])
         self.assertEqual((self.follower.step, self.follower.steps), (3, 100))
 
+    def test_a_run_with_a_budget_of_time_tells_its_steps_when_they_are_measured(self):
+        self.write("config.json", {"train": {"steps": None, "time": 60.0}})
+        self.event("started", steps=None)
+        self.follower.start()
+        host.waitUntil(lambda: self.follower.isCaughtUp)
+        self.assertEqual(self.follower.steps, 0)
+        self.event("schedule", step=0, steps=40)
+        self.event("schedule", step=10, steps=30)
+        host.waitUntil(lambda: len(self.heard) == 3)
+        self.assertEqual((self.follower.step, self.follower.steps), (10, 30))
+
     def test_a_resumed_run_takes_events_back(self):
         for step in range(1, 8):
             self.event("loss", step=step)

@@ -126,7 +126,7 @@ def test_a_state_of_another_network_is_refused(run: Path, part: str) -> None:
         moments = state["optimizer"]["state"][0]
         moments["exp_avg"] = moments["exp_avg"][:1]
     elif part == "counts":
-        state["method"]["counts"] = torch.zeros(7)
+        state["method"]["sightings"]["counts"] = torch.zeros(7)
     elif part == "schedule":
         state["schedule"]["since"] = state["schedule"]["steps"] + 1
     else:

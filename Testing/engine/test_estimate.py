@@ -18,10 +18,11 @@ from dinomix.planning import cache
 from dinomix.training import estimate as estimate_module
 from dinomix.training import fkd as fkd_module
 from dinomix.training import loop as loop_module
+from dinomix.training import pace as pace_module
 from dinomix.training import recording, validation
 from dinomix.training import step as step_module
 from dinomix.training.batches import Batches
-from dinomix.training.config import TrainConfig, make_config
+from dinomix.training.config import make_config
 from dinomix.training.disk import bytes_of_case
 from dinomix.training.estimate import estimate
 from dinomix.training.presets import PRESETS, preset_settings
@@ -46,11 +47,13 @@ def everything_in(folder: Path) -> set[str]:
 
 
 def test_presets_are_settings_that_a_run_takes():
-    steps = [make_config("dino-mix", **preset_settings(preset.name)).steps for preset in PRESETS]
-    assert steps == sorted(steps) and [preset.name for preset in PRESETS] == ["quick-look", "standard", "thorough"]
-    assert make_config("dino-mix", **preset_settings("standard")) == TrainConfig.model_validate(
-        make_config("dino-mix").model_dump()
-    )
+    times = [make_config("dino-mix", **preset_settings(preset.name)).time or 0.0 for preset in PRESETS]
+    assert 0 < times[0] < times[1] < times[2] and [preset.name for preset in PRESETS] == [
+        "quick-look",
+        "standard",
+        "thorough",
+    ]
+    assert make_config("dino-mix", **preset_settings("standard")) == make_config("dino-mix", time="1h")
 
 
 def test_devices_are_listed_for_programs_and_people(capsys):
@@ -80,7 +83,7 @@ def test_what_is_given_wins_over_the_preset(cohort, tmp_path: Path, capsys):
     given = ["--preset", "quick-look", "--steps", "3", "--set", "learning_rate=0.002"]
     assert run(*common, "--out", tmp_path / "run", *given) == 0
     config = RunDirectory.open(tmp_path / "run").config
-    assert (config.steps, config.learning_rate, config.optimizer, config.validate_every) == (3, 0.002, "adamw", 50)
+    assert (config.steps, config.learning_rate, config.optimizer, config.time) == (3, 0.002, "adamw", None)
     assert run(*common, "--out", tmp_path / "other", "--preset", "quick") == 2
     assert "no preset quick" in capsys.readouterr().err
 
@@ -121,10 +124,11 @@ def clock_of_work(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     step = costing(step_module.training_step, lambda run, _: 3.0 if run.state.step < 6 else 5.0)
     validate = costing(validation.validate, lambda network, cases, *_: 4.0 * len(cases))
     prepared_case = costing(cache.prepared_case, lambda *_: 1.0)
-    monkeypatch.setattr(estimate_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for module in (estimate_module, pace_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     for module, name, function in (
-        (estimate_module, "training_step", step), (loop_module, "training_step", step),
-        (estimate_module, "validate", validate), (recording, "validate", validate),
+        (pace_module, "training_step", step), (loop_module, "training_step", step),
+        (pace_module, "validate", validate), (recording, "validate", validate),
         (estimate_module, "prepared_case", prepared_case), (cache, "prepared_case", prepared_case),
         (fkd_module, "features_of_volume", costing(fkd_module.features_of_volume, lambda *_: 2.0)),
         (Batches, "__getitem__", costing(Batches.__getitem__, lambda *_: 0.5)),

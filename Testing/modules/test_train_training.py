@@ -145,13 +145,34 @@ class ChoicesTest(TrainingTestCase):
         self.assertEqual(self.option("--pic"), "off")
         self.assertIn("3 settings differ", self.ui2.settingsNoteLabel.text)
         self.click(self.preset("quick-look"))
-        self.assertEqual(self.editor("steps").value, 200)
+        self.assertEqual(self.editor("time").text, "10m")
         self.assertEqual(self.editor("learning_rate").value, 0.01)
         self.editor("learning_rate").value = 0.001
         self.assertNotIn("learning_rate=0.001", self.words())
         self.click(self.ui2.settingsResetButton)
         self.assertNotIn("--set", self.words())
         self.assertEqual(self.editor("plan_patch").text, "")
+
+    def test_a_time_or_a_number_of_steps_is_in_place_of_the_presets_time(self):
+        time, steps = self.editor("time"), self.editor("steps")
+        self.assertEqual((time.text, steps.value, steps.text), ("1h", 0, "as many as fit into the time"))
+        self.assertFalse({"--time", "--steps"} & set(self.words()))
+        time.text = "1h 30 min"
+        time.editingFinished()
+        self.assertEqual((self.option("--time"), time.text, steps.value), ("1h30m", "1h30m", 0))
+        steps.value = 400
+        self.assertEqual((self.option("--steps"), time.text), ("400", ""))
+        self.assertNotIn("--time", self.words())
+        steps.value = 0
+        self.assertEqual(time.text, "1h")
+        time.text = "soon"
+        time.editingFinished()
+        processEvents(20)
+        self.assertIn("soon is no time", self.ui2.startStatusLabel.text)
+        self.assertFalse(self.ui2.startButton.enabled)
+        time.text = ""
+        time.editingFinished()
+        self.assertEqual(time.text, "1h")
 
     def test_a_patch_that_is_none_prevents_the_start(self):
         self.editor("plan_patch").text = "large"
@@ -166,7 +187,7 @@ class ChoicesTest(TrainingTestCase):
 
     def test_every_advanced_setting_says_what_it_does(self):
         editors = [w for w in self.ui2.settingsWidget.children() if w.property("settingKey")]
-        self.assertEqual(len(editors), 14)
+        self.assertEqual(len(editors), 15)
         for editor in editors:
             self.assertGreater(len(editor.toolTip), 30, editor.objectName)
 

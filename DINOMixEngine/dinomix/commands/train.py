@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     help="Begin with a model folder, whose classes match by name, or an encoder's weights.",
 )
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
+@click.option(
+    "--time", metavar="DURATION", help="Time for the whole run, such as 30m, 2h or 1h30m, in place of --steps."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Obey this plan.json.")
@@ -176,6 +179,8 @@ def _arranged(cohort: Path, start: Path | None, plan: Path | None, emit: Any, op
     """What a run with these options is made of."""
     from dinomix.training.arranging import arrange
 
-    others = {name: options[name] for name in ("teacher", "download_teacher", "preset", "steps", "seed", "device")}
+    others = {
+        name: options[name] for name in ("teacher", "download_teacher", "preset", "steps", "time", "seed", "device")
+    }
     settings = parse_settings(options["settings"])
     return arrange(cohort, start=start, plan=plan, settings=settings, emit=emit, **method_arguments(options), **others)

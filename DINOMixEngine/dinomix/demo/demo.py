@@ -25,7 +25,8 @@ from dinomix.training.memory import training_memory
 
 LABELED, UNLABELED, VALIDATION, TEST = 4, 8, 1, 2
 TEACHER = "random:vit_small_patch16_dinov3"
-DEFAULT_STEPS = 560
+STEPS, SECONDS = 560, 240.0
+"""Of training, where the user does not say how many steps: so many, or as many as fit into the time."""
 PLAN = {
     "grid.spacing": [6.0, 6.0, 6.0],
     "patch": [48, 48, 32],
@@ -56,7 +57,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, *, seed: int = 0, steps: int = DEFAULT_STEPS, device: str = "auto", emit: Emit = silent
+    out: Path, *, seed: int = 0, steps: int | None = None, device: str = "auto", emit: Emit = silent
 ) -> DemoResult:
     """Generate phantoms, check them, train dino-mix, segment and evaluate held-out cases, write the report.
 
@@ -64,7 +65,7 @@ def run_demo(
 
     Args:
         out: the folder for all of it: data/, cohort.json, run/, segmented/, report.html.
-        steps: of training; the default takes about four minutes on two CPU cores.
+        steps: of training, however long they take; by default 560, or as many as fit into four minutes on this computer.
         device: as `dinomix train --device` takes it.
 
     Raises:
@@ -89,7 +90,7 @@ def run_demo(
     return DemoResult(model_folder, report, segmented, cohort, metrics)
 
 
-def _claim(out: Path, settings: dict[str, int]) -> None:
+def _claim(out: Path, settings: dict[str, int | None]) -> None:
     """Make ``out`` this demonstration's folder, or find that it is already."""
     marker = out / "demo.json"
     if not marker.exists():
@@ -116,7 +117,7 @@ def _checked_cohort(data: Path, file: Path, seed: int, emit: Emit) -> Cohort:
     )
 
 
-def _trained_model(cohort: Cohort, run: Path, seed: int, steps: int, device: str, emit: Emit) -> Path:
+def _trained_model(cohort: Cohort, run: Path, seed: int, steps: int | None, device: str, emit: Emit) -> Path:
     if (run / "model").is_dir():
         return run / "model"
     if (run / "config.json").exists():
@@ -135,11 +136,16 @@ def _trained_model(cohort: Cohort, run: Path, seed: int, steps: int, device: str
     return training.train(cohort, run, config, plan, emit=emit)
 
 
-def demo_config(seed: int, steps: int, device: str) -> TrainConfig:
-    """dino-mix for a few hundred steps; its FKD teacher has DINOv3's architecture and random weights."""
+def demo_config(seed: int, steps: int | None, device: str) -> TrainConfig:
+    """dino-mix for a few hundred steps; its FKD teacher has DINOv3's architecture and random weights.
+
+    Args:
+        steps: None for those that fit into the time.
+    """
     settings: dict[str, Any] = {
         "seed": seed,
-        "steps": steps,
+        "steps": steps or STEPS,
+        "time": None if steps else SECONDS,
         "device": device,
         "fkd.teacher": TEACHER,
         "fkd.slice_stride": 4,
@@ -149,8 +155,8 @@ def demo_config(seed: int, steps: int, device: str) -> TrainConfig:
         # Averages over fewer steps and later pseudo-labels suit a run this short.
         "ema_decay": 0.95,
         "pseudo_label_start": 0.6,
-        "validate_every": max(steps // 5, 1),
-        "checkpoint_every": 25,
+        "validate_every": max(steps // 5, 1) if steps else None,
+        "checkpoint_every": 25 if steps else None,
         "record_every": 5,
     }
     return make_config("dino-mix", fkd="cached", **settings)

@@ -45,8 +45,9 @@ class RunFiles:
 
     @property
     def steps(self) -> int:
-        """Steps that the run was planned to take; without config.json, those that its events speak of."""
-        return int(self.config.get("steps") or self.done or 1)
+        """Steps that the run was planned to take, at last; without config.json, those that its events speak of."""
+        scheduled = [event["steps"] for event in self.events.get("schedule", [])]
+        return int(scheduled[-1] if scheduled else self.config.get("steps") or self.done or 1)
 
     @property
     def done(self) -> int:

@@ -43,6 +43,7 @@ def arrange(
     start: Path | None = None,
     preset: str | None = None,
     steps: int | None = None,
+    time: str | float | None = None,
     seed: int = 0,
     device: str = "auto",
     plan: Path | None = None,
@@ -55,11 +56,12 @@ def arrange(
         DinomixError: a file cannot be read, a setting or the device is unknown, or the start model does not fit.
     """
     chosen = preset_settings(preset) if preset is not None else {}
+    if steps is not None or time is not None or {"steps", "time"} & set(settings or {}):
+        chosen.pop("time", None)  # what is given is in place of the preset's, not within it
     chosen.update(settings or {})
     overrides = {key.removeprefix("plan."): chosen.pop(key) for key in list(chosen) if key.startswith("plan.")}
     chosen.update(teacher_settings(teacher, download_teacher))
-    if steps is not None:
-        chosen["steps"] = steps
+    chosen.update({key: value for key, value in (("steps", steps), ("time", time)) if value is not None})
     wanted = str(chosen.pop("device", device))
     found, _ = choose_device(wanted)
     chosen = {"seed": seed, **chosen, "device": "cpu" if found.type == "cpu" else wanted}

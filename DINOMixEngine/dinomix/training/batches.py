@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -100,6 +101,13 @@ class Batches(Dataset[Batch]):
         self.has_sides = cohort.labels.has_sides
         self.spacing = plan.grid.spacing if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
         self.thick = thick_axis(self.spacing)
+
+    def of_schedule(self, schedule: Schedule, first_step: int) -> "Batches":
+        """The batches of another schedule from its step ``first_step`` on."""
+        others = copy(self)
+        others.schedule, others.first_step, others.groups = schedule, first_step, copy(self.groups)
+        others.groups.schedule = schedule
+        return others
 
     def __len__(self) -> int:
         return self.schedule.steps - self.first_step

@@ -34,6 +34,11 @@ class Checkpoints:
         self.last, self.before = folder / "last.pt", folder / "before.pt"
         self.best = folder / "best.safetensors"
 
+    @property
+    def exist(self) -> bool:
+        """Whether a run goes on from one."""
+        return self.last.exists() or self.before.exists()
+
     def save(self, state: dict[str, Any]) -> None:
         """Write the last checkpoint; the one that was the last stays beside it.
 
@@ -146,7 +151,7 @@ def _is_state(state: Any) -> bool:
     return (
         all(type(step) is int and step >= 0 for step in steps)
         and isinstance(state.get("best"), float)
-        and all(isinstance(state.get(part), dict) for part in ("method", "schedule"))
+        and all(isinstance(state.get(part), dict) for part in ("method", "schedule", "budget"))
         and all(_are_weights(state.get(name)) for name in ("student", "teacher"))
         and isinstance(state.get("optimizer"), dict)
         and isinstance(state.get("scaler", {}), dict)

@@ -3,8 +3,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dinomix.durations import seconds_of
 from dinomix.errors import DinomixError
 from dinomix.training.methods import MethodName
 
@@ -77,7 +78,10 @@ class TrainConfig(_Strict):
     """Everything that decides a run besides cohort and plan."""
 
     method: MethodName = "dino-mix"
-    steps: int = Field(2000, ge=1)
+    steps: int | None = Field(None, ge=1, description="optimization steps, with a time at most; 2000 without one")
+    time: float | None = Field(
+        None, gt=0, description="seconds for the run, or such as 1h30m; steps are fitted to it [ours]"
+    )
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -109,9 +113,24 @@ class TrainConfig(_Strict):
     pic: PicConfig = PicConfig()
     fkd: FkdConfig = FkdConfig()
 
-    validate_every: int = Field(200, ge=1)
-    checkpoint_every: int = Field(100, ge=1)
-    record_every: int = Field(10, ge=1, description="steps between loss and PIC events")
+    # None is a number of steps, or with a time a share of it.
+    validate_every: int | None = Field(None, ge=1, description="by default 200 steps, or a tenth of the time")
+    checkpoint_every: int | None = Field(None, ge=1, description="by default 100 steps, or a twentieth of the time")
+    record_every: int | None = Field(None, ge=1, description="steps between loss and PIC events; by default 10")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _time_in_seconds(cls, value: Any) -> Any:
+        try:
+            return seconds_of(value) if isinstance(value, str) else value
+        except DinomixError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "TrainConfig":
+        if self.steps is None and self.time is None:
+            self.steps = 2000
+        return self
 
     @model_validator(mode="after")
     def _box_is_a_range(self) -> "TrainConfig":

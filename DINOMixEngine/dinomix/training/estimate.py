@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,22 +21,18 @@ from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
 from dinomix.planning.in_words import in_words
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
-from dinomix.training.batches import Batches, FeatureSource
+from dinomix.training.batches import FeatureSource
+from dinomix.training.budget import LEAST, PROVISIONAL, fitted
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
 from dinomix.training.foundation import FoundationModel
+from dinomix.training.pace import measure
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.state import device_reason, initial_state, make_accelerator
-from dinomix.training.step import training_step
 from dinomix.training.trial import try_network
-from dinomix.training.validation import validate
-
-T = TypeVar("T")
-STEPS, MOST_SECONDS = 5, 15.0
-"""Timed steps of each phase, and when a phase ends before that; one more step goes before them and is not counted."""
 
 
 def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
@@ -61,7 +58,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         foundation = fkd.teacher_of(config.fkd, plan, cohort).on(accelerator.device, config.precision)
     channels = cohort.labels.channels
     try_network(build_network(plan, channels), plan.patch, channels)
-    few = _few(cohort)
+    few, validation = _few(cohort), cohort.with_role("validation")
     progress = Progress(emit, "estimate", 4)
 
     began = time.perf_counter()
@@ -79,7 +76,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
     trial = Run(directory, accelerator, foundation, Control(None), silent)
     trial.cases = cases
-    schedule = schedule_of_steps(config, config.steps)
+    schedule = schedule_of_steps(config, config.steps or PROVISIONAL)
     trial.state = initial_state(trial, build_network(plan, channels), schedule)
     features = None
     if foundation is not None and config.fkd.mode == "cached":
@@ -87,18 +84,21 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         seconds += taken * add.features / needed(few, config, plan, None, foundation).features
     progress(2)
 
-    first = schedule.pseudo_labels_from
-    before = _seconds_per_step(trial, 0, features)
-    after = _seconds_per_step(trial, first, features) if first < config.steps else before
-    per_step = (min(first, config.steps) * before + max(config.steps - first, 0) * after) / config.steps
+    pace = measure(trial, features)
+    if validation:
+        of_all = pace.validation * _voxels(validation) / _voxels(few.with_role("validation"))
+        pace = replace(pace, validation=of_all)
+    if config.time is not None:
+        schedule = fitted(config, pace, max(config.time - seconds, LEAST * config.time), config.time)
     progress(3)
 
-    seconds += per_step * config.steps + _validation_seconds(trial, cohort)
+    of_steps = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from)
+    seconds += of_steps + schedule.validations_after(0) * pace.validation
     disk += bytes_of_weights(trial.state.teacher, config)
     progress(4)
     return {
-        "steps": config.steps,
-        "seconds_per_step": per_step,
+        "steps": schedule.steps,
+        "seconds_per_step": of_steps / schedule.steps,
         "seconds": seconds,
         "memory_bytes": _peak_memory(accelerator.device),
         "disk_bytes": disk,
@@ -134,52 +134,6 @@ def _add_features(
             case.teacher[key] = fkd.features_of_volume(foundation, volume, trial.config.fkd.slice_stride)
     grid = trial.accelerator.unwrap_model(trial.state.student).grid
     return FeatureSource(key, trial.config.fkd.slice_stride, grid), time.perf_counter() - began
-
-
-def _seconds_per_step(trial: Run, first: int, features: FeatureSource | None) -> float:
-    """Of a few steps from step ``first`` on, the batch's preparation included as far as the step has to wait for it."""
-    config, device = trial.config, trial.accelerator.device
-    batches = Batches(trial.cohort, trial.cases, trial.plan, config, trial.schedule, rank=0, first_step=first,
-                      features=features, sightings=trial.method.sightings)  # fmt: skip
-    trial.batches = batches
-    preparing, stepping = [], []
-    began = time.perf_counter()
-    for index in range(min(STEPS + 1, len(batches))):
-        trial.state.step = first + index
-        batch, taken = _timed(lambda index=index: batches[batches.wanted(first + index)], device)  # type: ignore[misc]
-        _, taken_by_step = _timed(lambda batch=batch: training_step(trial, batch.to(device)), device)  # type: ignore[misc]
-        preparing.append(taken)
-        stepping.append(taken_by_step)
-        if index and time.perf_counter() - began > MOST_SECONDS:
-            break
-    counted = slice(1, None) if len(stepping) > 1 else slice(None)
-    prepare, step = float(np.mean(preparing[counted])), float(np.mean(stepping[counted]))
-    if device.type == "cpu":
-        return prepare + step  # what prepares batches takes the step's own cores
-    return max(prepare / max(config.workers, 1), step)
-
-
-def _validation_seconds(trial: Run, cohort: Cohort) -> float:
-    """Of all validations of a run, reckoned from one of one case."""
-    config, cases = trial.config, trial.cohort.with_role("validation")
-    if not cases:
-        return 0.0
-    prepared = [trial.cases[case.name] for case in cases]
-    classes = len(cohort.labels.structures)
-    _, taken = _timed(
-        lambda: validate(trial.state.teacher, prepared, trial.plan, classes, trial.accelerator, lambda *_: None),
-        trial.accelerator.device,
-    )
-    times = config.steps // config.validate_every + (config.steps % config.validate_every > 0)
-    return times * taken * _voxels(cohort.with_role("validation")) / _voxels(cases)
-
-
-def _timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    began = time.perf_counter()
-    done = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return done, time.perf_counter() - began
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -19,6 +19,7 @@ from dinomix.planning.cache import AnyCase, cache_cases
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.preview import draw_preview
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.schedule import Schedule
 
 
 def write_result(
@@ -26,6 +27,7 @@ def write_result(
     last: dict[str, Tensor],
     teacher: str | None,
     cached: Mapping[str, AnyCase],
+    steps: int,
     steps_done: int,
     emit: Emit,
 ) -> None:
@@ -33,7 +35,8 @@ def write_result(
 
     Args:
         last: its weights by now, for a run that has no best ones since it does not validate.
-        steps_done: fewer than the run's where it was stopped.
+        steps: those that the run was to take.
+        steps_done: fewer where it was stopped.
 
     Raises:
         DinomixError: the best weights are damaged, or no weights are finite.
@@ -43,7 +46,7 @@ def write_result(
     weights, validation = (best.weights, best.validation) if best else (last, None)
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
-    record = _record(directory, teacher, steps_done, validation)
+    record = _record(directory, teacher, steps, steps_done, validation)
     write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 
@@ -61,20 +64,21 @@ def finish(run: Path, *, emit: Emit = silent) -> Path:
     with directory.locked(), heartbeat(run):
         events, fkd = EventFile(directory.events, emit), directory.config.fkd
         saved = directory.checkpoints.load(events)
-        if saved is None:
+        if saved is None or not saved["step"]:
             raise DinomixError(
                 f"{run} has no checkpoint yet of which a model could be made.", "Resume it, or delete its folder."
             )
         directory.forget_events_after(saved["step"])
         cached = cache_cases(directory.cohort, directory.plan, directory.cache, events)
         teacher = fkd.teacher if fkd.mode != "off" else None
-        write_result(directory, saved["teacher"], teacher, cached, saved["step"], events)
+        steps = Schedule(**saved["schedule"]).steps
+        write_result(directory, saved["teacher"], teacher, cached, steps, saved["step"], events)
         events("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=True)
     return directory.model
 
 
 def _record(
-    directory: RunDirectory, teacher: str | None, steps_done: int, validation: dict[str, Any] | None
+    directory: RunDirectory, teacher: str | None, steps: int, steps_done: int, validation: dict[str, Any] | None
 ) -> dict[str, Any]:
     cohort, config = directory.cohort, directory.config
     return {
@@ -85,7 +89,7 @@ def _record(
         "pic": config.pic.enabled,
         "fkd": config.fkd.mode,
         "fkd_teacher": teacher,
-        "steps": config.steps,
+        "steps": steps,
         "steps_done": steps_done,
         "seed": config.seed,
         "labeled_cases": len(cohort.with_role("labeled")),

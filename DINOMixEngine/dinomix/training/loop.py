@@ -1,11 +1,13 @@
 """The steps of a run, with their records, validations and checkpoints, until the last one or until something is asked for."""
 
+from collections.abc import Callable
+
 import torch
 
 from dinomix.events import Progress, silent
 from dinomix.training.batches import in_order
 from dinomix.training.control import Asked, Wish
-from dinomix.training.recording import record, record_validation
+from dinomix.training.recording import record, record_validation, tell_schedule
 from dinomix.training.run import Run
 from dinomix.training.snapshot import Snapshots, shown_first
 from dinomix.training.state import save_state
@@ -18,44 +20,90 @@ def take_steps(run: Run) -> Wish:
     Returns:
         Why training ended: GO at the last step, else what was asked for.
     """
-    state, accelerator = run.state, run.accelerator
-    cases = shown_first(run.cohort.with_role("validation"))
-    snapshots = Snapshots(run.directory, cases[0]) if cases else None
-
-    def validate_if_due() -> Wish:
-        due = state.step > state.validated and run.schedule.is_validated(state.step)
-        if snapshots is None or not due:
-            return Wish.GO
-        try:
-            record_validation(run, [run.cases[case.name] for case in cases], snapshots)
-        except Asked as asked:
-            return asked.wish
-        return Wish.GO
-
+    validate_if_due, state = _validation(run), run.state
     with run.control.listening():
         # A pause that came during a validation left it out.
         if wish := validate_if_due():
             return wish
-        progress = Progress(run.emit, "train", run.schedule.steps, state.step)
-        for batch in in_order(run.batches):
-            terms = training_step(run, batch.to(accelerator.device))
-            state.step += 1
-            recording = run.schedule.is_recorded(state.step)
-            wish = _agreed(run, recording) if accelerator.num_processes > 1 else run.control.wish(run.emit)
-            last = state.step == run.schedule.steps
-            if last and wish is Wish.STOP:
-                wish = Wish.GO  # it ends here anyway, with its last validation
-            saving = wish or run.schedule.is_saved(state.step)
-            if saving or recording:
-                record(run, terms)
-                progress(state.step)
-            wish = wish or validate_if_due()
-            if saving or wish:
-                save_state(run)
-                run.control.saved_step = state.step
-            if wish:
+        progress = _progress(run)
+        while state.step < run.schedule.steps:
+            if wish := _steps_of_schedule(run, validate_if_due, progress):
                 return wish
     return Wish.GO
+
+
+def _steps_of_schedule(run: Run, validate_if_due: Callable[[], Wish], progress: Callable[[int], None]) -> Wish:
+    """Train as long as the schedule is the same."""
+    state, schedule, accelerator = run.state, run.schedule, run.accelerator
+    for batch in in_order(run.batches):
+        terms = training_step(run, batch.to(accelerator.device))
+        state.step += 1
+        recording = schedule.is_recorded(state.step)
+        wish = _agreed(run, recording) if accelerator.num_processes > 1 else run.control.wish(run.emit)
+        if state.step == schedule.steps and wish is Wish.STOP:
+            wish = Wish.GO  # it ends here anyway, with its last validation
+        saving = wish or schedule.is_saved(state.step)
+        if saving or recording:
+            record(run, terms)
+            progress(state.step)
+        wish = wish or validate_if_due()
+        if saving and not wish and _ends_elsewhere(run):
+            wish = validate_if_due()
+        if saving or wish:
+            save_state(run)
+            run.control.saved_step = state.step
+        if wish or run.schedule is not schedule:
+            return wish
+    return Wish.GO
+
+
+def _ends_elsewhere(run: Run) -> bool:
+    """Where a budget of time would be missed: give the run another schedule, and the batches of its steps."""
+    step, old = run.state.step, run.schedule
+    if run.budget is None or step == old.steps or (new := run.budget.kept(run)) is None:
+        return False
+    run.state.schedule = new
+    run.batches = run.batches.of_schedule(new, step)
+    pace = "more slowly" if new.steps < old.steps else "faster"
+    text = f"This computer trains {pace} than before: {new.steps} steps in all instead of {old.steps}, to end in time."
+    tell_schedule(run, new, step, text)
+    return True
+
+
+def _validation(run: Run) -> Callable[[], Wish]:
+    """A function that validates where that is due; it returns what was asked for meanwhile."""
+    cases = shown_first(run.cohort.with_role("validation"))
+    snapshots = Snapshots(run.directory, cases[0]) if cases else None
+
+    def validate_if_due() -> Wish:
+        step = run.state.step
+        if snapshots is None or step <= run.state.validated or not run.schedule.is_validated(step):
+            return Wish.GO
+        budget = run.budget
+        began = budget.spent if budget is not None else 0.0
+        try:
+            record_validation(run, [run.cases[case.name] for case in cases], snapshots)
+        except Asked as asked:
+            return asked.wish
+        if budget is not None:
+            budget.leave_out(budget.spent - began)
+        return Wish.GO
+
+    return validate_if_due
+
+
+def _progress(run: Run) -> Callable[[int], None]:
+    """A function that announces how far the run is, and when it will end."""
+    budget, step = run.budget, run.state.step
+    if budget is None:
+        return Progress(run.emit, "train", run.schedule.steps, step)
+    budget.begin(step)
+
+    def progress(step: int) -> None:
+        run.emit("progress", stage="train", step=step, total=run.schedule.steps, eta=budget.left(run.schedule, step))
+
+    progress(step)
+    return progress
 
 
 def _agreed(run: Run, ask: bool) -> Wish:

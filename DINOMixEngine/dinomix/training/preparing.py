@@ -2,18 +2,21 @@
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
-from dinomix.events import Emit
+from dinomix.events import Emit, silent
 from dinomix.models.network import build_network
 from dinomix.planning.cache import CachedCase, cache_cases, cache_features
 from dinomix.training import fkd
 from dinomix.training.batches import Batches, FeatureSource
+from dinomix.training.budget import PROVISIONAL, Budget
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed, tell_needed
-from dinomix.training.foundation import FoundationModel
+from dinomix.training.pace import measure
+from dinomix.training.recording import tell_schedule
 from dinomix.training.run import Run
-from dinomix.training.schedule import schedule_of_steps
-from dinomix.training.state import initial_state
+from dinomix.training.schedule import Schedule, schedule_of_steps
+from dinomix.training.state import State, initial_state, save_state
 
 
 def prepare(run: Run) -> None:
@@ -34,23 +37,57 @@ def prepare(run: Run) -> None:
         tell_needed(cache, directory.cache, weights, run.emit)
     with accelerator.main_process_first():
         run.cases = cases = cache_cases(cohort, plan, directory.cache, emit_cases)
-    torch.manual_seed(config.seed)
-    schedule = schedule_of_steps(config, config.steps)
-    run.state = initial_state(run, build_network(plan, cohort.labels.channels), schedule)
+    with_features = []
+    if run.foundation is not None and config.fkd.mode == "cached":
+        with_features = [cases[case.name] for case in cases_with_features(cohort, config)]
+    is_new = not directory.checkpoints.exist
+    schedule = schedule_of_steps(config, config.steps or PROVISIONAL)
+    if run.budget is not None and is_new:
+        schedule = _schedule_in_time(run, run.budget, schedule, with_features, emit_cases)
+    run.state = _initial_state(run, schedule)
     run.control.saved_step = run.state.step
     if accelerator.is_main_process:
         directory.forget_events_after(run.state.step)
-    features = None
-    if run.foundation is not None and config.fkd.mode == "cached":
-        wanted = [cases[case.name] for case in cases_with_features(cohort, config)]
-        features = _cached_features(run, run.foundation, wanted, emit_cases)
+    if run.budget is not None and is_new:
+        save_state(run)  # with the schedule: a measurement is never repeated
     run.batches = Batches(cohort, cases, plan, config, run.schedule, rank=accelerator.process_index,
-                          first_step=run.state.step, features=features, sightings=run.method.sightings)  # fmt: skip
+                          first_step=run.state.step, features=_features(run, with_features, emit_cases),
+                          sightings=run.method.sightings)  # fmt: skip
 
 
-def _cached_features(run: Run, foundation: FoundationModel, cases: list[CachedCase], emit: Emit) -> FeatureSource:
-    """Compute what is missing of the cached features of the cases that this run draws from."""
-    accelerator, stride = run.accelerator, run.config.fkd.slice_stride
+def _initial_state(run: Run, schedule: Schedule) -> State:
+    torch.manual_seed(run.config.seed)
+    return initial_state(run, build_network(run.plan, run.cohort.labels.channels), schedule)
+
+
+def _schedule_in_time(run: Run, budget: Budget, provisional: Schedule, with_features: list[CachedCase],
+                      emit_cases: Emit) -> Schedule:  # fmt: skip
+    """What fits into the run's time, measured by steps that are forgotten again."""
+    accelerator = run.accelerator
+    run.emit("progress", stage="measure a few steps", step=0, total=1, eta=None)
+    scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+    trial = Run(run.directory, accelerator, run.foundation, run.control, silent)
+    trial.cases = run.cases
+    trial.state = _initial_state(trial, provisional)
+    pace = measure(trial, _features(trial, with_features, emit_cases), budget.seconds_to_measure)
+    if accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(scaler)
+    accelerator.free_memory()
+    run.emit("progress", stage="measure a few steps", step=1, total=1, eta=0.0)
+    decided = [budget.fit(pace)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(decided)
+    schedule, text = decided[0]
+    tell_schedule(run, schedule, 0, text)
+    return schedule
+
+
+def _features(run: Run, cases: list[CachedCase], emit: Emit) -> FeatureSource | None:
+    """The cached features of ``cases``, of which what is missing is computed; None where there are no cases."""
+    if not cases:
+        return None
+    assert run.foundation is not None
+    foundation, accelerator, stride = run.foundation, run.accelerator, run.config.fkd.slice_stride
     key = fkd.features_key(foundation, run.config.fkd)
 
     def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -1,4 +1,4 @@
-"""Settings for three kinds of runs. What one costs on a computer depends on its cases and devices: ``estimate`` measures it."""
+"""Settings for three kinds of runs, by the time that they take: how many steps fit into it, this computer says."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,31 +21,22 @@ PRESETS = (
     Preset(
         "quick-look",
         "Quick look",
-        "200 steps: minutes on a graphics card or, with small patches, on a processor. Shows whether images, labels and "
-        "settings fit together; a model trained before adapts visibly, one from scratch is not good yet.",
+        "10 minutes: shows whether images, labels and settings fit together. A model trained before adapts visibly; one from "
+        "scratch is not good yet, unless the computer has a graphics card and the structures are few.",
         # AdamW, since in so few steps SGD hardly leaves the start.
-        {
-            "steps": 200,
-            "optimizer": "adamw",
-            "learning_rate": 0.001,
-            "validate_every": 50,
-            "checkpoint_every": 50,
-            "fkd.slice_stride": 4,
-        },
+        {"time": 600.0, "optimizer": "adamw", "learning_rate": 0.001, "fkd.slice_stride": 4},
     ),
     Preset(
         "standard",
         "Standard",
-        "2,000 steps: about half an hour on a graphics card, an hour or several on a processor. Enough for most cohorts of "
-        "small structures, and to adapt a model that knows the organs.",
-        {"steps": 2000, "validate_every": 200, "checkpoint_every": 100},
+        "1 hour: enough to adapt a model that knows the organs, and with a graphics card for most cohorts.",
+        {"time": 3600.0},
     ),
     Preset(
         "thorough",
         "Thorough",
-        "10,000 steps: hours on a graphics card, a day or more on a processor. For a model from scratch with many or rare "
-        "structures.",
-        {"steps": 10000, "validate_every": 500, "checkpoint_every": 250},
+        "8 hours, such as a night: for a model from scratch with many or rare structures.",
+        {"time": 28800.0},
     ),
 )
 

@@ -13,6 +13,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.planning.cache import AnyCase
 from dinomix.training import pic
 from dinomix.training.run import Run
+from dinomix.training.schedule import Schedule
 from dinomix.training.snapshot import Snapshots
 from dinomix.training.validation import validate
 
@@ -30,6 +31,20 @@ def record(run: Run, terms: dict[str, Any]) -> None:
     probabilities = pic.class_probabilities(run.batches.counts, progress, run.config.pic.kappa)
     record_draws(run, "labeled", state.labeled_draws, probabilities)
     run.method.record(run)
+
+
+def tell_schedule(run: Run, schedule: Schedule, step: int, message: str) -> None:
+    """Announce how many steps a run with a budget of time takes; ``message`` says why, in full sentences."""
+    assert run.budget is not None
+    run.emit(
+        "schedule",
+        step=step,
+        steps=schedule.steps,
+        seconds=run.budget.seconds,
+        spent=run.budget.spent,
+        prepared=run.budget.prepared,
+        message=message,
+    )
 
 
 def record_draws(run: Run, subset: str, draws: list[pic.Draw], probabilities: NDArray) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from accelerate import Accelerator
 
@@ -10,6 +11,7 @@ from dinomix.events import Emit
 from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan
 from dinomix.training.batches import Batches
+from dinomix.training.budget import Budget
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.foundation import FoundationModel
@@ -26,9 +28,11 @@ class Run:
 
     Attributes:
         foundation: FKD's teacher on the run's device; None without FKD.
+        began: when this process began to work on the run, by ``time.monotonic``.
         control: hears what the run is asked to do.
         method: with what it keeps from step to step.
         cases: the prepared cases by their names, once ``preparing.prepare`` has made them.
+        budget: the time of a run whose configuration gives one; its clock began at ``began``.
         state: how far it is; and the batches of the steps that are left, likewise.
     """
 
@@ -37,13 +41,17 @@ class Run:
     foundation: FoundationModel | None
     control: Control
     emit: Emit
+    began: float = field(default_factory=monotonic)
     method: Method = field(init=False)
     cases: Mapping[str, AnyCase] = field(init=False)
     state: State = field(init=False)
     batches: Batches = field(init=False)
+    budget: Budget | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.method = method_class(self.config.method)(self.config, self.cohort)
+        if self.config.time is not None:
+            self.budget = Budget(self.config, self.config.time, self.began)
 
     @property
     def config(self) -> TrainConfig:

@@ -32,8 +32,8 @@ class Schedule:
     def __post_init__(self) -> None:
         """Raises ValueError for what cannot be, as a damaged checkpoint may have it."""
         counts = (self.validate_every, self.checkpoint_every, self.record_every, self.steps)
-        if not (all(type(count) is int and count > 0 for count in counts) and 0 <= self.since <= self.steps
-                and 0 <= self.done <= 1 and type(self.pseudo_labels_from) is int):  # fmt: skip
+        are_counts = all(type(count) is int and count > 0 for count in counts) and type(self.pseudo_labels_from) is int
+        if not (are_counts and 0 <= self.since <= self.steps and 0 <= self.done <= 1):
             raise ValueError(f"a schedule of {self.steps} steps from {self.since} on")
 
     def progress(self, step: int) -> float:
@@ -43,13 +43,25 @@ class Schedule:
 
     def is_validated(self, step: int) -> bool:
         """Whether a validation is due once ``step`` steps are done."""
-        return step % self.validate_every == 0 or step == self.steps
+        return self._is_due(step, self.validate_every) or step == self.steps
+
+    def validations_after(self, step: int) -> int:
+        """How many validations come once ``step`` steps are done."""
+        last = self.steps - self.since
+        return (
+            max(-(-last // self.validate_every) - (step - self.since) // self.validate_every, 0)
+            if step < self.steps
+            else 0
+        )
 
     def is_saved(self, step: int) -> bool:
-        return step % self.checkpoint_every == 0 or step == self.steps
+        return self._is_due(step, self.checkpoint_every) or step == self.steps
 
     def is_recorded(self, step: int) -> bool:
-        return step % self.record_every == 0
+        return self._is_due(step, self.record_every)
+
+    def _is_due(self, step: int, every: int) -> bool:
+        return step > self.since and (step - self.since) % every == 0
 
     def saved(self) -> dict[str, Any]:
         """As a checkpoint keeps it: ``Schedule(**saved)`` is the same."""
@@ -61,7 +73,7 @@ def schedule_of_steps(config: TrainConfig, steps: int) -> Schedule:
     return Schedule(
         steps,
         round(config.pseudo_label_start * steps) if config.uses_unlabeled else steps,
-        config.validate_every,
-        config.checkpoint_every,
-        config.record_every,
+        config.validate_every or 200,
+        config.checkpoint_every or 100,
+        config.record_every or 10,
     )

@@ -104,6 +104,11 @@ def initial_state(run: "Run", network: nn.Module, schedule: Schedule) -> State:
     """
     directory, accelerator, config = run.directory, run.accelerator, run.config
     saved = directory.checkpoints.load(run.emit)
+    if saved is not None:
+        with _fitting(directory.checkpoints.last):
+            schedule = Schedule(**saved["schedule"])
+            if run.budget is not None:
+                run.budget.restore(saved["budget"])
     if saved is None and directory.start.exists():
         with _fitting(directory.start):
             network.load_state_dict(load_file(directory.start))
@@ -139,7 +144,6 @@ def _restore(state: State, saved: dict[str, Any], accelerator: Accelerator) -> N
             raise ValueError("an optimizer of other weights")
     if accelerator.scaler is not None and saved.get("scaler"):
         accelerator.scaler.load_state_dict(saved["scaler"])
-    state.schedule = Schedule(**saved["schedule"])
     state.step, state.best = saved["step"], saved["best"]
     state.validated = saved.get("validated", state.step)
 
@@ -177,7 +181,7 @@ def save_state(run: "Run") -> None:
         return
     run.directory.checkpoints.save({
         "step": state.step, "best": state.best, "validated": state.validated, "method": run.method.saved(),
-        "schedule": state.schedule.saved(),
+        "schedule": state.schedule.saved(), "budget": run.budget.saved() if run.budget is not None else {},
         "student": accelerator.unwrap_model(state.student).state_dict(), "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from time import monotonic
 
 import torch
 from accelerate import Accelerator
@@ -154,7 +155,7 @@ def _tell(events: EventFile, kind: str, **fields: object) -> None:
 
 def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | None, control: Control) -> Path:
     config = directory.config
-    began = time.monotonic()
+    began = monotonic()
     accelerator = _accelerator(config)
     torch.backends.cudnn.deterministic = True
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
@@ -162,7 +163,7 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
     if config.fkd.mode != "off":
         foundation = foundation or fkd.teacher_of(config.fkd, directory.plan, directory.cohort)
         foundation.on(accelerator.device, config.precision)
-    run = Run(directory, accelerator, foundation, control, emit)
+    run = Run(directory, accelerator, foundation, control, emit, began)
     try:
         prepare(run)
         wish = take_steps(run)
@@ -181,9 +182,9 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
 
     if accelerator.is_main_process:
         weights, teacher = run.state.teacher.state_dict(), foundation.name if foundation else None
-        write_result(directory, weights, teacher, run.cases, run.state.step, emit)
+        write_result(directory, weights, teacher, run.cases, run.schedule.steps, run.state.step, emit)
         control.obeyed()
-        emit("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=wish is Wish.STOP)
+        emit("finished", path=str(directory.model), seconds=monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()
     return directory.model
 

@@ -138,6 +138,7 @@ class RunFollower:
         self._lastEvent = event
         if kind == "started":
             self.progress = None
+        if kind in ("started", "schedule"):
             self.steps = int(event.get("steps") or self.steps)
         elif kind == "progress":
             self.progress = event
@@ -151,7 +152,7 @@ class RunFollower:
         self._looked = time.monotonic()
         if not self.config:
             self.config = (readJson(self.path / "config.json") or {}).get("train") or {}
-            self.steps = int(self.config.get("steps") or self.steps)
+            self.steps = self.steps or int(self.config.get("steps") or 0)
         exitCode(self.path)
         signs = readSigns(self.path)
         self._heartbeat.look(signs.alive)

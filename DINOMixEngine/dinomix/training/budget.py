@@ -1,0 +1,188 @@
+"""A budget of time in place of a number of steps.
+
+Before the first step a few real ones are measured, and the number of steps that fits into the time is fixed. From then on the
+run is, bit for bit, the run of that many steps, however long each takes. At each checkpoint it is reckoned when the run would
+end at the pace of its last steps; where that misses the budget by more than a twentieth, the number of steps is set anew, and the
+progress goes on from where it is, to 1 at the new last step. What was decided is in the checkpoint, with the time that was spent
+by then: a resumed run goes on as it would have, and the time in which no process worked on it does not count.
+
+All counts that is done for the run: its cases, the measurement, the steps, validations and the model.
+"""
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import broadcast_object_list
+
+from dinomix.durations import as_duration
+from dinomix.training.config import TrainConfig
+from dinomix.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from dinomix.training.run import Run
+
+TOLERANCE = 0.05
+"""Share of the budget by which the end may be missed before the number of steps is set anew."""
+LEAST = 0.25
+"""Share of the budget that is left for training, however long the cases took to prepare."""
+MEASURING, MOST_SECONDS = 0.02, 15.0
+"""Most that the measurement of one phase may take, as a share of the budget and in seconds."""
+VALIDATIONS, VALIDATING = 10, 0.1
+"""Validations in a run; fewer where they would take more than this share of it."""
+CHECKPOINTS, CHECKPOINT_SECONDS = 20, 300.0
+"""Checkpoints in a run; more where they would be further apart than these seconds."""
+RECORDS, RECORD_STEPS = 200, 50
+PROVISIONAL = 1000
+"""Steps of the schedule by which a run with a budget is measured."""
+FEWEST = 3
+"""Steps by which a pace is judged."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a step takes before and after pseudo-labels begin, and one validation of all cases."""
+
+    before: float
+    after: float
+    validation: float
+
+    def of_steps(self, first: int, last: int, pseudo_labels_from: int) -> float:
+        """Seconds of the steps after ``first`` up to ``last``."""
+        middle = min(max(pseudo_labels_from, first), last)
+        return (middle - first) * self.before + (last - middle) * self.after
+
+
+class Budget:
+    """The time of a run, as one process sees it; the main process decides for all.
+
+    Attributes:
+        spent_before: seconds that earlier processes worked on the run, as its checkpoint has it.
+        prepared: seconds that were spent by the first step.
+        pace: as it was measured before the first step; None until then.
+    """
+
+    def __init__(self, config: TrainConfig, seconds: float, began: float) -> None:
+        """``began``: when this process began to work on the run, by ``time.monotonic``."""
+        self.config, self.seconds = config, seconds
+        self.spent_before = self.prepared = 0.0
+        self.pace: Pace | None = None
+        self._began = began
+        self._until = seconds
+        self._step, self._at, self._factor = 0, 0.0, 1.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds that were worked on the run."""
+        return self.spent_before + monotonic() - self._began
+
+    @property
+    def seconds_to_measure(self) -> float:
+        """Most that the measurement of one phase may take."""
+        return min(MOST_SECONDS, MEASURING * self.seconds)
+
+    def fit(self, pace: Pace) -> tuple[Schedule, str]:
+        """The schedule of the whole run at this pace, and sentences that say how it came about."""
+        self.pace, self.prepared = pace, self.spent
+        self._until = max(self.seconds, self.prepared + LEAST * self.seconds)
+        schedule = fitted(self.config, pace, self._until - self._reserve - self.spent, self.seconds)
+        per_step = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from) / schedule.steps
+        text = (
+            f"Of {as_duration(self.seconds)}, {as_duration(self.prepared)} went into the cases and into measuring a few steps. "
+            f"A step takes {per_step:.2f} s here, so the run has {schedule.steps} steps."
+        )
+        if self._until > self.seconds:
+            text += (
+                f" As much as that was left over, a quarter of the time is taken beyond it: the run ends after about "
+                f"{as_duration(self._until)}. Its cases are kept, so a run with the same --cache has more time to train."
+            )
+        return schedule, text
+
+    def begin(self, step: int) -> None:
+        """From now on, after ``step`` steps, the pace is watched."""
+        self._step, self._at = step, self.spent
+
+    def leave_out(self, seconds: float) -> None:
+        """What was just done for ``seconds`` is no part of a step's time."""
+        self._at += seconds
+
+    def left(self, schedule: Schedule, step: int) -> float:
+        """Seconds to the end of the run at the pace of the last steps."""
+        assert self.pace is not None
+        if step - self._step >= FEWEST:
+            expected = self.pace.of_steps(self._step, step, schedule.pseudo_labels_from)
+            self._factor = (self.spent - self._at) / max(expected, 1e-9)
+        steps = self._factor * self.pace.of_steps(step, schedule.steps, schedule.pseudo_labels_from)
+        return steps + schedule.validations_after(step) * self.pace.validation + self._reserve
+
+    def kept(self, run: "Run") -> Schedule | None:
+        """At a checkpoint: the schedule that ends in time, or None where the present one does; the same in all processes."""
+        decided = [self._corrected(run.schedule, run.state.step) if run.accelerator.is_main_process else None]
+        if run.accelerator.num_processes > 1:
+            broadcast_object_list(decided)
+        if run.state.step - self._step >= FEWEST:
+            self.begin(run.state.step)
+        return decided[0]
+
+    def saved(self) -> dict[str, Any]:
+        """As a checkpoint keeps it."""
+        assert self.pace is not None
+        return {"spent": self.spent, "prepared": self.prepared, "until": self._until, "pace": vars(self.pace)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what ``saved`` gave. Raises KeyError or TypeError where it is damaged."""
+        self.spent_before, self.prepared = float(saved["spent"]), float(saved["prepared"])
+        self._until, self.pace = float(saved["until"]), Pace(**saved["pace"])
+
+    @property
+    def _reserve(self) -> float:
+        """Seconds for writing the model."""
+        return min(5.0, 0.01 * self.seconds)
+
+    def _corrected(self, schedule: Schedule, step: int) -> Schedule | None:
+        self.left(schedule, step)  # sees the pace of the last steps
+        assert self.pace is not None
+        pace = Pace(self._factor * self.pace.before, self._factor * self.pace.after, self.pace.validation)
+        left = max(self._until - self._reserve - self.spent, 0.0)
+        new = fitted(self.config, pace, left, self.seconds, schedule, step)
+        differs = abs(new.steps - schedule.steps)
+        of_both = (min(new.steps, schedule.steps), max(new.steps, schedule.steps))
+        is_near = pace.of_steps(*of_both, schedule.pseudo_labels_from) <= TOLERANCE * self.seconds
+        return None if is_near or differs <= FEWEST else new
+
+
+def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before: Schedule | None = None,
+           step: int = 0) -> Schedule:  # fmt: skip
+    """The schedule whose steps and validations take ``left`` seconds at ``pace``, from ``step`` to the end.
+
+    Args:
+        seconds: of the whole run; validations and checkpoints are shares of it.
+        before: the schedule that it takes over from; None at the beginning.
+    """
+    done = before.progress(step) if before else 0.0
+    start = config.pseudo_label_start if config.uses_unlabeled else 1.0
+    unlabeled_after = min(max((start - done) / (1 - done), 0.0), 1.0) if done < 1 else 0.0
+    per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
+    between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
+    validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
+    steps = int((left - pace.validation) / (per_step * (1 + validating)))
+    steps = max(steps, 0 if before else 1)
+    if config.steps is not None:
+        steps = min(steps, config.steps - step)
+    return Schedule(
+        step + steps,
+        before.pseudo_labels_from
+        if before and step >= before.pseudo_labels_from
+        else step + round(unlabeled_after * steps),
+        config.validate_every or _apart(steps, max(round(steps * per_step / between), 1)),
+        config.checkpoint_every
+        or _apart(steps, max(CHECKPOINTS * left / seconds, steps * per_step / CHECKPOINT_SECONDS)),
+        config.record_every or min(max(round(seconds / per_step) // RECORDS, 1), RECORD_STEPS),
+        step,
+        done,
+    )
+
+
+def _apart(steps: int, times: float) -> int:
+    """Every how many of ``steps`` something is due that many ``times``, the last time at the last step."""
+    return max(-(-steps // max(round(times), 1)), 1)

@@ -1,0 +1,275 @@
+"""A run that has a time instead of a number of steps; the clock is one that only the work of the run drives."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from dinomix.durations import as_duration, seconds_of
+from dinomix.errors import DinomixError
+from dinomix.events import read_events
+from dinomix.models.folder import load_model
+from dinomix.planning import cache as cache_module
+from dinomix.training import budget as budget_module
+from dinomix.training import loop as loop_module
+from dinomix.training import pace as pace_module
+from dinomix.training import recording, validation
+from dinomix.training import train as train_module
+from dinomix.training.arranging import arrange
+from dinomix.training.budget import Budget, Pace, fitted
+from dinomix.training.config import make_config
+from dinomix.training.estimate import estimate
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.step import training_step
+from dinomix.training.train import resume, train
+from tiny_cohort import make_cohort, make_plan, small_config
+
+SCHEDULED = {"checkpoint_every": None, "validate_every": None, "record_every": None, "steps": None}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("cases"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+class Work:
+    """The time of a computer on which each thing takes its seconds: a step ``step(run)``, all else as given.
+
+    ``measured`` is the time of a step that is measured before the first one, where that is another.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: Callable[[Any], float] = lambda run: 2.0,
+                 validation_: float = 3.0, case: float = 1.0, measured: float | None = None) -> None:  # fmt: skip
+        self.now, self._lock, self._patch = 1000.0, threading.Lock(), monkeypatch
+        self.step = step
+        self.cost(loop_module, "training_step", training_step, lambda run, batch: self.step(run))
+        self.cost(pace_module, "training_step", training_step, lambda run, batch: measured or self.step(run))
+        for module in (pace_module, recording):
+            self.cost(module, "validate", validation.validate, lambda *_: validation_)
+        self.cost(cache_module, "prepared_case", cache_module.prepared_case, lambda *_: case)
+        monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(budget_module, "monotonic", lambda: self.now)
+        monkeypatch.setattr(train_module, "monotonic", lambda: self.now)
+
+    def cost(self, module: Any, name: str, work: Callable, seconds: Callable[..., float]) -> None:
+        def done(*arguments: Any) -> Any:
+            with self._lock:
+                self.now += seconds(*arguments)
+            return work(*arguments)
+
+        self._patch.setattr(module, name, done)
+
+
+def events_of(run: Path, kind: str) -> list[dict]:
+    return [event for event in read_events(run / "events.jsonl") if event["kind"] == kind]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (RunDirectory.open(run).checkpoints.load() for run in (one, other))
+    assert first is not None and second is not None
+    return first["step"] == second["step"] and all(
+        torch.equal(tensor, second[part][name])
+        for part in ("student", "teacher")
+        for name, tensor in first[part].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), (" 1H 30 min", 5400), ("0.5h", 1800)],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds == seconds_of(as_duration(seconds))
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "1x", "-5m", "1m1h", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(DinomixError, match="is no duration"):
+        seconds_of(text)
+    with pytest.raises(DinomixError, match="is no duration"):
+        make_config(time=text)
+
+
+def test_a_run_on_a_steady_computer_is_that_of_as_many_steps(cohort, cache, tmp_path: Path, monkeypatch) -> None:
+    work = Work(monkeypatch, case=0.0)
+    began = work.now
+    config = small_config("mean-teacher", pic=True, time=60.0, **SCHEDULED)
+    train(cohort, tmp_path / "timed", config, make_plan(), cache=cache)
+    (told,) = events_of(tmp_path / "timed", "schedule")
+    assert 52 <= work.now - began <= 60
+    assert told["seconds"] == 60 and "12 steps" not in told["message"] and f"{told['steps']} steps" in told["message"]
+    assert load_model(tmp_path / "timed/model").record["steps"] == told["steps"]
+    counted = small_config("mean-teacher", pic=True, steps=told["steps"])
+    train(cohort, tmp_path / "counted", counted, make_plan(), cache=cache)
+    assert same_weights(tmp_path / "timed", tmp_path / "counted")
+
+
+def test_what_preparing_takes_is_counted_and_told(cohort, tmp_path: Path, monkeypatch) -> None:
+    work = Work(monkeypatch, case=3.0)
+    config = small_config("labeled-only", time=100.0, **SCHEDULED)
+    began = work.now
+    train(cohort, tmp_path / "run", config, make_plan())
+    (told,) = events_of(tmp_path / "run", "schedule")
+    prepared = 3 * len(cohort.cases) + 2 * 2 + 3  # cases, two steps of the one phase that there is, a validation
+    assert told["prepared"] == prepared and f"{as_duration(prepared)} went into" in told["message"]
+    assert 90 <= work.now - began <= 100
+
+
+def test_training_gets_a_quarter_however_long_the_cases_took(cohort, tmp_path: Path, monkeypatch) -> None:
+    work = Work(monkeypatch, case=50.0)
+    config = small_config("labeled-only", time=100.0, **SCHEDULED)
+    train(cohort, tmp_path / "run", config, make_plan())
+    (told,) = events_of(tmp_path / "run", "schedule")
+    assert told["prepared"] > 100 and "beyond it" in told["message"]
+    assert told["steps"] >= 8 and work.now - 1000 <= told["prepared"] + 26
+
+
+@pytest.mark.parametrize(("factor", "word"), [(2.0, "more slowly"), (0.5, "faster")])
+def test_another_pace_changes_the_number_of_steps(factor: float, word: str, cohort, cache, tmp_path: Path, monkeypatch):
+    work = Work(monkeypatch, step=lambda run: 2.0 if run.state.step < 12 else 2.0 * factor, case=0.0, measured=2.0)
+    config = small_config("mean-teacher", time=80.0, **SCHEDULED)
+    began = work.now
+    train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
+    first, *others = events_of(tmp_path / "run", "schedule")
+    assert others and word in others[0]["message"]
+    assert (others[-1]["steps"] > first["steps"]) == (factor < 1)
+    assert 68 <= work.now - began <= 90  # a step of 4 s and a validation of 3 s are a tenth of it
+    losses = events_of(tmp_path / "run", "loss")
+    rates = [event["learning_rate"] for event in losses]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.25 * rates[0]  # its progress never jumps back
+    assert losses[-1]["step"] == others[-1]["steps"] == load_model(tmp_path / "run/model").record["steps_done"]
+    assert 2 <= len(events_of(tmp_path / "run", "validation")) <= 13
+
+
+@pytest.mark.parametrize("stop", [5, 17])
+def test_a_timed_run_that_is_killed_goes_on_as_it_would_have(stop: int, cohort, cache, tmp_path: Path, monkeypatch):
+    """Also after its number of steps has changed; the hours between are no part of its time."""
+
+    def pace(run: Any) -> float:
+        return 2.0 if run.state.step < 12 else 4.0
+
+    config = small_config("mean-teacher", pic=True, time=80.0, **SCHEDULED)
+    Work(monkeypatch, step=pace, case=0.0, measured=2.0)
+    train(cohort, tmp_path / "whole", config, make_plan(), cache=cache)
+    monkeypatch.undo()
+
+    work = Work(monkeypatch, step=pace, case=0.0, measured=2.0)
+    costly = loop_module.training_step
+
+    def killed(run, batch):
+        if run.state.step == stop:
+            raise KeyboardInterrupt
+        return costly(run, batch)
+
+    monkeypatch.setattr(loop_module, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort, tmp_path / "killed", config, make_plan(), cache=cache)
+    monkeypatch.setattr(loop_module, "training_step", costly)
+    work.now += 5 * 3600
+    resume(tmp_path / "killed")
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+    one, other = (
+        [(e["step"], e["steps"]) for e in events_of(tmp_path / run, "schedule")] for run in ("whole", "killed")
+    )
+    assert one == other and len(one) > 1
+
+
+def test_the_time_left_is_told_for_both_phases(cohort, cache, tmp_path: Path, monkeypatch) -> None:
+    def in_phases(run: Any) -> float:
+        return 1.0 if run.state.step < run.schedule.pseudo_labels_from else 3.0
+
+    work = Work(monkeypatch, step=in_phases, case=0.0)
+    told: list[tuple[float, float]] = []
+
+    def emit(kind: str, **fields: Any) -> None:
+        if kind == "progress" and fields["stage"] == "train":
+            told.append((work.now, fields["eta"]))
+
+    config = small_config("mean-teacher", time=90.0, **{**SCHEDULED, "pseudo_label_start": 0.3})
+    train(cohort, tmp_path / "run", config, make_plan(), cache=cache, emit=emit)
+    for now, left in told:
+        assert now + left == pytest.approx(work.now, abs=12)
+
+
+def test_the_steps_that_are_given_are_the_most(cohort, cache, tmp_path: Path, monkeypatch) -> None:
+    Work(monkeypatch, case=0.0)
+    config = small_config("labeled-only", **{**SCHEDULED, "steps": 7, "time": 500.0})
+    train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
+    assert [event["steps"] for event in events_of(tmp_path / "run", "schedule")] == [7]
+
+
+def test_an_estimate_says_how_many_steps_fit(cohort, monkeypatch) -> None:
+    Work(monkeypatch)
+    said = estimate(cohort, small_config("labeled-only", time=100.0, **SCHEDULED), make_plan())
+    assert 80 <= said["seconds"] <= 101 and said["seconds_per_step"] == 2.0 and 35 <= said["steps"] <= 48
+
+
+PACE = Pace(before=1.0, after=2.0, validation=4.0)
+
+
+@pytest.mark.parametrize("seconds", [60.0, 720.0, 8 * 3600.0])
+def test_what_is_fitted_takes_the_time_that_is_left(seconds: float) -> None:
+    config = make_config("mean-teacher", time=seconds)
+    schedule = fitted(config, PACE, seconds, seconds)
+    takes = (
+        PACE.of_steps(0, schedule.steps, schedule.pseudo_labels_from) + schedule.validations_after(0) * PACE.validation
+    )
+    assert 0.85 * seconds <= takes <= seconds
+    assert schedule.pseudo_labels_from == pytest.approx(0.3 * schedule.steps, abs=1)
+    assert schedule.validations_after(0) * PACE.validation <= 0.2 * seconds + PACE.validation
+    assert schedule.checkpoint_every * 2 <= max(seconds / 10, 400)
+
+
+def test_progress_goes_on_from_where_it_is() -> None:
+    config = make_config("mean-teacher", time=100.0)
+    first = fitted(config, PACE, 100.0, 100.0)
+    step = first.steps // 2
+    slower = fitted(config, Pace(2.0, 4.0, 4.0), 40.0, 100.0, first, step)
+    assert slower.progress(step) == first.progress(step) and slower.progress(slower.steps) == 1.0
+    assert slower.pseudo_labels_from == first.pseudo_labels_from
+    assert slower.steps < first.steps
+    nothing = fitted(config, PACE, 0.0, 100.0, first, step)
+    assert nothing.steps == step and nothing.progress(step) == 1.0 and nothing.is_validated(step)
+
+
+def test_time_takes_the_place_of_a_presets_time_and_of_steps(cohort, tmp_path: Path) -> None:
+    cohort.write(tmp_path / "cohort.json")
+    make_plan().write(tmp_path / "plan.json")
+
+    def config(**given: Any) -> tuple[int | None, float | None]:
+        made = arrange(
+            tmp_path / "cohort.json", plan=tmp_path / "plan.json", method="labeled-only", device="cpu", **given
+        )
+        return made.config.steps, made.config.time
+
+    assert config() == (2000, None)
+    assert config(time="30m") == (None, 1800)
+    assert config(time=90.0, steps=50) == (50, 90)
+    assert config(preset="standard", steps=3) == (3, None)
+    assert config(preset="standard", time="2m") == (None, 120)
+    assert config(preset="standard", settings={"steps": 9}) == (9, None)
+    assert config(preset="standard")[1] is not None
+
+
+def test_the_budget_is_the_clock_of_all_processes_together(monkeypatch) -> None:
+    now = [50.0]
+    monkeypatch.setattr(budget_module, "monotonic", lambda: now[0])
+    first = Budget(make_config(time=100.0), 100.0, 50.0)
+    now[0] += 20
+    schedule, _ = first.fit(PACE)
+    saved = first.saved()
+    now[0] += 1000
+    second = Budget(make_config(time=100.0), 100.0, now[0])
+    second.restore(saved)
+    assert second.spent == 20 and second.pace == PACE
+    second.begin(0)
+    assert 20 + second.left(schedule, 0) == pytest.approx(100, abs=5)
