@@ -12,6 +12,7 @@ from dinomix.models.folder import load_model, write_model
 from dinomix.models.matching import matched_channels, matched_weights
 from dinomix.models.network import build_network
 from dinomix.planning.plan import PercentileWindow, SpacingGrid
+from dinomix.training.arranging import arrange
 from tiny_cohort import make_cohort, make_plan
 
 
@@ -48,6 +49,23 @@ def test_another_network_is_refused(started):
     plan = make_plan().model_copy(update={"network": {**make_plan().network, "features": [4, 4, 8, 8, 16, 4]}})
     with pytest.raises(DinomixError, match="has the shape"):
         matched_weights(started, started.labels, plan, 0, lambda kind, **fields: None)
+
+
+def test_a_preset_is_gentler_with_the_weights_of_a_model(started, tmp_path: Path) -> None:
+    make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
+    told: list[str] = []
+    common = {"fkd": "off", "device": "cpu", "preset": "quick-look"}
+
+    def emit(kind, **fields):
+        told.append(fields.get("message", ""))
+
+    from_start = arrange(tmp_path / "cohort.json", start=started.path, emit=emit, **common)
+    assert any("learning rate is 0.001" in message for message in told)
+    given = arrange(tmp_path / "cohort.json", start=started.path, settings={"learning_rate": 0.002}, **common)
+    rates = [
+        arranged.config.learning_rate for arranged in (arrange(tmp_path / "cohort.json", **common), from_start, given)
+    ]
+    assert rates == [0.003, 0.001, 0.002]
 
 
 def test_a_model_of_another_modality_gives_its_weights_but_not_its_plan(tmp_path: Path, capsys) -> None:

@@ -147,8 +147,8 @@ class ChoicesTest(TrainingTestCase):
         self.click(self.preset("quick-look"))
         self.assertEqual(self.editor("time").text, "10m")
         self.assertEqual(self.editor("learning_rate").value, 0.01)
-        self.editor("learning_rate").value = 0.001
-        self.assertNotIn("learning_rate=0.001", self.words())
+        self.editor("learning_rate").value = 0.003
+        self.assertNotIn("learning_rate=0.003", self.words())
         self.click(self.ui2.settingsResetButton)
         self.assertNotIn("--set", self.words())
         self.assertEqual(self.editor("plan_patch").text, "")

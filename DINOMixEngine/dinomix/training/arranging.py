@@ -19,7 +19,7 @@ from dinomix.training.backbones import reason_absent, weight_file
 from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
-from dinomix.training.presets import preset_settings
+from dinomix.training.presets import RATE_OF_A_START, preset_settings
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ def arrange(
         DinomixError: a file cannot be read, a setting or the device is unknown, or the start model does not fit.
     """
     chosen = preset_settings(preset) if preset is not None else {}
+    if start is not None and "learning_rate" in chosen and "learning_rate" not in (settings or {}):
+        chosen["learning_rate"] = RATE_OF_A_START
+        emit("notice", message=f"The learning rate is {RATE_OF_A_START}, since the run begins with a model.")
     if steps is not None or time is not None or {"steps", "time"} & set(settings or {}):
         chosen.pop("time", None)  # what is given is in place of the preset's, not within it
     chosen.update(settings or {})
