@@ -29,7 +29,7 @@ def test_the_whole_way_from_nothing_to_a_report(small: None, tmp_path: Path) -> 
     assert [path.name for path in result.segmented.glob("*.nii.gz")] == ["test_001.nii.gz"]
     page = result.report.read_text(encoding="utf-8")
     assert "with random weights (the architecture alone, never trained)" in page
-    assert (out / "overlay.png").stat().st_size < 400_000
+    assert (out / "overlay.png").stat().st_size < 600_000  # noise, after two steps, is packed badly
     events = list(read_events(out / "run" / "events.jsonl"))
     assert {"loss", "pic", "validation", "finished"} <= {event["kind"] for event in events}
     assert json.loads((out / "run" / "metrics.json").read_text()) == result.metrics
