@@ -57,6 +57,7 @@ NOT_RUN = {
 
 NOT_RUN_PROGRAMS = {
     "Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it",
+    "Testing/benchmarks/pic_reach.py": "draws for minutes; measured by hand, the figures stand beside it",
     "Testing/benchmarks/teacher_probe.py": "needs a run and a trained teacher; measured by hand, the figures stand beside it",
     "Testing/engine/fuzz.py": "takes half an hour; Testing/engine/test_fuzzing.py tries 300 inputs",
     "Testing/engine/kill_campaign.py": "takes half an hour; Testing/engine/test_kill_campaign.py kills a few times",
