@@ -33,8 +33,9 @@ def _adoptAttributes(cls: type) -> None:
     both = {"connect": signals.connect, "disconnect": signals.disconnect} if isObject else {}
 
     def attribute(self: object, name: str) -> object:
-        if uses.isWatching:
-            uses.note(self, name, sys._getframe(1))
+        # There is no caller where Qt itself calls, as at the end of the process.
+        if uses.isWatching and (caller := sys._getframe().f_back) is not None:
+            uses.note(self, name, caller)
         return types.MethodType(both[name], self) if name in both else plainAttribute(self, name)
 
     cls.__getattribute__ = attribute
