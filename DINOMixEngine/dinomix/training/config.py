@@ -189,5 +189,6 @@ def make_config(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise DinomixError(
-            f"{where}: {first['msg']}.", "See docs/method.md for the settings and their values."
+            f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.",
+            "See docs/method.md for the settings and their values.",
         ) from error
