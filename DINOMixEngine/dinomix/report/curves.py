@@ -58,10 +58,9 @@ def validation_figure(events: list[Event], labels: LabelSet) -> Figure | None:
     axes = plot_axes(figure, 1, 1, 1, "Validation Dice of the EMA teacher (bold: mean over classes)")
     steps = [event["step"] for event in events]
     for name, color in colors_of(labels).items():
-        values = [event["dice"].get(name) for event in events]
-        if any(value is not None for value in values):
-            numbers = [np.nan if value is None else value for value in values]
-            axes.plot(steps, numbers, color=color, marker="o", markersize=3, linewidth=1.3, label=readable(name))
+        values = _values(events, "dice", name)
+        if not np.isnan(values).all():
+            axes.plot(steps, values, color=color, marker="o", markersize=3, linewidth=1.3, label=readable(name))
     axes.plot(steps, [event["mean"] for event in events], color="black", linewidth=2.6, marker="o", label="mean")
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -128,6 +127,12 @@ def _draw_reach(axes: Axes, events: list[Event]) -> None:
     axes.legend(fontsize=8, frameon=False)
 
 
+def _values(events: list[Event], key: str, name: str) -> list[float]:
+    """What each event has under ``key`` for the class ``name``; NaN, which is not drawn, where it has nothing."""
+    values = [event.get(key, {}).get(name) for event in events]
+    return [np.nan if value is None else value for value in values]
+
+
 def _short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else name[: most - 1].rstrip() + "…"
 
@@ -159,13 +164,7 @@ def reliability_figure(events: list[Event], labels: LabelSet) -> Figure | None:
     axes = plot_axes(figure, 1, 1, 1, "Labels of the EMA teacher that were right, on labeled patches")
     steps = [event["step"] for event in events]
     for name, color in colors_of(labels).items():
-        axes.plot(
-            steps,
-            [event["right"].get(name, np.nan) for event in events],
-            color=color,
-            linewidth=1.2,
-            label=readable(name),
-        )
+        axes.plot(steps, _values(events, "right", name), color=color, linewidth=1.2, label=readable(name))
     axes.plot(steps, [event["background"] for event in events], color="0.5", linestyle=":", label="background")
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -182,9 +181,7 @@ def pseudo_label_figure(events: list[Event], labels: LabelSet) -> Figure | None:
     steps = [event["step"] for event in events]
     for name, color in colors_of(labels).items():
         left.plot(steps, [max(event["voxels"].get(name) or 0, 0.5) for event in events], color=color, linewidth=1.2)
-        confidence = [event.get("confidence", {}).get(name) for event in events]
-        numbers = [np.nan if value is None else value for value in confidence]
-        right.plot(steps, numbers, color=color, linewidth=1.2, label=readable(name))
+        right.plot(steps, _values(events, "confidence", name), color=color, linewidth=1.2, label=readable(name))
     left.set_yscale("log")
     right.set_ylim(0, 1)
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

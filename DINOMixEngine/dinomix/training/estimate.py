@@ -9,7 +9,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
@@ -26,8 +25,8 @@ from dinomix.training.budget import LEAST, PROVISIONAL, fitted
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
-from dinomix.training.foundation import FoundationModel
 from dinomix.training.pace import measure
+from dinomix.training.preparing import feature_source, features_of_image
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
@@ -80,7 +79,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     trial.state = initial_state(trial, build_network(plan, channels), schedule)
     features = None
     if foundation is not None and config.fkd.mode == "cached":
-        features, taken = _add_features(trial, foundation, cases)
+        features, taken = _add_features(trial, cases)
         seconds += taken * add.features / needed(few, config, plan, None, foundation).features
     progress(2)
 
@@ -123,17 +122,12 @@ def _voxels(cases: Sequence[Case]) -> int:
     return sum(prod(case.size) for case in cases)
 
 
-def _add_features(
-    trial: Run, foundation: FoundationModel, cases: dict[str, PreparedCase]
-) -> tuple[FeatureSource, float]:
+def _add_features(trial: Run, cases: dict[str, PreparedCase]) -> tuple[FeatureSource, float]:
     """Compute the teacher's features of the cases that have some; where they are, and seconds that it took."""
     began, key = time.perf_counter(), "estimate"
     for case in (cases[case.name] for case in cases_with_features(trial.cohort, trial.config)):
-        volume = torch.from_numpy(np.array(case.image, dtype=np.float32)).to(trial.accelerator.device)
-        with trial.accelerator.autocast():
-            case.teacher[key] = fkd.features_of_volume(foundation, volume, trial.config.fkd.slice_stride)
-    grid = trial.accelerator.unwrap_model(trial.state.student).grid
-    return FeatureSource(key, trial.config.fkd.slice_stride, grid), time.perf_counter() - began
+        case.teacher[key] = features_of_image(trial, case.image)
+    return feature_source(trial, key), time.perf_counter() - began
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -1,5 +1,7 @@
 """What comes before a run's first step: its cases in the cache, its state, the foundation model's features."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
@@ -87,14 +89,22 @@ def _features(run: Run, cases: list[CachedCase], emit: Emit) -> FeatureSource | 
     if not cases:
         return None
     assert run.foundation is not None
-    foundation, accelerator, stride = run.foundation, run.accelerator, run.config.fkd.slice_stride
-    key = fkd.features_key(foundation, run.config.fkd)
-
-    def features_of(image: NDArray[np.float16]) -> NDArray[np.float16]:
-        volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(accelerator.device)
-        with accelerator.autocast():
-            return fkd.features_of_volume(foundation, volume, stride)
-
-    cache_features(cases, key, features_of, emit, share=(accelerator.process_index, accelerator.num_processes))
+    accelerator = run.accelerator
+    key = fkd.features_key(run.foundation, run.config.fkd)
+    share = (accelerator.process_index, accelerator.num_processes)
+    cache_features(cases, key, partial(features_of_image, run), emit, share=share)
     accelerator.wait_for_everyone()
-    return FeatureSource(key, stride, accelerator.unwrap_model(run.state.student).grid)
+    return feature_source(run, key)
+
+
+def features_of_image(run: Run, image: NDArray[np.float16]) -> NDArray[np.float16]:
+    """What the run's foundation model says of a prepared image (x, y, z); see ``fkd.features_of_volume``."""
+    assert run.foundation is not None
+    volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(run.accelerator.device)
+    with run.accelerator.autocast():
+        return fkd.features_of_volume(run.foundation, volume, run.config.fkd.slice_stride)
+
+
+def feature_source(run: Run, key: str) -> FeatureSource:
+    """Where batches find the features that are kept under ``key``, and the grid of the run's student."""
+    return FeatureSource(key, run.config.fkd.slice_stride, run.accelerator.unwrap_model(run.state.student).grid)
