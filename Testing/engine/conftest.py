@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dinomix.cohort.cohort import Cohort
 from dinomix.images.volume import Geometry
+from tiny_cohort import make_cohort
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,18 @@ def test_data() -> Path:
     path = Path(folder).resolve()
     assert path.is_dir(), f"DINOMIX_TEST_DATA names {path}, which is no folder"
     return path
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """The tiny cohort as it is without arguments; one for the tests of a file."""
+    return make_cohort(tmp_path_factory.mktemp("cases"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for prepared cases that the tests of a file share."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

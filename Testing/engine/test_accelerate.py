@@ -35,8 +35,10 @@ def launch(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
     cohort, plan = make_cohort(tmp_path / "cases", labeled=3, unlabeled=4, validation=2), make_plan()
-    # In bfloat16 the frozen teacher's tokens would depend on how many slices it is shown at once.
-    settings = {"steps": 10, "record_every": 1, "validate_every": 5, "fkd": "on-the-fly", "precision": "fp32"}
+    # In bfloat16 the frozen teacher's tokens would depend on how many slices it is shown at once. Sums are in another order,
+    # and AdamW, which divides small gradients by their own size, would make much of their last digits; SGD does not.
+    settings = {"steps": 10, "record_every": 1, "validate_every": 5, "fkd": "on-the-fly", "precision": "fp32",
+                "optimizer": "sgd", "learning_rate": 0.003}  # fmt: skip
     whole = small_config("dino-mix", batch_labeled=4, batch_unlabeled=4, **settings)
     half = small_config("dino-mix", batch_labeled=2, batch_unlabeled=2, **settings)
     RunDirectory.create(tmp_path / "one", whole, cohort, plan, tmp_path / "cache", None)
@@ -52,10 +54,8 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
     one, two = curve("one", "loss"), curve("two", "loss")
     assert len(one) == len(two) == 10
     for left, right in zip(one, two, strict=True):
-        # Sums in another order: exact at first, and AdamW, which divides small gradients by their own size, carries it on.
-        near = 1e-3 if left["step"] <= 2 else 1e-2
         for term in ("total", "supervised", "fkd", "gradient_norm"):
-            assert right[term] == pytest.approx(left[term], rel=near, abs=1e-5), (left["step"], term)
+            assert right[term] == pytest.approx(left[term], rel=2e-3, abs=1e-5), (left["step"], term)
     for left, right in zip(curve("one", "pic"), curve("two", "pic"), strict=True):
         assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-3)
         assert left["draws"] == right["draws"]

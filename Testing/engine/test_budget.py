@@ -26,19 +26,9 @@ from dinomix.training.estimate import estimate
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
-from tiny_cohort import make_cohort, make_plan, small_config
+from tiny_cohort import make_plan, small_config
 
 SCHEDULED = {"checkpoint_every": None, "validate_every": None, "record_every": None, "steps": None}
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("cases"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 class Work:

@@ -16,14 +16,9 @@ from dinomix.training.checkpoints import Checkpoints
 from dinomix.training.finish import finish
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
-from tiny_cohort import make_cohort, make_plan, small_config
+from tiny_cohort import make_plan, small_config
 
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return make_cohort(tmp_path_factory.mktemp("cases"))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_models import change_json
 
 from cohort_folders import labeled_folder
 from dinomix import cli
@@ -224,12 +225,7 @@ def test_a_cohort_file_that_was_edited(place: tuple, value: Any, reason: str, tm
     with pytest.raises(SystemExit) as left:
         cli.main(["check", "--labeled", str(tmp_path / "study"), "--out", str(path)])
     assert left.value.code == 0
-    data = json.loads(path.read_text())
-    target: Any = data
-    for part in place[:-1]:
-        target = target[part]
-    target[place[-1]] = value
-    path.write_text(json.dumps(data))
+    change_json(path, place, value)
     assert reason in refused(Cohort.read, path)
 
 

@@ -21,17 +21,7 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
-from tiny_cohort import make_cohort, make_plan, small_config
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("cases"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+from tiny_cohort import make_plan, small_config
 
 
 @pytest.mark.parametrize("name", get_args(MethodName))

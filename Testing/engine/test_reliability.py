@@ -13,12 +13,7 @@ from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
-from tiny_cohort import make_cohort, make_plan, small_config
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("cases"))
+from tiny_cohort import make_plan, small_config
 
 
 class Constant(nn.Module):

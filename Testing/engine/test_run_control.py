@@ -33,11 +33,6 @@ def cohort(tmp_path_factory):
     return make_cohort(tmp_path_factory.mktemp("cases"), validation=3)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def events_of(run: Path, kind: str) -> list[dict]:
     return [event for event in read_events(run / "events.jsonl") if event["kind"] == kind]
 

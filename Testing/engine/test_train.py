@@ -18,16 +18,6 @@ from dinomix.training.train import resume, train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("cases"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "models" / "model.safetensors")
 

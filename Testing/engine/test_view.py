@@ -15,17 +15,12 @@ from dinomix.training import fkd
 from dinomix.training.config import FkdConfig, make_config
 from dinomix.training.trial import Stage
 from dinomix.training.view import View, make_view, scale_that_resolves
-from tiny_cohort import make_cohort, make_plan
+from tiny_cohort import make_plan
 
 STAGE = Stage("down_3", 8, (4, 4, 4))
 AXIAL = [
     "".join(plane) + "S" for first in ("RA", "AR") for plane in product(*({"R": "RL", "A": "AP"}[c] for c in first))
 ]
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return make_cohort(tmp_path_factory.mktemp("cases"))
 
 
 def turned(cohort: Cohort, orientation: str) -> Cohort:
