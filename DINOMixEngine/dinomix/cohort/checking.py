@@ -234,8 +234,11 @@ def _cohort(
 
 def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet) -> Case:
     counted: Counter[int] = Counter()
+    thickness: dict[int, float] = {}
     for value, count in facts.counts.items():
         counted[ids[value]] += count
+        # Of a structure that is put together from several, that of its thickest part.
+        thickness[ids[value]] = max(facts.thickness[value], thickness.get(ids[value], 0.0))
     return Case(
         name=c.case.name,
         role=c.role,
@@ -250,6 +253,7 @@ def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelS
         intensity=facts.intensity,
         # The plan is made from these; the test cases must not have a say in it.
         foreground_intensity=None if c.role == "test" else facts.foreground_intensity,
+        thickness={id: thickness[id] for id in labels.ids if id in thickness and c.role != "test"},
         voxels={id: counted.get(id, 0) for id in labels.ids} if c.case.label is not None else {},
         label_values=ids,
     )
@@ -296,22 +300,25 @@ def _is_cohort(path: Path) -> bool:
 
 def _write(cohort: Cohort, out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
-        before, now = (_comparable(c, out) for c in (Cohort.read(out), cohort))
+        earlier = Cohort.read(out)
+        before, now = (_comparable(c, out) for c in (earlier, cohort))
         if before != now:
             roles = [", ".join(f"{n} {role}" for role, n in sorted(Counter(c.role for c in x.cases).items()))
-                     for x in (Cohort.read(out), cohort)]  # fmt: skip
+                     for x in (earlier, cohort)]  # fmt: skip
             raise DinomixError(
                 f"{out} holds another cohort ({roles[0]}; this one has {roles[1]}).",
                 "Choose another name, or add --overwrite to replace it.",
                 code="exists",
             )
-        return
+        if any(case.thickness for case in earlier.cases):
+            return
     cohort.write(out)
 
 
 def _comparable(cohort: Cohort, out: Path) -> str:
     data = cohort.model_dump(mode="json")
     for case in data["cases"]:
+        del case["thickness"]  # which earlier versions did not measure
         for key in ("image", "label"):
             if case[key] is not None:
                 case[key] = os.path.realpath(out.parent / case[key])

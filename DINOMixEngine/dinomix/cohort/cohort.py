@@ -41,7 +41,8 @@ class Case(BaseModel):
 
     ``size`` in voxels and ``spacing`` in mm along the file's (i, j, k); ``orientation`` is nibabel's axis code ("RAS");
     ``intensity`` are the percentiles 0.5, 50 and 99.5 of the image as stored; ``foreground_intensity`` the same inside
-    the labeled structures; ``voxels`` maps structure id to count; ``patient`` groups cases that must not be split apart.
+    the labeled structures; ``voxels`` maps structure id to count, and ``thickness`` to mm (see ``thickness.thickness``; empty in
+    files of older versions); ``patient`` groups cases that must not be split apart.
     ``label_values`` maps the value in the label file to the structure's id in the cohort's label set.
     """
 
@@ -59,6 +60,7 @@ class Case(BaseModel):
     intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     foreground_intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = None
     voxels: dict[int, NonNegativeInt] = {}
+    thickness: dict[int, Millimeters] = {}
     label_values: dict[LabelValue, LabelValue] = {}
 
     @model_validator(mode="after")

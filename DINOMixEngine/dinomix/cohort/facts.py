@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.cohort.renaming import Renames
+from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.dicom_header import is_dicom_file, read_dicom_header
@@ -27,6 +28,7 @@ class CaseFacts:
         pixels_sha256: of the voxels in RAS axis order; equal for one image in two formats, names or axis orders.
         intensity, foreground_intensity: percentiles 0.5, 50 and 99.5; foreground is every voxel that is not 0 and not dropped.
         counts: voxels of each value in the label file but 0.
+        thickness: mm, of each value but 0; see ``thickness.thickness``.
         names: value -> name, where the label file itself carries names.
         dicom_modality: the tag (0008,0060) of a DICOM series.
     """
@@ -39,6 +41,7 @@ class CaseFacts:
     label_sha256: str | None = None
     foreground_intensity: tuple[float, float, float] | None = None
     counts: dict[int, int] = field(default_factory=dict)
+    thickness: dict[int, float] = field(default_factory=dict)
     names: dict[int, str] | None = None
     dicom_modality: str | None = None
     notices: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         label_sha256=sha256(label),
         foreground_intensity=_percentiles(volume.array[inside]),
         counts=present,
+        thickness=thicknesses(labels.array, labels.geometry.spacing[::-1]),
         names=names,
         dicom_modality=facts.dicom_modality,
         notices=tuple(dict.fromkeys((*facts.notices, *labels.notices))),

@@ -19,7 +19,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry
 
-FORMAT = 2
+FORMAT = 3
 """Raised when checks find out more, or something else, about the same files."""
 
 
@@ -123,6 +123,7 @@ def _from_data(data: dict[str, Any]) -> CaseFacts:
             "intensity": tuple(data["intensity"]),
             "foreground_intensity": tuple(foreground) if foreground is not None else None,
             "counts": {int(value): count for value, count in data["counts"].items()},
+            "thickness": {int(value): mm for value, mm in data["thickness"].items()},
             "names": {int(value): name for value, name in data["names"].items()} if data["names"] is not None else None,
             "notices": tuple(data["notices"]),
         }

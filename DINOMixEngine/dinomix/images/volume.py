@@ -1,11 +1,15 @@
 """A volume: an array and the regular grid that it lies on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+
+THICK = 3.0
+"""From this ratio to the other spacings on, slices are thick: neighbors show other anatomy."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Volume:
             raise DinomixError(
                 f"An array of {self.array.shape[::-1]} voxels does not fit a grid of {self.geometry.size}."
             )
+
+
+def thick_axis(spacing: Sequence[float]) -> int | None:
+    """The axis (0, 1, 2) across which slices are thick; None where none is."""
+    axis = int(np.argmax(spacing))
+    return axis if spacing[axis] >= THICK * max(np.delete(spacing, axis)) else None
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case
+from dinomix.images.volume import thick_axis
 from dinomix.planning.ras_axes import Spacing, median_size
-from dinomix.planning.topology import Topology, thick_axis, topology
+from dinomix.planning.topology import Topology, topology
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,10 @@ from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGr
 
 def in_words(plan: Plan) -> str:
     """One paragraph: what the network sees, what it is, and why."""
-    return " ".join(f"{told}{_because(plan, key)}." for key, told in _parts(plan))
+    sentences = [f"{told}{_because(plan, key)}." for key, told in _parts(plan)]
+    if structures := plan.reasons.get("structures"):
+        sentences.append(f"{structures[0].upper()}{structures[1:]}.")
+    return " ".join(sentences)
 
 
 def _parts(plan: Plan) -> list[tuple[str, str]]:

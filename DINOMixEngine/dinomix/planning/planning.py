@@ -10,8 +10,9 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.planning.field_of_view import field_of_view
 from dinomix.planning.networks import planned_network
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, patch_multiple, takes_one_size
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid, patch_multiple, takes_one_size
 from dinomix.planning.ras_axes import spacing_in_ras
+from dinomix.planning.thin_structures import measured, told, too_thin
 
 PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
 """Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
@@ -71,7 +72,10 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
             "network": why_network,
         },
     }
-    return override_plan(data, overrides or {})
+    made = override_plan(data, overrides or {})
+    if isinstance(made.grid, SpacingGrid) and (thin := too_thin(measured(cohort), made.grid.spacing)):
+        made.reasons["structures"] = f"less than three voxels of this grid thick: {told(thin)}"
+    return made
 
 
 def _fitting(patch: tuple[int, int, int], start: Plan) -> tuple[int, int, int]:

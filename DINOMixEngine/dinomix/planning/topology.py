@@ -17,8 +17,6 @@ LEAST_SIDE = 4
 MOST_LEVELS = 6
 COARSER = 2.0
 """From this ratio to the finest spacing on, a level leaves an axis alone."""
-THICK = 3.0
-"""From this ratio to the other spacings on, slices are thick: neighbors show other anatomy."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,6 @@ def topology(size: Sequence[float], spacing: Sequence[float]) -> Topology:
         strides.append(_triple(stride))
         kernels.append(_triple(kernel))
     return Topology(tuple(strides), tuple(kernels))
-
-
-def thick_axis(spacing: Sequence[float]) -> int | None:
-    """The axis (0, 1, 2 of x, y, z) across which slices are thick; None where none is."""
-    axis = int(np.argmax(spacing))
-    return axis if spacing[axis] >= THICK * max(np.delete(spacing, axis)) else None
 
 
 def _triple(values: np.ndarray) -> Triple:

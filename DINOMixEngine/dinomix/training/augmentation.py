@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from dinomix.planning.topology import thick_axis
+from dinomix.images.volume import thick_axis
 from dinomix.training.config import Augment
 
 Change = Callable[[Tensor, Sequence[float], int | None], Tensor]

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinomix.cohort.cohort import Cohort
+from dinomix.images.volume import thick_axis
 from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan, SpacingGrid
-from dinomix.planning.topology import thick_axis
 from dinomix.training import pic
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
