@@ -120,6 +120,7 @@ set(SCRIPTS
   "dinomix/models/manifest.py"
   "dinomix/models/matching.py"
   "dinomix/models/network.py"
+  "dinomix/models/relatives_vnet.py"
   "dinomix/models/residual_encoder.py"
   "dinomix/names.py"
   "dinomix/planning/__init__.py"

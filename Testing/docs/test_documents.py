@@ -41,6 +41,8 @@ NOT_RUN = {
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",
     "dinomix benchmark synapse ~/data/Abdomen --teacher ~/dinov3_vitb16.safetensors --seeds 0 1 2 --out benchmark-synapse":
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
+    "dinomix benchmark synapse ~/data/Abdomen --as-published --teacher ~/dinov3_vitb16.safetensors --out benchmark-published":
+        "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix benchmark amos ~/data/amos22 --method mean-teacher --seeds 0":
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix train --cohort cohort.json --out run --start ResEncL-OpenMind-MAE/checkpoint_final.pth":

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dinomix.cohort.cohort import Cohort
 from dinomix.labels import LabelSet
+from dinomix.planning.plan import Plan
+from dinomix.planning.planning import override_plan
 from dinomix.training import augmentation
 from dinomix.training.augmentation import WIDTHS, Chance, Width, augmented_intensities, random_shape
 from dinomix.training.batches import Batches
@@ -125,19 +128,24 @@ def test_codes_tell_a_side_too():
     assert LabelSet(structures=(sided.model_copy(update={"name": "organ 1"}),)).has_sides
 
 
+def plain_batches(cohort: Cohort, plan: Plan, volume: np.ndarray, method: str = "mean-teacher", **settings) -> Batches:
+    """Batches of cases that all have the same image, without labels."""
+    cases = {case.name: type("Case", (), {"name": case.name, "image": volume, "label": np.zeros(volume.shape, np.uint8),
+                                          "locations": staticmethod(dict)}) for case in cohort.cases}  # fmt: skip
+    config = small_config(
+        method, fkd="off", pic=True, **{"pseudo_label_start": 0.0, "steps": 30, "pic.probability": 0.0, **settings}
+    )
+    schedule = schedule_of_steps(config, 30)
+    return Batches(cohort, cases, plan, config, schedule, rank=0, first_step=0, features=None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("sided", [False, True])
 def test_patches_are_mirrored_only_where_no_structure_has_a_side(sided: bool, tmp_path: Path):
     cohort = make_cohort(tmp_path)
     if sided:
         cohort = cohort.model_copy(update={"labels": LabelSet.from_names({1: "left kidney", 2: "gallbladder"})})
     ramp = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float16)[:, None, None], (32, 32, 32))
-    cases = {case.name: type("Case", (), {"image": ramp, "label": np.zeros((32, 32, 32), np.uint8),
-                                          "locations": staticmethod(dict)}) for case in cohort.cases}  # fmt: skip
-    settings = {"augment": "off", "mirror": True, "pseudo_label_start": 0.0, "steps": 30, "pic.probability": 0.0}
-    config = small_config("mean-teacher", fkd="off", pic=True, **settings)
-    batches = Batches(
-        cohort, cases, make_plan(), config, schedule_of_steps(config, 30), rank=0, first_step=0, features=None
-    )  # type: ignore[arg-type]
+    batches = plain_batches(cohort, make_plan(), ramp, augment="off", mirror=True)
     seen: set[bool] = set()
     for step in range(30):
         batch = batches[batches.wanted(step)]
@@ -145,3 +153,37 @@ def test_patches_are_mirrored_only_where_no_structure_has_a_side(sided: bool, tm
         assert first == second  # those that mix among each other
         seen |= {first, *(bool(patch[0, 0, 0, 0] > patch[0, -1, 0, 0]) for patch in batch.labeled)}
     assert seen == ({False} if sided else {False, True})
+
+
+def test_flips_reverse_each_axis_named_whatever_it_shows(tmp_path: Path):
+    cohort = make_cohort(tmp_path)
+    cohort = cohort.model_copy(update={"labels": LabelSet.from_names({1: "left kidney", 2: "gallbladder"})})
+    x, y, z = np.meshgrid(*[np.arange(32) / 32] * 3, indexing="ij")
+    batches = plain_batches(cohort, make_plan(), (x + 2 * y + 4 * z) / 7, augment="off", flips=("x", "y"))
+    seen: list[tuple[bool, ...]] = []
+    for step in range(30):
+        batch = batches[batches.wanted(step)]
+        for patch in torch.cat([batch.labeled, batch.unlabeled])[:, 0]:
+            start = patch[0, 0, 0]
+            seen.append((bool(start > patch[-1, 0, 0]), bool(start > patch[0, -1, 0]), bool(start > patch[0, 0, -1])))
+    shares = np.mean(seen, axis=0)
+    assert len(set(seen)) == 4 and (abs(shares[:2] - 0.5) < 0.2).all() and shares[2] == 0
+
+
+def test_on_a_grid_of_fixed_size_anatomy_is_turned_and_not_sheared(tmp_path: Path):
+    """Cases of 64 x 64 x 40 voxels of 1 x 1 x 1.92 mm: on a grid of 32 x 32 x 32 a voxel is 2 x 2 x 2.4 mm."""
+    cohort = make_cohort(tmp_path)
+    cases = [case.model_copy(update={"spacing": (1.0, 1.0, 1.92), "size": (64, 64, 40)}) for case in cohort.cases]
+    cohort = cohort.model_copy(update={"cases": tuple(cases)})
+    plan = override_plan({**make_plan().model_dump(), "grid": {"kind": "size", "size": (32, 32, 32)}}, {})
+    volume = np.zeros((32, 32, 32), np.float16)
+    batches = plain_batches(cohort, plan, volume, augment="narrow")
+    spacing, turned = np.array([2.0, 2.0, 2.4]), 0
+    for step in range(10):
+        for placement in batches[batches.wanted(step)].placements:
+            in_millimeters = spacing[:, None] * placement.matrix / spacing
+            angles = in_millimeters / np.linalg.norm(in_millimeters, axis=0)
+            # Columns stay perpendicular: boxes of tissue stay boxes.
+            np.testing.assert_allclose(angles.T @ angles, np.eye(3), atol=1e-9)
+            turned += not np.array_equal(placement.matrix, np.eye(3))
+    assert turned > 5

@@ -20,8 +20,10 @@ from dinomix.evaluation.published import PUBLISHED, comparability, published_num
 from dinomix.evaluation.splits import DEFAULT_SPLIT, find_split, read_splits
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
-from dinomix.models.folder import Model
+from dinomix.models.folder import Model, load_model
+from dinomix.planning.networks import relatives_vnet
 from dinomix.planning.preprocessing import labels_to_plan_grid
+from dinomix.training.run_directory import RunDirectory
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = ("--set", "plan.grid.size=40,40,20", "--set", "plan.patch=32,32,16", "--set", "plan.network.features=[4,4,4,4,4,4]",
@@ -251,6 +253,25 @@ def test_a_benchmark_from_end_to_end(run: Run, synapse_files: Path, tmp_path: Pa
     assert code == 2 and "other settings" in stderr
     code, _, stderr = run(*arguments, "--split", "synapse-20p-genericssl")
     assert code == 2 and "other cases" in stderr
+
+
+def test_as_published_trains_the_published_network_on_flipped_patches(
+    run: Run, synapse_files: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    size = ("--set", "plan.grid.size=40,40,20", "--set", "plan.patch=32,32,16", "--set", "plan.network.filters=2")
+    arguments = ("--as-published", "--method", "mean-teacher", "--steps", 1, *size, "--device", "cpu", "--seeds", 0)
+    code, stdout, stderr = run("synapse", synapse_files, "--out", out, *arguments)
+    assert code == 0, stderr
+    assert "as published True" in stdout
+    trained = RunDirectory.open(out / "seed-0/run")
+    assert trained.plan.network == {**relatives_vnet(32), "filters": 2}
+    assert (trained.config.augment, trained.config.flips) == ("off", ("x", "y"))
+    model = load_model(trained.model)
+    assert {module.p for module in model.network().modules() if isinstance(module, torch.nn.Dropout3d)} == {0.5}
+    # A setting that is given goes before what was published.
+    code, _, stderr = run("synapse", synapse_files, "--out", out, *arguments, "--set", "augment=narrow")
+    assert code == 2 and "other settings" in stderr
 
 
 def test_check_only(run: Run, synapse_files: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from dinomix.images.reading import read_image
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
+from dinomix.planning.networks import relatives_vnet
 from dinomix.planning.plan import (
     MinMax,
     RangeWindow,
@@ -82,9 +83,11 @@ def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(test_data: 
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
 
 
-def test_size_grid_bundle(test_data: Path, tmp_path: Path) -> None:
+def test_bundle_of_a_benchmark_as_published(test_data: Path, tmp_path: Path) -> None:
+    """On a grid of fixed size, with a network that MONAI does not have."""
     image = test_data / "ct_spleen/ct.nii.gz"
     plan = small_plan(SizeGrid(size=(80, 90, 32)), RangeWindow(low=-150, high=250), patch=(64, 64, 32))
+    plan = plan.model_copy(update={"network": relatives_vnet(4)})
     model = random_model(tmp_path / "model", plan, labels_with_ids(1, 2), image, preview=b"a picture")
     run_bundle(model, tmp_path, "--image", str(image))
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")

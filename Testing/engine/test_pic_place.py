@@ -13,19 +13,22 @@ SIDE = 16
 SIZES = ((96, 96, 96), (144, 120, 96))
 
 
-def ramp_case(size: tuple[int, int, int], channel: int) -> SimpleNamespace:
+def ramp_case(name: str, size: tuple[int, int, int], channel: int) -> SimpleNamespace:
     """A volume whose voxels tell their place along x, as a share of its extent, and a structure at three quarters of it."""
     x = ((np.arange(size[0]) + 0.5) / size[0])[:, None, None]
     voxel = np.array([3 * size[0] // 4, size[1] // 2, size[2] // 2])
     label = np.zeros(size, np.uint8)
     label[tuple(slice(v - 2, v + 3) for v in voxel)] = channel
     image = np.broadcast_to(x, size).astype(np.float16)
-    return SimpleNamespace(image=image, label=label, locations=lambda: {channel: np.argwhere(label == channel)})
+    locations = {channel: np.argwhere(label == channel)}
+    return SimpleNamespace(name=name, image=image, label=label, locations=lambda: locations)
 
 
 def batches(tmp_path: Path, *, pic: bool) -> Batches:
     cohort = make_cohort(tmp_path)
-    cases = {case.name: ramp_case(SIZES[number % 2], 1 + number % 2) for number, case in enumerate(cohort.cases)}
+    cases = {
+        case.name: ramp_case(case.name, SIZES[number % 2], 1 + number % 2) for number, case in enumerate(cohort.cases)
+    }
     settings = {"pic.probability": 1.0, "augment": "off", "foreground_fraction": 0.0, "pseudo_label_start": 0.0}
     config = small_config(method="mean-teacher", fkd="off", pic=pic, **settings)
     plan = make_plan().model_copy(update={"patch": (SIDE, SIDE, SIDE)})

@@ -35,7 +35,7 @@ def test_voxels_are_those_of_the_volume():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         placement = random_placement(
-            volume.shape, PATCH, rng, WIDTHS["wide"], np.array([21, 17, 16]), mirrored=seed % 2 > 0
+            volume.shape, PATCH, rng, WIDTHS["wide"], np.array([21, 17, 16]), signs=((-1) ** seed, 1, 1)
         )
         labels = cut(volume, placement, PATCH, "nearest")[0].numpy().astype(np.int16)
         found = sighting(labels, 3, placement, volume.shape, 8, rng)
@@ -156,11 +156,16 @@ def batches(tmp_path: Path, sightings: Sightings, first_step: int, **settings: o
     place = np.broadcast_to(np.arange(64, dtype=np.float16)[:, None, None] / 64, (64, 64, 64))
     label = np.zeros((64, 64, 64), np.uint8)
     label[46:50, 30:34, 30:34] = 2
-    case = SimpleNamespace(image=place, label=label, locations=lambda: {2: np.argwhere(label == 2)})
+    cases = {
+        case.name: SimpleNamespace(
+            name=case.name, image=place, label=label, locations=lambda: {2: np.argwhere(label == 2)}
+        )
+        for case in cohort.cases
+    }
     config = small_config("mean-teacher", fkd="off", pic=True, pseudo_label_start=0.0, augment="off", steps=LAG + 9,
                           **{"pic.places": 4, "pic.probability": 1.0, **settings})  # fmt: skip
     plan = make_plan().model_copy(update={"patch": PATCH})
-    return Batches(cohort, {c.name: case for c in cohort.cases}, plan, config, schedule_of_steps(config, config.steps),
+    return Batches(cohort, cases, plan, config, schedule_of_steps(config, config.steps),
                    rank=0, first_step=first_step, features=None, sightings=sightings)  # type: ignore[arg-type]  # fmt: skip
 
 

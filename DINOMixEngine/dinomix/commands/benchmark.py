@@ -25,6 +25,11 @@ from dinomix.errors import DinomixError
 @click.option("--seeds", metavar="N N ...", help="After DIR: one training run for each.  [default: 0 1 2]")
 @method_options
 @click.option("--steps", type=int, help="[default: the published number: synapse 12000, amos 154500]")
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="The network and the patches of the released code: V-Net of 32 filters with dropout, flips, no other changes.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
@@ -61,6 +66,8 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     dataset = options["dataset"]
     settings = parse_settings(options["settings"])
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
+    if options["as_published"]:
+        settings = benchmark.PUBLISHED_SETTINGS | settings
     device, _ = choose_device(options["device"])
     settings["steps"] = options["steps"] or benchmark.PUBLISHED_STEPS[dataset]
     settings["device"] = "cpu" if device.type == "cpu" else options["device"]
@@ -70,7 +77,9 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
         return make_config(**method_arguments(options), **settings, seed=seed)
 
     config = config_for(seeds[0])
-    prepared = benchmark.prepare(dataset, options["folder"], split, out, overrides, emit)
+    prepared = benchmark.prepare(
+        dataset, options["folder"], split, out, overrides, emit, as_published=options["as_published"]
+    )
     if options["check"]:
         roles = {role: len(prepared.cohort.with_role(role)) for role in ("labeled", "unlabeled", "validation", "test")}
         counts = ", ".join(f"{count} {role}" for role, count in roles.items())
@@ -79,6 +88,7 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     results = benchmark.run_benchmark(prepared, seeds, config_for, device=options["device"], emit=emit)
     named: dict[str, Any] = {
         "method": config.method,
+        "as published": options["as_published"],
         "pic": config.pic.enabled,
         "fkd": config.fkd.mode,
         "steps": config.steps,

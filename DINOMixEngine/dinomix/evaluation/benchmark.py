@@ -34,7 +34,7 @@ from dinomix.inference.devices import choose_device
 from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.models.folder import Model, load_model
-from dinomix.planning.networks import basic_unet
+from dinomix.planning.networks import basic_unet, relatives_vnet
 from dinomix.planning.plan import Plan, SizeGrid
 from dinomix.planning.planning import override_plan
 from dinomix.planning.preprocessing import Preprocessed, preprocess
@@ -46,6 +46,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("dhc-compat", "strict")
 PROTOCOL_FIELDS = ("grid", "window", "patch", "overlap", "blend")
 PUBLISHED_STEPS: dict[DatasetName, int] = {"synapse": 12_000, "amos": 154_500}
 """1500 epochs over the unlabeled cases in batches of 2, as SKCDF trains."""
+PUBLISHED_SETTINGS: dict[str, Any] = {"augment": "off", "flips": ("x", "y"), "foreground_fraction": 0.0}
+"""Patches as the code of DHC and SKCDF has them: cropped anywhere, and flipped along i and j."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,12 @@ class Prepared:
     deviations: tuple[str, ...]
 
 
-def protocol_plan(overrides: dict[str, Any] | None = None) -> Plan:
-    """The released code's preprocessing, patch and sliding window (stride 32/32/16 is an overlap of 3/4) as a plan."""
+def protocol_plan(overrides: dict[str, Any] | None = None, *, as_published: bool = False) -> Plan:
+    """The released code's preprocessing, patch and sliding window (stride 32/32/16 is an overlap of 3/4) as a plan.
+
+    Args:
+        as_published: with the released code's network too.
+    """
     data: dict[str, Any] = {
         "modality": "CT",
         "grid": {"kind": "size", "size": SIZE},
@@ -71,7 +77,7 @@ def protocol_plan(overrides: dict[str, Any] | None = None) -> Plan:
         "patch": (128, 128, 64),
         "overlap": (0.75, 0.75, 0.75),
         "blend": "constant",
-        "network": basic_unet(32),
+        "network": relatives_vnet(32) if as_published else basic_unet(32),
         "reasons": dict.fromkeys(("grid", "window", "patch", "overlap", "blend"), "protocol dhc-compat"),
     }
     return override_plan(data, overrides or {})
@@ -79,7 +85,7 @@ def protocol_plan(overrides: dict[str, Any] | None = None) -> Plan:
 
 def prepare(
     dataset: DatasetName, folder: Path, split: Split, out: Path, overrides: dict[str, Any] | None = None,
-    emit: Emit = silent,
+    emit: Emit = silent, *, as_published: bool = False,
 ) -> Prepared:  # fmt: skip
     """Check the user's data against the split, and write ``cohort.json`` and ``plan.json`` into ``out``.
 
@@ -88,7 +94,7 @@ def prepare(
     """
     description = DATASETS[dataset]
     found = find_files(description, folder, split)
-    plan = protocol_plan(overrides)
+    plan = protocol_plan(overrides, as_published=as_published)
     cohort_path = out / "cohort.json"
     if cohort_path.exists():
         cohort = Cohort.read(cohort_path)

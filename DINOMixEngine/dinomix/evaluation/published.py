@@ -67,9 +67,10 @@ CAUTION = (
     "The Synapse test set is 6 cases, so a difference of a few points may be one case.",
     'Three incompatible splits are called "Synapse 20%"; compare with numbers of the same split only.',
     "Where a class is in neither prediction nor reference, dhc-compat counts 1 of 100; strict leaves the case out.",
-    "Our network, augmentation and optimizer are our own; the window [-75, 275] is fixed to [0, 1], where the released "
-    "code stretches each volume from its own minimum to its own maximum after clipping: the same for CT volumes that "
-    "hold air and bone, not for AMOS's MR volumes.",
+    "Optimizer and losses are our own, and without --as-published network and augmentation too; docs/protocols.md has all "
+    "that differs.",
+    "The window [-75, 275] is fixed to [0, 1], where the released code stretches each volume from its own minimum to its own "
+    "maximum after clipping: the same for CT volumes that hold air and bone, not for AMOS's MR volumes.",
 )
 
 

@@ -19,6 +19,8 @@ NETWORKS = (
 """MONAI's 3D segmentation networks that give one map per class and fetch or unpickle nothing when they are built."""
 RESIDUAL_ENCODER = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 """nnU-Net's network, under the name that it has where MONAI runs a model folder; here it is ``residual_encoder``'s."""
+RELATIVES_VNET = "dinomix.models.relatives_vnet.relatives_vnet"
+"""The V-Net of the published methods; a model folder has it as an expression of PyTorch's and MONAI's layers."""
 MOST_VALUES, LARGEST_NUMBER = 1000, 100_000
 """How many arguments a network may have, lists counted by what is in them, and what a number may be: far more than any has."""
 
@@ -26,8 +28,8 @@ MOST_VALUES, LARGEST_NUMBER = 1000, 100_000
 def build_network(plan: Plan, channels: int) -> torch.nn.Module:
     """The network of ``plan``, with one input channel and ``channels`` output channels (background and structures).
 
-    Only one of ``NETWORKS``, or ``RESIDUAL_ENCODER``, with plain arguments (numbers, texts, lists and tables of them) is
-    instantiated. The numbers of channels, and MONAI's ``spatial_dims``, are set here.
+    Only one of ``NETWORKS``, ``RESIDUAL_ENCODER`` or ``RELATIVES_VNET``, with plain arguments (numbers, texts, lists and tables
+    of them) is instantiated. The numbers of channels, and MONAI's ``spatial_dims``, are set here.
 
     Raises:
         DinomixError: the target is anything else, an argument is an expression, the network refuses the arguments, or it
@@ -72,10 +74,10 @@ def _footprint(network_json: str, patch: tuple[int, int, int], channels: int) ->
 def _check_plain(network: dict[str, Any]) -> None:
     arguments = dict(network)
     target = arguments.pop("_target_", None)
-    if target != RESIDUAL_ENCODER and target not in [PACKAGE + name for name in NETWORKS]:
+    if target not in (RESIDUAL_ENCODER, RELATIVES_VNET, *(PACKAGE + name for name in NETWORKS)):
         raise DinomixError(
             f"The plan's network {target!r} cannot be used.",
-            f"Take one of {', '.join(NETWORKS)} of monai.networks.nets, or nnU-Net's {RESIDUAL_ENCODER}.",
+            f"Take one of {', '.join(NETWORKS)} of monai.networks.nets, nnU-Net's {RESIDUAL_ENCODER}, or {RELATIVES_VNET}.",
         )
     if what := not_plain(arguments):
         raise DinomixError(f"The plan's arguments of {target} hold {what}.", "Give plain values.")
@@ -87,7 +89,7 @@ def _instantiated(network: dict[str, Any], channels: int) -> torch.nn.Module:
     target = arguments.pop("_target_")
     network_class = _network_class(target)
     decided = {"in_channels": 1, "out_channels": channels}
-    if target != RESIDUAL_ENCODER:
+    if target.startswith(PACKAGE):
         decided["spatial_dims"] = 3
     try:
         built: torch.nn.Module = network_class(**{**arguments, **decided})
@@ -105,6 +107,10 @@ def _network_class(target: str) -> Any:
         from dinomix.models.residual_encoder import ResidualEncoderUNet
 
         return ResidualEncoderUNet
+    if target == RELATIVES_VNET:
+        from dinomix.models.relatives_vnet import relatives_vnet
+
+        return relatives_vnet
     from monai.networks import nets
 
     network_class = getattr(nets, target.removeprefix(PACKAGE), None)
@@ -113,8 +119,13 @@ def _network_class(target: str) -> Any:
     return network_class
 
 
-def network_definition(network: dict[str, Any], channels: int) -> dict[str, Any]:
+def network_definition(network: dict[str, Any], channels: int) -> dict[str, Any] | str:
     """A plan's network in MONAI's configuration language, with what the label set and the data decide."""
+    if network["_target_"] == RELATIVES_VNET:
+        from dinomix.models.relatives_vnet import as_expression
+
+        with on_paper():
+            return f"${as_expression(_instantiated(network, channels))}"
     if network["_target_"] != RESIDUAL_ENCODER:
         return {**network, "spatial_dims": 3, "in_channels": 1, "out_channels": channels}
     return {

@@ -31,3 +31,8 @@ def basic_unet(channels: int) -> dict[str, Any]:
     """MONAI's BasicUNet of 5 levels (encoder, as in the V-Net family, by doubling channels), instance normalization."""
     features = [channels, channels, 2 * channels, 4 * channels, 8 * channels, channels]
     return {"_target_": "monai.networks.nets.BasicUNet", "features": features}
+
+
+def relatives_vnet(filters: int) -> dict[str, Any]:
+    """The V-Net of the published methods (``models/relatives_vnet.py``)."""
+    return {"_target_": "dinomix.models.relatives_vnet.relatives_vnet", "filters": filters, "dropout": 0.5}

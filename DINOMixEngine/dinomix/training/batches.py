@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from dinomix.cohort.cohort import Cohort
 from dinomix.images.volume import thick_axis
 from dinomix.planning.cache import AnyCase
-from dinomix.planning.plan import Plan, SpacingGrid
+from dinomix.planning.plan import Plan
+from dinomix.planning.size_grid import spacing_on
 from dinomix.training import pic
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
@@ -26,6 +27,9 @@ from dinomix.training.patches import Placement, cut, random_placement, sample_fe
 from dinomix.training.randomness import generator
 from dinomix.training.schedule import Schedule
 from dinomix.training.sightings import LAG, Sightings
+
+Signs = tuple[int, int, int]
+"""Along (x, y, z); -1 where a patch runs the other way than its volume."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,9 @@ class Batches(Dataset[Batch]):
         self.counts = labeled_counts(cohort)
         self.groups = Groups(len(self.unlabeled_cases), self.channels, self.counts, config, schedule, sightings)
         self.has_sides = cohort.labels.has_sides
-        self.spacing = plan.grid.spacing if isinstance(plan.grid, SpacingGrid) else (1.0, 1.0, 1.0)
-        self.thick = thick_axis(self.spacing)
+        cases = (*cohort.with_role("labeled"), *cohort.with_role("unlabeled"))
+        self.spacings = {case.name: spacing_on(plan.grid, case) for case in cases}
+        self.thick = thick_axis(np.median(list(self.spacings.values()), axis=0).tolist())
 
     def of_schedule(self, schedule: Schedule, first_step: int) -> "Batches":
         """The batches of another schedule from its step ``first_step`` on."""
@@ -152,20 +157,20 @@ class Batches(Dataset[Batch]):
         rng = generator(self.config.seed, "labeled", step, number)
         own = int(rng.integers(len(self.labeled_cases)))
         case = self.labeled_cases[own]
-        mirrored = self._mirrored("labeled", step, number)
+        signs = self._signs("labeled", step, number)
         pic_rng = generator(self.config.seed, "pic labeled", step, number)
         if self.config.pic.enabled and len(self.labeled_cases) > 1 and pic_rng.random() < self.config.pic.probability:
-            return self._pasted(own, step, receiver, rng, pic_rng, mirrored=mirrored)
+            return self._pasted(own, step, receiver, rng, pic_rng, signs)
         around = None
         if rng.random() < self.config.foreground_fraction:
             locations = case.locations()
             if locations:
                 voxels = locations[int(rng.choice(list(locations)))]
                 around = voxels[int(rng.integers(len(voxels)))]
-        return {**self._cut(case, rng, around, mirrored, with_label=True), "draw": None}
+        return {**self._cut(case, rng, around, signs, with_label=True), "draw": None}
 
     def _pasted(self, own: int, step: int, receiver: int, rng: np.random.Generator,
-                pic_rng: np.random.Generator, *, mirrored: bool) -> dict[str, Any]:  # fmt: skip
+                pic_rng: np.random.Generator, signs: Signs) -> dict[str, Any]:  # fmt: skip
         """A patch of case ``own`` with a box of a donor: any other labeled case of the cohort that contains the class drawn.
 
         The patch is cut where the donor's is, as a share of the volume: a box pasted at the same coordinates then stays
@@ -179,9 +184,9 @@ class Batches(Dataset[Batch]):
         voxels = donor_case.locations().get(channel) if channel is not None else None
         size = np.array(donor_case.image.shape)
         around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
-        donor = self._cut(donor_case, pic_rng, around, mirrored, with_label=True)
+        donor = self._cut(donor_case, pic_rng, around, signs, with_label=True)
         there = around * np.array(case.image.shape) // size
-        patch = self._cut(case, rng, there, mirrored, with_label=True)
+        patch = self._cut(case, rng, there, signs, with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(0, *box)] = donor["image"][(0, *box)]
         patch["label"][box] = donor["label"][box]
@@ -193,7 +198,7 @@ class Batches(Dataset[Batch]):
     def _group(self, step: int, number: int, group: Group) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """The patches of a group, all at one place of their volumes, and the labeled patch that gives to them."""
         seed, cases = self.config.seed, [self.unlabeled_cases[case] for case in group.cases]
-        mirrored = self._mirrored("unlabeled", step, number)
+        signs = self._signs("unlabeled", step, number)
         rng = generator(seed, "unlabeled place", step, number)
         place, donor = rng.random(3), None  # as a share of the volume
         if group.labeled is not None:
@@ -201,9 +206,7 @@ class Batches(Dataset[Batch]):
             voxels, size = giver.locations().get(group.channel or 0), np.array(giver.image.shape)
             around = voxels[int(rng.integers(len(voxels)))] if voxels is not None else (place * size).astype(np.int64)
             place = (around + 0.5) / size
-            donor = self._cut(
-                giver, generator(seed, "unlabeled donor", step, number), around, mirrored, with_label=True
-            )
+            donor = self._cut(giver, generator(seed, "unlabeled donor", step, number), around, signs, with_label=True)
         elif group.voxel is not None and group.donor is not None:
             place = (np.array(group.voxel) + 0.5) / np.array(cases[group.donor].image.shape)
         patches = []
@@ -211,19 +214,21 @@ class Batches(Dataset[Batch]):
             of_patch = generator(seed, "unlabeled", step, number * len(cases) + i)
             lies_anywhere = len(cases) == 1 and donor is None
             there = None if lies_anywhere else (place * np.array(case.image.shape)).astype(np.int64)
-            patches.append(self._cut(case, of_patch, there, mirrored, with_label=False))
+            patches.append(self._cut(case, of_patch, there, signs, with_label=False))
         return patches, donor
 
-    def _mirrored(self, subset: str, step: int, number: int) -> bool:
-        """Whether left and right change places in patch ``number``; alike in all that are mixed with each other."""
+    def _signs(self, subset: str, step: int, number: int) -> Signs:
+        """Along which axes patch ``number`` is reversed; alike in all that are mixed with each other."""
+        axes = {*self.config.flips, *("x" if self.config.mirror and not self.has_sides else "")}
         rng = generator(self.config.seed, f"mirror {subset}", step, number)
-        return self.config.mirror and not self.has_sides and rng.random() < 0.5
+        x, y, z = (-1 if axis in axes and rng.random() < 0.5 else 1 for axis in "xyz")
+        return x, y, z
 
-    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, mirrored: bool, *,
+    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, signs: Signs, *,
              with_label: bool) -> dict[str, Any]:  # fmt: skip
         image = case.image
         placement = random_placement(
-            image.shape, self.plan.patch, rng, WIDTHS[self.config.augment], around, self.spacing, mirrored=mirrored
+            image.shape, self.plan.patch, rng, WIDTHS[self.config.augment], around, self.spacings[case.name], signs
         )
         patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear"), "placement": placement}
         if with_label:

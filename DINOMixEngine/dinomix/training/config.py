@@ -94,6 +94,9 @@ class TrainConfig(_Strict):
         "narrow", description="random changes of shape and intensity; wide: as far as nnU-Net [ours]"
     )
     mirror: bool = Field(False, description="left and right exchanged at random where no structure has a side [ours]")
+    flips: tuple[Literal["x", "y", "z"], ...] = Field(
+        (), description="axes that are reversed at random whatever they show: a benchmark as published [relatives]"
+    )
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(0.03, gt=0, description="[relatives]; adamw wants about 0.001")

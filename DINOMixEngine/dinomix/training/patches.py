@@ -38,8 +38,8 @@ class Placement:
 
 
 def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, width: Width,
-                     around: NDArray[np.int64] | None = None, spacing: Sequence[float] = (1.0, 1.0, 1.0), *,
-                     mirrored: bool = False) -> Placement:  # fmt: skip
+                     around: NDArray[np.int64] | None = None, spacing: Sequence[float] = (1.0, 1.0, 1.0),
+                     signs: Sequence[int] = (1, 1, 1)) -> Placement:  # fmt: skip
     """A patch that lies inside the volume, per axis; where the volume is smaller than the patch, around all of it.
 
     Without a change of shape, patches lie on voxels and are not interpolated.
@@ -49,7 +49,7 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
         width: how its shape may change; see ``augmentation.py``.
         around: a voxel that lies in the patch (off its center by up to a quarter of the patch), or None.
         spacing: mm along (x, y, z).
-        mirrored: left and right change places; only for structures that have no side.
+        signs: along (x, y, z); -1 where the patch runs the other way than the volume.
     """
     center = np.empty(3)
     for axis, (extent, side) in enumerate(zip(size, patch, strict=True)):
@@ -62,9 +62,7 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
     if np.array_equal(matrix, np.eye(3)):
         half = (np.array(patch) - 1) / 2
         center = np.round(center - half) + half
-    if mirrored:
-        matrix = matrix * np.array([-1, 1, 1])
-    return Placement(center, matrix)
+    return Placement(center, matrix * np.array(signs))
 
 
 def cut(volume: Array, placement: Placement, patch: Sequence[int], mode: Literal["bilinear", "nearest"]) -> Tensor:

@@ -14,6 +14,7 @@ from dinomix.labels import LabelSet
 from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.ras_axes import axes_in_ras
+from dinomix.planning.size_grid import spacing_on
 
 WIDTH, HEIGHT, MARGIN = 260, 280, 10
 OPACITY = 0.85
@@ -32,7 +33,7 @@ def draw_preview(cohort: Cohort, plan: Plan, cached: Mapping[str, AnyCase]) -> b
         axes = axes_in_ras(case)
         toward_ras = [slice(None, None, 1 if case.orientation[axis] in "RAS" else -1) for axis in axes]
         channels = channels.transpose(axes)[tuple(toward_ras)]
-        x, y, z = (case.spacing[axis] * case.size[axis] / plan.grid.size[axis] for axis in axes)
+        x, y, z = (spacing_on(plan.grid, case)[axis] for axis in axes)
         spacing = x, y, z
     return front_view(channels, spacing, cohort.labels)
 
