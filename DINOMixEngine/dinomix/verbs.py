@@ -28,6 +28,7 @@ def segment(
     max_memory: int | None = None,
     precision: Precision = "auto",
     keep: Sequence[str] = (),
+    all_pieces: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
 ) -> list[Path]:
@@ -42,6 +43,7 @@ def segment(
         max_memory: bytes of main memory that may be used; None for no limit.
         precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
         keep: names of the structures to keep; empty for all.
+        all_pieces: keep also small pieces that lie apart from a structure's largest one.
         overwrite: replace files that are there.
         emit: called with what happens, see ``dinomix.events``.
 
@@ -61,6 +63,7 @@ def segment(
         max_memory=max_memory,
         precision=precision,
         keep=tuple(keep),
+        all_pieces=all_pieces,
         overwrite=overwrite,
         emit=emit,
     )

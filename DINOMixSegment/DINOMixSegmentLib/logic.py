@@ -131,6 +131,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         show3D: bool = False,
         allFrames: bool = False,
         precision: str = "auto",
+        allPieces: bool = False,
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
@@ -139,6 +140,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             keep: names of the organs to keep; empty for all.
             maxMemory: bytes of main memory that the worker may take.
             precision: "auto", "float32" or "bfloat16".
+            allPieces: whether pieces that lie apart from the largest one of an organ are kept.
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
@@ -150,7 +152,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if folder is None:
             self._onModels(waitFor(self.client.listModels(), START_SECONDS))
             folder = choosing.namedModel(model, self.models())
-        computing = Computing(device, maxMemory, precision)
+        computing = Computing(device, maxMemory, precision, allPieces)
         request = SegmentRequest(volume, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames)
         problem = self._whyNot(request)
         if problem:

@@ -17,6 +17,7 @@ class DINOMixSegmentParameterNode:
     device - "auto", "cpu", "cuda", "cuda:N" or "mps".
     maxMemoryGb - main memory in GiB that the worker may take; 0 for no limit.
     fullPrecision - whether the network computes in float32 even where bfloat16 is expected to change nothing.
+    allPieces - whether pieces that lie apart from the largest one of an organ are kept.
     replaceOthers - whether a result may erase other segments of outputSegmentation that it overlaps.
     show3D - whether surfaces are made and shown after segmenting.
     allFrames - whether all frames are segmented when the volume shows one frame of a sequence.
@@ -31,6 +32,7 @@ class DINOMixSegmentParameterNode:
     device: str = "auto"
     maxMemoryGb: Annotated[float, WithinRange(0, 4096)] = 0
     fullPrecision: bool = False
+    allPieces: bool = False
     replaceOthers: bool = False
     show3D: bool = True
     allFrames: bool = False

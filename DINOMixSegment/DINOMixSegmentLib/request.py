@@ -24,7 +24,7 @@ class SegmentRequest:
         model: the model's folder, as the worker sees it.
         output: the segmentation to write into; None for a new one.
         keep: names of the organs to keep; empty for all.
-        computing: device, memory and precision.
+        computing: device, memory, precision and which pieces are kept.
         replaceOthers: whether overlapped segments of ``output`` may be erased.
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
@@ -50,6 +50,7 @@ class SegmentRequest:
                 device=node.device,
                 maxMemory=int(node.maxMemoryGb * GIB) or None,
                 precision="float32" if node.fullPrecision else "auto",
+                allPieces=node.allPieces,
             ),
             replaceOthers=node.replaceOthers,
             show3D=node.show3D,

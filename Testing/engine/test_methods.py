@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.planning import planning
+from dinomix.planning.plan import OnePiece
 from dinomix.training.arranging import arrange
 from dinomix.training.batches import Batch
 from dinomix.training.disk import bytes_of_weights
@@ -87,6 +88,7 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     config = small_config("cps", augment="off")
     method = cps.CrossPseudoSupervision(config, cohort)
     run: Any = SimpleNamespace(
+        one_piece=OnePiece(),
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),
         state=SimpleNamespace(step=8, student=lambda images: (heads[0], None, heads[1])),

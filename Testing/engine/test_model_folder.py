@@ -120,6 +120,18 @@ def test_a_manifest_that_fits_a_foreign_plan_executes_nothing(copy: Path) -> Non
     assert not (copy / "made").exists()
 
 
+def test_a_plan_that_speaks_of_more_structures_than_there_are_is_refused(copy: Path) -> None:
+    from dinomix.files import sha256
+
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["one_piece"] = {"channels": [1, 3], "together": False}
+    (copy / "plan.json").write_text(json.dumps(plan))
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"]["plan.json"] = sha256(copy / "plan.json")
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert "structure number 3; labels.json has 2" in problem_of(copy)
+
+
 @pytest.mark.parametrize(
     "network",
     [

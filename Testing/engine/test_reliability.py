@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dinomix.planning.plan import OnePiece
 from dinomix.training.batches import Batch
 from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods.mean_teacher import MeanTeacher
@@ -69,6 +70,7 @@ def losses_with_teacher(cohort, says: torch.Tensor):
 
     method, schedule = MeanTeacher(config, cohort), schedule_of_steps(config, 12)
     run: Any = SimpleNamespace(
+        one_piece=OnePiece(),
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule,
         state=SimpleNamespace(step=schedule.pseudo_labels_from, student=student, teacher=Constant(says, 3)),

@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from dinomix.inference.memory import plan_memory
 from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
-from dinomix.planning.plan import RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.plan import OnePiece, RangeWindow, SizeGrid, SpacingGrid
 from dinomix.planning.preprocessing import preprocess
 from random_models import labels_with_ids, random_model, small_plan
 
@@ -52,6 +55,23 @@ def test_slabs_change_nothing(grid: SpacingGrid | SizeGrid) -> None:
     assert set(np.unique(whole)) == {0, 1, 2, 9}
     for slab_bytes in (1, 100_000):
         assert np.array_equal(labels_on_native_grid(logits, preprocessed, (1, 2, 9), slab_bytes=slab_bytes), whole)
+
+
+def test_stray_pieces_are_removed_told_and_kept_on_request(model: Model) -> None:
+    rule = OnePiece(channels=(1, 2))
+    strict = replace(model, plan=model.plan.model_copy(update={"one_piece": rule}))
+    notices: list[str] = []
+
+    def emit(kind: str, **fields: Any) -> None:
+        if kind == "notice":
+            notices.append(fields["message"])
+
+    everything = segment_volume(blobs(tilted()), strict, device="cpu", all_pieces=True, emit=emit).array
+    assert np.array_equal(everything, segment_volume(blobs(tilted()), model, device="cpu").array) and not notices
+    cleaned = segment_volume(blobs(tilted()), strict, device="cpu", emit=emit).array
+    removed = remove_stray_pieces(everything, rule, np.array([0, *model.labels.ids]))
+    assert removed and np.array_equal(cleaned, everything)
+    assert len(notices) == 1 and all(model.labels.names[channel - 1] in notices[0] for channel in removed)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -59,10 +59,10 @@ class SegmentTest(LogicTestCase):
     def test_worker_gets_what_was_chosen(self):
         self.parameters.device = "cpu"
         self.parameters.maxMemoryGb = 2
-        self.parameters.fullPrecision = True
+        self.parameters.fullPrecision = self.parameters.allPieces = True
         self.parameters.keep = ["liver"]
         asked = self.apply().arguments
-        self.assertEqual(asked["computing"], Computing("cpu", 2 * 2**30, "float32"))
+        self.assertEqual(asked["computing"], Computing("cpu", 2 * 2**30, "float32", allPieces=True))
         self.assertEqual(tuple(asked["keep"]), ("liver",))
         np.testing.assert_array_equal(asked["image"].array, slicer.util.arrayFromVolume(self.volume))
 

@@ -30,6 +30,8 @@ class AdvancedTest(WindowTestCase):
         self.assertEqual(self.parameters.maxMemoryGb, 8)
         self.click(self.ui.fullPrecisionCheckBox)
         self.assertTrue(self.parameters.fullPrecision)
+        self.click(self.ui.allPiecesCheckBox)
+        self.assertTrue(self.parameters.allPieces)
         self.parameters.device = "cuda:3"
         self.settle()
         self.assertEqual(self.ui.deviceComboBox.currentText, "cuda:3 (not there)")

@@ -29,6 +29,9 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     help="auto: bfloat16, about twice as fast, where the device is made for it and each structure stays as in float32.",
 )
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
+@click.option(
+    "--all-pieces", is_flag=True, help="Keep also small pieces that lie apart from a structure's largest one."
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
 def command(
@@ -40,6 +43,7 @@ def command(
     max_memory: str | None,
     precision: Literal["auto", "float32", "bfloat16"],
     keep: tuple[str, ...],
+    all_pieces: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -81,6 +85,7 @@ def command(
             max_memory=limit,
             precision=precision,
             keep=keep,
+            all_pieces=all_pieces,
             overwrite=overwrite,
             emit=emit,
         )

@@ -26,6 +26,7 @@ def segment_array(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    all_pieces: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:
@@ -34,7 +35,7 @@ def segment_array(
     Args:
         array: (k, j, i), any real number type; HU for CT.
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
-        device, max_memory, precision, emit, network: as ``segment_volume`` takes them.
+        device, max_memory, precision, all_pieces, emit, network: as ``segment_volume`` takes them.
 
     Returns:
         Structure ids, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
@@ -57,7 +58,8 @@ def segment_array(
     geometry = geometry_of_affine(affine, (values.shape[2], values.shape[1], values.shape[0]), THE_VOLUME)
     labels = segment_volume(
         Volume(values, geometry), model,
-        device=device, max_memory=max_memory, precision=precision, emit=emit, network=network,
+        device=device, max_memory=max_memory, precision=precision, all_pieces=all_pieces, emit=emit,
+        network=network,
     ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
 

@@ -54,7 +54,7 @@ def plan_memory(
         MemoryUse(half, slab, _estimate(geometry, model, window, half, slab, voxel_bytes, given_back))
         for half, slab in choices
     ]
-    allowed = limit or psutil.Process().memory_info().rss + psutil.virtual_memory().available
+    allowed = psutil.Process().memory_info().rss + free_memory(limit)
     for use in uses:
         if use.estimate <= allowed:
             return use
@@ -66,6 +66,11 @@ def plan_memory(
         "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
         code="memory-limit",
     )
+
+
+def free_memory(limit: int | None) -> int:
+    """Bytes that this process may still take; without a limit, what the computer has free."""
+    return limit - psutil.Process().memory_info().rss if limit else psutil.virtual_memory().available
 
 
 def _estimate(

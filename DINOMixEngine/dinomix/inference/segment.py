@@ -20,7 +20,7 @@ from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.devices import choose_device
-from dinomix.inference.memory import MemoryUse, plan_memory
+from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, plan_memory
 from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.outputs import (
     MadeBy,
@@ -37,6 +37,7 @@ from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.names import listed, normalized_name
+from dinomix.planning.connected_components import BYTES_PER_VOXEL, remove_stray_pieces
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 
@@ -47,6 +48,7 @@ def segment_volume(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    all_pieces: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> Volume:
@@ -59,8 +61,9 @@ def segment_volume(
         precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
             it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
             float32. The model folder run as a bundle of MONAI's gives the labels of "float32".
+        all_pieces: keep also what the model's plan calls stray pieces of a structure.
         emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
-            another way, or an image is computed again.
+            another way, an image is computed again, or stray pieces are removed.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
@@ -69,7 +72,7 @@ def segment_volume(
     Raises:
         DinomixError: the device cannot be used, or the memory does not suffice.
     """
-    return _segment([volume], 0, model, device, max_memory, precision, emit, network)
+    return _segment([volume], 0, model, device, max_memory, precision, all_pieces, emit, network)
 
 
 def _segment(
@@ -79,6 +82,7 @@ def _segment(
     device: str,
     max_memory: int | None,
     precision: Precision,
+    all_pieces: bool,
     emit: Emit,
     network: torch.nn.Module | None,
 ) -> Volume:
@@ -93,7 +97,21 @@ def _segment(
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
     array = _Computing(network, model, preprocessed, chosen, use, emit).labels(precision)
+    if not all_pieces:
+        _remove_stray_pieces(array, model, max_memory, emit)
     return Volume(array, geometry)
+
+
+def _remove_stray_pieces(array: NDArray[Any], model: Model, limit: int | None, emit: Emit) -> None:
+    rule = model.plan.one_piece
+    if not rule.channels:
+        return
+    every = 1
+    while BYTES_PER_VOXEL * array.size / every**3 > max(free_memory(limit), SMALLEST_SLAB):
+        every += 1
+    if removed := remove_stray_pieces(array, rule, np.array([0, *model.labels.ids]), every):
+        names = [model.labels.names[channel - 1] for channel in sorted(removed)]
+        emit("notice", message=f"Small pieces apart from the largest one were removed from {listed(names)}.")
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,7 @@ def segment_files(
     max_memory: int | None = None,
     precision: Precision = "auto",
     keep: tuple[str, ...] = (),
+    all_pieces: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
@@ -180,6 +199,7 @@ def segment_files(
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
         precision: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
+        all_pieces: see ``segment_volume``.
         overwrite: replace files that are there.
         network: ``model.network()``, when it is at hand from earlier.
 
@@ -196,6 +216,8 @@ def segment_files(
     device, reason = _device_of(share, device)
     emit("device", device=device, reason=reason)
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
+    if model.plan.one_piece.channels:
+        made_by["all_pieces"] = all_pieces
     failed = 0
 
     def read(output: Output) -> list[Volume]:
@@ -218,7 +240,7 @@ def segment_files(
             for notice in volumes[0].notices:
                 emit("notice", message=f"{output.image}: {notice}")
             size = volumes[0].array.nbytes
-            result = _segment(volumes, size, model, device, max_memory, precision, emit_here, network)
+            result = _segment(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
             if keep:
                 keep_only(result.array, labels.ids)
             write_output(result.array, result.geometry, labels, output, made_by)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from dinomix.labels import LabelSet
+from dinomix.names import listed
 from dinomix.planning.plan import (
     MinMax,
     PercentileWindow,
@@ -40,7 +41,7 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 | voxel value | structure |
 |---|---|
 {structures}
-
+{_pieces(plan, labels)}
 ## Images
 
 - Modality: {plan.modality}
@@ -78,6 +79,15 @@ def _origin(record: dict[str, Any]) -> str:
 
 def _citation(record: dict[str, Any]) -> str:
     return f"\n- To cite: {record['citation']}" if record.get("citation") else ""
+
+
+def _pieces(plan: Plan, labels: LabelSet) -> str:
+    if not (single := [labels.names[channel - 1] for channel in plan.one_piece.channels]):
+        return ""
+    return (
+        f"\nOf {listed(single)} only the largest piece is kept, and others of at least half its size;"
+        " `dinomix segment --all-pieces` keeps all, as MONAI without DINOMix does.\n"
+    )
 
 
 def _grid(plan: Plan) -> str:

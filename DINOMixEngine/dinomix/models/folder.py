@@ -137,4 +137,10 @@ def load_model(path: str | Path) -> Model:
     except (SafetensorError, OSError, ValueError) as error:
         raise DinomixError(f"{path / WEIGHTS} cannot be read ({reason_of(error)}).", COPY_AGAIN) from error
     labels, plan = LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json")
+    if max(plan.one_piece.channels, default=0) >= labels.channels:
+        raise DinomixError(
+            f"{path / 'plan.json'} speaks of structure number {max(plan.one_piece.channels)}; labels.json has"
+            f" {labels.channels - 1}.",
+            COPY_AGAIN,
+        )
     return Model(path, labels, plan, weights, read_record(path))

@@ -134,6 +134,19 @@ class SizeGrid(BaseModel):
 Window = RangeWindow | PercentileWindow | StepsWindow
 
 
+class OnePiece(BaseModel):
+    """What the labeled cases show in one piece, so that stray pieces of it in a prediction are mistakes.
+
+    Attributes:
+        channels: of the structures that are one piece each.
+        together: all structures together are one piece, as those of a heart are.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    channels: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    together: bool = False
+
+
 class Plan(BaseModel):
     """Everything between a file and the network.
 
@@ -147,6 +160,7 @@ class Plan(BaseModel):
             ``models.network``.
         fkd_stage: the student's stage that is distilled: by how much it is coarser in the plane than the patch, or the
             dotted name of its module.
+        one_piece: known once a model is trained; models from elsewhere, and those of earlier versions, say nothing of it.
         reasons: for the reader, why each value was chosen.
     """
 
@@ -160,6 +174,7 @@ class Plan(BaseModel):
     blend: Literal["gaussian", "constant"] = "gaussian"
     network: dict[str, Any]
     fkd_stage: Annotated[int, Field(ge=1, le=512)] | str = 8
+    one_piece: OnePiece = OnePiece()
     reasons: dict[str, str] = {}
 
     @field_validator("fkd_stage", mode="before")

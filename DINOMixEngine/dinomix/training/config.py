@@ -111,6 +111,9 @@ class TrainConfig(_Strict):
     pseudo_label_start: float = Field(0.3, ge=0, lt=1, description="fraction of the steps before pseudo-labels [ours]")
     confidence: float = Field(0.0, ge=0, lt=1, description="pseudo-labels below this probability are ignored; 0 off")
 
+    one_piece: bool = Field(
+        True, description="stray pieces of structures that are one in all labeled cases are removed [relatives: BCP]"
+    )
     weigh_by_reliability: bool = Field(False, description="pseudo-labels count as far as the teacher is right [ours]")
 
     pic: PicConfig = PicConfig()

@@ -18,6 +18,7 @@ from dinomix.models.folder import write_model
 from dinomix.planning.cache import AnyCase, cache_cases
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.preview import draw_preview
+from dinomix.training.run import one_piece_of
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
 
@@ -46,6 +47,7 @@ def write_result(
     weights, validation = (best.weights, best.validation) if best else (last, None)
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
+    plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, cached)})
     record = _record(directory, teacher, steps, steps_done, validation)
     write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)

@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.plan import OnePiece
 from dinomix.training import pic
 from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
@@ -40,21 +42,27 @@ class PseudoLabeled:
 
 
 @torch.no_grad()
-def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float) -> PseudoLabeled:
+def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float, one_piece: OnePiece) -> PseudoLabeled:
     """Label the unlabeled patches by the EMA teacher."""
-    return labeled_by(teacher(batch.unlabeled), batch, confidence)
+    return labeled_by(teacher(batch.unlabeled), batch, confidence, one_piece)
 
 
 @torch.no_grad()
-def labeled_by(logits: Tensor, batch: Batch, confidence: float) -> PseudoLabeled:
+def labeled_by(logits: Tensor, batch: Batch, confidence: float, one_piece: OnePiece) -> PseudoLabeled:
     """The unlabeled patches with the labels that a network gives them.
 
     Args:
         logits: (B, C + 1, x, y, z) of that network.
         confidence: the least probability of a label that counts.
+        one_piece: whose stray pieces become background.
     """
     probabilities = logits.float().softmax(1)
     certainty, labels = probabilities.max(1)
+    if one_piece.channels:
+        cleaned = labels.to(torch.int16).cpu().numpy()
+        for patch in cleaned:
+            remove_stray_pieces(patch, one_piece)
+        labels = torch.from_numpy(cleaned).to(labels)
     classes = probabilities.shape[1]
     counts = torch.bincount(labels.flatten(), minlength=classes)
     sums = torch.zeros(classes, device=labels.device).scatter_add_(0, labels.flatten(), certainty.flatten())

@@ -65,7 +65,9 @@ def _seconds_of_validation(trial: Run) -> float:
     middle = sorted(cases, key=lambda case: prod(case.image.shape))[len(cases) // 2]
     classes = len(trial.cohort.labels.structures)
     _, taken = timed(
-        lambda: validate(trial.state.teacher, [middle], trial.plan, classes, trial.accelerator, lambda *_: None),
+        lambda: validate(
+            trial.state.teacher, [middle], trial.plan, trial.one_piece, classes, trial.accelerator, lambda *_: None
+        ),
         trial.accelerator.device,
     )
     return taken * _voxels(cases) / _voxels([middle])

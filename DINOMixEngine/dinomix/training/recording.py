@@ -89,7 +89,7 @@ def record_validation(run: Run, cases: list[AnyCase], snapshots: Snapshots) -> N
         if accelerator.num_processes == 1 and number < len(cases) - 1:
             run.control.obey(emit)
 
-    dice = validate(state.teacher, cases, run.plan, len(names), accelerator, seen)
+    dice = validate(state.teacher, cases, run.plan, run.one_piece, len(names), accelerator, seen)
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else 0.0
     validation = {"step": state.step, "dice": dict(zip(names, dice, strict=True)), "mean": mean}

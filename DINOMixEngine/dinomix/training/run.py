@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 
 from accelerate import Accelerator
@@ -9,7 +10,8 @@ from accelerate import Accelerator
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import Emit
 from dinomix.planning.cache import AnyCase
-from dinomix.planning.plan import Plan
+from dinomix.planning.connected_components import measured
+from dinomix.planning.plan import OnePiece, Plan
 from dinomix.training.batches import Batches
 from dinomix.training.budget import Budget
 from dinomix.training.config import TrainConfig
@@ -20,6 +22,22 @@ from dinomix.training.methods.method import Method
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
 from dinomix.training.state import State
+
+MOST_MEASURED = 50
+"""Labeled cases in which the pieces of the structures are looked at; more tell no more."""
+
+
+def one_piece_of(config: TrainConfig, cohort: Cohort, cases: Mapping[str, AnyCase]) -> OnePiece:
+    """Which structures are one piece in the labeled cases; none where ``config`` does not want to know.
+
+    Args:
+        cases: the prepared cases by their names.
+    """
+    if not config.one_piece:
+        return OnePiece()
+    labeled = cohort.with_role("labeled")
+    chosen = labeled[:: max(len(labeled) // MOST_MEASURED, 1)]
+    return measured((cases[case.name].label for case in chosen), cohort.labels.channels)
 
 
 @dataclass
@@ -65,6 +83,11 @@ class Run:
     def schedule(self) -> Schedule:
         """How far the run is at each step."""
         return self.state.schedule
+
+    @cached_property
+    def one_piece(self) -> OnePiece:
+        """Which structures are one piece in the labeled cases."""
+        return one_piece_of(self.config, self.cohort, self.cases)
 
     @property
     def plan(self) -> Plan:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.planning.cache import AnyCase
-from dinomix.planning.plan import Plan
+from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.plan import OnePiece, Plan
 
 
 def dice_per_class(prediction: NDArray, reference: NDArray, classes: int) -> list[float | None]:
@@ -27,11 +28,12 @@ Seen = Callable[[int, Tensor, list[float | None]], None]
 
 
 @torch.no_grad()
-def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, classes: int, accelerator: Accelerator,
-             seen: Seen) -> list[float | None]:  # fmt: skip
+def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, one_piece: OnePiece, classes: int,
+             accelerator: Accelerator, seen: Seen) -> list[float | None]:  # fmt: skip
     """Mean Dice per class over the validation cases; the cases are shared out among the processes.
 
     Args:
+        one_piece: whose stray pieces are removed, as the model will remove them.
         seen: called after each case of this process; what it raises ends the validation.
 
     Returns:
@@ -42,7 +44,9 @@ def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, classes: 
         image = torch.from_numpy(np.array(cases[number].image, dtype=np.float32))[None]
         with accelerator.autocast():
             logits = predict_logits(network, image, plan, accelerator.device)
-        dice = dice_per_class(logits.argmax(0).cpu().numpy(), np.asarray(cases[number].label), classes)
+        labels = logits.argmax(0).to(torch.int16).cpu().numpy()
+        remove_stray_pieces(labels, one_piece)
+        dice = dice_per_class(labels, np.asarray(cases[number].label), classes)
         mine.append((number, dice))
         seen(number, logits, dice)
     gathered = gather_object(mine) if accelerator.num_processes > 1 else mine

@@ -115,6 +115,7 @@ class Jobs:
             device=request.device,
             max_memory=request.max_memory,
             precision=request.precision,
+            all_pieces=request.all_pieces,
             emit=job.emit,
             network=job.warm.network,
         )
@@ -148,7 +149,7 @@ class Jobs:
             raise DinomixError("The request names no image.", "Give the image's path, or send its files as frames.")
         options: dict[str, Any] = {
             "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
-            "keep": request.keep, "emit": job.emit, "network": job.warm.network,
+            "all_pieces": request.all_pieces, "keep": request.keep, "emit": job.emit, "network": job.warm.network,
         }  # fmt: skip
         if request.out.path is not None:
             written = segment_files(job.warm.model, [image], request.out.path, overwrite=request.overwrite, **options)

@@ -24,6 +24,7 @@ class _Computing(_Job):
     device: str = "auto"
     max_memory: PositiveInt | None = None
     precision: Precision = "auto"
+    all_pieces: bool = False
 
 
 class Load(_Job):

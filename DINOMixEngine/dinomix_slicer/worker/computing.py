@@ -13,15 +13,22 @@ class Computing:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         maxMemory: bytes of main memory that the worker may take; None for no limit.
         precision: "auto", "float32" or "bfloat16"; "auto" is bfloat16 where that is faster and labels are expected to stay.
+        allPieces: whether pieces that lie apart from the largest one of a structure are kept.
     """
 
     device: str = "auto"
     maxMemory: int | None = None
     precision: str = "auto"
+    allPieces: bool = False
 
     def asFields(self) -> dict[str, Any]:
         """The fields of a request (docs/worker.md)."""
-        return {"device": self.device, "max_memory": self.maxMemory, "precision": self.precision}
+        return {
+            "device": self.device,
+            "max_memory": self.maxMemory,
+            "precision": self.precision,
+            "all_pieces": self.allPieces,
+        }
 
 
 AUTOMATIC = Computing()

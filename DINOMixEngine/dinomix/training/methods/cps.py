@@ -62,8 +62,8 @@ class CrossPseudoSupervision(Method):
         supervised = loss_of_heads(first, batch.labels) + loss_of_heads(second, batch.labels)
         losses = {"supervised": Term(supervised, 1.0)}
         if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
-            by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence)
-            by_second = labeled_by(second_unlabeled[:, 0].detach(), batch, config.confidence)
+            by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence, run.one_piece)
+            by_second = labeled_by(second_unlabeled[:, 0].detach(), batch, config.confidence, run.one_piece)
             crossed = loss_of_heads(first_unlabeled, by_second.labels, by_second.weight) + loss_of_heads(
                 second_unlabeled, by_first.labels, by_first.weight
             )

@@ -93,7 +93,7 @@ class MeanTeacher(Method):
         """The unlabeled patches with the EMA teacher's labels, weighed by ``trust`` and mixed by PIC."""
         config, step, accelerator = self.config, run.state.step, run.accelerator
         with accelerator.autocast():
-            unlabeled = pseudo_label(run.state.teacher, batch, config.confidence)
+            unlabeled = pseudo_label(run.state.teacher, batch, config.confidence, run.one_piece)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
         unlabeled = replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
         if not config.pic.enabled:

@@ -1,0 +1,139 @@
+"""Stray pieces: what a network calls a structure far from where the structure is, and how they are told from it.
+
+An organ is one piece. Where all labeled cases show a structure as one piece, a smaller second piece in a prediction is nearly
+always a mistake: something elsewhere in the body that looks alike. Pieces are connected components, 26 neighbors to a voxel.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from dinomix.planning.plan import OnePiece
+
+WHOLE = 0.95
+"""A structure is one piece where its largest holds at least this share of it in each labeled case; the rest is a slip of the
+pen, or what resampling broke off."""
+STRAY = 0.5
+"""A piece smaller than this share of the largest is stray. A smaller share leaves more mistakes, a larger one takes away the half
+of a structure that a prediction has broken in two; see docs/results.md."""
+BYTES_PER_VOXEL = 10
+"""What finding the pieces of a volume takes."""
+
+
+def measured(labels: Iterable[NDArray[Any]], channels: int) -> OnePiece:
+    """Which structures are one piece in all of ``labels``.
+
+    Args:
+        labels: (x, y, z) channel numbers of the labeled cases.
+        channels: with the background.
+
+    Returns:
+        Those of the channels that occur and are one piece, and whether all structures together are one in each case.
+    """
+    shares: dict[int, float] = {}
+    together, most = True, 0
+    for label in labels:
+        present = _boxes(label)
+        for channel, box in present.items():
+            sizes = _pieces(label[box] == channel)[1]
+            shares[channel] = min(shares.get(channel, 1.0), float(sizes.max() / sizes.sum()))
+        together = together and (not present or len(_pieces(label > 0)[1]) == 2)
+        most = max(most, len(present))
+    whole = tuple(channel for channel in range(1, channels) if shares.get(channel, 0.0) >= WHOLE)
+    return OnePiece(channels=whole, together=together and most > 1)
+
+
+def remove_stray_pieces(
+    labels: NDArray[Any], rule: OnePiece, values: NDArray[Any] | None = None, every: int = 1
+) -> set[int]:
+    """Set the voxels of stray pieces to 0, in place.
+
+    First those of each structure that is one piece. Then, where the structures lie together, what lies apart from the others; but
+    never the largest piece of a structure, since a prediction may have left a gap.
+
+    Args:
+        labels: three axes, in any order.
+        values: what each channel of ``rule`` is called in ``labels``; None: as it is.
+        every: pieces are found on every so manieth voxel of each axis, to get by with less memory.
+
+    Returns:
+        The channels of which something was removed.
+    """
+    channel_of = {channel if values is None else int(values[channel]): channel for channel in rule.channels}
+    seen = labels if every == 1 else labels[::every, ::every, ::every].copy()
+    before = seen.copy() if every > 1 else seen
+    removed = {channel_of[value] for value in _remove_smaller(seen, set(channel_of))}
+    if rule.together:
+        removed |= {channel_of.get(value, 0) for value in _remove_apart(seen)} - {0}
+    if every > 1 and removed:
+        _remove_between(labels, before, before != seen, every)
+    return removed
+
+
+def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
+    """Stray pieces of each label of ``single``; returns those that had any."""
+    removed = set()
+    for value, box in _boxes(labels).items():
+        if value not in single:
+            continue
+        part = labels[box]
+        pieces, sizes = _pieces(part == value)
+        stray = _stray(sizes)
+        if stray.any():
+            part[stray[pieces]] = 0
+            removed.add(value)
+    return removed
+
+
+def _remove_apart(labels: NDArray[Any]) -> set[int]:
+    """What lies apart from the largest group of structures, but for the largest piece of each; returns their labels."""
+    removed = set()
+    groups, sizes = _pieces(labels > 0)
+    stray = _stray(sizes)
+    for value, box in _boxes(labels).items() if stray.any() else ():
+        part = labels[box]
+        apart = stray[groups[box]] & (part == value)
+        if apart.any():
+            pieces, own = _pieces(part == value)
+            apart &= pieces != own.argmax()
+        if apart.any():
+            part[apart] = 0
+            removed.add(value)
+    return removed
+
+
+def _remove_between(labels: NDArray[Any], coarse: NDArray[Any], removed: NDArray[np.bool_], every: int) -> None:
+    """Remove around each voxel of a coarse grid that was ``removed`` what has its label."""
+
+    def spread(plane: NDArray[Any]) -> NDArray[Any]:
+        return plane.repeat(every, 0)[: labels.shape[1]].repeat(every, 1)[:, : labels.shape[2]]
+
+    for number in np.flatnonzero(removed.any((1, 2))):
+        slab = labels[number * every : (number + 1) * every]
+        slab[spread(removed[number]) & (slab == spread(coarse[number]))] = 0
+
+
+def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The number of the piece of each voxel, 0 outside; and the voxels of each piece, 0 for that outside."""
+    find = sitk.ConnectedComponentImageFilter()
+    find.SetFullyConnected(True)
+    pieces = sitk.GetArrayFromImage(find.Execute(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    sizes = np.zeros(find.GetObjectCount() + 1, np.int64)
+    for plane in pieces:  # plane by plane: bincount makes a copy of eight bytes a voxel
+        sizes += np.bincount(plane.ravel(), minlength=len(sizes))
+    sizes[0] = 0
+    return pieces, sizes
+
+
+def _stray(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which pieces are stray; not what lies outside all."""
+    return (sizes > 0) & (sizes < STRAY * sizes.max())
+
+
+def _boxes(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
+    found = scipy.ndimage.find_objects(labels)
+    return {value: box for value, box in enumerate(found, start=1) if box is not None}
