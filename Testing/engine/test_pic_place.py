@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from dinomix.training.alignment import Bodies
 from dinomix.training.batches import Batches
 from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_cohort, make_plan, small_config
@@ -49,6 +50,30 @@ def test_a_box_is_pasted_where_it_belongs_in_the_body(tmp_path: Path):
             assert abs(patch[inside].mean() - patch[~inside].mean()) < 1.5 * SIDE / SIZES[0][0]
             assert abs(patch.mean() - 0.75) < SIDE / SIZES[0][0] or draw.channel is None
             draws += 1
+    assert draws == 16
+
+
+def cube_case(size: tuple[int, int, int], corner: tuple[int, int, int]) -> SimpleNamespace:
+    """A volume with a structure of 4 x 4 x 4 voxels, bright as it is."""
+    label = np.zeros(size, np.uint8)
+    label[tuple(slice(c, c + 4) for c in corner)] = 1
+    return SimpleNamespace(image=label.astype(np.float16), label=label, locations=lambda: {1: np.argwhere(label == 1)})
+
+
+def test_a_structure_is_pasted_upon_itself_wherever_it_lies_in_the_volumes(tmp_path: Path):
+    source = batches(tmp_path, pic=True)
+    places = ((90, 40, 30), (40, 60, 50), (60, 30, 40))
+    source.labeled_cases = [cube_case((144, 120, 96), place) for place in places]  # type: ignore[misc]
+    source.bodies = Bodies(source.labeled_cases)
+    source.channels = {number: {1} for number in range(3)}
+    source.counts = np.array([64.0, *source.counts[1:] * 0])
+    draws = 0
+    for step in range(8):
+        batch = source[source.wanted(step)]
+        for draw in batch.draws:
+            # One that lay elsewhere would be seen twice, or cut.
+            assert int((batch.labels[draw.receiver] == 1).sum()) == 64
+            draws += draw.channel is not None
     assert draws == 16
 
 

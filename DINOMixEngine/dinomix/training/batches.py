@@ -20,6 +20,7 @@ from dinomix.planning.cache import AnyCase
 from dinomix.planning.plan import Plan
 from dinomix.planning.size_grid import spacing_on
 from dinomix.training import pic
+from dinomix.training.alignment import Bodies, aligned, at_same_share
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.config import TrainConfig
 from dinomix.training.groups import Group, Groups
@@ -96,6 +97,7 @@ class Batches(Dataset[Batch]):
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
         channel_of = cohort.labels.channel_of
+        self.bodies = Bodies(self.labeled_cases)
         self.channels = {
             number: {channel_of[i] for i, count in case.voxels.items() if count}
             for number, case in enumerate(cohort.with_role("labeled"))
@@ -160,21 +162,20 @@ class Batches(Dataset[Batch]):
         signs = self._signs("labeled", step, number)
         pic_rng = generator(self.config.seed, "pic labeled", step, number)
         if self.config.pic.enabled and len(self.labeled_cases) > 1 and pic_rng.random() < self.config.pic.probability:
-            return self._pasted(own, step, receiver, rng, pic_rng, signs)
+            return self._pasted(own, step, receiver, pic_rng, signs)
         around = None
         if rng.random() < self.config.foreground_fraction:
             locations = case.locations()
             if locations:
                 voxels = locations[int(rng.choice(list(locations)))]
                 around = voxels[int(rng.integers(len(voxels)))]
-        return {**self._cut(case, rng, around, signs, with_label=True), "draw": None}
+        return {**self._cut(case, self._placed(case, rng, around, signs), with_label=True), "draw": None}
 
-    def _pasted(self, own: int, step: int, receiver: int, rng: np.random.Generator,
-                pic_rng: np.random.Generator, signs: Signs) -> dict[str, Any]:  # fmt: skip
+    def _pasted(self, own: int, step: int, receiver: int, pic_rng: np.random.Generator, signs: Signs) -> dict[str, Any]:
         """A patch of case ``own`` with a box of a donor: any other labeled case of the cohort that contains the class drawn.
 
-        The patch is cut where the donor's is, as a share of the volume: a box pasted at the same coordinates then stays
-        about where it belongs in the body, however small the patches are.
+        Both patches show the same part of the body alike, so that a box pasted at the same coordinates stays where it belongs,
+        however small the patches are.
         """
         config = self.config.pic
         probabilities = pic.class_probabilities(self.counts, self.schedule.progress(step), config.kappa)
@@ -184,9 +185,10 @@ class Batches(Dataset[Batch]):
         voxels = donor_case.locations().get(channel) if channel is not None else None
         size = np.array(donor_case.image.shape)
         around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
-        donor = self._cut(donor_case, pic_rng, around, signs, with_label=True)
-        there = around * np.array(case.image.shape) // size
-        patch = self._cut(case, rng, there, signs, with_label=True)
+        placement = self._placed(donor_case, pic_rng, around, signs)
+        donor = self._cut(donor_case, placement, with_label=True)
+        there = self.bodies.same_place(number, own, channel, around)
+        patch = self._cut(case, aligned(placement, around, there, case.image.shape, self.plan.patch), with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(0, *box)] = donor["image"][(0, *box)]
         patch["label"][box] = donor["label"][box]
@@ -196,25 +198,26 @@ class Batches(Dataset[Batch]):
         return {**patch, "draw": pic.Draw(channel, number, receiver, box)}
 
     def _group(self, step: int, number: int, group: Group) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-        """The patches of a group, all at one place of their volumes, and the labeled patch that gives to them."""
+        """The patches of a group, which show the same part of the body alike, and the labeled patch that gives to them."""
         seed, cases = self.config.seed, [self.unlabeled_cases[case] for case in group.cases]
         signs = self._signs("unlabeled", step, number)
         rng = generator(seed, "unlabeled place", step, number)
-        place, donor = rng.random(3), None  # as a share of the volume
+        first, voxel, donor = cases[group.donor or 0], group.voxel, None
         if group.labeled is not None:
-            giver = self.labeled_cases[group.labeled]
-            voxels, size = giver.locations().get(group.channel or 0), np.array(giver.image.shape)
-            around = voxels[int(rng.integers(len(voxels)))] if voxels is not None else (place * size).astype(np.int64)
-            place = (around + 0.5) / size
-            donor = self._cut(giver, generator(seed, "unlabeled donor", step, number), around, signs, with_label=True)
-        elif group.voxel is not None and group.donor is not None:
-            place = (np.array(group.voxel) + 0.5) / np.array(cases[group.donor].image.shape)
+            first = self.labeled_cases[group.labeled]
+            voxels = first.locations().get(group.channel or 0)
+            voxel = tuple(voxels[int(rng.integers(len(voxels)))]) if voxels is not None else None
+        size = np.array(first.image.shape)
+        around = (rng.random(3) * size).astype(np.int64) if voxel is None else np.array(voxel)
+        lies_anywhere = len(cases) == 1 and group.labeled is None
+        placement = self._placed(first, rng, None if lies_anywhere else around, signs)
+        if group.labeled is not None:
+            donor = self._cut(first, placement, with_label=True)
         patches = []
-        for i, case in enumerate(cases):
-            of_patch = generator(seed, "unlabeled", step, number * len(cases) + i)
-            lies_anywhere = len(cases) == 1 and donor is None
-            there = None if lies_anywhere else (place * np.array(case.image.shape)).astype(np.int64)
-            patches.append(self._cut(case, of_patch, there, signs, with_label=False))
+        for case in cases:
+            there = at_same_share(around, size, np.array(case.image.shape))
+            own = placement if case is first else aligned(placement, around, there, case.image.shape, self.plan.patch)
+            patches.append(self._cut(case, own, with_label=False))
         return patches, donor
 
     def _signs(self, subset: str, step: int, number: int) -> Signs:
@@ -224,12 +227,14 @@ class Batches(Dataset[Batch]):
         x, y, z = (-1 if axis in axes and rng.random() < 0.5 else 1 for axis in "xyz")
         return x, y, z
 
-    def _cut(self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, signs: Signs, *,
-             with_label: bool) -> dict[str, Any]:  # fmt: skip
+    def _placed(
+        self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, signs: Signs
+    ) -> Placement:
+        width, spacing = WIDTHS[self.config.augment], self.spacings[case.name]
+        return random_placement(case.image.shape, self.plan.patch, rng, width, around, spacing, signs)
+
+    def _cut(self, case: AnyCase, placement: Placement, *, with_label: bool) -> dict[str, Any]:
         image = case.image
-        placement = random_placement(
-            image.shape, self.plan.patch, rng, WIDTHS[self.config.augment], around, self.spacings[case.name], signs
-        )
         patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear"), "placement": placement}
         if with_label:
             patch["label"] = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
