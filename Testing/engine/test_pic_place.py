@@ -57,14 +57,16 @@ def cube_case(size: tuple[int, int, int], corner: tuple[int, int, int]) -> Simpl
     """A volume with a structure of 4 x 4 x 4 voxels, bright as it is."""
     label = np.zeros(size, np.uint8)
     label[tuple(slice(c, c + 4) for c in corner)] = 1
-    return SimpleNamespace(image=label.astype(np.float16), label=label, locations=lambda: {1: np.argwhere(label == 1)})
+    return SimpleNamespace(
+        name="cube", image=label.astype(np.float16), label=label, locations=lambda: {1: np.argwhere(label == 1)}
+    )
 
 
 def test_a_structure_is_pasted_upon_itself_wherever_it_lies_in_the_volumes(tmp_path: Path):
     source = batches(tmp_path, pic=True)
     places = ((90, 40, 30), (40, 60, 50), (60, 30, 40))
     source.labeled_cases = [cube_case((144, 120, 96), place) for place in places]  # type: ignore[misc]
-    source.bodies = Bodies(source.labeled_cases)
+    source.bodies, source.spacings = Bodies(source.labeled_cases), {"cube": (1.0, 1.0, 1.0)}
     source.channels = {number: {1} for number in range(3)}
     source.counts = np.array([64.0, *source.counts[1:] * 0])
     draws = 0
