@@ -66,7 +66,8 @@ def test_a_structure_is_pasted_upon_itself_wherever_it_lies_in_the_volumes(tmp_p
     source = batches(tmp_path, pic=True)
     places = ((90, 40, 30), (40, 60, 50), (60, 30, 40))
     source.labeled_cases = [cube_case((144, 120, 96), place) for place in places]  # type: ignore[misc]
-    source.bodies, source.spacings = Bodies(source.labeled_cases), {"cube": (1.0, 1.0, 1.0)}
+    source.bodies = Bodies(source.labeled_cases)
+    source.spacings["cube"] = (1.0, 1.0, 1.0)
     source.channels = {number: {1} for number in range(3)}
     source.counts = np.array([64.0, *source.counts[1:] * 0])
     draws = 0
