@@ -230,3 +230,34 @@ class Progress:
         done = step - self.start
         eta = (time.monotonic() - self.began) / done * (self.total - step) if done > 0 else None
         self.emit("progress", stage=self.stage, step=step, total=self.total, eta=eta)
+
+
+class ProgressOfPart:
+    """Passes events on; the progress of one part of a work is told as that of the whole, in one bar.
+
+    Args:
+        before, after: steps of the parts before and after this one, as far as they are known.
+        stage: whose steps are counted so; None for all stages.
+        seconds_after: of the parts after; None for as long a step as in this one.
+    """
+
+    def __init__(self, emit: Emit, before: int, after: int, stage: str | None = None,
+                 seconds_after: float | None = None) -> None:  # fmt: skip
+        self._emit, self.before, self.after = emit, before, after
+        self._stage, self._seconds_after = stage, seconds_after
+        self._per_step: float | None = None
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        if kind == "progress" and self._stage in (None, fields["stage"]):
+            fields = self._of_whole(fields)
+        self._emit(kind, **fields)
+
+    def _of_whole(self, fields: dict[str, Any]) -> dict[str, Any]:
+        left, eta, seconds_after = fields["total"] - fields["step"], fields["eta"], self._seconds_after
+        if eta is not None and left > 0:
+            self._per_step = eta / left
+        if seconds_after is None and (self._per_step is not None or not self.after):
+            seconds_after = self.after * (self._per_step or 0.0)
+        eta = eta + seconds_after if eta is not None and seconds_after is not None else None
+        step, total = self.before + fields["step"], self.before + fields["total"] + self.after
+        return {**fields, "step": step, "total": total, "eta": eta}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dinomix import events
-from dinomix.events import RepeatedProgress, TerminalEvents
+from dinomix.events import ProgressOfPart, RepeatedProgress, TerminalEvents
 
 
 @pytest.fixture
@@ -66,3 +66,24 @@ def test_a_person_reads_the_time_left_and_the_loss(capsys: pytest.CaptureFixture
     shown.bar.refresh()
     assert "loss" not in capsys.readouterr().err.split("\r")[-1]
     shown.close()
+
+
+def test_parts_are_told_as_one_bar() -> None:
+    told: list[tuple[int, int, float | None]] = []
+
+    def emit(kind: str, **fields: Any) -> None:
+        if kind == "progress" and fields["stage"] == "train":
+            told.append((fields["step"], fields["total"], fields["eta"]))
+
+    first = ProgressOfPart(emit, 0, 4, "train")
+    first("progress", stage="train", step=0, total=2, eta=None)
+    first("progress", stage="preprocess", step=1, total=9, eta=1.0)
+    first("progress", stage="train", step=1, total=2, eta=3.0)
+    first("progress", stage="train", step=2, total=2, eta=0.0)
+    assert told == [(0, 6, None), (1, 6, 15.0), (2, 6, 12.0)]
+    told.clear()
+    # A part of which nothing is known but its end does not say that nothing is left.
+    ProgressOfPart(emit, 0, 4)("progress", stage="train", step=2, total=2, eta=0.0)
+    ProgressOfPart(emit, 2, 4, seconds_after=20.0)("progress", stage="train", step=1, total=2, eta=1.0)
+    ProgressOfPart(emit, 2, 0)("progress", stage="train", step=4, total=4, eta=0.0)
+    assert told == [(2, 6, None), (3, 8, 21.0), (6, 6, 0.0)]

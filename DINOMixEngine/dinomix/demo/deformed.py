@@ -18,7 +18,7 @@ from dinomix.demo.smooth_fields import smooth_displacement, smooth_field
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, TerminalEvents, silent
 from dinomix.images.reading import read_image, read_label
-from dinomix.images.volume import Geometry, Volume
+from dinomix.images.volume import Volume, cropped
 from dinomix.labels import LabelSet
 
 SCALES = ((110.0, 11.0), (45.0, 4.0))
@@ -59,11 +59,8 @@ def field_of_view(image: Volume, labels: Volume, margin: float) -> tuple[Volume,
         inside = np.flatnonzero(labels.array.any(axis=tuple(other for other in range(3) if other != axis)))
         far = round(margin / spacing)
         box.append(slice(max(int(inside[0]) - far, 0), int(inside[-1]) + 1 + far))
-    whole, kept = image.geometry, image.array[tuple(box)]
-    size = kept.shape[2], kept.shape[1], kept.shape[0]
-    i, j, k = whole.direction @ (np.array([part.start for part in box[::-1]]) * whole.spacing) + whole.origin
-    geometry = Geometry(size, whole.spacing, (float(i), float(j), float(k)), whole.direction)
-    return Volume(kept, geometry), Volume(labels.array[tuple(box)], geometry)
+    within = box[0], box[1], box[2]
+    return cropped(image, within), cropped(labels, within)
 
 
 def write_deformed_cohort(image_path: Path, labels_path: Path, out: Path, *, names: LabelSet, labeled: int, unlabeled: int,

@@ -75,6 +75,15 @@ class Volume:
             )
 
 
+def cropped(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    """The part of a volume within index ranges (k, j, i), which lies where it lay; a view."""
+    whole, array = volume.geometry, volume.array[box]
+    start = np.array([part.indices(size)[0] for part, size in zip(box, volume.array.shape, strict=True)])[::-1]
+    x, y, z = (float(mm) for mm in whole.direction @ (start * whole.spacing) + whole.origin)
+    size = array.shape[2], array.shape[1], array.shape[0]
+    return Volume(array, Geometry(size, whole.spacing, (x, y, z), whole.direction))
+
+
 def thick_axis(spacing: Sequence[float]) -> int | None:
     """The axis (0, 1, 2) across which slices are thick; None where none is."""
     axis = int(np.argmax(spacing))

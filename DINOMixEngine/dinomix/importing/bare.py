@@ -31,7 +31,7 @@ def read_bare(source: Path, plan_file: Path | None, labels_file: Path | None) ->
         raise DinomixError(
             f"{source} holds {len(files)} files of weights.", f"Give one file that ends in {', '.join(ENDINGS)}."
         )
-    plan, labels = Plan.read(plan_file), LabelSet.read(labels_file)
+    plan, labels = Plan.read(plan_file).of_first, LabelSet.read(labels_file)
     weights = without_supervision(
         state_dict_of(read_checkpoint(files[0]), files[0]), set(class_axes(plan, labels.channels))
     )

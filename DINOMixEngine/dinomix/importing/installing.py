@@ -181,7 +181,7 @@ def verify(path: Path) -> str:
     from dinomix.models.folder import load_model
 
     try:
-        load_model(path).network()
+        load_model(path).check_networks()
     except DinomixError as error:
         return str(error)
     return ""
@@ -285,7 +285,7 @@ def _copy_model(own: Path, target: Path) -> None:
     """Copy a model folder's own files, and no others, after comparing their hashes."""
     from dinomix.models.folder import load_model
 
-    load_model(own).network()
+    load_model(own).check_networks()
     with folder_written_aside(target) as aside:
         for file in [MANIFEST, *read_manifest(own)]:
             (aside / file).parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def own_model(folder: Path) -> Path | None:
     """A model folder of DINOMix in an opened source; None where there is none."""
     for path in _places(folder):
         try:
-            if read_json(path / MANIFEST)["format"] == FORMAT["format"]:
+            if read_json(path / MANIFEST)["format"] == FORMAT:
                 return path
         except (OSError, ValueError, TypeError, KeyError):
             continue

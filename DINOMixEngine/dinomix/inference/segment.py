@@ -34,6 +34,7 @@ from dinomix.inference.outputs import (
 )
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
+from dinomix.inference.two_stages import two_stage_labels
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.names import listed, normalized_name
@@ -87,19 +88,42 @@ def _segment(
     network: torch.nn.Module | None,
 ) -> Volume:
     """Segment the one volume in a list, and take it out as soon as it is not needed, which frees ``given_back`` bytes."""
-    geometry, voxel_bytes = volumes[0].geometry, volumes[0].array.itemsize
+    geometry = volumes[0].geometry
     chosen, reason = choose_device(device)
     if device == "auto":
         emit("device", device=str(chosen), reason=reason)
-    network = network or model.network()
+    of_first = network or model.network()
+
+    def labels_of(volumes: list[Volume], given_back: int, stage: Model, emit: Emit) -> NDArray[Any]:
+        of_stage = of_first if stage is model else stage.warm_network
+        return _labels(volumes, given_back, stage, of_stage, chosen, max_memory, precision, emit)
+
+    if model.second is None:
+        array = labels_of(volumes, given_back, model, emit)
+    else:
+        array = two_stage_labels(volumes.pop(), model, lambda part, *others: labels_of([part], 0, *others), emit)
+    if not all_pieces:
+        _remove_stray_pieces(array, model, max_memory, emit)
+    return Volume(array, geometry)
+
+
+def _labels(
+    volumes: list[Volume],
+    given_back: int,
+    model: Model,
+    network: torch.nn.Module,
+    device: torch.device,
+    max_memory: int | None,
+    precision: Precision,
+    emit: Emit,
+) -> NDArray[Any]:
+    """Structure ids (k, j, i) by one network; ``volumes`` and ``given_back`` as ``_segment`` takes them."""
+    geometry, voxel_bytes = volumes[0].geometry, volumes[0].array.itemsize
     use = plan_memory(geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back)
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
-    array = _Computing(network, model, preprocessed, chosen, use, emit).labels(precision)
-    if not all_pieces:
-        _remove_stray_pieces(array, model, max_memory, emit)
-    return Volume(array, geometry)
+    return _Computing(network, model, preprocessed, device, use, emit).labels(precision)
 
 
 def _remove_stray_pieces(array: NDArray[Any], model: Model, limit: int | None, emit: Emit) -> None:

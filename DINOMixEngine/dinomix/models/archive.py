@@ -7,7 +7,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import written_aside
 from dinomix.models.installed import describe_model
-from dinomix.models.manifest import MANIFEST, WEIGHTS, check_hash, check_present, read_manifest
+from dinomix.models.manifest import ALL_WEIGHTS, MANIFEST, check_hash, check_present, read_manifest
 from dinomix.names import file_name
 
 _CHUNK = 2**20
@@ -43,7 +43,7 @@ def export_model(model_folder: Path, zip_path: Path, *, overwrite: bool = False,
             entry = zipfile.ZipInfo(f"{top}/{name}")  # with the date that a zip begins to count from
             entry.external_attr = 0o644 << 16
             # Weights hardly compress, and take long to.
-            entry.compress_type = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if name in ALL_WEIGHTS else zipfile.ZIP_DEFLATED
             size = (model_folder / name).stat().st_size
             entry.file_size = size
             with open(model_folder / name, "rb") as source, archive.open(entry, "w") as target:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dinomix import __version__
 from dinomix.labels import LabelSet
+from dinomix.models.card import ONE_STAGE_IN_MONAI
 from dinomix.models.network import RESIDUAL_ENCODER, network_definition
 from dinomix.planning.intensities import monai_steps, scales_on_grid, usual_range
 from dinomix.planning.plan import Plan, SpacingGrid
@@ -159,7 +160,7 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "optional_packages_version": {},
         "name": f"DINOMix, {plan.modality}: {structures}",
         "task": f"Segmentation of {structures} in {plan.modality}",
-        "description": _description(record),
+        "description": _description(record) + (f" {ONE_STAGE_IN_MONAI}" if plan.second is not None else ""),
         "authorship": str(record.get("author", "Not stated.")),
         "copyright": str(record.get("copyright", "Not stated.")),
         "data_source": str(record.get("data_source", "Not stated.")),

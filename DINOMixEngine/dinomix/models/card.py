@@ -21,6 +21,11 @@ from dinomix.planning.plan import (
 _DIRECTIONS = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 TO_STATE = "_Not stated yet. Fill this in before you pass the model on._"
 
+ONE_STAGE_IN_MONAI = (
+    "`dinomix segment` runs both stages; as a MONAI bundle the folder gives the labels of the first stage alone, since "
+    "MONAI's configuration has no step that cuts boxes out of what another network has found."
+)
+
 
 def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
     """``README.md`` of a model folder."""
@@ -48,7 +53,7 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 - Grid: {_grid(plan)}
 - Intensities: {_window(plan)}
 - Patch: {" x ".join(map(str, plan.patch))} voxels
-
+{_second(plan)}
 ## Intended use
 
 Research. This is not a medical device, and it must not be used for diagnosis or treatment. It knows images like those
@@ -75,6 +80,12 @@ def _origin(record: dict[str, Any]) -> str:
         return "Trained with DINOMix."
     notes = " ".join(map(str, record.get("notes", [])))
     return f"Converted by DINOMix from: {record['format']}. {notes}".strip()
+
+
+def _second(plan: Plan) -> str:
+    if plan.second is None:
+        return ""
+    return f"- Second stage: boxes around {', '.join(plan.second.structures)}; {_grid(plan.second.plan)}. {ONE_STAGE_IN_MONAI}\n"
 
 
 def _citation(record: dict[str, Any]) -> str:

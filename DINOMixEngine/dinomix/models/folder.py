@@ -18,6 +18,7 @@ from dinomix.models.manifest import (
     COPY_AGAIN,
     MANIFEST,
     PREVIEW,
+    SECOND_WEIGHTS,
     WEIGHTS,
     check_hash,
     check_present,
@@ -39,6 +40,7 @@ class Model:
         plan: how an image becomes the network's input.
         weights: the network's state, on the CPU.
         record: how the model was trained.
+        second_weights: of the second stage's network; None where the plan has none.
     """
 
     path: Path
@@ -46,11 +48,30 @@ class Model:
     plan: Plan
     weights: dict[str, torch.Tensor]
     record: dict[str, Any]
+    second_weights: dict[str, torch.Tensor] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the manifest, which holds the hashes of all files: equal models have equal fingerprints."""
         return sha256(self.path / MANIFEST)
+
+    @cached_property
+    def second(self) -> "Model | None":
+        """The second stage as a model of its own; None where there is none."""
+        if self.plan.second is None or self.second_weights is None:
+            return None
+        return Model(self.path, self.labels, self.plan.second.plan, self.second_weights, self.record)
+
+    def check_networks(self) -> None:
+        """Build all networks once. Raises DinomixError as ``network``."""
+        for stage in (self, self.second):
+            if stage is not None:
+                stage.network()
+
+    @cached_property
+    def warm_network(self) -> torch.nn.Module:
+        """``network()``, made once."""
+        return self.network()
 
     def network(self) -> torch.nn.Module:
         """The network with these weights, on the CPU, in evaluation mode.
@@ -87,6 +108,7 @@ def write_model(
     weights: dict[str, torch.Tensor],
     record: dict[str, Any],
     preview: bytes | None = None,
+    second_weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model folder beside ``path``, load it again, and only then put it in ``path``'s place.
 
@@ -94,11 +116,13 @@ def write_model(
         weights: the network's state dict; copied to the CPU.
         record: plain JSON data. The keys ``author``, ``copyright``, ``license``, ``data_source`` go into the card.
         preview: a small PNG picture of the structures; None for none.
+        second_weights: of the second stage's network, where the plan has one.
 
     Raises:
         DinomixError: the weights do not fit the plan's network, or are not finite.
     """
-    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    both = {WEIGHTS: weights} | ({SECOND_WEIGHTS: second_weights} if second_weights is not None else {})
+    bad = [name for state in both.values() for name, weight in state.items() if not torch.isfinite(weight).all()]
     if bad:
         raise DinomixError(
             f"The weights are not finite ({bad[0]}), so the training has diverged; no model is written to {path}.",
@@ -107,10 +131,11 @@ def write_model(
     with folder_written_aside(path) as aside:
         write_json(aside / "configs/inference.json", inference_config(plan, labels))
         write_json(aside / "configs/metadata.json", metadata(plan, labels, record))
-        # Aside, for the permissions: safetensors lets nobody but the writer read, and model folders are shared.
-        with written_aside(aside / WEIGHTS) as file:
-            # Clones: tensors that share memory are refused by safetensors, and must not be tied in the file either.
-            save_file({name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, file)
+        for file_name, state in both.items():
+            # Aside, for the permissions: safetensors lets nobody but the writer read, and model folders are shared.
+            with written_aside(aside / file_name) as file:
+                # Clones: tensors that share memory are refused by safetensors, and must not be tied in the file either.
+                save_file({name: w.detach().cpu().contiguous().clone() for name, w in state.items()}, file)
         labels.write(aside / "labels.json")
         plan.write(aside / "plan.json")
         write_json(aside / "record.json", record)
@@ -118,7 +143,7 @@ def write_model(
         if preview is not None:
             (aside / PREVIEW).write_bytes(preview)
         write_manifest(aside)
-        load_model(aside).network()
+        load_model(aside).check_networks()
 
 
 def load_model(path: str | Path) -> Model:
@@ -132,10 +157,7 @@ def load_model(path: str | Path) -> Model:
     check_present(path, list(hashes))
     for name, expected in hashes.items():
         check_hash(path, name, expected)
-    try:
-        weights = load_file(path / WEIGHTS)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DinomixError(f"{path / WEIGHTS} cannot be read ({reason_of(error)}).", COPY_AGAIN) from error
+    weights = _read_weights(path / WEIGHTS)
     labels, plan = LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json")
     if max(plan.one_piece.channels, default=0) >= labels.channels:
         raise DinomixError(
@@ -143,4 +165,14 @@ def load_model(path: str | Path) -> Model:
             f" {labels.channels - 1}.",
             COPY_AGAIN,
         )
-    return Model(path, labels, plan, weights, read_record(path))
+    if (plan.second is None) != (SECOND_WEIGHTS not in hashes):
+        raise DinomixError(f"The plan in {path} and its weights have not as many stages.", COPY_AGAIN)
+    second = _read_weights(path / SECOND_WEIGHTS) if plan.second is not None else None
+    return Model(path, labels, plan, weights, read_record(path), second)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", COPY_AGAIN) from error

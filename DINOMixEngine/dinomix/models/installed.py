@@ -9,6 +9,7 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.files import open_file, sha256
 from dinomix.labels import LabelSet, Structure
 from dinomix.models.manifest import (
+    ALL_WEIGHTS,
     COPY_AGAIN,
     LARGEST_RECORD,
     MANIFEST,
@@ -62,7 +63,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         model["fingerprint"] = sha256(path / MANIFEST)
         check_present(path, list(hashes))
         for name, expected in hashes.items():
-            if name != WEIGHTS:
+            if name not in ALL_WEIGHTS:
                 check_hash(path, name, expected)
         with open_file(path / "README.md") as card:
             model["card"] = card.read(LARGEST_RECORD).decode("utf-8", "replace")

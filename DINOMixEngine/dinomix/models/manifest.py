@@ -6,9 +6,13 @@ from typing import Any
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table, sha256, write_json
 
-FORMAT = {"format": "dinomix-model", "version": 1}
+FORMAT = "dinomix-model"
+ONE_STAGE, TWO_STAGES = 1, 2
+"""Versions of the format: readers that do not know second stages refuse a folder that has one, and say to update."""
 MANIFEST = "manifest.json"
 WEIGHTS = "models/model.safetensors"
+SECOND_WEIGHTS = "models/second.safetensors"
+"""Of the second stage's network; in folders whose plan has one."""
 FILES = (
     "configs/inference.json",
     "configs/metadata.json",
@@ -20,6 +24,8 @@ FILES = (
 )
 PREVIEW = "preview.png"
 """A small picture of the structures; a folder may do without."""
+OPTIONAL = (SECOND_WEIGHTS, PREVIEW)
+ALL_WEIGHTS = (WEIGHTS, SECOND_WEIGHTS)
 LARGEST_RECORD = 4 * 10**6
 """Bytes, also of the card: both go over a pipe and into a window."""
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
@@ -27,12 +33,14 @@ COPY_AGAIN = "Copy the model folder again from where it came from, or train it a
 
 def write_manifest(path: Path) -> None:
     """Write the hashes of a folder's files into it."""
-    names = [*FILES, *([PREVIEW] if (path / PREVIEW).exists() else [])]
-    write_json(path / MANIFEST, {**FORMAT, "files": {name: sha256(path / name) for name in names}})
+    names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
+    version = TWO_STAGES if SECOND_WEIGHTS in names else ONE_STAGE
+    hashes = {name: sha256(path / name) for name in names}
+    write_json(path / MANIFEST, {"format": FORMAT, "version": version, "files": hashes})
 
 
 def read_manifest(path: Path) -> dict[str, str]:
-    """The hashes of a model folder's files, by name: ``FILES``, and ``PREVIEW`` where there is one.
+    """The hashes of a model folder's files, by name: ``FILES``, and of ``OPTIONAL`` those that there are.
 
     Raises:
         DinomixError: the folder is missing, is not a model folder, is of a later version, or its manifest is damaged.
@@ -56,11 +64,11 @@ def read_manifest(path: Path) -> dict[str, str]:
         raise DinomixError(f"{path / MANIFEST} is damaged: it has no {error}.", COPY_AGAIN) from error
     except (OSError, ValueError) as error:
         raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
-    if kind != FORMAT["format"]:
+    if kind != FORMAT:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
-    if version > 1:
+    if version > TWO_STAGES:
         raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
-    names = [*FILES, *([PREVIEW] if PREVIEW in hashes else [])]
+    names = [*FILES, *(name for name in OPTIONAL if name in hashes)]
     return {name: str(hashes.get(name, "")) for name in names}
 
 

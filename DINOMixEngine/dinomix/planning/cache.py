@@ -212,9 +212,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
         DinomixError: a file cannot be read any more, or has changed since it was checked.
     """
     label_file = case.label if case.role != "unlabeled" else None
-    for path, expected in ((case.image, case.image_sha256), (label_file, case.label_sha256)):
-        if path is not None and path.exists() and sha256(path) != expected:
-            raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
+    refuse_changed(case)
     source = read_image(case.image)
     image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
     if label_file is None:
@@ -229,6 +227,13 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
             chosen = rng.permutation(len(voxels))[:LOCATIONS]
             points[channel] = voxels[np.sort(chosen)]
     return PreparedCase(case.name, image, label, points)
+
+
+def refuse_changed(case: Case) -> None:
+    """Raises DinomixError where a file of the case is not what it was when it was checked."""
+    for path, expected in ((case.image, case.image_sha256), (case.label, case.label_sha256)):
+        if path is not None and path.exists() and sha256(path) != expected:
+            raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
 
 
 def _channels(values: NDArray[np.integer], case: Case, cohort: Cohort) -> NDArray[np.unsignedinteger]:

@@ -39,7 +39,7 @@ class FieldOfView:
 def field_of_view(cases: list[Case], spacing: Spacing, limit: int) -> FieldOfView:
     """The grid and patch for cases whose own spacing is ``spacing`` (mm along x, y, z), of at most ``limit`` voxels."""
     coarse, why_spacing = _spacing_that_sees(cases, spacing, limit)
-    patch, levels, why_patch = _patch(cases, coarse, limit)
+    patch, levels, why_patch = patch_of(cases, coarse, limit)
     return FieldOfView(coarse, patch, levels, why_spacing, why_patch)
 
 
@@ -82,7 +82,7 @@ def _smallest_structure(cases: list[Case]) -> float:
     return float((6 / np.pi * min(np.median(each) for each in volumes.values())) ** (1 / 3))
 
 
-def _patch(cases: list[Case], spacing: Spacing, limit: int) -> tuple[tuple[int, int, int], Topology, str]:
+def patch_of(cases: list[Case], spacing: Spacing, limit: int) -> tuple[tuple[int, int, int], Topology, str]:
     """The whole median case where it fits, else what is nearest to a cube of tissue; with the network's levels."""
     median, thick = median_size(cases, spacing), thick_axis(spacing)
     least = np.where(np.arange(3) == thick, LEAST_SIDE_OF_THICK_SLICES, LEAST_SIDE).astype(float)

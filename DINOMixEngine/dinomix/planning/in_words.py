@@ -1,6 +1,6 @@
 """A plan told to the one who waits for its training."""
 
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SecondStage, SpacingGrid
 
 
 def in_words(plan: Plan) -> str:
@@ -8,7 +8,19 @@ def in_words(plan: Plan) -> str:
     sentences = [f"{told}{_because(plan, key)}." for key, told in _parts(plan)]
     if structures := plan.reasons.get("structures"):
         sentences.append(f"{structures[0].upper()}{structures[1:]}.")
+    if plan.second is not None:
+        sentences.append(_told_of_second(plan.second))
     return " ".join(sentences)
+
+
+def _told_of_second(second: SecondStage) -> str:
+    assert isinstance(second.plan.grid, SpacingGrid)
+    spacing = " x ".join(f"{mm:.3g}" for mm in second.plan.grid.spacing)
+    return (
+        f"A second network, trained for {second.share:.0%} of the run, sees boxes around what the first has found of these on "
+        f"voxels of {spacing} mm{_because(second.plan, 'spacing')}, in patches of {' x '.join(map(str, second.plan.patch))} "
+        f"voxels, and relabels them up to {second.margin:g} mm around."
+    )
 
 
 def _parts(plan: Plan) -> list[tuple[str, str]]:

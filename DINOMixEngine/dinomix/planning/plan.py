@@ -4,7 +4,15 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json, write_json
@@ -162,6 +170,8 @@ class Plan(BaseModel):
             dotted name of its module.
         one_piece: known once a model is trained; models from elsewhere, and those of earlier versions, say nothing of it.
         reasons: for the reader, why each value was chosen.
+        second: what refines the result on a finer grid; None where one network does all. Written only where there is one,
+            since earlier versions do not know it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -176,6 +186,7 @@ class Plan(BaseModel):
     fkd_stage: Annotated[int, Field(ge=1, le=512)] | str = 8
     one_piece: OnePiece = OnePiece()
     reasons: dict[str, str] = {}
+    second: "SecondStage | None" = None
 
     @field_validator("fkd_stage", mode="before")
     @classmethod
@@ -196,6 +207,15 @@ class Plan(BaseModel):
             raise ValueError(f"patch {self.patch}: each side must be a multiple of {factors}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialized(self).items() if key != "second" or value is not None}
+
+    @property
+    def of_first(self) -> "Plan":
+        """The plan of the first stage alone."""
+        return self.model_copy(update={"second": None})
+
     @classmethod
     def read(cls, path: Path) -> "Plan":
         try:
@@ -207,6 +227,47 @@ class Plan(BaseModel):
 
     def write(self, path: Path) -> None:
         write_json(path, self.model_dump(mode="json"))
+
+
+Offset = Annotated[float, Field(ge=-10_000, le=10_000)]
+
+
+class Place(BaseModel):
+    """Where a structure lies in the labeled cases: mm from the middle of another, its landmark, along x, y, z in RAS axes."""
+
+    model_config = ConfigDict(extra="forbid")
+    landmark: str
+    low: tuple[Offset, Offset, Offset]
+    high: tuple[Offset, Offset, Offset]
+
+
+class SecondStage(BaseModel):
+    """A second network that sees boxes around what the first has found of some structures, on a finer grid.
+
+    Attributes:
+        plan: its grid, window, patch and network.
+        structures: names of those around which there are boxes.
+        margin: mm around them that it relabels; it sees as much again beyond.
+        share: of a run's steps, or time, that it is trained for.
+        places: of some of the structures, for a box where the first stage has not found them; known once boxes are cut.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    plan: Plan
+    structures: Annotated[tuple[str, ...], Field(min_length=1)]
+    margin: Annotated[float, Field(ge=0, le=200)] = 15.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    places: dict[str, Place] = {}
+
+    @field_validator("plan")
+    @classmethod
+    def _is_the_last(cls, plan: Plan) -> Plan:
+        if plan.second is not None or not isinstance(plan.grid, SpacingGrid):
+            raise ValueError("a second stage has a spacing, and no stage after it")
+        return plan
+
+
+Plan.model_rebuild()
 
 
 def takes_one_size(network: dict[str, Any]) -> bool:

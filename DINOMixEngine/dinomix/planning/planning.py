@@ -10,9 +10,9 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.planning.field_of_view import field_of_view
 from dinomix.planning.networks import planned_network
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SpacingGrid, patch_multiple, takes_one_size
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, patch_multiple, takes_one_size
 from dinomix.planning.ras_axes import spacing_in_ras
-from dinomix.planning.thin_structures import measured, told, too_thin
+from dinomix.planning.second_stage import with_stages
 
 PATCH_VOXELS = {"cpu": 48 * 48 * 48, "gpu": 128 * 128 * 64}
 """Largest patch by default: on a CPU a step of it takes seconds; on a GPU it is the size of the published methods."""
@@ -32,10 +32,11 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         memory_bytes: what a training step may take.
         batch: patches in a step of one process, labeled and unlabeled.
         start: the plan of a model whose weights are the beginning; its network is taken.
-        overrides: fields of ``Plan`` (or of its grid and window, dotted) that the user fixes.
+        overrides: fields of ``Plan`` (or of its grid and window, dotted) that the user fixes; and ``stages``, see
+            ``second_stage.with_stages``.
 
     Raises:
-        DinomixError: the cohort has no labeled case; an override is unknown or impossible.
+        DinomixError: the cohort has no labeled case; an override is unknown or impossible; a second stage has nothing to do.
     """
     if not cohort.with_role("labeled"):
         raise DinomixError(
@@ -72,10 +73,11 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
             "network": why_network,
         },
     }
-    made = override_plan(data, overrides or {})
-    if isinstance(made.grid, SpacingGrid) and (thin := too_thin(measured(cohort), made.grid.spacing)):
-        made.reasons["structures"] = f"less than three voxels of this grid thick: {told(thin)}"
-    return made
+    wanted = dict(overrides or {})
+    stages = wanted.pop("stages", 1)
+    of_second = {key: wanted.pop(key) for key in list(wanted) if key.split(".")[0] == "second"}
+    made = with_stages(override_plan(data, wanted), stages, cohort, spacing, limit, channels)
+    return override_plan(made.model_dump(mode="json"), of_second) if of_second else made
 
 
 def _fitting(patch: tuple[int, int, int], start: Plan) -> tuple[int, int, int]:

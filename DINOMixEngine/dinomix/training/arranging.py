@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.inference.devices import choose_device
@@ -74,7 +75,14 @@ def arrange(
     read = Cohort.read(cohort)
     encoder = read_encoder(start) if start is not None and start.is_file() else None
     model = load_model(start) if start is not None and encoder is None else None
-    given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
+    given = Plan.read(plan) if plan is not None else model.plan.of_first if model is not None else None
+    if overrides.get("stages", 1) != 1 and (plan is not None or start is not None):
+        raise DinomixError(
+            "plan.stages is for runs that make a plan of their own and start from scratch.",
+            "Leave out plan.stages, or --plan and --start.",
+        )
+    if model is not None and model.plan.second is not None and plan is None:
+        emit("notice", message=f"The run starts from the first stage of {start}; its second one is not taken over.")
     if given is not None and (plan is not None or given.modality == read.modality):
         made = override_plan(given.model_dump(mode="json"), overrides)
     else:

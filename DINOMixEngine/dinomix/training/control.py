@@ -47,13 +47,13 @@ class Control:
     """Listens for what one process of a run is asked to do.
 
     Attributes:
-        saved_step: the step that a resume would go on from.
+        saved_step: the step that a resume would go on from, after ``steps_before`` of an earlier stage.
         interrupted: set by SIGINT or SIGTERM while ``listening``.
     """
 
     def __init__(self, run: Path | None, since: float = 0.0) -> None:
         """``run`` is None for a process that hears of requests from another one; ``since`` as ``train.resume`` has it."""
-        self.saved_step = 0
+        self.saved_step = self.steps_before = 0
         self.interrupted = threading.Event()
         self._file = run / "request.json" if run is not None else None
         self._looked, self._seen = -POLL_SECONDS, Wish.GO

@@ -2,12 +2,10 @@
 
 import platform
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
@@ -15,41 +13,43 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models.folder import write_model
-from dinomix.planning.cache import AnyCase, cache_cases
+from dinomix.planning.cache import cache_cases
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.preview import draw_preview
 from dinomix.training.run import one_piece_of
 from dinomix.training.run_directory import RunDirectory
-from dinomix.training.schedule import Schedule
+from dinomix.training.stage import Trained, best_weights
+from dinomix.training.two_stages import opened_second, with_places
 
 
-def write_result(
-    directory: RunDirectory,
-    last: dict[str, Tensor],
-    teacher: str | None,
-    cached: Mapping[str, AnyCase],
-    steps: int,
-    steps_done: int,
-    emit: Emit,
-) -> None:
-    """Write RUN/model, with a record of how it came about; the EMA teacher's weights are the model's.
+def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trained], emit: Emit) -> None:
+    """Write RUN/model, with a record of how it came about; the EMA teachers' best weights are the model's.
 
     Args:
-        last: its weights by now, for a run that has no best ones since it does not validate.
-        steps: those that the run was to take.
-        steps_done: fewer where it was stopped.
+        stages: a run whose second one was not begun has a model of the first alone.
 
     Raises:
         DinomixError: the best weights are damaged, or no weights are finite.
     """
-    cohort, plan = directory.cohort, directory.plan
-    best = directory.checkpoints.load_best()
-    weights, validation = (best.weights, best.validation) if best else (last, None)
+    cohort = directory.cohort
+    plan = directory.plan.of_first
+    if len(stages) > 1:
+        plan = with_places(directory)
+    cached = cache_cases(cohort, plan, directory.cache, emit)
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
     plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, cached)})
-    record = _record(directory, teacher, steps, steps_done, validation)
-    write_model(directory.model, plan=plan, labels=cohort.labels, weights=weights, record=record, preview=preview)
+    best = [best_weights(stage) for stage in stages]
+    record = _record(directory, teacher, stages, [found.validation for found in best])
+    write_model(
+        directory.model,
+        plan=plan,
+        labels=cohort.labels,
+        weights=best[0].weights,
+        record=record,
+        preview=preview,
+        second_weights=best[1].weights if len(best) > 1 else None,
+    )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 
 
@@ -65,22 +65,20 @@ def finish(run: Path, *, emit: Emit = silent) -> Path:
     directory, began = RunDirectory.open(run), time.monotonic()
     with directory.locked(), heartbeat(run):
         events, fkd = EventFile(directory.events, emit), directory.config.fkd
-        saved = directory.checkpoints.load(events)
-        if saved is None or not saved["step"]:
+        begun = [stage for stage in (directory, opened_second(directory)) if stage is not None]
+        stages = [trained for stage in begun if (trained := Trained.of_checkpoint(stage, events)) is not None]
+        if not stages:
             raise DinomixError(
                 f"{run} has no checkpoint yet of which a model could be made.", "Resume it, or delete its folder."
             )
-        directory.forget_events_after(saved["step"])
-        cached = cache_cases(directory.cohort, directory.plan, directory.cache, events)
-        teacher = fkd.teacher if fkd.mode != "off" else None
-        steps = Schedule(**saved["schedule"]).steps
-        write_result(directory, saved["teacher"], teacher, cached, steps, saved["step"], events)
+        stages[-1].directory.forget_events_after(stages[-1].steps_done)
+        write_result(directory, fkd.teacher if fkd.mode != "off" else None, stages, events)
         events("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=True)
     return directory.model
 
 
 def _record(
-    directory: RunDirectory, teacher: str | None, steps: int, steps_done: int, validation: dict[str, Any] | None
+    directory: RunDirectory, teacher: str | None, stages: list[Trained], validations: list[dict[str, Any] | None]
 ) -> dict[str, Any]:
     cohort, config = directory.cohort, directory.config
     return {
@@ -91,14 +89,15 @@ def _record(
         "pic": config.pic.enabled,
         "fkd": config.fkd.mode,
         "fkd_teacher": teacher,
-        "steps": steps,
-        "steps_done": steps_done,
+        "steps": sum(stage.steps for stage in stages),
+        "steps_done": sum(stage.steps_done for stage in stages),
         "seed": config.seed,
         "labeled_cases": len(cohort.with_role("labeled")),
         "unlabeled_cases": len(cohort.with_role("unlabeled")) if config.uses_unlabeled else 0,
         "cohort_sha256": sha256(directory.path / "cohort.json"),
         "voxels": labeled_voxels(cohort),
-        "validation": validation,
+        "validation": validations[0],
+        **({"validation_of_boxes": validations[1]} if len(validations) > 1 else {}),
         "config": config.model_dump(mode="json"),
     }
 

@@ -2,6 +2,7 @@
 
 config.json  cohort.json  plan.json  start.safetensors (where it starts from a model)
 events.jsonl  checkpoints/  snapshot/  model/  report.html
+second/ (the second stage's own config.json, cohort.json, plan.json, cases/, cache/ and checkpoints/, where the plan has one)
 request.json  alive.json (while a process trains)
 
 docs/training_runs.md describes what others may read and write.
@@ -28,7 +29,13 @@ from dinomix.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """An opened run directory; ``start_model`` is the model folder that it started from, which may be gone."""
+    """An opened run directory.
+
+    Attributes:
+        start_model: the model folder that it started from, which may be gone.
+        whole: the run whose second stage this is, and which holds its events; None for a run of its own.
+        steps_before: steps of the first stage, with which those events count.
+    """
 
     path: Path
     config: TrainConfig
@@ -36,10 +43,17 @@ class RunDirectory:
     plan: Plan
     cache: Path
     start_model: Path | None = None
+    whole: Path | None = None
+    steps_before: int = 0
 
     @property
     def events(self) -> Path:
-        return self.path / "events.jsonl"
+        return (self.whole or self.path) / "events.jsonl"
+
+    @property
+    def second(self) -> Path:
+        """Where the second stage is trained, of a run whose plan has one."""
+        return self.path / "second"
 
     @property
     def model(self) -> Path:
@@ -55,11 +69,12 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, cohort: Cohort, plan: Plan, cache: Path | None,
-               start: dict[str, Tensor] | None, start_model: Path | None = None) -> None:  # fmt: skip
+               start: dict[str, Tensor] | None, start_model: Path | None = None, steps_before: int = 0) -> None:  # fmt: skip
         """Write a new run directory; config.json comes last, so a directory that has one is whole.
 
         Args:
             start_model: where ``start`` was taken from, for the record.
+            steps_before: of the first stage, where this is a second one.
 
         Raises:
             DinomixError: the folder holds a run already.
@@ -82,6 +97,7 @@ class RunDirectory:
             "train": config.model_dump(mode="json"),
             "cache": str(cache.resolve()) if cache else None,
             "start_model": str(start_model.absolute()) if start_model else None,
+            **({"steps_before": steps_before} if steps_before else {}),
         }
         write_json(path / "config.json", data)
 
@@ -93,12 +109,14 @@ class RunDirectory:
             config = TrainConfig.model_validate(data["train"])
             cache = Path(data["cache"]) if data["cache"] else path / "cache"
             start_model = Path(data["start_model"]) if data.get("start_model") else None
+            steps_before = int(data.get("steps_before", 0))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DinomixError(
                 f"{path} holds no run ({reason_of(error)}).", "Start one with `dinomix train --cohort`.", code="no-run"
             ) from error
         cohort, plan = Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json")
-        return cls(path, config, cohort, plan, cache, start_model)
+        whole = path.parent if steps_before else None
+        return cls(path, config, cohort, plan, cache, start_model, whole, steps_before)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -132,7 +150,7 @@ class RunDirectory:
 
         def is_after(event: Event) -> bool:
             at, stage = event.get("step", 0), event.get("stage", "train")
-            return isinstance(at, int) and at > step and stage == "train"
+            return isinstance(at, int) and at > self.steps_before + step and stage == "train"
 
         text = "".join(json_text(event) + "\n" for event in read_events(self.events) if not is_after(event))
         # Who follows the file would read it all again.

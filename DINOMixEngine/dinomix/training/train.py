@@ -15,22 +15,23 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.models.network import build_network
+from dinomix.names import listed
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.config import TrainConfig
-from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
+from dinomix.training.control import Control, RunPaused, Wish, terminated_like_interrupted
 from dinomix.training.disk import cached_size, cases_with_features
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
 from dinomix.training.foundation import FoundationModel
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
-from dinomix.training.loop import take_steps
-from dinomix.training.preparing import prepare
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.stage import Trained, take_all_steps
 from dinomix.training.state import device_reason, make_accelerator
 from dinomix.training.trial import try_network
+from dinomix.training.two_stages import train_two_stages
 
 
 def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
@@ -69,12 +70,18 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             f"The plan is for {plan.modality}, the cohort is {cohort.modality}.",
             "Give a plan or a start model of the same modality.",
         )
+    if plan.second is not None and (unknown := set(plan.second.structures) - set(cohort.labels.names)):
+        raise DinomixError(
+            f"The plan refines {listed(sorted(unknown))}, which the cohort does not have.",
+            f"Correct --set plan.second.structures; it has {', '.join(cohort.labels.names)}.",
+        )
     since = time.time() if since is None else since
     accelerator = make_accelerator(config)
     foundation = fkd.teacher_of(config.fkd, plan, cohort) if config.fkd.mode != "off" else None
     if accelerator.is_main_process:
         channels = cohort.labels.channels
-        try_network(build_network(plan, channels), plan.patch, channels)
+        for stage in (plan, plan.second.plan) if plan.second is not None else (plan,):
+            try_network(build_network(stage, channels), stage.patch, channels)
         if foundation is not None:
             foundation.try_slices(*_largest_slice(cohort, config, plan))
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
@@ -118,11 +125,11 @@ def _run(path: Path, emit: Emit, foundation: FoundationModel | None, since: floa
             with terminated_like_interrupted(), failures_as_pauses(path):
                 return _train(directory, events, foundation, control)
         except RunPaused as pause:
-            _tell(events, "paused", step=control.saved_step, **pause.fields)
+            _tell(events, "paused", step=control.steps_before + control.saved_step, **pause.fields)
             raise
         except KeyboardInterrupt:
             interrupted = RunPaused("The run was interrupted.", "Resume it; it goes on from its last checkpoint.")
-            _tell(events, "paused", step=control.saved_step, **interrupted.fields)
+            _tell(events, "paused", step=control.steps_before + control.saved_step, **interrupted.fields)
             raise
         except DinomixError as error:
             _tell(EventFile(directory.events), "error", **error.fields)
@@ -164,25 +171,13 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
         foundation = foundation or fkd.teacher_of(config.fkd, directory.plan, directory.cohort)
         foundation.on(accelerator.device, config.precision)
     run = Run(directory, accelerator, foundation, control, emit, began)
-    try:
-        prepare(run)
-        wish = take_steps(run)
-    except Asked:
-        control.obeyed()
-        raise RunPaused(
-            "The run was ended while its cases were still being prepared, so no model was written.",
-            "Resume it to train it; the cases that are done are kept.",
-            asked=True,
-        ) from None
-    if wish is Wish.INTERRUPT:
-        raise KeyboardInterrupt
-    if wish is Wish.PAUSE:
-        control.obeyed()
-        raise RunPaused("The run was paused as asked.", "Resume it when you like.", asked=True)
-
+    if directory.plan.second is None:
+        wish = take_all_steps(run)
+        stages = [Trained.of_run(run)]
+    else:
+        wish, stages = train_two_stages(run)
     if accelerator.is_main_process:
-        weights, teacher = run.state.teacher.state_dict(), foundation.name if foundation else None
-        write_result(directory, weights, teacher, run.cases, run.schedule.steps, run.state.step, emit)
+        write_result(directory, foundation.name if foundation else None, stages, emit)
         control.obeyed()
         emit("finished", path=str(directory.model), seconds=monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()

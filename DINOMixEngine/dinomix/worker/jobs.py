@@ -23,6 +23,7 @@ from dinomix.inference.memory import plan_memory
 from dinomix.inference.precision import has_bfloat16
 from dinomix.inference.segment import kept_labels, segment_files
 from dinomix.inference.sliding_window import Way, count_windows, ready
+from dinomix.inference.two_stages import expected_windows
 from dinomix.models.installed import structures_as_data
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
@@ -88,7 +89,7 @@ class Jobs:
         geometry = _rectangular(request.shape, np.array(request.affine_ras))
         device, reason = choose_device(request.device)
         use = plan_memory(geometry, model, request.max_memory)
-        windows = count_windows(grid_size(geometry, model.plan), model.plan)
+        windows = count_windows(grid_size(geometry, model.plan), model.plan) + expected_windows(model)
         # Most images are segmented in bfloat16 where the device is made for it.
         is_fast = has_bfloat16(device) if request.precision == "auto" else request.precision == "bfloat16"
         dtype = torch.bfloat16 if is_fast else torch.float32

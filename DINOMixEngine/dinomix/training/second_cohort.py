@@ -1,0 +1,132 @@
+"""The cohort of a second stage: the parts of a run's cases in which thin structures lie, cut out and written as cases.
+
+Labels say where they lie in labeled and validation cases, the first stage's segmentation in unlabeled ones.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinomix.cohort.cohort import Case, Cohort, Role
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, Progress, silent
+from dinomix.files import folder_written_aside, read_json, sha256, write_json
+from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Volume, cropped
+from dinomix.images.writing import write_image, write_labels
+from dinomix.inference.boxes import boxes_around
+from dinomix.inference.places import learned_places, measures
+from dinomix.inference.segment import segment_volume
+from dinomix.inference.two_stages import brightness
+from dinomix.labels import LabelSet
+from dinomix.models.folder import Model
+from dinomix.planning.cache import refuse_changed
+from dinomix.planning.plan import Place, SecondStage
+from dinomix.training.run_directory import RunDirectory
+
+BOXES = "boxes.json"
+"""Of a case: its boxes as cases, and of labeled ones where each structure lies."""
+
+
+def box_cohort(directory: RunDirectory, second: SecondStage, model: Model, device: str, emit: Emit) -> Cohort:
+    """Write the boxes of all cases to RUN/second/cases; what an interrupted call has written is kept.
+
+    Args:
+        model: the first stage.
+        emit: what it raises ends the work between two cases.
+
+    Raises:
+        DinomixError: a file cannot be read any more or has changed since it was checked, or no labeled case has a box.
+    """
+    cohort, config = directory.cohort, directory.config
+    # What the labeled cases show of places is known before the others are cut.
+    roles: tuple[Role, ...] = ("labeled", "validation", *(("unlabeled",) if config.uses_unlabeled else ()))  # type: ignore[assignment]
+    wanted = [case for role in roles for case in cohort.with_role(role)]
+    for leftover in (directory.second / "cases").glob(".partial-*"):  # of a kill
+        shutil.rmtree(leftover, ignore_errors=True)
+    boxes: list[Case] = []
+    progress = Progress(emit, "cut boxes", len(wanted))
+    for number, case in enumerate(wanted, 1):
+        folder = _folder(directory, case)
+        if not folder.is_dir():
+            known = (
+                second if case.label is not None else second.model_copy(update={"places": places(directory, second)})
+            )
+            with folder_written_aside(folder) as aside:
+                _write_boxes(case, known, model, device, aside)
+        boxes += [_read_case(folder, data) for data in read_json(folder / BOXES)["boxes"]]
+        progress(number)
+    if not any(case.role == "labeled" for case in boxes):
+        raise DinomixError(
+            f"No labeled case shows any of {', '.join(second.structures)}.", "Correct --set plan.second.structures."
+        )
+    return cohort.model_copy(update={"cases": tuple(boxes)})
+
+
+def places(directory: RunDirectory, second: SecondStage) -> dict[str, Place]:
+    """Where the structures lie in the labeled cases, whose boxes were cut."""
+    cases = [read_json(_folder(directory, case) / BOXES) for case in directory.cohort.with_role("labeled")]
+    return learned_places([case["measures"] for case in cases], second.structures)
+
+
+def _folder(directory: RunDirectory, case: Case) -> Path:
+    return directory.second / "cases" / case.name
+
+
+def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, folder: Path) -> None:
+    refuse_changed(case)
+    volume = read_image(case.image, keep_integers=True)
+    if case.label is None:
+        labels = segment_volume(volume, model, device=device, emit=silent, network=model.warm_network)
+    else:
+        read, _ = read_label(case.label, like=volume.geometry)
+        labels = Volume(_structure_ids(read.array, case, model.labels), volume.geometry)
+    as_seen = brightness(volume, model.plan)
+    boxes = []
+    for number, box in enumerate(boxes_around(labels.array, volume.geometry, second, model.labels), 1):
+        image = as_seen(cropped(volume, box.seen))
+        boxes.append(_write_box(number, image, cropped(labels, box.seen), case, model.labels, folder))
+    of_labels = measures(labels.array, labels.geometry, model.labels) if case.role == "labeled" else {}
+    write_json(folder / BOXES, {"boxes": boxes, "measures": of_labels})
+
+
+def _write_box(number: int, image: Volume, label: Volume, case: Case, labels: LabelSet, folder: Path) -> dict[str, Any]:
+    """Write a box as a case; returns what the cohort says of it, with paths relative to ``folder``."""
+    image_name, label_name = f"image{number}.nrrd", f"label{number}.nrrd"
+    write_image(image, folder / image_name)
+    of_box: dict[str, Any] = {
+        "name": f"{case.name}-{number}",
+        "image": Path(image_name),
+        "image_sha256": sha256(folder / image_name),
+        "size": image.geometry.size,
+        "thickness": {},
+    }
+    if case.label is not None:
+        write_labels(label.array, label.geometry, labels, folder / label_name)
+        counts = np.bincount(label.array.ravel(), minlength=max(labels.ids) + 1)
+        of_box |= {
+            "label": Path(label_name),
+            "label_sha256": sha256(folder / label_name),
+            "voxels": {id: int(counts[id]) for id in labels.ids},
+            "label_values": {id: id for id in labels.ids},
+        }
+    return case.model_copy(update=of_box).model_dump(mode="json")
+
+
+def _read_case(folder: Path, data: dict[str, Any]) -> Case:
+    case = Case.model_validate(data)
+    return case.model_copy(
+        update={"image": folder / case.image, "label": folder / case.label if case.label is not None else None}
+    )
+
+
+def _structure_ids(values: NDArray[np.generic], case: Case, labels: LabelSet) -> NDArray[np.generic]:
+    """The values of a case's label file as ids of the cohort's structures, 0 for all else."""
+    ids = np.zeros(65536, np.uint16 if max(labels.ids) > 255 else np.uint8)
+    for value in np.unique(values).tolist():
+        id = case.label_values.get(value, value)
+        ids[value] = id if id in labels.ids else 0
+    return ids[values]

@@ -1,0 +1,194 @@
+"""Training in two stages: one run, one progress, one model, resumed at any moment."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
+from dinomix.events import read_events
+from dinomix.models.folder import load_model
+from dinomix.planning.networks import planned_network
+from dinomix.planning.plan import Plan, SecondStage
+from dinomix.planning.topology import topology
+from dinomix.training.finish import finish
+from dinomix.training.train import resume, train
+from tiny_cohort import make_plan, small_config
+
+WEIGHTS = ("models/model.safetensors", "models/second.safetensors")
+
+
+def two_stages(**fields: Any) -> Plan:
+    """Voxels of 2 mm, and of 1 mm around the gallbladder; a very small network for each."""
+    network = planned_network(topology((16, 16, 16), (1, 1, 1)), 4)
+    fine = make_plan().model_copy(update={"patch": (16, 16, 16), "network": network, "fkd_stage": 4})
+    coarse = fine.model_dump(mode="json") | {"grid": {"kind": "spacing", "spacing": [2.0] * 3}}
+    second = SecondStage(**{"plan": fine, "structures": ("gallbladder",), "margin": 2, **fields})
+    return Plan.model_validate({**coarse, "second": second.model_dump(mode="json")})
+
+
+def run_of(path: Path, cohort: Cohort, method: str = "labeled-only", plan: Plan | None = None, **settings: Any) -> Path:
+    config = small_config(method, steps=6, checkpoint_every=2, validate_every=2, record_every=1, **settings)
+    return train(cohort, path, config, plan or two_stages())
+
+
+def same(one: Path, other: Path) -> bool:
+    pairs = [(load_file(one / name), load_file(other / name)) for name in WEIGHTS]
+    return all(torch.equal(a[key], b[key]) for a, b in pairs for key in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> Path:
+    """A run of three steps each, never stopped."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    run_of(path, cohort, "mean-teacher")
+    return path
+
+
+def test_both_stages_are_one_run_and_one_model(whole: Path, cohort: Cohort) -> None:
+    model = load_model(whole / "model")
+    assert model.second is not None and model.plan.grid == two_stages().grid
+    assert model.record["steps"] == model.record["steps_done"] == 6 and model.record["validation_of_boxes"]
+    events = list(read_events(whole / "events.jsonl"))
+    assert [event["step"] for event in events if event["kind"] == "loss"] == [1, 2, 3, 4, 5, 6]
+    bar = [
+        (event["step"], event["total"]) for event in events if event["kind"] == "progress" and event["stage"] == "train"
+    ]
+    assert bar == sorted(bar) and bar[0] == (0, 6) and bar[-1] == (6, 6) and {total for _, total in bar} == {6}
+    assert [event["kind"] for event in events].count("finished") == 1
+    boxes = Cohort.read(whole / "second/cohort.json")
+    assert {case.role for case in boxes.cases} >= {"labeled", "validation"}
+    assert all(case.image.is_relative_to(whole) for case in boxes.cases)
+    assert all(case.label is None for case in boxes.with_role("unlabeled"))
+    assert model.plan.second is not None and model.plan.second.places["gallbladder"].landmark == "liver"
+
+
+def stopped_where(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Make the next run end, as by Ctrl-C, at a place."""
+    from dinomix.training import loop, second_cohort, two_stages
+    from dinomix.training import train as training
+
+    module, name, at = {
+        "the first stage": (loop, "training_step", 2),
+        "cutting boxes": (second_cohort, "_write_boxes", 3),
+        "the beginning of the second stage": (two_stages, "config_of_second", 2),
+        "the second stage": (loop, "training_step", 5),
+        "the model": (training, "write_result", 1),
+    }[place]
+    original, calls = getattr(module, name), iter(range(1, 1000))
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(module, name, stopped)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["the first stage", "cutting boxes", "the beginning of the second stage", "the second stage", "the model"],
+)
+def test_a_stop_anywhere_changes_nothing(place: str, whole: Path, cohort: Cohort, tmp_path: Path, monkeypatch) -> None:
+    stopped_where(monkeypatch, place)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(tmp_path / "run", cohort, "mean-teacher")
+    monkeypatch.undo()
+    resume(tmp_path / "run")
+    assert same(whole / "model", tmp_path / "run/model")
+    steps = [event["step"] for event in read_events(tmp_path / "run/events.jsonl") if event["kind"] == "loss"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_kill_at_the_change_of_stages_changes_nothing(
+    whole: Path, cohort: Cohort, tmp_path: Path, monkeypatch
+) -> None:
+    run = tmp_path / "run"
+    stopped_where(monkeypatch, "the first stage")
+    with pytest.raises(KeyboardInterrupt):
+        run_of(run, cohort, "mean-teacher")
+    monkeypatch.undo()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dinomix", "train", "--resume", run],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while '"stage": "cut boxes", "step": 2' not in (run / "events.jsonl").read_text() and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL and not (run / "second/config.json").exists()
+    resume(run)
+    assert same(whole / "model", run / "model") and not list(run.rglob(".partial-*"))
+
+
+def test_stopped_in_the_first_stage_a_run_gives_its_model(whole: Path, cohort: Cohort, tmp_path: Path) -> None:
+    run, told = tmp_path / "run", []
+
+    def stop_at_once(kind: str, **fields: Any) -> None:
+        told.append(kind)
+        if kind == "loss" and fields["step"] == 1 and told.count("started") == 1:
+            (run / "request.json").write_text(json.dumps({"request": "stop"}))
+
+    config = small_config("mean-teacher", steps=6, checkpoint_every=2, validate_every=2, record_every=1)
+    train(cohort, run, config, two_stages(), emit=stop_at_once)
+    model = load_model(run / "model")
+    assert model.plan.second is None and model.second is None and model.record["steps_done"] <= 3
+    resume(run)
+    assert same(whole / "model", run / "model")
+
+
+def test_a_run_that_nobody_trains_is_finished_in_either_stage(cohort: Cohort, tmp_path: Path, monkeypatch) -> None:
+    for place, stages, steps in (("the first stage", 1, 1), ("the second stage", 2, 4)):
+        run = tmp_path / place
+        stopped_where(monkeypatch, place)
+        with pytest.raises(KeyboardInterrupt):
+            config = small_config("labeled-only", steps=6, checkpoint_every=1, validate_every=2, record_every=1)
+            train(cohort, run, config, two_stages())
+        monkeypatch.undo()
+        model = load_model(finish(run))
+        assert (1 if model.second is None else 2, model.record["steps_done"]) == (stages, steps)
+
+
+def test_without_a_box_in_unlabeled_cases_the_second_stage_learns_from_labels(
+    cohort: Cohort, tmp_path: Path, monkeypatch
+) -> None:
+    from dinomix.training import second_cohort
+
+    def finds_nothing(volume: Any, model: Any, **options: Any) -> Any:
+        return type(volume)(volume.array.astype("uint8") * 0, volume.geometry)
+
+    monkeypatch.setattr(second_cohort, "segment_volume", finds_nothing)
+    run_of(tmp_path / "run", cohort, "mean-teacher")
+    notices = [event["message"] for event in read_events(tmp_path / "run/events.jsonl") if event["kind"] == "notice"]
+    assert any("labeled cases alone" in message for message in notices)
+    assert load_model(tmp_path / "run/model").second is not None
+
+
+def test_a_time_is_divided_between_the_stages(cohort: Cohort, tmp_path: Path) -> None:
+    config = small_config("labeled-only", time=8, steps=None, checkpoint_every=None, validate_every=None)
+    began = time.monotonic()
+    train(cohort, tmp_path / "run", config, two_stages())
+    took = time.monotonic() - began
+    events = list(read_events(tmp_path / "run/events.jsonl"))
+    told = [event for event in events if event["kind"] == "schedule"]
+    assert told[0]["message"].startswith("First of two") and told[-1]["message"].startswith("Second of two")
+    assert all(event["seconds"] == 8 for event in told)
+    bar = [event for event in events if event["kind"] == "progress" and event["stage"] == "train"]
+    assert [event["step"] for event in bar] == sorted(event["step"] for event in bar)
+    second = Cohort.read(tmp_path / "run/second/cohort.json")
+    config_of_second = json.loads((tmp_path / "run/second/config.json").read_text())
+    assert second.cases and 0 < config_of_second["train"]["time"] < 8 and 3 < took < 30
+
+
+def test_structures_that_a_cohort_lacks_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(DinomixError, match="refines spleen, which the cohort does not have"):
+        run_of(tmp_path / "run", cohort, plan=two_stages(structures=("spleen",)))
+    assert not (tmp_path / "run/config.json").exists()
