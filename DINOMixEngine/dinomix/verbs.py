@@ -136,5 +136,13 @@ def train(
     )
     shared = None if cache is None else Path(cache)
     return training.train(
-        run.cohort, Path(out), run.config, run.plan, cache=shared, start=run.weights, start_model=first, emit=emit
+        run.cohort,
+        Path(out),
+        run.config,
+        run.plan,
+        cache=shared,
+        start=run.weights,
+        start_model=first,
+        second_start=run.second_weights,
+        emit=emit,
     )

@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
+from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.planning.networks import planned_network
 from dinomix.planning.plan import Plan, SecondStage
 from dinomix.planning.topology import topology
+from dinomix.training.arranging import arrange
 from dinomix.training.finish import finish
 from dinomix.training.train import resume, train
 from tiny_cohort import make_plan, small_config
@@ -192,3 +194,30 @@ def test_structures_that_a_cohort_lacks_are_refused(cohort: Cohort, tmp_path: Pa
     with pytest.raises(DinomixError, match="refines spleen, which the cohort does not have"):
         run_of(tmp_path / "run", cohort, plan=two_stages(structures=("spleen",)))
     assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_model_of_two_stages_starts_both(whole: Path, cohort: Cohort, tmp_path: Path) -> None:
+    cohort.write(tmp_path / "cohort.json")
+    settings = {"method": "labeled-only", "start": whole / "model", "steps": 2, "device": "cpu"}
+    run = arrange(tmp_path / "cohort.json", settings={"learning_rate": 1e-9}, **settings)
+    assert run.second_weights is not None and run.plan.second is not None and not run.plan.second.places
+    train(run.cohort, tmp_path / "run", run.config, run.plan, start=run.weights, second_start=run.second_weights)
+    for name in WEIGHTS:
+        before, after = load_file(whole / "model" / name), load_file(tmp_path / "run/model" / name)
+        assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    one = arrange(tmp_path / "cohort.json", settings={"plan.stages": 1}, **settings)
+    assert one.plan.second is None and one.second_weights is None
+    one.plan.write(tmp_path / "plan.json")
+    with pytest.raises(DinomixError, match="starts from scratch, or from a model of two"):
+        arrange(tmp_path / "cohort.json", device="cpu", plan=tmp_path / "plan.json", settings={"plan.stages": 2})
+
+
+def test_a_start_refines_what_the_cohort_knows(whole: Path, cohort: Cohort, tmp_path: Path) -> None:
+    other = cohort.model_copy(update={"labels": LabelSet.from_names({1: "liver", 2: "spleen"})})
+    other.write(tmp_path / "cohort.json")
+    told: list[str] = []
+    run = arrange(
+        tmp_path / "cohort.json", method="labeled-only", start=whole / "model", device="cpu",
+        emit=lambda kind, **fields: told.append(str(fields.get("message"))),
+    )  # fmt: skip
+    assert run.plan.second is None and run.second_weights is None and any("it has one stage" in m for m in told)

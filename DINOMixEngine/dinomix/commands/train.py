@@ -122,6 +122,7 @@ def _begin(cohort_file: Path, out: Path, start: Path | None, plan_file: Path | N
             cache=cache,
             start=run.weights,
             start_model=start,
+            second_start=run.second_weights,
             emit=emit,
             since=since,
         )

@@ -32,6 +32,8 @@ def with_stages(plan: Plan, stages: Stages, cohort: Cohort, own: Spacing, limit:
     if stages not in (1, 2, "auto"):
         raise DinomixError(f"plan.stages={stages} is none of 1, 2 and auto.", "Choose one of them.")
     if not isinstance(plan.grid, SpacingGrid):
+        if stages == 2:
+            raise DinomixError("A second stage needs a grid with a spacing.", "Leave out plan.stages=2, or plan.grid.")
         return plan
     thick = measured(cohort)
     thin = too_thin(thick, plan.grid.spacing)

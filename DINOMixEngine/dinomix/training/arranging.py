@@ -12,8 +12,10 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.inference.devices import choose_device
+from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
+from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import reason_absent, weight_file
@@ -25,12 +27,13 @@ from dinomix.training.presets import RATE_OF_A_START, preset_settings
 
 @dataclass(frozen=True)
 class Arranged:
-    """Cohort, settings and plan of a run, and the weights to begin with; None for random ones."""
+    """Cohort, settings and plan of a run, and the weights to begin with, of the second stage too; None for random ones."""
 
     cohort: Cohort
     config: TrainConfig
     plan: Plan
     weights: dict[str, Tensor] | None
+    second_weights: dict[str, Tensor] | None = None
 
 
 def arrange(
@@ -75,14 +78,9 @@ def arrange(
     read = Cohort.read(cohort)
     encoder = read_encoder(start) if start is not None and start.is_file() else None
     model = load_model(start) if start is not None and encoder is None else None
-    given = Plan.read(plan) if plan is not None else model.plan.of_first if model is not None else None
-    if overrides.get("stages", 1) != 1 and (plan is not None or start is not None):
-        raise DinomixError(
-            "plan.stages is for runs that make a plan of their own and start from scratch.",
-            "Leave out plan.stages, or --plan and --start.",
-        )
-    if model is not None and model.plan.second is not None and plan is None:
-        emit("notice", message=f"The run starts from the first stage of {start}; its second one is not taken over.")
+    given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
+    if start is not None or plan is not None:
+        given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
     if given is not None and (plan is not None or given.modality == read.modality):
         made = override_plan(given.model_dump(mode="json"), overrides)
     else:
@@ -104,7 +102,38 @@ def arrange(
     weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
     if encoder is not None:
         weights = encoder_weights(encoder, made, read.labels.channels, config.seed)
-    return Arranged(read, config, made, weights)
+    second = model.second if model is not None else None
+    second_weights = None
+    if second is not None and made.second is not None:
+        second_weights = matched_weights(second, read.labels, made.second.plan, config.seed, silent)
+    return Arranged(read, config, made, weights, second_weights)
+
+
+def _with_stages(given: Plan | None, stages: Any, labels: LabelSet, emit: Emit) -> Plan | None:
+    """The plan of a file or a start model with as many stages as are wanted, of those that it has.
+
+    Its second stage refines the structures that the cohort has too; places are learned anew.
+
+    Raises:
+        DinomixError: a second stage is wanted that it does not have.
+    """
+    second = given.second if given is not None else None
+    if stages not in (1, "auto") and (stages != 2 or second is None):
+        raise DinomixError(
+            f"plan.stages={stages} is for a run that makes its own plan and starts from scratch, or from a model of two stages.",
+            "Leave out plan.stages, or --plan and --start.",
+        )
+    if given is None or second is None or stages == 1:
+        return given.of_first if given is not None else None
+    by_name = {normalized_name(name): name for name in labels.names}
+    known = tuple(by_name[name] for name in map(normalized_name, second.structures) if name in by_name)
+    if not known:
+        emit(
+            "notice",
+            message="The cohort has none of the structures that the plan's second stage refines; it has one stage.",
+        )
+        return given.of_first
+    return given.model_copy(update={"second": second.model_copy(update={"structures": known, "places": {}})})
 
 
 def _fkd_by_default(emit: Emit) -> FkdMode | None:

@@ -1,6 +1,7 @@
 """The run directory: all that a run needs to go on after a kill, and all that others read of it.
 
-config.json  cohort.json  plan.json  start.safetensors (where it starts from a model)
+config.json  cohort.json  plan.json
+start.safetensors (where it starts from a model; start-second.safetensors where that has a second stage)
 events.jsonl  checkpoints/  snapshot/  model/  report.html
 second/ (the second stage's own config.json, cohort.json, plan.json, cases/, cache/ and checkpoints/, where the plan has one)
 request.json  alive.json (while a process trains)
@@ -25,6 +26,8 @@ from dinomix.files import json_text, read_table, write_json, write_text, written
 from dinomix.planning.plan import Plan
 from dinomix.training.checkpoints import Checkpoints
 from dinomix.training.config import TrainConfig
+
+START, SECOND_START = "start.safetensors", "start-second.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,12 @@ class RunDirectory:
 
     @property
     def start(self) -> Path:
-        return self.path / "start.safetensors"
+        return self.path / START
+
+    @property
+    def second_start(self) -> Path:
+        """The weights that its second stage begins with."""
+        return self.path / SECOND_START
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -69,12 +77,14 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, cohort: Cohort, plan: Plan, cache: Path | None,
-               start: dict[str, Tensor] | None, start_model: Path | None = None, steps_before: int = 0) -> None:  # fmt: skip
+               start: dict[str, Tensor] | None, start_model: Path | None = None, *, steps_before: int = 0,
+               second_start: dict[str, Tensor] | None = None) -> None:  # fmt: skip
         """Write a new run directory; config.json comes last, so a directory that has one is whole.
 
         Args:
             start_model: where ``start`` was taken from, for the record.
             steps_before: of the first stage, where this is a second one.
+            second_start: weights that the second stage begins with.
 
         Raises:
             DinomixError: the folder holds a run already.
@@ -89,9 +99,10 @@ class RunDirectory:
         (path / "events.jsonl").unlink(missing_ok=True)  # of an earlier start that failed
         cohort.write(path / "cohort.json")
         plan.write(path / "plan.json")
-        if start is not None:
-            with written_aside(path / "start.safetensors") as aside:
-                save_file(start, aside)
+        for name, weights in ((START, start), (SECOND_START, second_start)):
+            if weights is not None:
+                with written_aside(path / name) as aside:
+                    save_file(weights, aside)
         # A cache inside the run moves with it.
         data = {
             "train": config.model_dump(mode="json"),

@@ -35,7 +35,8 @@ from dinomix.training.two_stages import train_two_stages
 
 
 def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
-          start: dict[str, Tensor] | None = None, start_model: Path | None = None, emit: Emit = silent,
+          start: dict[str, Tensor] | None = None, start_model: Path | None = None,
+          second_start: dict[str, Tensor] | None = None, emit: Emit = silent,
           since: float | None = None) -> Path:  # fmt: skip
     """Begin a run and train it to its end.
 
@@ -44,6 +45,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         cache: where preprocessed cases are kept, for runs that share them; by default inside ``run``.
         start: weights of the network to begin with, e.g. of ``models.matching.matched_weights``.
         start_model: the model folder that they are from, for the record.
+        second_start: likewise of the second stage's network.
         since: as ``resume`` takes it.
 
     Returns:
@@ -84,7 +86,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             try_network(build_network(stage, channels), stage.patch, channels)
         if foundation is not None:
             foundation.try_slices(*_largest_slice(cohort, config, plan))
-        RunDirectory.create(run, config, cohort, plan, cache, start, start_model)
+        RunDirectory.create(run, config, cohort, plan, cache, start, start_model, second_start=second_start)
     accelerator.wait_for_everyone()
     return _run(run, emit, foundation, since)
 

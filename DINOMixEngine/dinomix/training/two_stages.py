@@ -10,6 +10,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from safetensors.torch import load_file
+
+from dinomix.errors import DinomixError
 from dinomix.events import ProgressOfPart
 from dinomix.models.folder import Model
 from dinomix.planning.plan import Plan, SecondStage
@@ -92,7 +95,11 @@ def config_of_second(config: TrainConfig, second: SecondStage, spent: float, has
 
 def _first_of(run: Run) -> Trained:
     trained = Trained.of_checkpoint(run.directory, run.emit)
-    assert trained is not None
+    if trained is None:
+        raise DinomixError(
+            f"{run.directory.path} has lost the checkpoint of its first stage.",
+            "Put the folder checkpoints back, or delete the folder second to train the run from its beginning.",
+        )
     return trained
 
 
@@ -126,7 +133,8 @@ def _begun_second(run: Run, spent: float) -> RunDirectory:
             run.emit("notice", message="The first stage found none of the thin structures in any unlabeled case, so the "
                                        "second one learns from the labeled cases alone.")  # fmt: skip
         config = config_of_second(run.config, second, spent, has_unlabeled)
-        RunDirectory.create(directory.second, config, cohort, second.plan, None, None, steps_before=first.steps_done)
+        start = load_file(directory.second_start) if directory.second_start.exists() else None
+        RunDirectory.create(directory.second, config, cohort, second.plan, None, start, steps_before=first.steps_done)
     run.accelerator.wait_for_everyone()
     return RunDirectory.open(run.directory.second)
 
