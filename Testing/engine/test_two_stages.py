@@ -25,7 +25,7 @@ from dinomix.models.manifest import MANIFEST
 from dinomix.models.network import build_network
 from dinomix.planning.in_words import in_words
 from dinomix.planning.networks import planned_network
-from dinomix.planning.plan import PercentileWindow, Place, Plan, SecondStage
+from dinomix.planning.plan import PercentileWindow, Place, Plan, RangeWindow, SecondStage
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.planning.preprocessing import nearest_to_ras
 from dinomix.planning.topology import topology
@@ -337,3 +337,10 @@ def test_thick_slices_keep_their_thickness(tmp_path: Path) -> None:
     cases = [c.model_copy(update={"spacing": (0.8, 0.8, 8.0)}) for c in cohort.cases]
     plan = planned(cohort.model_copy(update={"cases": tuple(cases)}), stages=2, **{"grid.spacing": [2.0, 2.0, 8.0]})
     assert plan.second is not None and plan.second.plan.grid.spacing == (1.0, 1.0, 8.0)  # type: ignore[union-attr]
+
+
+def test_a_second_stage_of_mr_takes_what_the_whole_image_was_scaled_to(tmp_path: Path) -> None:
+    cohort = thin_cohort(tmp_path, {"gallbladder": 5.0}).model_copy(update={"modality": "MR"})
+    plan = planned(cohort, stages=2, **{"grid.spacing": [3.0, 3.0, 3.0]})
+    assert plan.window == PercentileWindow() and plan.second is not None
+    assert plan.second.plan.window == RangeWindow(low=0, high=1)
