@@ -80,7 +80,7 @@ def _inverted_gamma(patches: Tensor, exponents: Sequence[float], thick: int | No
 
 
 def _column(amounts: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(amounts, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1, 1)
+    return torch.tensor(amounts, dtype=like.dtype).to(like.device, non_blocking=True).view(-1, 1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ def augmented_intensities(patches: Tensor, rngs: Sequence[np.random.Generator], 
     for change, chance in width.intensities:
         chosen, amounts = _drawn(chance, rngs)
         if chosen:
-            unit[chosen] = change(unit[chosen], amounts, thick)
+            numbers = torch.tensor(chosen).to(unit.device, non_blocking=True)
+            unit.index_copy_(0, numbers, change(unit.index_select(0, numbers), amounts, thick))
     for number, deviation in zip(*_drawn(width.noise, rngs), strict=True):
         seed = int(rngs[number].integers(2**31))
         noise = torch.randn(

@@ -53,7 +53,12 @@ class StudentWithProjector(nn.Module):
 
     One forward gives logits and projected features, so that data-parallel training sees a single module. The projector
     exists for training only: ``network`` alone is what is saved in a model folder.
+
+    Attributes:
+        layout: of the images in memory, that of the weights.
     """
+
+    layout: torch.memory_format = torch.channels_last_3d
 
     def __init__(self, network: nn.Module, plan: Plan, channels: int, foundation_width: int | None) -> None:
         """``foundation_width`` None: no distillation, no projector. Raises DinomixError as ``tapped_stage``."""
@@ -81,7 +86,7 @@ class StudentWithProjector(nn.Module):
 
         There is more than one head where the network has deep supervision, which MONAI's networks stack like that.
         """
-        logits = self.network(images.contiguous(memory_format=torch.channels_last_3d))
+        logits = self.network(images.contiguous(memory_format=self.layout))
         return heads_of(logits), self.projector(self._take()) if self.projector is not None else None
 
 

@@ -87,5 +87,6 @@ def pseudo_label_weight(progress: float, maximum: float) -> float:
 
 
 def require_finite(terms: dict[str, Tensor]) -> str | None:
-    """The name of the first loss term that is not finite, or None."""
-    return next((name for name, value in terms.items() if not bool(torch.isfinite(value))), None)
+    """The name of the first scalar that is not finite, or None; waits for the device once."""
+    finite = torch.stack([value.float() for value in terms.values()]).isfinite().tolist()
+    return next((name for name, is_finite in zip(terms, finite, strict=True) if not is_finite), None)

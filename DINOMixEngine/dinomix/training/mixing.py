@@ -128,7 +128,7 @@ def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, 
         weight = weight * config.pic.across_weight
     given = _given(batch)
     own = _Source(patches.images, patches.labels, patches.weight, patches.features)
-    channels = [pic.channels_in(label) for label in patches.labels]
+    channels = pic.channels_in(patches.labels, 1 + len(patches.counts))
     draws = []
     for receiver in range(len(images)):
         rng = rng_of_receiver(config, step, first_sample + receiver)

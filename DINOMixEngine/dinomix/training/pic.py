@@ -109,9 +109,15 @@ def feature_mask(box: Box, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool3d(mask, (grid[0], grid[1], grid[2]))[0, 0]
 
 
-def channels_in(labels: Tensor) -> set[int]:
-    """The foreground channels that a label patch (x, y, z) contains."""
-    return set(torch.unique(labels).tolist()) - {0}
+def channels_in(labels: Tensor, channels: int) -> list[set[int]]:
+    """The foreground channels (1..C) that each label patch of (B, x, y, z) contains; waits for the device once.
+
+    Args:
+        channels: C + 1, with the background.
+    """
+    present = torch.zeros(len(labels), channels, dtype=torch.bool, device=labels.device)
+    present.scatter_(1, labels.flatten(1), True)
+    return [{channel for channel, there in enumerate(row) if there and channel} for row in present.tolist()]
 
 
 def with_prior(counts: NDArray[np.float64], labeled: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -21,8 +21,8 @@ from dinomix.training.validation import validate
 def record(run: Run, terms: dict[str, Any]) -> None:
     """Announce the losses of this step, a mean over processes, and every box drawn since the last record."""
     state, accelerator = run.state, run.accelerator
-    losses = {name: float(accelerator.reduce(torch.as_tensor(value, device=accelerator.device).float(), "mean"))
-              for name, value in terms.items()}  # fmt: skip
+    values = torch.stack([torch.as_tensor(value, device=accelerator.device).float() for value in terms.values()])
+    losses = dict(zip(terms, accelerator.reduce(values, "mean").tolist(), strict=True))
     absent = {name: None for name in ("unsupervised", "fkd") if name not in losses}
     # The gradient's norm is infinite where half precision overflowed and the step was left out; JSON has no such number.
     finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
@@ -110,5 +110,5 @@ def record_validation(run: Run, cases: list[AnyCase], snapshots: Snapshots) -> N
 
 
 def by_name(cohort: Cohort, values: Any) -> dict[str, float | None]:
-    numbers = [float(value) for value in values]
+    numbers = torch.as_tensor(values).double().tolist()
     return {name: None if math.isnan(n) else n for name, n in zip(cohort.labels.names, numbers, strict=True)}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -39,6 +39,7 @@ class State:
         schedule: what is to come; the same for all processes.
         best: the best mean Dice of a validation; -1 before the first.
         validated: the last step that was validated: a pause may come before.
+        skipped: steps in a row that half precision's scaler has left out, up to the last one.
         labeled_draws: PIC's boxes among labeled patches since they were told.
     """
 
@@ -50,11 +51,12 @@ class State:
     step: int = 0
     best: float = -1.0
     validated: int = 0
+    skipped: int = 0
     labeled_draws: list[pic.Draw] = field(default_factory=list)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device and precision of the run: CUDA, MPS or CPU; by default bf16 on a GPU that computes in it, else float32.
+    """Device and precision of the run: CUDA, MPS or CPU; by default as ``fitting_precision`` says.
 
     Raises:
         DinomixError: the device is not there, or does not compute in the precision wanted.
@@ -68,20 +70,45 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         choose_device(config.device)
     if alone and config.device.startswith("cuda:"):
         torch.cuda.set_device(config.device)
-    if config.precision == "auto":
-        # Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of
-        # magnitude, and differ from run to run (seen with 2.15 on AVX512-BF16).
-        # GPUs older than compute capability 8 only emulate bf16, slower than float32.
-        on_gpu = torch.cuda.is_available() and not on_cpu and torch.cuda.get_device_capability() >= (8, 0)
-        return Accelerator(cpu=on_cpu, mixed_precision="bf16" if on_gpu else "no")
+    wanted = fitting_precision(on_cpu) if config.precision == "auto" else config.precision
     try:
-        return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
+        return Accelerator(cpu=on_cpu, mixed_precision={"fp32": "no"}.get(wanted, wanted))
     except ValueError as error:
         raise DinomixError(
             f"precision={config.precision} cannot be had on this device ({error}).",
             "Train with --set precision=fp32.",
             code="precision",
         ) from error
+
+
+def fitting_precision(on_cpu: bool) -> Literal["fp32", "bf16", "fp16"]:
+    """What a run computes in that says nothing: half precision on GPUs that are made for it.
+
+    Not on the CPU: PyTorch's bf16 gradients of small convolutions there are now and then off by orders of magnitude, and differ
+    from run to run (seen with 2.15 on AVX512-BF16). GPUs older than compute capability 8 only emulate bf16, slower than float32;
+    since 7 they multiply fp16, whose small range a scaler of the loss makes up for. The GTX 16 series has no units for it.
+    """
+    if on_cpu or not torch.cuda.is_available():
+        return "fp32"
+    capability = torch.cuda.get_device_capability()
+    if capability >= (8, 0):
+        return "bf16"
+    return "fp16" if capability >= (7, 0) and "GTX 16" not in torch.cuda.get_device_name() else "fp32"
+
+
+def choose_algorithms(accelerator: Accelerator) -> None:
+    """How cuDNN convolves: the same way in each process where float32 is to give the same bits, else the fastest way.
+
+    It finds that by trying, so that two processes may differ; in half precision on a GPU no bits are promised.
+    """
+    exact = accelerator.mixed_precision == "no"
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = exact, not exact
+
+
+def layout_of(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """How maps lie in memory: channels last, but where a GPU would copy each there and back for instance normalization."""
+    by_instance = any(isinstance(module, nn.InstanceNorm3d) for module in network.modules())
+    return torch.contiguous_format if by_instance and device.type != "cpu" else torch.channels_last_3d
 
 
 def device_reason(device: torch.device) -> str:
@@ -112,11 +139,13 @@ def initial_state(run: "Run", network: nn.Module, schedule: Schedule) -> State:
     if saved is None and directory.start.exists():
         with _fitting(directory.start):
             network.load_state_dict(load_file(directory.start))
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    layout = layout_of(network, accelerator.device)
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     # Before the student taps the network: the teacher's copy needs no tap.
     teacher = make_teacher(network)
     student = run.method.student(network, directory, run.foundation.width if run.foundation else None)
-    student.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    student.to(memory_format=layout)  # type: ignore[call-overload]
+    student.layout = layout
     if config.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
             student.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from time import monotonic
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -29,7 +28,7 @@ from dinomix.training.heartbeat import heartbeat
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.stage import Trained, take_all_steps
-from dinomix.training.state import device_reason, make_accelerator
+from dinomix.training.state import choose_algorithms, device_reason, make_accelerator
 from dinomix.training.trial import try_network
 from dinomix.training.two_stages import train_two_stages
 
@@ -166,7 +165,7 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
     config = directory.config
     began = monotonic()
     accelerator = _accelerator(config)
-    torch.backends.cudnn.deterministic = True
+    choose_algorithms(accelerator)
     emit("started", pid=os.getpid(), host=socket.gethostname(), device=str(accelerator.device),
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":

@@ -35,7 +35,7 @@ class TwoStudents(StudentWithProjector):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:  # type: ignore[override]
         """(B, 1, X, Y, Z) -> heads of the first, its projected features or None, heads of the second."""
         heads, projected = super().forward(images)
-        return heads, projected, heads_of(self.second(images.contiguous(memory_format=torch.channels_last_3d)))
+        return heads, projected, heads_of(self.second(images.contiguous(memory_format=self.layout)))
 
 
 class CrossPseudoSupervision(Method):

@@ -79,15 +79,15 @@ class MeanTeacher(Method):
         self.reliability.confusion = confusion
 
     def _trust(self, run: Run, batch: Batch) -> Tensor:
-        """(C+1,) how much a pseudo-label of each channel counts."""
+        """(C+1,) how much a pseudo-label of each channel counts, on the CPU."""
         if not self.config.weigh_by_reliability:
-            return torch.ones(self.cohort.labels.channels, device=batch.labels.device)
+            return torch.ones(self.cohort.labels.channels)
         accelerator = run.accelerator
         if (run.state.step - run.schedule.pseudo_labels_from) % MEASURED_EVERY == 0:
             with accelerator.autocast():
                 counted = judged(run.state.teacher, batch.labeled, batch.labels)
             self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
-        return torch.from_numpy(self.reliability.weights()).float().to(batch.labels.device)
+        return torch.from_numpy(self.reliability.weights()).float()
 
     def _pseudo_labeled(self, run: Run, batch: Batch, trust: Tensor) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, weighed by ``trust`` and mixed by PIC."""
@@ -95,7 +95,9 @@ class MeanTeacher(Method):
         with accelerator.autocast():
             unlabeled = pseudo_label(run.state.teacher, batch, config.confidence, run.one_piece)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
-        unlabeled = replace(unlabeled, weight=unlabeled.weight * trust[unlabeled.labels])
+        unlabeled = replace(
+            unlabeled, weight=unlabeled.weight * trust.to(batch.labels.device, non_blocking=True)[unlabeled.labels]
+        )
         if not config.pic.enabled:
             return unlabeled
         first = accelerator.process_index * config.batch_unlabeled
