@@ -18,10 +18,10 @@ class DINOMixTrainParameterNode:
     seed - of the split of the cases and of the training.
     renames - JSON object, a structure's name in the label files to its name in the cohort, or null to drop it.
     excluded - names of cases that are left out.
-    startModel - folder of the model to start from; empty for random weights.
+    startModel - folder of the model, or file of the encoder's weights, to start from; empty for random weights.
     preset - name of the preset; see ``dinomix train --list-presets``.
     device - "auto", "cpu", "cuda", "cuda:N" or "mps".
-    teacher - whose features are distilled: "off", "random", a name that timm knows, or a file.
+    teacher - whose features are distilled: "off", "random", a name that timm knows, a DINOv3's file, or NAME=FILE.
     settings - JSON object, advanced settings that differ from the preset, by their dotted keys of ``--set``.
     runName - name of the run to start next; empty for one that is made up.
     runPath - the run that is shown.

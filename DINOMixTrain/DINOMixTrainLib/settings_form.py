@@ -13,15 +13,16 @@ from dinomix.durations import as_duration, seconds_of
 from dinomix.errors import DinomixError
 from dinomix_slicer.signal import Signal
 
-PATCH, FKD_MODE, PIC_ON, TIME, STEPS = "plan.patch", "fkd.mode", "pic.enabled", "time", "steps"
-OPTIONS = (FKD_MODE, PIC_ON, TIME, STEPS)
+PATCH, FKD_MODE, PIC_ON, TIME, STEPS, METHOD = "plan.patch", "fkd.mode", "pic.enabled", "time", "steps", "method"
+OPTIONS = (FKD_MODE, PIC_ON, TIME, STEPS, METHOD)
 """Settings that have an option of their own on the command line."""
 LENGTHS = (TIME, STEPS)
 """What says how long a run is; one takes the place of the other."""
 TEXTS = (PATCH, TIME)
 AUTOMATIC = (STEPS, "validate_every", "checkpoint_every")
 """Numbers of which 0 stands for what the engine chooses."""
-FKD_MODES = ("on-the-fly", "cached")  # in the order of the combo box
+CHOICES = {FKD_MODE: ("on-the-fly", "cached"), METHOD: ("dino-mix", "cps")}
+"""Values in the order of their combo box."""
 KINDS = (
     (qt.QSpinBox, "valueChanged(int)", "value"),
     (qt.QDoubleSpinBox, "valueChanged(double)", "value"),
@@ -95,8 +96,8 @@ def shown(key: str, value: Any) -> Any:
         return value or 0
     if key == TIME:
         return as_duration(value) if value else ""
-    if key == FKD_MODE:
-        return FKD_MODES.index(value) if value in FKD_MODES else 0
+    if key in CHOICES:
+        return CHOICES[key].index(value) if value in CHOICES[key] else 0
     if key == PATCH:
         return ", ".join(map(str, value)) if value else ""
     return value
@@ -108,8 +109,8 @@ def meant(key: str, held: Any) -> Any:
         return held or None
     if key == TIME:
         return timeOf(held)
-    if key == FKD_MODE:
-        return FKD_MODES[held]
+    if key in CHOICES:
+        return CHOICES[key][held]
     return patchOf(held) if key == PATCH else held
 
 

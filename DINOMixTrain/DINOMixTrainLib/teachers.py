@@ -1,9 +1,13 @@
-"""Whose features are distilled: none, a weight file's, or DINOv3's, fetched only once its licence is accepted."""
+"""Whose features are distilled: none, a weight file's, or DINOv3's, fetched only once its licence is accepted.
+
+A file is named alone where it is a DINOv3's, and as NAME=FILE where it is that of another backbone, NAME being timm's.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -18,6 +22,14 @@ DINOV3 = "vit_base_patch16_dinov3"
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 ACCEPTED_SETTING = "DINOMix/AcceptedTeachers"
 LARGEST_HEADER = 2**24
+_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_NAMED_FILE = re.compile(r"([A-Za-z0-9_.]+)=(.+)")
+
+
+def fileOf(teacher: str) -> tuple[str, Path]:
+    """The backbone that a teacher's file is named with, empty for DINOv3's, and the file."""
+    named = _NAMED_FILE.fullmatch(teacher)
+    return (named[1], Path(named[2])) if named and not Path(teacher).is_file() else ("", Path(teacher))
 
 
 def isFile(teacher: str) -> bool:
@@ -30,22 +42,33 @@ def isNamed(teacher: str) -> bool:
     return teacher not in ("", OFF) and not teacher.startswith(RANDOM) and not isFile(teacher)
 
 
-def whyNotFile(path: Path) -> str | None:
-    """The sentence that says why a file cannot be a teacher's weights; None when it may. The weights are not read."""
+def whyNotName(name: str) -> str | None:
+    """The sentence that says why a text cannot be the name of a backbone; whether timm knows it is seen at the start."""
+    if _NAME.fullmatch(name):
+        return None
+    return _("{name} is no name of a backbone. Write it as timm has it, such as resnet50.").format(name=name or "''")
+
+
+def whyNotFile(teacher: str) -> str | None:
+    """The sentence that says why a teacher's file cannot be its weights; None when it may. The weights are not read."""
+    name, path = fileOf(teacher)
     if not path.is_file():
         return _("There is no file {path}. Choose the teacher's weights again.").format(path=path)
     if path.suffix.lower() not in FILE_ENDINGS:
         return _("{path} is no file of weights. Choose a .safetensors or .pth file.").format(path=path)
     try:
         isTensors = path.suffix.lower() == ".safetensors"
-        fits = path.is_file() and (_isSafetensors(path) if isTensors else zipfile.is_zipfile(path))
+        fits = _isSafetensors(path, "" if name else "cls_token") if isTensors else zipfile.is_zipfile(path)
     except (OSError, ValueError, TypeError):
         fits = False
-    if not fits:
-        return _("{path} holds no weights of a DINOv3 vision transformer. Choose the file as it was published.").format(
-            path=path
-        )
-    return None
+    if fits:
+        return None
+    if name:
+        return _("{path} holds no weights. Choose the file as it was published.").format(path=path)
+    return _(
+        "{path} holds no weights of a DINOv3 vision transformer. Choose the file as it was published, or name its backbone with "
+        "the last choice of the list."
+    ).format(path=path)
 
 
 def cachedFile(teacher: str) -> Path | None:
@@ -71,17 +94,22 @@ def accept(teacher: str) -> None:
 def whyNotTeacher(teacher: str) -> str | None:
     """The sentence that says why a run cannot begin with this teacher; None when it can."""
     if isFile(teacher):
-        return whyNotFile(Path(teacher))
+        return whyNotFile(teacher)
     if isNamed(teacher) and cachedFile(teacher) is None and not isAccepted(teacher):
         return _("Read and accept the licence of the DINOv3 weights first, or train without distillation.")
     return None
 
 
-def teacherOptions(teacher: str, mode: str) -> list[str]:
-    """Options of ``dinomix train``; ``mode`` is "on-the-fly" or "cached"."""
+def teacherOptions(teacher: str, mode: str, *, byDefault: bool) -> list[str]:
+    """Options of ``dinomix train``.
+
+    Args:
+        mode: "on-the-fly" or "cached".
+        byDefault: whether the method distils on the fly unless it is told otherwise.
+    """
     if teacher in ("", OFF):
         return ["--fkd", "off"]
-    options = ["--teacher", teacher, *(["--fkd", mode] if mode != "on-the-fly" else [])]
+    options = ["--teacher", teacher, *(["--fkd", mode] if mode != "on-the-fly" or not byDefault else [])]
     if isNamed(teacher) and cachedFile(teacher) is None and isAccepted(teacher):
         options.append("--download-teacher")
     return options
@@ -98,8 +126,8 @@ def _cache() -> Path:
     return (Path(caches) if caches else Path.home() / ".cache") / "huggingface" / "hub"
 
 
-def _isSafetensors(path: Path) -> bool:
-    """Whether the header names a vision transformer's class token."""
+def _isSafetensors(path: Path, tensor: str) -> bool:
+    """Whether the header can be read and names such a tensor."""
     with open_file(path) as file:
         size = int.from_bytes(file.read(8), "little")
-        return size < LARGEST_HEADER and any("cls_token" in name for name in parse_json(file.read(size)))
+        return size < LARGEST_HEADER and any(tensor in name for name in parse_json(file.read(size)))

@@ -24,7 +24,7 @@ from dinomix_slicer.signal import Signal
 from dinomix_slicer.stored_text import jsonIn
 from dinomix_slicer.worker.command import engineCommand
 
-from .settings_form import FKD_MODE, OPTIONS, PIC_ON, STEPS, TIME
+from .settings_form import FKD_MODE, METHOD, OPTIONS, PIC_ON, STEPS, TIME
 from .study import COHORT, cohortOf, stamp
 from .teachers import teacherOptions, whyNotTeacher
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ESTIMATES = "estimates.json"
 MOST_ESTIMATES = 50
 LONGEST_NAME = 60
+ENCODER_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 class TrainingLogic:
@@ -79,9 +80,12 @@ class TrainingLogic:
         words = ["--cohort", str(cohortFile(node)), "--preset", node.preset]
         if node.startModel:
             words += ["--start", node.startModel]
-        words += teacherOptions(node.teacher, str(settings.get(FKD_MODE, "on-the-fly")))
-        if PIC_ON in settings:
-            words += ["--pic", "on" if settings[PIC_ON] else "off"]
+        isDinoMix = METHOD not in settings
+        if not isDinoMix:
+            words += ["--method", str(settings[METHOD])]
+        words += teacherOptions(node.teacher, str(settings.get(FKD_MODE, "on-the-fly")), byDefault=isDinoMix)
+        if PIC_ON in settings or not isDinoMix:  # with other methods PIC is off unless it is asked for
+            words += ["--pic", "on" if settings.get(PIC_ON, True) else "off"]
         if TIME in settings:
             words += ["--time", as_duration(settings[TIME])]
         if STEPS in settings:
@@ -171,11 +175,7 @@ class TrainingLogic:
         return None
 
     def _whyNotChoices(self, node: DINOMixTrainParameterNode) -> str | None:
-        if node.startModel and not Path(node.startModel).is_dir():
-            return _("The model folder {path} is gone. Choose another, or start from scratch.").format(
-                path=node.startModel
-            )
-        return whyNotTeacher(node.teacher)
+        return whyNotFrom(node.startModel) or whyNotTeacher(node.teacher)
 
     def _whyNotEngine(self) -> str | None:
         try:
@@ -231,6 +231,22 @@ class TrainingLogic:
         self._estimating = None
         self.estimateChanged.emit()
         self.failed.emit(problem, remedy)
+
+
+def isEncoder(start: str) -> bool:
+    """Whether what a run starts from is a file of an encoder's weights, rather than a model folder."""
+    return Path(start).suffix in ENCODER_ENDINGS and not Path(start).is_dir()
+
+
+def whyNotFrom(start: str) -> str | None:
+    """The sentence that says why a run cannot start from this model or encoder, empty for none; None when it can."""
+    path = Path(start)
+    if start and isEncoder(start):
+        if not path.is_file():
+            return _("The file {path} is gone. Choose another, or start from scratch.").format(path=path)
+    elif start and not path.is_dir():
+        return _("The model folder {path} is gone. Choose another, or start from scratch.").format(path=path)
+    return None
 
 
 def cohortFile(node: DINOMixTrainParameterNode) -> Path:

@@ -18,13 +18,25 @@ from .page import Page
 from .preset_list import PresetList
 from .settings_form import SettingsForm
 from .study import Cohort, cohortOf, modalityText, modelIn, overlapText
-from .teachers import DINOV3, OFF, RANDOM, accept, cachedFile, isAccepted, isFile, isNamed, whyNotFile
-from .training_logic import settingsOf
+from .teachers import (
+    DINOV3,
+    OFF,
+    RANDOM,
+    accept,
+    cachedFile,
+    fileOf,
+    isAccepted,
+    isFile,
+    isNamed,
+    whyNotFile,
+    whyNotName,
+)
+from .training_logic import isEncoder, settingsOf, whyNotFrom
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
 
-CHOOSE_FILE = "file"
+CHOOSE_FILE, CHOOSE_OTHER = "file", "other"
 
 
 class TrainingPage(Page):
@@ -53,6 +65,7 @@ class TrainingPage(Page):
         ui = self.ui
         self.offer(ui.startModelComboBox, "startModel")
         ui.startFolderButton.connect("clicked()", self._onStartFolder)
+        ui.startEncoderButton.connect("clicked()", self._onStartEncoder)
         ui.teacherComboBox.connect("activated(int)", self._onTeacher)
         ui.licenceButton.connect("clicked()", self._onLicence)
         self.offer(ui.trainingDeviceComboBox, "device")
@@ -90,6 +103,10 @@ class TrainingPage(Page):
     def _startText(self, chosen: str, cohort: Cohort | None) -> str:
         if not chosen:
             return _("A model from scratch needs more steps than one that knows some of your structures.")
+        if isEncoder(chosen):
+            return whyNotFrom(chosen) or _(
+                "An encoder trained without labels: its network is taken over, and the decoder is learned from your cases."
+            )
         if cohort is None:
             return ""
         model = self._logic.offers.model(chosen) or modelIn(Path(chosen))
@@ -104,6 +121,14 @@ class TrainingPage(Page):
             return
         inside = Path(folder) / "model"  # a run's folder serves too
         self.node.startModel = str(inside) if (inside / "labels.json").is_file() else folder
+
+    def _onStartEncoder(self) -> None:
+        title = _("Choose the weights of an encoder: OpenMind's ResEnc-L or CT-FM's SegResNet")
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), title, "", _("Weights (*.pth *.pt *.ckpt *.safetensors)")
+        )
+        if path:
+            self.node.startModel = path
 
     # -- Presets and what they cost
 
@@ -149,9 +174,11 @@ class TrainingPage(Page):
         teacher = self.node.teacher
         isCached = cachedFile(DINOV3) is not None
         named = _("DINOv3 ViT-B from your cache") if isCached else _("DINOv3 ViT-B, fetched by timm")
-        entries = [(_("None"), OFF), (named, DINOV3), (_("A file of weights..."), CHOOSE_FILE)]
+        entries = [(_("None"), OFF), (named, DINOV3), (_("A file of DINOv3's weights..."), CHOOSE_FILE),
+                   (_("Another backbone and its file..."), CHOOSE_OTHER)]  # fmt: skip
         if isFile(teacher):
-            entries.insert(2, (Path(teacher).name, teacher))
+            name, path = fileOf(teacher)
+            entries.insert(2, (f"{name}: {path.name}" if name else path.name, teacher))
         elif teacher not in (OFF, DINOV3):
             entries.insert(2, (teacher, teacher))
         showChoices(self.ui.teacherComboBox, entries, teacher)
@@ -161,22 +188,37 @@ class TrainingPage(Page):
     def _onTeacher(self, row: int) -> None:
         wanted = self.ui.teacherComboBox.itemData(row)
         if wanted == CHOOSE_FILE:
-            wanted = self._askForFile()
+            wanted = self._askForFile(_("Choose the weights of a DINOv3 vision transformer"))
+        elif wanted == CHOOSE_OTHER:
+            wanted = self._askForOther()
         elif isNamed(wanted) and cachedFile(wanted) is None and not isAccepted(wanted):
             wanted = self._askForLicence(wanted)
         if wanted:
             self.node.teacher = wanted
         self._showTeacher()
 
-    def _askForFile(self) -> str:
+    def _askForFile(self, title: str, backbone: str = "") -> str:
+        """A teacher of the file that the user chooses; ``backbone`` is empty for a DINOv3. Empty where it is none."""
         path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Choose the weights of a DINOv3 vision transformer"), "",
-            _("Weights (*.safetensors *.pth *.pt *.bin)"),
-        )  # fmt: skip
-        problem = whyNotFile(Path(path)) if path else None
+            slicer.util.mainWindow(), title, "", _("Weights (*.safetensors *.pth *.pt *.bin)")
+        )
+        teacher = f"{backbone}={path}" if backbone else path
+        problem = whyNotFile(teacher) if path else None
         if problem:
             self.failed.emit(problem, "")
-        return "" if problem else path
+        return "" if problem or not path else teacher
+
+    def _askForOther(self) -> str:
+        question = _("Whose weights are in the file, by timm's name, such as resnet50 or tf_efficientnet_lite0?")
+        name = qt.QInputDialog.getText(
+            slicer.util.mainWindow(), _("Another backbone"), question, qt.QLineEdit.Normal, ""
+        ).strip()
+        if not name:
+            return ""
+        if problem := whyNotName(name):
+            self.failed.emit(problem, "")
+            return ""
+        return self._askForFile(_("Choose the weights of {name}").format(name=name), name)
 
     def _askForLicence(self, teacher: str) -> str:
         if not askForLicence():
@@ -258,7 +300,7 @@ def teacherText(teacher: str) -> str:
     if teacher.startswith(RANDOM):
         return _("A teacher that was never trained, for tests only.")
     if isFile(teacher):
-        return whyNotFile(Path(teacher)) or teacher
+        return whyNotFile(teacher) or teacher
     if cachedFile(teacher) is not None:
         return _("Its weights are in your Hugging Face cache; nothing is fetched.")
     if isAccepted(teacher):

@@ -20,6 +20,10 @@ from train_cases import QUICK, engine, events, makeStudy, numbers
 from train_window import TrainWindowTestCase
 from waiting import processEvents, waitUntil
 
+from dinomix.commands.settings import method_arguments
+from dinomix.commands.train import command
+from dinomix.training.backbones import weight_file
+from dinomix.training.config import make_config
 from dinomix_slicer.run.process import endRun
 
 PATIENCE = 180
@@ -132,6 +136,39 @@ class ChoicesTest(TrainingTestCase):
         self.assertIn("is gone", self.ui2.startStatusLabel.text)
         self.assertFalse(self.ui2.startButton.enabled)
 
+    def test_the_file_of_an_encoder(self):
+        encoder = self.folder / "CT-FM encoder.pth"
+        encoder.write_bytes(b"weights")
+        with patch("qt.QFileDialog.getOpenFileName", lambda *arguments: str(encoder)):
+            self.click(self.ui2.startEncoderButton)
+        self.assertEqual(self.ui2.startModelComboBox.currentText, "CT-FM encoder.pth")
+        self.assertIn("the decoder is learned from your cases", self.ui2.overlapLabel.text)
+        self.assertEqual(self.option("--start"), str(encoder))
+        self.assertTrue(self.ui2.startButton.enabled)
+        with patch("qt.QFileDialog.getOpenFileName", lambda *arguments: ""):
+            self.click(self.ui2.startEncoderButton)
+        self.assertEqual(self.option("--start"), str(encoder))
+        encoder.unlink()
+        self.widget.update()
+        self.assertIn("CT-FM encoder.pth is gone", self.ui2.startStatusLabel.text)
+        self.assertFalse(self.ui2.startButton.enabled)
+
+    def test_the_method_takes_what_is_shown_with_it(self):
+        """With another method the engine would leave out PIC and FKD unless it is told."""
+        self.assertIsNone(self.option("--method"))
+        self.choose(self.editor("method"), "CPS: two networks teach each other")
+        self.assertEqual((self.option("--method"), self.option("--pic"), self.option("--fkd")), ("cps", "on", "off"))
+        self.parameters.teacher = "random"
+        self.assertEqual((self.option("--fkd"), self.option("--teacher")), ("on-the-fly", "random"))
+        self.editor("pic_enabled").setChecked(False)
+        self.assertEqual(self.option("--pic"), "off")
+        options = command.make_context("train", self.words()[2:]).params
+        config = make_config(**method_arguments(options))
+        self.assertEqual((config.method, config.pic.enabled, config.fkd.mode), ("cps", False, "on-the-fly"))
+        self.choose(self.editor("method"), "DINO-Mix")
+        self.assertIsNone(self.option("--method"))
+        self.assertIsNone(self.option("--fkd"))
+
     def test_only_settings_that_differ_from_the_preset_are_passed(self):
         self.ui2.settingsCollapsibleButton.collapsed = False
         self.assertEqual(self.editor("learning_rate").value, 0.03)
@@ -187,7 +224,7 @@ class ChoicesTest(TrainingTestCase):
 
     def test_every_advanced_setting_says_what_it_does(self):
         editors = [w for w in self.ui2.settingsWidget.children() if w.property("settingKey")]
-        self.assertEqual(len(editors), 15)
+        self.assertEqual(len(editors), 16)
         for editor in editors:
             self.assertGreater(len(editor.toolTip), 30, editor.objectName)
 
@@ -223,16 +260,44 @@ class TeacherTest(TrainingTestCase):
             header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
             path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
         with patch("qt.QFileDialog.getOpenFileName", lambda *arguments: str(bad)):
-            self.choose_("A file of weights...")
+            self.choose_("A file of DINOv3's weights...")
         self.assertIn("holds no weights of a DINOv3", self.ui.messageLabel.text)
         self.assertEqual(self.parameters.teacher, "off")
         with patch("qt.QFileDialog.getOpenFileName", lambda *arguments: str(good)):
-            self.choose_("A file of weights...")
+            self.choose_("A file of DINOv3's weights...")
         self.assertEqual(self.option("--teacher"), str(good))
         self.assertEqual(self.ui2.teacherComboBox.currentText, "dinov3.safetensors")
         good.unlink()
         self.widget.update()
         self.assertIn("There is no file", self.ui2.startStatusLabel.text)
+
+    def test_a_file_of_another_backbone(self):
+        weights, damaged = self.folder / "resnet.safetensors", self.folder / "damaged.safetensors"
+        header = json.dumps({"conv1.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+        weights.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+        damaged.write_bytes(header)
+
+        def chosen(name, path):
+            with (
+                patch("qt.QInputDialog.getText", lambda *arguments: name),
+                patch("qt.QFileDialog.getOpenFileName", lambda *arguments: str(path)),
+            ):
+                self.choose_("Another backbone and its file...")
+
+        chosen("resnet 50", weights)
+        self.assertIn("resnet 50 is no name of a backbone", self.ui.messageLabel.text)
+        chosen("resnet50", damaged)
+        self.assertIn("damaged.safetensors holds no weights. Choose", self.ui.messageLabel.text)
+        chosen("", weights)
+        self.assertEqual(self.parameters.teacher, "off")
+        chosen("resnet50", weights)
+        self.assertEqual(self.option("--teacher"), f"resnet50={weights}")
+        self.assertEqual(self.ui2.teacherComboBox.currentText, "resnet50: resnet.safetensors")
+        self.assertTrue(self.ui2.startButton.enabled)
+        self.assertEqual(weight_file(self.option("--teacher")), ("resnet50", weights))  # so the engine understands it
+        weights.unlink()
+        self.widget.update()
+        self.assertIn(f"There is no file {weights}", self.ui2.startStatusLabel.text)
 
     def test_nothing_is_fetched_before_the_licence_is_accepted(self):
         with patch("DINOMixTrainLib.training_page.askForLicence", lambda: False):
