@@ -83,7 +83,8 @@ def _peaks(work: Path, count: int) -> dict[str, int]:
     plan = plan_for(Cohort.read(folder / "cohort.json"), "cpu", SIDE)
     plan.write(folder / "plan.json")
     common = ["--cohort", folder / "cohort.json", "--plan", folder / "plan.json", "--cache", folder / "cache", "--device", "cpu",
-              "--fkd", "cached", "--teacher", "random:vit_small_patch16_dinov3", "--set", "pseudo_label_start=0"]  # fmt: skip
+              "--fkd", "cached", "--teacher", "random:vit_small_patch16_dinov3",
+              "--set", "pseudo_label_start=0", "--set", "wait_until_found=false", "--set", "pic.start=0"]  # fmt: skip
     subprocess.run(["rm", "-rf", *(str(folder / name) for name in ("first", "second"))], check=True)
     preparing = dinomix("train", *common, "--steps", 1, "--out", folder / "first")
     return {"preparing": preparing, "training": dinomix("train", *common, "--steps", 60, "--out", folder / "second")}

@@ -55,7 +55,7 @@ def _patches_per_second(work: Path, processes: int) -> float:
     command = [
         "-m", "dinomix", "train", "--cohort", str(work / "cohort.json"), "--plan", str(work / "plan.json"), "--out", str(run),
         "--cache", str(work / "cache"), "--method", "mean-teacher", "--steps", str(STEPS_OF_RUN), "--device", "cpu",
-        "--set", "record_every=1", "--set", "pseudo_label_start=0",
+        "--set", "record_every=1", "--set", "pseudo_label_start=0", "--set", "wait_until_found=false", "--set", "pic.start=0",
     ]  # fmt: skip
     if processes > 1:
         with socket.socket() as probe:

@@ -68,4 +68,4 @@ def with_classes(cohort: Cohort, channels: int) -> Cohort:
 
 def config_for(name: str, device: str, **settings: Any) -> TrainConfig:
     settings = {"steps": STEPS, "device": device, "fkd.teacher": TEACHER, **METHODS[name], **settings}
-    return make_config(settings.pop("method"), None, settings.pop("fkd", None), **settings)
+    return make_config(settings.pop("method"), None, settings.pop("fkd", None), wait_until_found=False, **settings)

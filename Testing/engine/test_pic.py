@@ -1,16 +1,21 @@
 """PIC: the curriculum, the boxes, the donors, and how a batch is mixed."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from dinomix.planning.plan import SpacingGrid
 from dinomix.training import pic
+from dinomix.training.arranging import arrange
 from dinomix.training.batches import Batch
 from dinomix.training.config import PicConfig, make_config
 from dinomix.training.groups import Group
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled
+from tiny_cohort import make_cohort, make_plan
 
 
 def test_curriculum_begins_with_the_rare_and_ends_uniform():
@@ -184,3 +189,24 @@ def test_groups_must_fit_the_batch():
     with pytest.raises(DinomixError, match=r"multiple of pic\.group"):
         make_config("dino-mix", **{"batch_unlabeled": 3})
     assert PicConfig().group == 2
+
+
+def test_thick_slices_are_not_mixed_unless_asked_for(tmp_path: Path):
+    make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
+    thick = make_plan().model_copy(update={"grid": SpacingGrid(spacing=(1.5, 1.5, 10.0))})
+    thick.write(tmp_path / "thick.json")
+    make_plan().write(tmp_path / "plan.json")
+    told: list[str] = []
+
+    def emit(kind: str, **fields: Any) -> None:
+        told.append(fields["message"])
+
+    def mixes(plan: str, **choices: Any) -> bool:
+        arranged = arrange(
+            tmp_path / "cohort.json", fkd="off", device="cpu", plan=tmp_path / plan, emit=emit, **choices
+        )
+        return arranged.config.pic.enabled
+
+    assert mixes("plan.json") and mixes("thick.json", pic=True) and not told
+    assert mixes("thick.json", settings={"pic.enabled": True}) and not told
+    assert not mixes("thick.json") and "without PIC" in told[0]

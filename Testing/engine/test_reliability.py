@@ -1,4 +1,4 @@
-"""How far the EMA teacher's labels count."""
+"""Pseudo-labels wait until the EMA teacher has found every structure."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,6 @@ from torch import nn
 
 from dinomix.planning.plan import OnePiece
 from dinomix.training.batches import Batch
-from dinomix.training.losses import segmentation_loss
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
@@ -35,33 +34,34 @@ def test_the_confusion_counts_truth_by_rows():
     assert counted.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
 
 
-def test_a_label_counts_as_it_was_right():
+def test_each_structure_has_its_dice():
     reliability = Reliability(4)
-    # Structure 1: 90 of 100 voxels called so are it; 2: 20 of 40; 3 was never called, and is overlooked wholly.
-    reliability.update(np.array([[900, 10, 20, 0], [10, 90, 0, 0], [20, 0, 20, 0], [50, 0, 0, 0]], dtype=float))
-    right = reliability.right()
-    assert right[1:] == pytest.approx([0.9, 0.5, 0.0])
-    assert right[0] == pytest.approx(1 - (0.1 + 0.5 + 1.0) / 3)
-    assert reliability.weights() == pytest.approx([0, 1, 0, 0])
+    # Structure 3 was never called, and is overlooked wholly.
+    reliability.update(np.array([[900, 10, 20, 0], [10, 90, 0, 0], [24, 0, 16, 0], [50, 0, 0, 0]], dtype=float))
+    assert reliability.dice() == pytest.approx([2 * 90 / 200, 2 * 16 / 76, 0.0])
+    assert not reliability.all_found(np.array([True, True, True]))
+    assert not reliability.all_found(np.array([True, True, False]))
+    assert reliability.all_found(np.array([True, False, False]))
 
 
-def test_before_anything_is_measured_nothing_counts():
-    assert Reliability(3).weights().tolist() == [0, 0, 0]
+def test_before_anything_is_measured_nothing_is_found():
+    assert not Reliability(3).all_found(np.array([True, False]))
 
 
 def test_what_was_measured_long_ago_is_forgotten():
     reliability = Reliability(2)
     reliability.update(np.array([[100.0, 0.0], [100.0, 0.0]]))
+    assert not reliability.all_found(np.array([True]))
     for _ in range(40):
         reliability.update(np.array([[100.0, 0.0], [2.0, 98.0]]))
-    assert reliability.weights() == pytest.approx([1, 1])
+    assert reliability.all_found(np.array([True]))
 
 
 def losses_with_teacher(cohort, says: torch.Tensor):
     """The mean teacher's losses at a step at which pseudo-labels could count, by a teacher that says ``says`` of any patch."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
-    config = small_config("mean-teacher", augment="off", weigh_by_reliability=True)
+    config = small_config("mean-teacher", augment="off", wait_until_found=True)
     seen: list[int] = []
 
     def student(batch):
@@ -80,8 +80,8 @@ def losses_with_teacher(cohort, says: torch.Tensor):
     return losses, seen, labels, method
 
 
-def test_a_teacher_that_is_wrong_teaches_nothing_and_costs_little(cohort):
-    losses, seen, _, _ = losses_with_teacher(cohort, torch.zeros(2, 4, 4, 4, dtype=torch.long))
+def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(cohort):
+    losses, seen, _, _ = losses_with_teacher(cohort, torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4))
     assert set(losses) == {"supervised"} and seen == [2]
 
 
@@ -92,14 +92,18 @@ def test_a_teacher_that_is_right_teaches_all(cohort):
     torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
 
 
-def test_a_structure_that_is_overlooked_takes_weight_from_the_background(cohort):
-    says = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
-    losses, _, _, method = losses_with_teacher(cohort, says)
-    # Of two structures one is overlooked: the background is right by half, and so does not count.
-    assert method.reliability.weights() == pytest.approx([0, 1, 0])
-    alone = torch.zeros(2, 3, 4, 4, 4)
-    wanted = segmentation_loss(alone, says, (says == 1).float())
-    torch.testing.assert_close(losses["unsupervised"].value, wanted)
+def test_what_a_second_stage_refines_need_not_be_found(cohort):
+    method, plan = MeanTeacher(small_config("mean-teacher"), cohort), make_plan()
+    method.reliability.update(np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]]))
+    refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
+    assert not method._has_found_all(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
+    assert method._has_found_all(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_timed_does_not_wait(cohort):
+    method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort)
+    method.wait_no_more()
+    assert method._is_ready(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):

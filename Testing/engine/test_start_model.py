@@ -51,10 +51,10 @@ def test_another_network_is_refused(started):
         matched_weights(started, started.labels, plan, 0, lambda kind, **fields: None)
 
 
-def test_a_preset_is_gentler_with_the_weights_of_a_model(started, tmp_path: Path) -> None:
+def test_a_run_is_gentler_with_the_weights_of_a_model(started, tmp_path: Path) -> None:
     make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
     told: list[str] = []
-    common = {"fkd": "off", "device": "cpu", "preset": "quick-look"}
+    common = {"fkd": "off", "device": "cpu"}
 
     def emit(kind, **fields):
         told.append(fields.get("message", ""))

@@ -13,7 +13,7 @@ from tiny_cohort import make_cohort, make_plan
 
 SMALL = [
     "--device", "cpu", "--steps", "4", "--fkd", "off", "--set", "optimizer=adamw", "--set", "learning_rate=0.003",
-    "--set", "pseudo_label_start=0.25",
+    "--set", "pseudo_label_start=0.25", "--set", "wait_until_found=false", "--set", "pic.start=0",
 ]  # fmt: skip
 
 

@@ -171,7 +171,7 @@ class ChoicesTest(TrainingTestCase):
 
     def test_only_settings_that_differ_from_the_preset_are_passed(self):
         self.ui2.settingsCollapsibleButton.collapsed = False
-        self.assertEqual(self.editor("learning_rate").value, 0.03)
+        self.assertEqual(self.editor("learning_rate").value, 0.003)
         self.editor("learning_rate").value = 0.01
         self.editor("plan_patch").text = "64 x 64 x 32"
         self.editor("plan_patch").editingFinished()

@@ -14,7 +14,7 @@ NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8,
 QUICK = {
     "plan.network": NETWORK, "plan.patch": [SIZE, SIZE, SIZE], "plan.grid": {"kind": "spacing", "spacing": [1.0, 1.0, 1.0]},
     "optimizer": "adamw", "learning_rate": 0.003, "pseudo_label_start": 0.25, "validate_every": 4, "checkpoint_every": 4,
-    "record_every": 2,
+    "record_every": 2, "wait_until_found": False, "pic.start": 0.0,
 }  # fmt: skip
 """Settings of a run that takes a fraction of a second a step."""
 

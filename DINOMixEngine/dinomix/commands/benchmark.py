@@ -64,7 +64,7 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
 
     out: Path = options["out"] or Path(f"benchmark-{split_name}")
     dataset = options["dataset"]
-    settings = parse_settings(options["settings"])
+    settings = {"optimizer": "sgd", **parse_settings(options["settings"])}  # as published
     overrides = {key.removeprefix("plan."): settings.pop(key) for key in list(settings) if key.startswith("plan.")}
     if options["as_published"]:
         settings = benchmark.PUBLISHED_SETTINGS | settings

@@ -149,8 +149,6 @@ def demo_config(seed: int, steps: int | None, device: str) -> TrainConfig:
         "device": device,
         "fkd.teacher": TEACHER,
         "fkd.slice_stride": 4,
-        "optimizer": "adamw",
-        "learning_rate": 0.003,
         "foreground_fraction": 0.6,
         # Averages over fewer steps and later pseudo-labels suit a run this short.
         "ema_decay": 0.95,

@@ -157,15 +157,16 @@ def _expected(events: list[Event], names: list[str]) -> list[float]:
 
 
 def reliability_figure(events: list[Event], labels: LabelSet) -> Figure | None:
-    """How often the EMA teacher's label of each class was right on labeled patches: as far as that, pseudo-labels count."""
+    """How well the EMA teacher finds each structure on labeled patches; pseudo-labels wait until it finds all."""
     if not events:
         return None
     figure = new_figure(7, 3.6)
-    axes = plot_axes(figure, 1, 1, 1, "Labels of the EMA teacher that were right, on labeled patches")
+    axes = plot_axes(figure, 1, 1, 1, "Dice of the EMA teacher on labeled patches")
     steps = [event["step"] for event in events]
     for name, color in colors_of(labels).items():
-        axes.plot(steps, _values(events, "right", name), color=color, linewidth=1.2, label=readable(name))
-    axes.plot(steps, [event["background"] for event in events], color="0.5", linestyle=":", label="background")
+        axes.plot(steps, _values(events, "dice", name), color=color, linewidth=1.2, label=readable(name))
+    waiting = [event["waits"] for event in events]
+    axes.fill_between(steps, 0, 1, where=waiting, color="0.93", linewidth=0, label="no pseudo-labels")
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -10,19 +10,23 @@ from torch import Tensor
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
+from dinomix.images.volume import thick_axis
 from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.inference.devices import choose_device
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.names import normalized_name
-from dinomix.planning.plan import Plan
+from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import reason_absent, weight_file
 from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
-from dinomix.training.presets import RATE_OF_A_START, preset_settings
+from dinomix.training.presets import preset_settings
+
+RATE_OF_A_START = 0.001
+"""Learning rate of AdamW where a run begins with a model, whose weights a higher one could undo."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,12 @@ def arrange(
         DinomixError: a file cannot be read, a setting or the device is unknown, or the start model does not fit.
     """
     chosen = preset_settings(preset) if preset is not None else {}
-    if start is not None and "learning_rate" in chosen and "learning_rate" not in (settings or {}):
-        chosen["learning_rate"] = RATE_OF_A_START
-        emit("notice", message=f"The learning rate is {RATE_OF_A_START}, since the run begins with a model.")
     if steps is not None or time is not None or {"steps", "time"} & set(settings or {}):
         chosen.pop("time", None)  # what is given is in place of the preset's, not within it
     chosen.update(settings or {})
+    if start is not None and not {"learning_rate", "optimizer"} & set(chosen):
+        chosen["learning_rate"] = RATE_OF_A_START
+        emit("notice", message=f"The learning rate is {RATE_OF_A_START}, since the run begins with a model.")
     overrides = {key.removeprefix("plan."): chosen.pop(key) for key in list(chosen) if key.startswith("plan.")}
     chosen.update(teacher_settings(teacher, download_teacher))
     chosen.update({key: value for key, value in (("steps", steps), ("time", time)) if value is not None})
@@ -99,6 +103,12 @@ def arrange(
         )
         if encoder is not None:
             made = as_it_was_trained(made, encoder, overrides, emit)
+    if pic is None and config.pic.enabled and "pic.enabled" not in chosen and _has_thick_slices(made):
+        config = config.model_copy(update={"pic": config.pic.model_copy(update={"enabled": False})})
+        emit(
+            "notice",
+            message="This run trains without PIC, which has made results worse where slices are thick; --pic on trains with it.",
+        )
     weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
     if encoder is not None:
         weights = encoder_weights(encoder, made, read.labels.channels, config.seed)
@@ -107,6 +117,10 @@ def arrange(
     if second is not None and made.second is not None:
         second_weights = matched_weights(second, read.labels, made.second.plan, config.seed, silent)
     return Arranged(read, config, made, weights, second_weights)
+
+
+def _has_thick_slices(plan: Plan) -> bool:
+    return isinstance(plan.grid, SpacingGrid) and thick_axis(plan.grid.spacing) is not None
 
 
 def _with_stages(given: Plan | None, stages: Any, labels: LabelSet, emit: Emit) -> Plan | None:
@@ -122,6 +136,7 @@ def _with_stages(given: Plan | None, stages: Any, labels: LabelSet, emit: Emit) 
         raise DinomixError(
             f"plan.stages={stages} is for a run that makes its own plan and starts from scratch, or from a model of two stages.",
             "Leave out plan.stages, or --plan and --start.",
+            code="plan",
         )
     if given is None or second is None or stages == 1:
         return given.of_first if given is not None else None

@@ -161,7 +161,8 @@ class Batches(Dataset[Batch]):
         case = self.labeled_cases[own]
         signs = self._signs("labeled", step, number)
         pic_rng = generator(self.config.seed, "pic labeled", step, number)
-        if self.config.pic.enabled and len(self.labeled_cases) > 1 and pic_rng.random() < self.config.pic.probability:
+        mixes = self.config.pic.enabled and self.schedule.progress(step) >= self.config.pic.start
+        if mixes and len(self.labeled_cases) > 1 and pic_rng.random() < self.config.pic.probability:
             return self._pasted(own, step, receiver, pic_rng, signs)
         around = None
         if rng.random() < self.config.foreground_fraction:
@@ -178,7 +179,9 @@ class Batches(Dataset[Batch]):
         however small the patches are.
         """
         config = self.config.pic
-        probabilities = pic.class_probabilities(self.counts, self.schedule.progress(step), config.kappa)
+        probabilities = pic.class_probabilities(
+            self.counts, config.progress(self.schedule.progress(step)), config.kappa
+        )
         others = {number: channels for number, channels in self.channels.items() if number != own}
         channel, number = pic.draw_donor(others, probabilities, config.tries, pic_rng)
         case, donor_case = self.labeled_cases[own], self.labeled_cases[number]

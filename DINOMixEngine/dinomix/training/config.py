@@ -12,6 +12,8 @@ from dinomix.training.methods import MethodName
 FkdMode = Literal["on-the-fly", "cached", "off"]
 Augment = Literal["off", "narrow", "wide"]
 LARGEST_SCALE = 8.0
+RATES = {"adamw": 0.003, "sgd": 0.03}
+"""The learning rate of each optimizer where none is given. AdamW's is measured in docs/results.md."""
 
 
 class _Strict(BaseModel):
@@ -23,6 +25,7 @@ class PicConfig(_Strict):
 
     enabled: bool = False
     probability: float = Field(0.5, ge=0, le=1, description="chance that a sample receives a box [ours]")
+    start: float = Field(0.5, ge=0, lt=1, description="fraction of the steps before labeled patches are mixed [ours]")
     kappa: float = Field(1.0, gt=0, description="b(t) = (t/T)^kappa [ours]")
     box: tuple[float, float] = Field((0.25, 0.67), description="side of the box as a fraction of the patch [ours]")
     tries: int = Field(5, ge=1, description="classes drawn until a donor is found; then a random box [ours]")
@@ -34,6 +37,10 @@ class PicConfig(_Strict):
     across: bool = Field(False, description="labeled boxes into unlabeled receivers, as BCP does [relatives]")
     across_weight: float = Field(0.5, ge=0, description="weight of the pseudo-labeled region when across [relatives]")
     count_decay: float = Field(0.99, ge=0, lt=1, description="EMA of the pseudo-label counts [relatives: DHC]")
+
+    def progress(self, part: float) -> float:
+        """How far the curriculum is, 0 to 1, once ``part`` (0 to 1) of the steps are done."""
+        return max(part - self.start, 0.0) / (1 - self.start)
 
 
 class FkdConfig(_Strict):
@@ -98,8 +105,8 @@ class TrainConfig(_Strict):
         (), description="axes that are reversed at random whatever they show: a benchmark as published [relatives]"
     )
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.03, gt=0, description="[relatives]; adamw wants about 0.001")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd, with Nesterov's momentum: [relatives] [ours]")
+    learning_rate: float = Field(RATES["adamw"], gt=0, description="of sgd 0.03 [relatives]; 0.001 from a model [ours]")
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov [relatives]")
     weight_decay: float = Field(3e-5, ge=0, description="[relatives]")
     poly: float = Field(0.9, ge=0, description="learning rate times (1 - t/T)^poly [relatives]")
@@ -114,7 +121,7 @@ class TrainConfig(_Strict):
     one_piece: bool = Field(
         True, description="stray pieces of structures that are one in all labeled cases are removed [relatives: BCP]"
     )
-    weigh_by_reliability: bool = Field(False, description="pseudo-labels count as far as the teacher is right [ours]")
+    wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
 
     pic: PicConfig = PicConfig()
     fkd: FkdConfig = FkdConfig()
@@ -131,6 +138,12 @@ class TrainConfig(_Strict):
             return seconds_of(value) if isinstance(value, str) else value
         except DinomixError as error:
             raise ValueError(str(error)) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_optimizer(cls, data: Any) -> Any:
+        rate = RATES.get(data.get("optimizer", "adamw")) if isinstance(data, dict) else None
+        return {"learning_rate": rate, **data} if rate is not None else data
 
     @model_validator(mode="after")
     def _has_an_end(self) -> "TrainConfig":

@@ -72,7 +72,7 @@ class Groups:
         counts, config = self.labeled_counts, self.config.pic
         if self.sightings is not None:
             counts = pic.with_prior(self.sightings.at(step).counts, counts, config.prior)
-        return pic.class_probabilities(counts, self.schedule.progress(step), config.kappa)
+        return pic.class_probabilities(counts, config.progress(self.schedule.progress(step)), config.kappa)
 
     def _group(self, step: int, number: int) -> Group:
         config = self.config

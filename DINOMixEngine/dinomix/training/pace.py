@@ -27,6 +27,7 @@ def measure(trial: Run, features: FeatureSource | None, most_seconds: float = MO
         trial: a run with its cases and state, at its beginning.
         most_seconds: after which a phase ends, with two steps at least.
     """
+    trial.method.wait_no_more()
     first, steps = trial.schedule.pseudo_labels_from, trial.schedule.steps
     before = _seconds_per_step(trial, 0, features, most_seconds)
     after = _seconds_per_step(trial, first, features, most_seconds) if 0 < first < steps else before

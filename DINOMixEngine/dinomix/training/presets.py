@@ -17,17 +17,13 @@ class Preset:
     settings: dict[str, Any]
 
 
-RATE_OF_A_START = 0.001
-"""Learning rate of AdamW where a run begins with a model, whose weights a higher one could undo."""
-
 PRESETS = (
     Preset(
         "quick-look",
         "Quick look",
         "10 minutes: shows whether images, labels and settings fit together. A model trained before adapts visibly; one from "
         "scratch is not good yet, unless the computer has a graphics card and the structures are few.",
-        # AdamW, since in so few steps SGD hardly leaves the start; its rate is measured in docs/results.md.
-        {"time": 600.0, "optimizer": "adamw", "learning_rate": 0.003, "fkd.slice_stride": 4},
+        {"time": 600.0, "fkd.slice_stride": 4},
     ),
     Preset(
         "standard",

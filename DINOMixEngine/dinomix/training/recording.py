@@ -106,7 +106,7 @@ def record_validation(run: Run, cases: list[AnyCase], snapshots: Snapshots) -> N
     state.validated = state.step
     if accelerator.is_main_process:
         for logits, case_dice in first:
-            snapshots.write(logits, case_dice, state.step, emit)
+            snapshots.write(logits, run.one_piece, case_dice, state.step, emit)
 
 
 def by_name(cohort: Cohort, values: Any) -> dict[str, float | None]:

@@ -1,16 +1,10 @@
-"""How far the teacher can be trusted, structure by structure: measured where the truth is known, on labeled patches.
+"""Whether the teacher has found all structures: measured where the truth is known, on labeled patches.
 
 Pseudo-labels teach what the teacher believes. A teacher that has not found a structure yet calls it background, and a student
-that learns this from many unlabeled patches never finds it. So each pseudo-label counts as much as the same label was right on
-labeled patches, which are cut and deformed anew for every step and are judged before the student learns from them.
-
-With n_tp the voxels of true class t that the teacher calls p, running sums over the steps, channels 0..C with 0 the background:
-
-    precision of a structure p   r_p = n_pp / sum over t of n_tp
-    of the background            r_0 = mean over structures t of  1 - n_t0 / sum over p of n_tp
-
-The background's is how much of each structure is *not* called background, a mean over structures: it is trusted as far as
-nothing is overlooked. A label's weight rises from 0 at r = LEAST to 1 at r = FULL [ours].
+that learns this from many unlabeled patches never finds it: on a trunk CT, adrenal glands that labeled patches alone teach in 800
+steps were never found. So pseudo-labels wait until the teacher's Dice is at least ``FOUND`` for each structure, on labeled
+patches that are cut and deformed anew for every step and are judged before the student learns from them. Where it falls below
+again, they wait again [ours].
 """
 
 import numpy as np
@@ -18,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LEAST, FULL = 0.5, 0.8
+FOUND = 0.5
 DECAY = 0.8
 """Of the running sums, at each measurement."""
 MEASURED_EVERY = 8
@@ -39,17 +33,15 @@ class Reliability:
     def update(self, confusion: NDArray[np.float64]) -> None:
         self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
 
-    def right(self) -> NDArray[np.float64]:
-        """(C+1,) r of the module's docstring; 0 for what the teacher has not called and for structures not seen yet."""
-        by_truth, by_teacher = self.confusion.sum(1), self.confusion.sum(0)
-        right = np.divide(self.confusion.diagonal(), by_teacher, out=np.zeros(len(by_truth)), where=by_teacher > 0)
-        overlooked = self.confusion[1:, 0][by_truth[1:] > 0] / by_truth[1:][by_truth[1:] > 0]
-        right[0] = 1 - overlooked.mean() if len(overlooked) else 0.0
-        return right
+    def dice(self) -> NDArray[np.float64]:
+        """(C,) of the structures; 0 for those that no patch has shown yet."""
+        both = self.confusion.sum(0) + self.confusion.sum(1)
+        dice = np.divide(2 * self.confusion.diagonal(), both, out=np.zeros(len(both)), where=both > 0)
+        return dice[1:]
 
-    def weights(self) -> NDArray[np.float64]:
-        """(C+1,) how much a pseudo-label of each channel counts, 0 to 1."""
-        return ((self.right() - LEAST) / (FULL - LEAST)).clip(0, 1)
+    def all_found(self, labeled: NDArray[np.bool_]) -> bool:
+        """Whether the teacher finds each structure of ``labeled`` (C,), those that the labeled cases have."""
+        return bool((self.dice()[labeled] >= FOUND).all())
 
 
 @torch.no_grad()

@@ -61,7 +61,9 @@ def box_cohort(directory: RunDirectory, second: SecondStage, model: Model, devic
         progress(number)
     if not any(case.role == "labeled" for case in boxes):
         raise DinomixError(
-            f"No labeled case shows any of {', '.join(second.structures)}.", "Correct --set plan.second.structures."
+            f"No labeled case shows any of {', '.join(second.structures)}.",
+            "Correct --set plan.second.structures.",
+            code="plan",
         )
     return cohort.model_copy(update={"cases": tuple(boxes)})
 

@@ -14,6 +14,8 @@ from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.inference.native_grid import labels_on_native_grid
+from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.plan import OnePiece
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 from dinomix.training.run_directory import RunDirectory
 
@@ -30,10 +32,11 @@ class Snapshots:
         self._grid: tuple[Preprocessed, Geometry] | None = None
         self._missing = False
 
-    def write(self, logits: Tensor, dice: list[float | None], step: int, emit: Emit) -> None:
+    def write(self, logits: Tensor, one_piece: OnePiece, dice: list[float | None], step: int, emit: Emit) -> None:
         """Write the segmentation that ``logits`` (channels, x, y, z) stand for, and announce it.
 
         Args:
+            one_piece: whose stray pieces are left out, as the model's result leaves them out.
             dice: of each structure in this case, on the network's grid; None where the case lacks it.
 
         Raises:
@@ -49,6 +52,7 @@ class Snapshots:
             return
         labels = self.directory.cohort.labels
         native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)
+        remove_stray_pieces(native, one_piece, np.array([0, *labels.ids]))
         path = self.directory.path / "snapshot" / f"{self.case.name}.seg.nrrd"
         write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), geometry, labels, path)
         known = [value for value in dice if value is not None]

@@ -75,6 +75,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         raise DinomixError(
             f"The plan refines {listed(sorted(unknown))}, which the cohort does not have.",
             f"Correct --set plan.second.structures; it has {', '.join(cohort.labels.names)}.",
+            code="plan",
         )
     since = time.time() if since is None else since
     accelerator = make_accelerator(config)

@@ -104,7 +104,7 @@ def groups() -> tuple[Group, ...]:
             "pic_unlabeled", _("PIC: class probabilities, unlabeled"), _("Probability"), True, "pic", _pic("unlabeled")
         ),
         Group("agreement", _("Pseudo-label agreement"), _("Dice"), True, "pseudo_label", _agreement),
-        Group("reliability", _("Teacher right on labeled patches"), _("Share"), True, "reliability", _reliability),
+        Group("reliability", _("Teacher on labeled patches"), _("Dice"), True, "reliability", _reliability),
         Group("pic_boxes", _("PIC: boxes among unlabeled patches"), _("Share"), True, "pic", _boxes),
     )
 
@@ -264,5 +264,4 @@ def _agreement(event: dict[str, Any]) -> dict[str, float | None] | None:
 
 
 def _reliability(event: dict[str, Any]) -> dict[str, float | None] | None:
-    right = event.get("right")
-    return {**right, _("background"): event.get("background")} if right else None
+    return event.get("dice")

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
-from dinomix.training.batches import Batch
+from dinomix.training.batches import Batch, labeled_counts
 from dinomix.training.config import TrainConfig
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
@@ -27,24 +26,23 @@ from dinomix.training.sightings import Sightings
 
 
 class MeanTeacher(Method):
-    """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and how far the teacher is
-    right."""
+    """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and whether the teacher
+    has found all."""
 
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
         super().__init__(config, cohort)
         self.sightings: Sightings = Sightings(len(cohort.labels.structures), config.pic.count_decay, config.pic.places)
         self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
+        self._waits = config.wait_until_found
 
     def losses(self, run: Run, batch: Batch) -> Losses:
         config, step = self.config, run.state.step
         unlabeled: PseudoLabeled | None = None
         shown, features = batch.unlabeled, batch.unlabeled_features
-        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
-            trust = self._trust(run, batch)
-            if trust[1:].any():
-                unlabeled = self._pseudo_labeled(run, batch, trust)
-                shown, features = unlabeled.images, unlabeled.features
+        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from and self._is_ready(run, batch):
+            unlabeled = self._pseudo_labeled(run, batch)
+            shown, features = unlabeled.images, unlabeled.features
         if unlabeled is None and run.foundation is None:
             shown = shown[:0]  # before pseudo-labels count, the unlabeled patches are there for FKD only
         images = student_sees(run, batch.labeled, shown)
@@ -61,9 +59,8 @@ class MeanTeacher(Method):
     def record(self, run: Run) -> None:
         record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))
         if self.reliability.confusion.any():
-            right = self.reliability.right()
-            told = by_name(self.cohort, torch.from_numpy(right[1:]))
-            run.emit("reliability", step=run.state.step, right=told, background=float(right[0]))
+            told = by_name(self.cohort, self.reliability.dice())
+            run.emit("reliability", step=run.state.step, dice=told, waits=not self._has_found_all(run))
 
     def saved(self) -> dict[str, Any]:
         return {
@@ -78,26 +75,33 @@ class MeanTeacher(Method):
         self.sightings.restore(saved["sightings"])
         self.reliability.confusion = confusion
 
-    def _trust(self, run: Run, batch: Batch) -> Tensor:
-        """(C+1,) how much a pseudo-label of each channel counts, on the CPU."""
-        if not self.config.weigh_by_reliability:
-            return torch.ones(self.cohort.labels.channels)
+    def wait_no_more(self) -> None:
+        self._waits = False
+
+    def _is_ready(self, run: Run, batch: Batch) -> bool:
+        """Whether the teacher may teach by now."""
+        if not self._waits:
+            return True
         accelerator = run.accelerator
         if (run.state.step - run.schedule.pseudo_labels_from) % MEASURED_EVERY == 0:
             with accelerator.autocast():
                 counted = judged(run.state.teacher, batch.labeled, batch.labels)
             self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
-        return torch.from_numpy(self.reliability.weights()).float()
+        return self._has_found_all(run)
 
-    def _pseudo_labeled(self, run: Run, batch: Batch, trust: Tensor) -> PseudoLabeled:
-        """The unlabeled patches with the EMA teacher's labels, weighed by ``trust`` and mixed by PIC."""
+    def _has_found_all(self, run: Run) -> bool:
+        """What a second stage refines may be too thin for this one to find; the labeled cases may lack a structure."""
+        refined = run.plan.second.structures if run.plan.second is not None else ()
+        wanted = labeled_counts(self.cohort) > 0
+        wanted &= [name not in refined for name in self.cohort.labels.names]
+        return self.reliability.all_found(wanted)
+
+    def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
+        """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
         config, step, accelerator = self.config, run.state.step, run.accelerator
         with accelerator.autocast():
             unlabeled = pseudo_label(run.state.teacher, batch, config.confidence, run.one_piece)
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
-        unlabeled = replace(
-            unlabeled, weight=unlabeled.weight * trust.to(batch.labels.device, non_blocking=True)[unlabeled.labels]
-        )
         if not config.pic.enabled:
             return unlabeled
         first = accelerator.process_index * config.batch_unlabeled

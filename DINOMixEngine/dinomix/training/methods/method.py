@@ -61,6 +61,9 @@ class Method:
         """The terms of step ``run.state.step``; ``batch`` is on the run's device. One forward of ``run.state.student``."""
         raise NotImplementedError
 
+    def wait_no_more(self) -> None:
+        """Take all that a step may cost from now on, so that it can be timed."""
+
     def record(self, run: "Run") -> None:
         """Announce what this method has to tell beside the losses, after each step whose losses are recorded."""
 
