@@ -12,7 +12,7 @@ from dinomix.events import read_events
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "LABELED", 1)
+    monkeypatch.setattr(demo, "LABELED", 2)
     monkeypatch.setattr(demo, "UNLABELED", 2)
     monkeypatch.setattr(demo, "TEST", 1)
 
