@@ -115,7 +115,7 @@ class TrainConfig(_Strict):
     ema_decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the EMA teacher [relatives]")
     ema_window: float = Field(0.05, gt=0, le=1, description="longest memory of the EMA, as a share of the steps [ours]")
     lambda_max: float = Field(1.0, ge=0, description="weight of the pseudo-label loss at the end [ours]")
-    pseudo_label_start: float = Field(0.3, ge=0, lt=1, description="fraction of the steps before pseudo-labels [ours]")
+    pseudo_label_start: float = Field(0.5, ge=0, lt=1, description="fraction of the steps before pseudo-labels [ours]")
     confidence: float = Field(0.0, ge=0, lt=1, description="pseudo-labels below this probability are ignored; 0 off")
 
     one_piece: bool = Field(
