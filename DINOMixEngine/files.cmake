@@ -57,6 +57,7 @@ set(SCRIPTS
   "dinomix/events.py"
   "dinomix/files.py"
   "dinomix/images/__init__.py"
+  "dinomix/images/bounding_boxes.py"
   "dinomix/images/dicom.py"
   "dinomix/images/dicom_header.py"
   "dinomix/images/dicom_pixels.py"

@@ -12,6 +12,7 @@ pic            step, subset ("labeled" or "unlabeled"), probabilities {class nam
                these: random (boxes around no class) and rare (around one of the third of the classes with the fewest voxels)
 pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}, agreement {class name: Dice
                between student and EMA teacher, or None}
+reliability    step, dice {class name: Dice of the EMA teacher on labeled patches}, waits (bool: pseudo-labels do not count yet)
 validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
 case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check

@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
-from dinomix.evaluation.metrics import boxes, common_box, dice, surface_distances
+from dinomix.evaluation.metrics import common_box, dice, surface_distances
 from dinomix.evaluation.strict import case_metrics
+from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.reading import read_label
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
@@ -96,14 +97,17 @@ def test_boxes_hold_each_label_and_nothing_more() -> None:
     labels = np.zeros((6, 7, 8), np.uint8)
     labels[1:3, 2:5, 3:4] = 4
     labels[5, 6, 7] = 9
-    assert boxes(labels) == {4: (slice(1, 3), slice(2, 5), slice(3, 4)), 9: (slice(5, 6), slice(6, 7), slice(7, 8))}
-    assert common_box(boxes(labels)[4], boxes(labels)[9]) == (slice(1, 6), slice(2, 7), slice(3, 8))
+    assert bounding_boxes(labels) == {
+        4: (slice(1, 3), slice(2, 5), slice(3, 4)),
+        9: (slice(5, 6), slice(6, 7), slice(7, 8)),
+    }
+    assert common_box(bounding_boxes(labels)[4], bounding_boxes(labels)[9]) == (slice(1, 6), slice(2, 7), slice(3, 8))
     assert common_box(None, None) is None
 
 
 def test_cropping_to_the_common_box_changes_nothing() -> None:
     here, there = random_blob(3), random_blob(4)
-    box = common_box(boxes(here.astype(np.uint8)).get(1), boxes(there.astype(np.uint8)).get(1))
+    box = common_box(bounding_boxes(here.astype(np.uint8)).get(1), bounding_boxes(there.astype(np.uint8)).get(1))
     assert box is not None
     whole, cropped = surface_distances(here, there, SPACING), surface_distances(here[box], there[box], SPACING)
     assert (whole.asd(), whole.hd95(), whole.nsd(1.0)) == (cropped.asd(), cropped.hd95(), cropped.nsd(1.0))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter
+from scipy.ndimage import distance_transform_edt, maximum_filter
 
+from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.volume import thick_axis
 
 MOST_VOXELS = 2**18
@@ -22,8 +23,8 @@ def thicknesses(labels: NDArray[np.generic], spacing: Sequence[float]) -> dict[i
         labels: unsigned integers.
         spacing: mm along the axes of ``labels``.
     """
-    boxes = enumerate(find_objects(labels), start=1)
-    return {value: thickness(labels[box] == value, spacing) for value, box in boxes if box is not None}
+    boxes = bounding_boxes(labels)
+    return {value: thickness(labels[box] == value, spacing) for value, box in boxes.items()}
 
 
 def thickness(structure: NDArray[np.bool_], spacing: Sequence[float]) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dinomix.evaluation.metrics import boxes, common_box, dice, surface_distances
+from dinomix.evaluation.metrics import common_box, dice, surface_distances
+from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.planning.size_grid import resized_by_floor
@@ -46,7 +47,7 @@ def case_metrics(
 ) -> CaseMetrics:
     """Dice and ASD of one case. Either volume may lie on its native grid or on the resized one already."""
     predicted, expected = resized(prediction.array, size), resized(reference.array, size)
-    predicted_boxes, expected_boxes = boxes(predicted), boxes(expected)
+    predicted_boxes, expected_boxes = bounding_boxes(predicted), bounding_boxes(expected)
     result: CaseMetrics = {}
     for structure in labels.structures:
         here, there = predicted_boxes.get(structure.id), expected_boxes.get(structure.id)

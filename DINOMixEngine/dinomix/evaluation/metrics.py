@@ -9,15 +9,14 @@ surfaces are found once for all of them, in the box that holds both structures, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy.ndimage
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import NDArray
 
+from dinomix.images.bounding_boxes import Box
+
 Mask = NDArray[np.bool_]
-Box = tuple[slice, ...]
 ROUNDING = 1e-4
 """A spacing of 1.0000001 mm in a header must not push a neighbor out of a tolerance of 1 mm."""
 
@@ -65,12 +64,6 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
         np.asarray(get_surface_distance(here, there, spacing=steps), dtype=np.float64),
         np.asarray(get_surface_distance(there, here, spacing=steps), dtype=np.float64),
     )
-
-
-def boxes(labels: NDArray[Any]) -> dict[int, Box]:
-    """The bounding box of each label but 0, found in one pass."""
-    found = scipy.ndimage.find_objects(labels)
-    return {value: box for value, box in enumerate(found, start=1) if box is not None}
 
 
 def common_box(first: Box | None, second: Box | None) -> Box | None:

@@ -19,7 +19,8 @@ distances speak only of the cases that it found.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dinomix.evaluation.metrics import boxes, common_box, dice, surface_distances
+from dinomix.evaluation.metrics import common_box, dice, surface_distances
+from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 
@@ -40,7 +41,7 @@ def case_metrics(
         tolerances: of NSD, class name -> mm.
     """
     spacing = reference.geometry.spacing[::-1]
-    predicted_boxes, reference_boxes = boxes(prediction.array), boxes(reference.array)
+    predicted_boxes, reference_boxes = bounding_boxes(prediction.array), bounding_boxes(reference.array)
     result: CaseMetrics = {}
     for structure in labels.structures:
         here, there = predicted_boxes.get(structure.id), reference_boxes.get(structure.id)

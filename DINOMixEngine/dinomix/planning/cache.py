@@ -26,6 +26,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
 from dinomix.files import folder_written_aside, sha256, written_aside
 from dinomix.images.reading import read_image, read_label, readers
+from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 
@@ -211,14 +212,13 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     Raises:
         DinomixError: a file cannot be read any more, or has changed since it was checked.
     """
-    label_file = case.label if case.role != "unlabeled" else None
     refuse_changed(case)
     source = read_image(case.image)
     image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
-    if label_file is None:
+    if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
-    volume, _ = read_label(label_file, like=source.geometry)
-    label = _channels(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort)
+    volume, _ = read_label(case.label, like=source.geometry)
+    label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}
     for channel in range(1, cohort.labels.channels):
@@ -236,11 +236,11 @@ def refuse_changed(case: Case) -> None:
             raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
 
 
-def _channels(values: NDArray[np.integer], case: Case, cohort: Cohort) -> NDArray[np.unsignedinteger]:
+def channels_of(values: NDArray[np.generic], case: Case, labels: LabelSet) -> NDArray[np.unsignedinteger]:
     """Label values of the file to channel numbers of the network: 0 background, k the k-th structure of the label set."""
-    dtype = np.uint8 if cohort.labels.channels <= 256 else np.uint16
+    dtype = np.uint8 if labels.channels <= 256 else np.uint16
     channels = np.zeros(values.shape, dtype)
-    channel_of = cohort.labels.channel_of
+    channel_of = labels.channel_of
     for value in np.unique(values):
         structure_id = case.label_values.get(int(value), int(value))
         if structure_id in channel_of:

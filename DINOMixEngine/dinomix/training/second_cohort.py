@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case, Cohort, Role
 from dinomix.errors import DinomixError
@@ -23,7 +22,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.inference.two_stages import brightness
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
-from dinomix.planning.cache import refuse_changed
+from dinomix.planning.cache import channels_of, refuse_changed
 from dinomix.planning.plan import Place, SecondStage
 from dinomix.training.run_directory import RunDirectory
 
@@ -85,7 +84,8 @@ def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, fol
         labels = segment_volume(volume, model, device=device, emit=silent, network=model.warm_network)
     else:
         read, _ = read_label(case.label, like=volume.geometry)
-        labels = Volume(_structure_ids(read.array, case, model.labels), volume.geometry)
+        ids = np.array([0, *model.labels.ids], np.uint16 if max(model.labels.ids) > 255 else np.uint8)
+        labels = Volume(ids[channels_of(read.array, case, model.labels)], volume.geometry)
     as_seen = brightness(volume, model.plan)
     boxes = []
     for number, box in enumerate(boxes_around(labels.array, volume.geometry, second, model.labels), 1):
@@ -123,12 +123,3 @@ def _read_case(folder: Path, data: dict[str, Any]) -> Case:
     return case.model_copy(
         update={"image": folder / case.image, "label": folder / case.label if case.label is not None else None}
     )
-
-
-def _structure_ids(values: NDArray[np.generic], case: Case, labels: LabelSet) -> NDArray[np.generic]:
-    """The values of a case's label file as ids of the cohort's structures, 0 for all else."""
-    ids = np.zeros(65536, np.uint16 if max(labels.ids) > 255 else np.uint8)
-    for value in np.unique(values).tolist():
-        id = case.label_values.get(value, value)
-        ids[value] = id if id in labels.ids else 0
-    return ids[values]

@@ -35,6 +35,7 @@ class MeanTeacher(Method):
         self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
         self._waits = config.wait_until_found
+        self._labeled = labeled_counts(cohort) > 0
 
     def losses(self, run: Run, batch: Batch) -> Losses:
         config, step = self.config, run.state.step
@@ -92,9 +93,8 @@ class MeanTeacher(Method):
     def _has_found_all(self, run: Run) -> bool:
         """What a second stage refines may be too thin for this one to find; the labeled cases may lack a structure."""
         refined = run.plan.second.structures if run.plan.second is not None else ()
-        wanted = labeled_counts(self.cohort) > 0
-        wanted &= [name not in refined for name in self.cohort.labels.names]
-        return self.reliability.all_found(wanted)
+        wanted = [name not in refined for name in self.cohort.labels.names]
+        return self.reliability.all_found(self._labeled & wanted)
 
     def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
