@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.planning.plan import OnePiece
 
 WHOLE = 0.95
@@ -37,7 +37,7 @@ def measured(labels: Iterable[NDArray[Any]], channels: int) -> OnePiece:
     shares: dict[int, float] = {}
     together, most = True, 0
     for label in labels:
-        present = _boxes(label)
+        present = bounding_boxes(label)
         for channel, box in present.items():
             sizes = _pieces(label[box] == channel)[1]
             shares[channel] = min(shares.get(channel, 1.0), float(sizes.max() / sizes.sum()))
@@ -63,21 +63,19 @@ def remove_stray_pieces(
     Returns:
         The channels of which something was removed.
     """
-    channel_of = {channel if values is None else int(values[channel]): channel for channel in rule.channels}
+    single = {channel if values is None else int(values[channel]) for channel in rule.channels}
     seen = labels if every == 1 else labels[::every, ::every, ::every].copy()
     before = seen.copy() if every > 1 else seen
-    removed = {channel_of[value] for value in _remove_smaller(seen, set(channel_of))}
-    if rule.together:
-        removed |= {channel_of.get(value, 0) for value in _remove_apart(seen)} - {0}
-    if every > 1 and removed:
+    removed = _remove_smaller(seen, single) | (_remove_apart(seen) if rule.together else set())
+    if every > 1:
         _remove_between(labels, before, before != seen, every)
-    return removed
+    return removed if values is None else set(np.flatnonzero(np.isin(values, list(removed))).tolist())
 
 
 def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
     """Stray pieces of each label of ``single``; returns those that had any."""
-    removed = set()
-    for value, box in _boxes(labels).items():
+    removed: set[int] = set()
+    for value, box in bounding_boxes(labels).items():
         if value not in single:
             continue
         part = labels[box]
@@ -91,10 +89,10 @@ def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
 
 def _remove_apart(labels: NDArray[Any]) -> set[int]:
     """What lies apart from the largest group of structures, but for the largest piece of each; returns their labels."""
-    removed = set()
+    removed: set[int] = set()
     groups, sizes = _pieces(labels > 0)
     stray = _stray(sizes)
-    for value, box in _boxes(labels).items() if stray.any() else ():
+    for value, box in bounding_boxes(labels).items() if stray.any() else ():
         part = labels[box]
         apart = stray[groups[box]] & (part == value)
         if apart.any():
@@ -132,8 +130,3 @@ def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 def _stray(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pieces are stray; not what lies outside all."""
     return (sizes > 0) & (sizes < STRAY * sizes.max())
-
-
-def _boxes(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
-    found = scipy.ndimage.find_objects(labels)
-    return {value: box for value, box in enumerate(found, start=1) if box is not None}
