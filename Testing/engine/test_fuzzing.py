@@ -1,5 +1,6 @@
 """Three hundred broken inputs, and that no way to break the promise is overlooked. By hand: ``python Testing/engine/fuzz.py``."""
 
+import mmap
 import os
 import re
 import signal
@@ -80,7 +81,9 @@ def hangs(out: Path) -> None:
 
 
 def takes_memory(out: Path) -> None:
-    np.ones(2**24)
+    with mmap.mmap(-1, 2**27) as fresh:  # an array could be put where this process has freed memory before
+        for _ in range(2**7):
+            fresh.write(bytes(2**20))
     refused(out)
 
 
