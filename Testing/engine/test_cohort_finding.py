@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cohort_folders import image_array, label_array, labeled_folder, write
-from dinomix.cohort.finding import Findings, find_cases
+from dinomix.cohort.finding import find_cases
+from dinomix.cohort.found import Findings
 
 
 def pairs(found: Findings) -> dict[str, tuple[str, str | None]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dinomix.cohort.finding import FoundCase, Pool
+from dinomix.cohort.found import FoundCase, Pool
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.errors import DinomixError
 from dinomix.events import Notice

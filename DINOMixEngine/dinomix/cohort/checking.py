@@ -11,7 +11,8 @@ from typing import Literal
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
-from dinomix.cohort.finding import Findings, find_cases
+from dinomix.cohort.finding import find_cases
+from dinomix.cohort.found import Findings
 from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
 from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids, with_numbers_as_names
@@ -51,7 +52,7 @@ def check_cohort(
     """Find, pair and check the cases of a study, and give each its part.
 
     Args:
-        labeled: folders of images with labels; see ``finding`` for the layouts.
+        labeled: folders of images with labels; see ``layouts.recognizing``.
         unlabeled: folders of images; no label there is ever opened.
         test: folders of images with labels that are only evaluated on.
         validation: that many of the labeled cases, or below 1 that fraction, drawn by patient.

@@ -1,78 +1,20 @@
-"""Cases found in folders: which file is an image, which its label, and what the structures are called.
-
-Layouts that are recognized in a labeled folder, in this order:
-
-- ``images/`` and ``labels/`` (also ``img/`` and ``label/``) with equal file names;
-- ``imagesTr/`` and ``labelsTr/`` with ``dataset.json``, as nnU-Net and the Medical Segmentation Decathlon have them;
-- images and labels side by side (``case.nii.gz`` with ``case.seg.nrrd``, ``case_seg.nii.gz``, ``case-label.nrrd``);
-- one subfolder for each case with an image and a label.
-
-Wherever an image file may be, a folder with one DICOM series may be, too.
-"""
+"""Cases found in folders, each with a name of its own; what layouts a folder may have, ``layouts`` knows."""
 
 import os
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
+from dinomix.cohort.found import Findings, FoundCase, Pool
+from dinomix.cohort.layouts.recognizing import labeled_cases, unlabeled_cases
 from dinomix.cohort.problems import Problem
-from dinomix.errors import reason_of
 from dinomix.events import Notice
-from dinomix.files import read_table, shortened_name
-from dinomix.images.formats import ENDINGS, case_name, is_segmentation
-from dinomix.images.reading import is_image_path
-from dinomix.labels import LabelSet, names_by_id
+from dinomix.files import shortened_name
+from dinomix.images.formats import ENDINGS
 
 LONGEST_CASE_NAME = 180
 """Bytes: files are called after cases, with something before and behind."""
-Pool = Literal["labeled", "unlabeled", "validation", "test"]
-
-PAIRS = {
-    "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label")),
-    "test": (("images", "labels"), ("imagesTs", "labelsTs"), ("imagesVa", "labelsVa"), ("img", "label"),
-             ("imagesTr", "labelsTr")),
-}  # fmt: skip
-IMAGES_ONLY = ("images", "imagesTs", "imagesTr", "img")
-
-_WORD = r"(?:segmentation|seg|labelmap|labels|label|mask|gt)"
-_LABEL_NAME = re.compile(rf"^(?:(?P<before>.+?)[._ -]{_WORD}|{_WORD}[._ -]?(?P<after>.+)|{_WORD})$", re.IGNORECASE)
-_IMAGE_NAME = re.compile(
-    r"^(?:(?P<before>.+?)[._ -](?:image|img|ct|mr)|(?:image|img)[._ -]?(?P<after>.+))$", re.IGNORECASE
-)
-
-
-@dataclass(frozen=True)
-class FoundCase:
-    """An image and, unless the case is unlabeled, its label.
-
-    Attributes:
-        name: unique in the cohort.
-        short_name: as in its folder; what patterns and split files speak of.
-        pool: which option brought it in, or the part that a list of cases gives it.
-        patient: the folder that holds several series of one patient, else None.
-        names: voxel value -> name, where the folder's ``dataset.json`` says so.
-    """
-
-    name: str
-    short_name: str
-    pool: Pool
-    image: Path
-    label: Path | None
-    patient: str | None = None
-    names: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass
-class Findings:
-    """What was found; ``modality`` is what the ``dataset.json`` files say, if anything."""
-
-    cases: list[FoundCase] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    modality: str | None = None
 
 
 def find_cases(
@@ -109,7 +51,7 @@ def find_cases(
                 continue
             both = seen.setdefault(place, pool) != pool
             before = len(found.problems)
-            cases = _find_unlabeled(folder, both, found) if pool == "unlabeled" else _find_labeled(folder, pool, found)
+            cases = unlabeled_cases(folder, both, found) if pool == "unlabeled" else labeled_cases(folder, pool, found)
             if not cases and len(found.problems) == before:
                 found.problems.append(Problem(
                     f"{folder} holds no case.", f"Put images ({', '.join(ENDINGS)} or DICOM folders) there.", file=folder
@@ -139,201 +81,6 @@ def _leave_out(exclude: Sequence[str], found: Findings) -> None:
     found.notices += [Notice(f"There is no case {name} to leave out.") for name in exclude if name not in known]
     found.cases = [case for case in found.cases if case.name not in exclude]
     found.problems = [problem for problem in found.problems if problem.case not in exclude]
-
-
-@dataclass(frozen=True)
-class _Image:
-    stem: str
-    path: Path
-    patient: str | None = None
-
-
-def _find_labeled(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
-    folder = folder.absolute()
-    names = _names_of(folder, found)
-    for images_name, labels_name in PAIRS[pool]:
-        images_dir, labels_dir = folder / images_name, folder / labels_name
-        if images_dir.is_dir() and labels_dir.is_dir():
-            label_files = _files_in(labels_dir)
-            images = _without_channel(_images_in(images_dir), label_files)
-            return _paired(images, label_files, labels_dir, pool, names, found)
-    for images_name, labels_name in PAIRS[pool]:
-        if (folder / images_name).is_dir():
-            found.problems.append(Problem(
-                f"{folder} has {images_name}/ but no {labels_name}/.",
-                f"Put the labels into {labels_name}/ with the names of the images, or give the folder after --unlabeled.",
-                code="no-label",
-                file=folder,
-            ))  # fmt: skip
-            return []
-    images, labels = _told_apart(_images_in(folder))
-    if not labels:
-        subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        cases = [case for path in subfolders for case in _case_folder(path, pool, names)]
-        if cases:
-            return cases
-    return _paired(images, [label.path for label in labels], folder, pool, names, found)
-
-
-def _case_folder(folder: Path, pool: Pool, names: dict[int, str]) -> list[FoundCase]:
-    """The case of a subfolder with one image and one label, else nothing."""
-    files = [_Image(case_name(path), path) for path in _files_in(folder)]
-    folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
-    dicom = [_Image(path.name, path) for path in folders if is_image_path(path)]
-    images, labels = _told_apart([*files, *dicom])
-    if len(images) != 1 or len(labels) != 1:
-        return []
-    return [FoundCase(folder.name, folder.name, pool, images[0].path, labels[0].path, None, names)]
-
-
-def _find_unlabeled(folder: Path, also_labeled: bool, found: Findings) -> list[FoundCase]:
-    folder = folder.absolute()
-    # A folder that is also the labeled one gives its labeled images there; what is left over is in imagesTs.
-    choices = ("imagesTs",) if also_labeled else IMAGES_ONLY
-    inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
-    if also_labeled and inner is None:
-        found.problems.append(Problem(
-            f"{folder} was given as labeled and as unlabeled.",
-            "Give it after --labeled only; --labeled-count N then takes all but N of its cases as unlabeled.",
-            code="folder-twice",
-            file=folder,
-        ))  # fmt: skip
-        return []
-    if is_image_path(folder):
-        images = [_Image(folder.name, folder)]
-    elif inner is not None:
-        images = _without_channel(_images_in(inner), [])
-    else:
-        images, labels = _told_apart(_images_in(folder))
-        images = _without_channel(images, [])
-        if labels:
-            found.notices.append(
-                Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
-            )
-    return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]
-
-
-def _paired(
-    images: list[_Image], labels: list[Path], where: Path, pool: Pool, names: dict[int, str], found: Findings
-) -> list[FoundCase]:
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    by_core: dict[str, list[Path]] = defaultdict(list)
-    for label in labels:
-        by_stem[case_name(label)].append(label)
-        by_core[_core(case_name(label))].append(label)
-    cases, used = [], set()
-    for image in images:
-        exact = by_stem.get(image.stem)
-        candidates = exact or by_core.get(_core(image.stem), [])
-        used.update(candidates)
-        if len(candidates) == 1:
-            name = image.stem if exact or _core(case_name(candidates[0])) == image.stem else _core(image.stem)
-            cases.append(FoundCase(name, name, pool, image.path, candidates[0], image.patient, names))
-        elif candidates:
-            listed = " and ".join(sorted(path.name for path in candidates))
-            found.problems.append(
-                Problem(
-                    f"{image.path} has several labels: {listed}.", "Keep one of them.", case=image.stem, file=image.path
-                )
-            )
-        else:
-            found.problems.append(Problem(
-                f"{image.path} has no label in {where}.",
-                "Add a label of the same name, or move the image to a folder that is given after --unlabeled.", code="no-label",
-                case=image.stem, file=image.path,
-            ))  # fmt: skip
-    found.problems.extend(
-        Problem(
-            f"{label} has no image.",
-            "Add the image of the same name, or take the label away.",
-            case=case_name(label),
-            file=label,
-        )
-        for label in labels
-        if label not in used
-    )
-    return cases
-
-
-def _told_apart(files: list[_Image]) -> tuple[list[_Image], list[_Image]]:
-    """Images and labels of one folder. ``.seg.nrrd`` is a label, and so is what is named like one beside its image."""
-    stems = {file.stem.casefold() for file in files}
-    images: list[_Image] = []
-    labels: list[_Image] = []
-    for file in files:
-        match = _LABEL_NAME.match(file.stem)
-        beside = match is not None and (
-            match["before"] is not None or match["after"] is None or match["after"].casefold() in stems
-        )
-        is_label = is_segmentation(file.path) or beside
-        (labels if is_label and not file.path.is_dir() else images).append(file)
-    return images, labels
-
-
-def _images_in(folder: Path) -> list[_Image]:
-    """Image files and DICOM folders, at any depth; a subfolder's series belong to one patient."""
-    images = [_Image(case_name(path), path) for path in _files_in(folder)]
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
-            continue
-        if is_image_path(path):
-            images.append(_Image(path.name, path))
-            continue
-        series = sorted(p for p in path.rglob("*") if p.is_dir() and is_image_path(p))
-        if len(series) == 1:
-            images.append(_Image(path.name, series[0]))
-        else:
-            images += [_Image("_".join(p.relative_to(folder).parts), p, path.name) for p in series]
-    return images
-
-
-def _files_in(folder: Path) -> list[Path]:
-    # Symbolic links count as files even where they are broken, so that reading them tells which one is.
-    return [p for p in sorted(folder.iterdir()) if not p.is_dir() and p.name.lower().endswith(ENDINGS)
-            and not p.name.startswith(".")]  # fmt: skip
-
-
-def _without_channel(images: list[_Image], labels: list[Path]) -> list[_Image]:
-    """Names without nnU-Net's channel number, where all images carry it and no label does."""
-    named_alike = {image.stem for image in images} & {case_name(label) for label in labels}
-    if not named_alike and images and all(image.stem.endswith("_0000") for image in images):
-        return [replace(image, stem=image.stem.removesuffix("_0000")) for image in images]
-    return images
-
-
-def _core(stem: str) -> str:
-    """A name without what marks it as an image or a label: ``case_seg``, ``label0007`` and ``img0007`` lose it."""
-    for pattern in (_LABEL_NAME, _IMAGE_NAME):
-        if match := pattern.match(stem):
-            return match["before"] or match["after"] or stem
-    return stem
-
-
-def _names_of(folder: Path, found: Findings) -> dict[int, str]:
-    """Voxel value -> name from the folder's ``dataset.json`` or ``labels.json``; nothing where there is none."""
-    path = next((folder / name for name in ("dataset.json", "labels.json") if (folder / name).is_file()), None)
-    if path is None:
-        return {}
-    try:
-        data = read_table(path)
-        channels = data.get("channel_names", data.get("modality", {}))
-        if isinstance(channels, dict) and len(channels) > 1:
-            found.problems.append(Problem(
-                f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here.", file=path
-            ))  # fmt: skip
-        elif isinstance(channels, dict) and channels:
-            found.modality = str(next(iter(channels.values()))).upper()
-        if "structures" in data:
-            label_set = LabelSet.model_validate(data)
-            return dict(zip(label_set.ids, label_set.names, strict=True))
-        return names_by_id(data.get("labels", data))
-    except (OSError, ValueError) as error:
-        found.problems.append(Problem(
-            f"The labels of {path} cannot be used ({reason_of(error)}).",
-            'Give each structure one number: {"labels": {"1": "liver"}}.',
-            file=path,
-        ))  # fmt: skip
-        return {}
 
 
 def _with_names_that_are_text(cases: list[FoundCase], found: Findings) -> list[FoundCase]:

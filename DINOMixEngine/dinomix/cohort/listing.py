@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from dinomix.cohort.cohort import CaseName, Role
-from dinomix.cohort.finding import FoundCase
+from dinomix.cohort.found import FoundCase
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dinomix.cohort.facts import CaseFacts
-from dinomix.cohort.finding import FoundCase
+from dinomix.cohort.found import FoundCase
 from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry

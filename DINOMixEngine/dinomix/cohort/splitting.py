@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dinomix.cohort.cohort import Role
-from dinomix.cohort.finding import FoundCase
+from dinomix.cohort.found import FoundCase
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Notice

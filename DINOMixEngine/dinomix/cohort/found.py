@@ -1,0 +1,41 @@
+"""What is found in folders before any file is opened: cases, what could not be paired, and what there is to tell."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dinomix.cohort.problems import Problem
+from dinomix.events import Notice
+
+Pool = Literal["labeled", "unlabeled", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """An image and, unless the case is unlabeled, its label.
+
+    Attributes:
+        name: unique in the cohort.
+        short_name: as in its folder; what patterns and split files speak of.
+        pool: which option brought it in, or the part that a list of cases gives it.
+        patient: the folder that holds several series of one patient, else None.
+        names: voxel value -> name, where the folder's ``dataset.json`` says so.
+    """
+
+    name: str
+    short_name: str
+    pool: Pool
+    image: Path
+    label: Path | None
+    patient: str | None = None
+    names: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Findings:
+    """What was found; ``modality`` is what the ``dataset.json`` files say, if anything."""
+
+    cases: list[FoundCase] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    modality: str | None = None

@@ -1,0 +1,36 @@
+"""What a data set's own table says of its cases: ``dataset.json`` as nnU-Net and the Decathlon have it, or ``labels.json``."""
+
+from pathlib import Path
+
+from dinomix.cohort.found import Findings
+from dinomix.cohort.problems import Problem
+from dinomix.errors import reason_of
+from dinomix.files import read_table
+from dinomix.labels import LabelSet, names_by_id
+
+
+def names_of(folder: Path, found: Findings) -> dict[int, str]:
+    """Voxel value -> name from the folder's ``dataset.json`` or ``labels.json``; nothing where there is none."""
+    path = next((folder / name for name in ("dataset.json", "labels.json") if (folder / name).is_file()), None)
+    if path is None:
+        return {}
+    try:
+        data = read_table(path)
+        channels = data.get("channel_names", data.get("modality", {}))
+        if isinstance(channels, dict) and len(channels) > 1:
+            found.problems.append(Problem(
+                f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here.", file=path
+            ))  # fmt: skip
+        elif isinstance(channels, dict) and channels:
+            found.modality = str(next(iter(channels.values()))).upper()
+        if "structures" in data:
+            label_set = LabelSet.model_validate(data)
+            return dict(zip(label_set.ids, label_set.names, strict=True))
+        return names_by_id(data.get("labels", data))
+    except (OSError, ValueError) as error:
+        found.problems.append(Problem(
+            f"The labels of {path} cannot be used ({reason_of(error)}).",
+            'Give each structure one number: {"labels": {"1": "liver"}}.',
+            file=path,
+        ))  # fmt: skip
+        return {}

@@ -1,0 +1,83 @@
+"""Which layout a folder has, and its cases.
+
+Layouts that are recognized in a labeled folder, in this order:
+
+- ``images/`` and ``labels/`` (also ``img/`` and ``label/``) with equal file names;
+- ``imagesTr/`` and ``labelsTr/`` with ``dataset.json``, as nnU-Net and the Medical Segmentation Decathlon have them;
+- images and labels side by side (``case.nii.gz`` with ``case.seg.nrrd``, ``case_seg.nii.gz``, ``case-label.nrrd``);
+- one subfolder for each case with an image and a label.
+
+Wherever an image file may be, a folder with one DICOM series may be, too.
+"""
+
+from pathlib import Path
+
+from dinomix.cohort.found import Findings, FoundCase, Pool
+from dinomix.cohort.layouts.case_folders import case_folder
+from dinomix.cohort.layouts.dataset_json import names_of
+from dinomix.cohort.layouts.image_files import ImageFile, files_in, images_in, told_apart, without_channel
+from dinomix.cohort.layouts.pairs import paired
+from dinomix.cohort.problems import Problem
+from dinomix.events import Notice
+from dinomix.images.reading import is_image_path
+
+PAIRS = {
+    "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label")),
+    "test": (("images", "labels"), ("imagesTs", "labelsTs"), ("imagesVa", "labelsVa"), ("img", "label"),
+             ("imagesTr", "labelsTr")),
+}  # fmt: skip
+IMAGES_ONLY = ("images", "imagesTs", "imagesTr", "img")
+
+
+def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
+    folder = folder.absolute()
+    names = names_of(folder, found)
+    for images_name, labels_name in PAIRS[pool]:
+        images_dir, labels_dir = folder / images_name, folder / labels_name
+        if images_dir.is_dir() and labels_dir.is_dir():
+            label_files = files_in(labels_dir)
+            images = without_channel(images_in(images_dir), label_files)
+            return paired(images, label_files, labels_dir, pool, names, found)
+    for images_name, labels_name in PAIRS[pool]:
+        if (folder / images_name).is_dir():
+            found.problems.append(Problem(
+                f"{folder} has {images_name}/ but no {labels_name}/.",
+                f"Put the labels into {labels_name}/ with the names of the images, or give the folder after --unlabeled.",
+                code="no-label",
+                file=folder,
+            ))  # fmt: skip
+            return []
+    images, labels = told_apart(images_in(folder))
+    if not labels:
+        subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        cases = [case for path in subfolders for case in case_folder(path, pool, names)]
+        if cases:
+            return cases
+    return paired(images, [label.path for label in labels], folder, pool, names, found)
+
+
+def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[FoundCase]:
+    folder = folder.absolute()
+    # A folder that is also the labeled one gives its labeled images there; what is left over is in imagesTs.
+    choices = ("imagesTs",) if also_labeled else IMAGES_ONLY
+    inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
+    if also_labeled and inner is None:
+        found.problems.append(Problem(
+            f"{folder} was given as labeled and as unlabeled.",
+            "Give it after --labeled only; --labeled-count N then takes all but N of its cases as unlabeled.",
+            code="folder-twice",
+            file=folder,
+        ))  # fmt: skip
+        return []
+    if is_image_path(folder):
+        images = [ImageFile(folder.name, folder)]
+    elif inner is not None:
+        images = without_channel(images_in(inner), [])
+    else:
+        images, labels = told_apart(images_in(folder))
+        images = without_channel(images, [])
+        if labels:
+            found.notices.append(
+                Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
+            )
+    return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]
