@@ -57,6 +57,7 @@ set(SCRIPTS
   "dinomix/evaluation/dhc_compat.py"
   "dinomix/evaluation/evaluate.py"
   "dinomix/evaluation/layout.py"
+  "dinomix/evaluation/matched_model.py"
   "dinomix/evaluation/metrics.py"
   "dinomix/evaluation/published.py"
   "dinomix/evaluation/splits.py"

@@ -10,6 +10,7 @@ import torch
 from dinomix.cli import main
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_pairs
+from dinomix.evaluation.matched_model import MatchedModel
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.inference.segment import segment_files
 from dinomix.models.folder import load_model
@@ -60,7 +61,7 @@ def test_a_comparison_that_is_there_is_kept_until_the_model_changes(folder: Path
     run = folder / "second"
     compare_run(run, device="cpu")
     written = (run / "comparison/comparison.json").stat().st_mtime_ns
-    monkeypatch.setattr("dinomix.report.comparing.segment_volume", None)
+    monkeypatch.setattr("dinomix.evaluation.matched_model.segment_volume", None)
     compare_run(run, device="cpu")
     assert (run / "comparison/comparison.json").stat().st_mtime_ns == written
     monkeypatch.undo()
@@ -70,14 +71,12 @@ def test_a_comparison_that_is_there_is_kept_until_the_model_changes(folder: Path
 
 
 def test_a_structure_that_the_first_model_does_not_know_has_no_before(folder: Path, tmp_path: Path):
-    from dinomix.report.comparing import _Compared
-
     model = load_model(folder / "first/model")
     other = LABELS.model_copy(
         update={"structures": tuple(s.model_copy(update={"id": s.id + 4}) for s in LABELS.structures if s.id == 1)
                 + tuple(s.model_copy(update={"name": "spleen", "terminology": None}) for s in LABELS.structures if s.id == 2)}
     )  # fmt: skip
-    compared = _Compared(model, other, model.network())
+    compared = MatchedModel(model, other)
     case = RunDirectory.open(folder / "second").cohort.with_role("validation")[0]
     from dinomix.images.reading import read_image
 

@@ -1,63 +1,22 @@
 """A run's model beside the model that it started from, on the same validation cases, structure by structure."""
 
 import time
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
-
-import numpy as np
-import torch
 
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
-from dinomix.evaluation.metrics import dice
+from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, write_json
-from dinomix.images.reading import read_image, read_label
+from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
-from dinomix.inference.segment import segment_volume
-from dinomix.labels import LabelSet
-from dinomix.models.folder import Model, load_model
+from dinomix.models.folder import load_model
 from dinomix.models.installed import describe_model
-from dinomix.models.matching import matched_channels
-from dinomix.report.overlays import make_overlay, with_ids, write_overlay_picture
+from dinomix.report.overlays import make_overlay, write_overlay_picture
 from dinomix.training.run_directory import RunDirectory
 
 FOLDER = "comparison"
-Dice = dict[str, float | None]
-
-
-@dataclass
-class _Compared:
-    """A model with its network at hand, and what it calls the cohort's structures."""
-
-    model: Model
-    labels: LabelSet
-    network: torch.nn.Module
-
-    def segment(self, image: Volume, device: str) -> Volume:
-        """Labels on the image's grid, with the cohort's ids; structures that the cohort lacks are background."""
-        own = segment_volume(image, self.model, device=device, precision="float32", network=self.network)
-        table = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
-        for channel, known in self.known.items():
-            table[self.model.labels.ids[known - 1]] = self.labels.ids[channel - 1]
-        return Volume(table[own.array], own.geometry)
-
-    @cached_property
-    def known(self) -> dict[int, int]:
-        """Channel of the cohort -> channel of the model, as a run that starts from it matches them."""
-        return matched_channels(self.labels, self.model.labels)
-
-    def dice(self, predicted: Volume, reference: Volume) -> Dice:
-        """Per structure, on the native grid; None where the case lacks the structure or the model does not know it."""
-        values: Dice = {}
-        for channel, structure in enumerate(self.labels.structures, 1):
-            expected = reference.array == structure.id
-            scored = channel in self.known and expected.any()
-            values[structure.name] = dice(predicted.array == structure.id, expected) if scored else None
-        return values
 
 
 def compare_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[str, Any]:
@@ -97,18 +56,22 @@ def compare_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict
         for number, case in enumerate(cases, 1):
             compared.append(_case(case, before, after, directory, aside, device))
             progress(number)
-        result = {**models, "classes": _means(directory.cohort.labels.names, compared), "cases": compared}
+        names = directory.cohort.labels.names
+        of = {key: means(names, [case[key] for case in compared if case[key] is not None]) for key in models}
+        classes = {name: {key: of[key][name] for key in models} for name in names}
+        result = {**models, "classes": classes, "cases": compared}
         write_json(aside / "comparison.json", result)
     emit("finished", path=str(run / FOLDER), seconds=time.monotonic() - began)
     return result
 
 
-def _load(path: Path, directory: RunDirectory) -> _Compared:
-    model = load_model(path)
-    return _Compared(model, directory.cohort.labels, model.network())
+def _load(path: Path, directory: RunDirectory) -> MatchedModel:
+    matched = MatchedModel(load_model(path), directory.cohort.labels)
+    matched.model.check_networks()
+    return matched
 
 
-def _load_before(directory: RunDirectory, emit: Emit) -> _Compared | None:
+def _load_before(directory: RunDirectory, emit: Emit) -> MatchedModel | None:
     if directory.start_model is None:
         return None
     try:
@@ -118,7 +81,7 @@ def _load_before(directory: RunDirectory, emit: Emit) -> _Compared | None:
         return None
 
 
-def _described(compared: _Compared | None) -> dict[str, str] | None:
+def _described(compared: MatchedModel | None) -> dict[str, str] | None:
     if compared is None:
         return None
     path = compared.model.path
@@ -126,12 +89,11 @@ def _described(compared: _Compared | None) -> dict[str, str] | None:
     return {"title": title, "path": str(path.absolute()), "fingerprint": compared.model.fingerprint}
 
 
-def _case(case: Case, before: _Compared | None, after: _Compared, directory: RunDirectory, folder: Path,
+def _case(case: Case, before: MatchedModel | None, after: MatchedModel, directory: RunDirectory, folder: Path,
           device: str) -> dict[str, Any]:  # fmt: skip
-    assert case.label is not None
     labels = directory.cohort.labels
     image = read_image(case.image)
-    reference = with_ids(read_label(case.label, like=image.geometry)[0], case.label_values)
+    reference = reference_of(case, image.geometry)
     rows: dict[str, Volume | None] = {"Reference": reference}
     told: dict[str, Any] = {"name": case.name, "image": str(case.image), "before": None}
     for key, compared in (("before", before), ("after", after)):
@@ -143,14 +105,6 @@ def _case(case: Case, before: _Compared | None, after: _Compared, directory: Run
     picture = folder / f"{case.name}.png"
     write_overlay_picture(overlay, labels, picture, told["after"], case.name, told["before"])
     return {**told, "picture": f"{FOLDER}/{picture.name}"}
-
-
-def _means(names: tuple[str, ...], cases: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    def mean(key: str, name: str) -> float | None:
-        values = [case[key][name] for case in cases if case[key] is not None and case[key][name] is not None]
-        return fmean(values) if values else None
-
-    return {name: {key: mean(key, name) for key in ("before", "after")} for name in names}
 
 
 def _read(run: Path) -> dict[str, Any] | None:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import read_ids
+from dinomix.evaluation.matched_model import reference_of
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name
-from dinomix.images.reading import is_image_path, read_image, read_label
+from dinomix.images.reading import is_image_path, read_image
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.planning.preprocessing import nearest_to_ras
@@ -65,7 +66,7 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
         image = read_image(case.image)
         expected = read_ids(references[name], cohort.labels, image.geometry) if name in references else None
         if expected is None and reference is None and case.label is not None:
-            expected = with_ids(read_label(case.label, like=image.geometry)[0], case.label_values)
+            expected = reference_of(case, image.geometry)
         predicted = read_ids(predictions[name], cohort.labels, image.geometry)
         overlays.append(make_overlay(name, image, {"Reference": expected, "Prediction": predicted}, cohort.modality))
     if not overlays:
@@ -211,12 +212,3 @@ def _by_case(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DinomixError(f"{folder} is not a folder.", "Give a folder of segmentations named like the images.")
     return {case_name(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image_path(path)}
-
-
-def with_ids(label: Volume, label_values: dict[int, int]) -> Volume:
-    """A label volume as its file has it, with the cohort's structure ids in place of the file's values."""
-    table = np.zeros(int(label.array.max()) + 1, np.uint16)
-    for value, id in label_values.items():
-        if value < len(table):
-            table[value] = id
-    return Volume(table[label.array], label.geometry) if label_values else label

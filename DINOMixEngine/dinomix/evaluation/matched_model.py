@@ -1,0 +1,74 @@
+"""A model on a cohort's cases: its labels under the cohort's ids, and its Dice, whatever it calls the structures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+import numpy as np
+
+from dinomix.cohort.cohort import Case
+from dinomix.evaluation.metrics import dice
+from dinomix.images.reading import read_label
+from dinomix.images.volume import Geometry, Volume
+from dinomix.inference.segment import segment_volume
+from dinomix.labels import LabelSet
+from dinomix.models.folder import Model
+from dinomix.models.matching import matched_channels
+
+Dice = dict[str, float | None]
+"""Structure -> Dice; None where there is none."""
+
+
+@dataclass
+class MatchedModel:
+    """A model, and the label set of the cohort by which its labels are told."""
+
+    model: Model
+    labels: LabelSet
+
+    @cached_property
+    def known(self) -> dict[int, int]:
+        """Channel of the cohort -> channel of the model, as a run that starts from it matches them."""
+        return matched_channels(self.labels, self.model.labels)
+
+    def segment(self, image: Volume, device: str) -> Volume:
+        """Labels on the image's grid, with the cohort's ids; structures that the cohort lacks are background."""
+        network = self.model.warm_network
+        return self.renamed(segment_volume(image, self.model, device=device, precision="float32", network=network))
+
+    def renamed(self, own: Volume) -> Volume:
+        """Labels of the model with the cohort's ids; structures that the cohort lacks are background."""
+        table = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
+        for channel, known in self.known.items():
+            table[self.model.labels.ids[known - 1]] = self.labels.ids[channel - 1]
+        return Volume(table[own.array], own.geometry)
+
+    def dice(self, predicted: Volume, reference: Volume) -> Dice:
+        """Per structure, on the native grid; None where the case lacks the structure or the model does not know it."""
+        values: Dice = {}
+        for channel, structure in enumerate(self.labels.structures, 1):
+            expected = reference.array == structure.id
+            scored = channel in self.known and expected.any()
+            values[structure.name] = dice(predicted.array == structure.id, expected) if scored else None
+        return values
+
+
+def means(names: tuple[str, ...], cases: Sequence[Dice]) -> Dice:
+    """The mean of each structure over the cases that have a value; None where none has."""
+    columns = {name: [case[name] for case in cases] for name in names}
+    known = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    return {name: fmean(column) if column else None for name, column in known.items()}
+
+
+def reference_of(case: Case, geometry: Geometry) -> Volume:
+    """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values."""
+    assert case.label is not None
+    label, _ = read_label(case.label, like=geometry)
+    if not case.label_values:
+        return label
+    table = np.zeros(int(label.array.max()) + 1, np.uint16)
+    for value, id in case.label_values.items():
+        if value < len(table):
+            table[value] = id
+    return Volume(table[label.array], label.geometry)
