@@ -20,6 +20,7 @@ VERBS = {
     "rank": "Rank a run's unlabeled cases: which to label next.",
     "segment": "Segment images, each on its own grid.",
     "evaluate": "Compare segmentations with references.",
+    "measure": "Measure structures: volume, intensity, place; one table for many cases.",
     "benchmark": "Run a published protocol on your copy of its data.",
     "models": "List, install, import, export, remove and verify models.",
     "report": "Write report.html for a run.",

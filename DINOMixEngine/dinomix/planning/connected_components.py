@@ -39,9 +39,9 @@ def measured(labels: Iterable[NDArray[Any]], channels: int) -> OnePiece:
     for label in labels:
         present = bounding_boxes(label)
         for channel, box in present.items():
-            sizes = _pieces(label[box] == channel)[1]
+            sizes = pieces_of(label[box] == channel)[1]
             shares[channel] = min(shares.get(channel, 1.0), float(sizes.max() / sizes.sum()))
-        together = together and (not present or len(_pieces(label > 0)[1]) == 2)
+        together = together and (not present or len(pieces_of(label > 0)[1]) == 2)
         most = max(most, len(present))
     whole = tuple(channel for channel in range(1, channels) if shares.get(channel, 0.0) >= WHOLE)
     return OnePiece(channels=whole, together=together and most > 1)
@@ -79,7 +79,7 @@ def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
         if value not in single:
             continue
         part = labels[box]
-        pieces, sizes = _pieces(part == value)
+        pieces, sizes = pieces_of(part == value)
         stray = _stray(sizes)
         if stray.any():
             part[stray[pieces]] = 0
@@ -90,13 +90,13 @@ def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
 def _remove_apart(labels: NDArray[Any]) -> set[int]:
     """What lies apart from the largest group of structures, but for the largest piece of each; returns their labels."""
     removed: set[int] = set()
-    groups, sizes = _pieces(labels > 0)
+    groups, sizes = pieces_of(labels > 0)
     stray = _stray(sizes)
     for value, box in bounding_boxes(labels).items() if stray.any() else ():
         part = labels[box]
         apart = stray[groups[box]] & (part == value)
         if apart.any():
-            pieces, own = _pieces(part == value)
+            pieces, own = pieces_of(part == value)
             apart &= pieces != own.argmax()
         if apart.any():
             part[apart] = 0
@@ -115,7 +115,7 @@ def _remove_between(labels: NDArray[Any], coarse: NDArray[Any], removed: NDArray
         slab[spread(removed[number]) & (slab == spread(coarse[number]))] = 0
 
 
-def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def pieces_of(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The number of the piece of each voxel, 0 outside; and the voxels of each piece, 0 for that outside."""
     find = sitk.ConnectedComponentImageFilter()
     find.SetFullyConnected(True)

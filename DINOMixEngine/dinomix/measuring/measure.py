@@ -1,0 +1,81 @@
+"""Segmentation files measured, with their images where these are given."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dinomix.errors import DinomixError
+from dinomix.evaluation.evaluate import read_ids
+from dinomix.events import Emit, Progress, silent
+from dinomix.images.formats import case_name, is_segmentation
+from dinomix.images.reading import read_image, read_label
+from dinomix.inference.outputs import find_images
+from dinomix.labels import LabelSet
+from dinomix.measuring.measurements import measured
+from dinomix.measuring.table import Row, rows
+
+
+def measure_files(
+    segmentations: Sequence[Path],
+    *,
+    images: Sequence[Path] = (),
+    labels: LabelSet | None = None,
+    modality: str | None = None,
+    emit: Emit = silent,
+) -> list[Row]:
+    """Measure each structure of each segmentation.
+
+    Args:
+        segmentations: label files, or folders of them.
+        images: what was segmented, files, DICOM folders or folders of these; matched by name. Empty: intensities are left out.
+        labels: the label set; None where the files carry the names of their structures.
+        modality: "CT" where the intensities are HU.
+
+    Returns:
+        The rows of ``table.write_table``, case by case.
+
+    Raises:
+        DinomixError: a file cannot be read, has no image among ``images``, or holds what the label set does not have.
+    """
+    files = find_images(list(segmentations))
+    by_name = _by_name(find_images(list(images)) if images else [])
+    progress = Progress(emit, "measure", len(files))
+    found: list[Row] = []
+    for done, file in enumerate(files, start=1):
+        name = case_name(file)
+        if images and name not in by_name:
+            raise DinomixError(
+                f"There is no image of {file} among those given.",
+                f"Give one called {name}, or leave --images away to measure without intensities.",
+                "no-image",
+            )
+        image = read_image(by_name[name], resample_sheared=True) if images else None
+        own = labels or _labels_of(file)
+        segmentation = read_ids(file, own, like=image.geometry if image else None)
+        try:
+            found += rows(name, measured(segmentation, own, image), own, modality)
+        except DinomixError as error:
+            raise DinomixError(f"{file}: {error.problem}", error.remedy, error.code) from error
+        progress(done)
+    return found
+
+
+def _by_name(images: list[Path]) -> dict[str, Path]:
+    by_name: dict[str, Path] = {}
+    for image in images:
+        name = Path(os.path.realpath(image)).name if image.is_dir() else case_name(image)
+        if name in by_name:
+            raise DinomixError(f"Two images are called {name}: {by_name[name]} and {image}.", "Give one of them.")
+        by_name[name] = image
+    return by_name
+
+
+def _labels_of(file: Path) -> LabelSet:
+    names = read_label(file)[1] if is_segmentation(file) else None
+    if not names:
+        raise DinomixError(
+            f"{file} does not say which number is which structure.",
+            "Give the label set with --labels, such as a model's labels.json.",
+            "structures",
+        )
+    return LabelSet.from_names(names)
