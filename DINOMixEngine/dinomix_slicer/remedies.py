@@ -50,6 +50,9 @@ def remedies() -> dict[str, str]:
         "no-validation": _("Choose a number of validation cases on the page Cases."),
         "not-finite": _("The last checkpoint is kept. Begin another run with a lower learning rate."),
         "output": _("Choose another output folder."),
+        "overlap": _(
+            "Subtract one from the other in the Segment Editor, or check the cases by the command line, with an order."
+        ),
         "patients": _("If they are not, give a pattern of patients under Advanced."),
         "plan": _("Correct the patch under Advanced."),
         "plan-file": _("Copy the model or run again from where it came from, or train it again."),

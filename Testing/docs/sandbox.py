@@ -33,6 +33,8 @@ def fill(folder: Path, home: Path) -> None:
             write_labels(balls(number), GRID, ABDOMEN, new(folder / reference / f"scan{number}.nii.gz"))
             moved = np.roll(balls(number), 1, axis=2)
             write_labels(moved, GRID, ABDOMEN, new(folder / prediction / f"scan{number}.nii.gz"))
+    for number in range(2):
+        write_masks(folder / "masks" / f"case{number}", number)
     write_dataset(folder / "dataset.json", "CT", ABDOMEN)
     write_hippocampus(folder / "Task04_Hippocampus")
     write_started_model(home / ".dinomix" / "models" / "abdomen")
@@ -66,6 +68,14 @@ def write_case(folder: Path, name: str, seed: int, labels: LabelSet, ending: str
     """An image and its label map, in ``images/`` and ``labels/`` of ``folder``."""
     write_image(image_of(balls(seed), seed), new(folder / "images" / f"{name}.nii.gz"))
     write_labels(balls(seed), GRID, labels, new(folder / "labels" / f"{name}{ending}"))
+
+
+def write_masks(folder: Path, seed: int) -> None:
+    """A case as TotalSegmentator's data set has it, with a tumor in the liver."""
+    write_image(image_of(balls(seed), seed), new(folder / "ct.nii.gz"))
+    liver = (balls(seed) == 1).astype(np.uint8)
+    for name, mask in (("liver", liver), ("tumor", liver * (np.indices(liver.shape).sum(0) % 5 == 0))):
+        write_image(Volume(mask.astype(np.uint8), GRID), new(folder / "segmentations" / f"{name}.nii.gz"))
 
 
 def write_dataset(path: Path, modality: str, labels: LabelSet) -> None:

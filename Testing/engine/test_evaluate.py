@@ -259,3 +259,15 @@ def test_a_reference_that_slicer_cropped_is_put_back_in_its_place(tmp_path: Path
     assert pairs
     metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", labels, protocol="strict")
     assert metrics["mean"]["dice"] == 1.0
+
+
+def test_masks_are_compared_by_their_names(tmp_path: Path, run: Run, labels: Path) -> None:
+    reference = write(tmp_path / "reference" / "a.nii.gz", {1: cube(2, 2, 2, 4), 2: cube(3, 3, 3)})
+    for name, box in (("liver", cube(2, 2, 2, 4)), ("spleen", cube(3, 3, 3))):
+        write(tmp_path / "prediction" / "a" / f"{name}.nii.gz", {1: box})
+    given = ("--prediction", tmp_path / "prediction", "--reference", reference.parent, "--labels", labels,
+             "--out", tmp_path / "metrics.json")  # fmt: skip
+    code, _, error = run(*given)
+    assert code == 2 and '--order "liver,spleen"' in error
+    assert run(*given, "--order", "liver,spleen")[0] == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["mean"]["dice"] == 1.0

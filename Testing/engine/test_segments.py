@@ -87,7 +87,7 @@ def test_ten_thousand_segments_take_no_time(tmp_path: Path) -> None:
     layers[..., 0].flat[:5000] = layers[..., 1].flat[-5000:] = np.arange(1, 5001)
     keys.update({f"Segment{number}_Layer": str(number // 5000) for number in range(count)})
     segments = segments_of(header(keys, 2), FILE)
-    labels, names, _ = flattened(layers, segments, FILE)
+    labels, names, _, _ = flattened(layers, segments, FILE)
     assert len(names) == count and np.array_equal(np.unique(labels), np.arange(count + 1))
     with pytest.raises(DinomixError, match="several segments named s0"):
         segments_of(header({**keys, "Segment1_Name": "s0"}, 2), FILE)
@@ -98,7 +98,7 @@ def test_two_segments_of_one_value_overlap_where_it_is_there() -> None:
     voxels = np.zeros((3, 4, 5), np.uint8)
     assert flattened(voxels, twice, FILE)[1] == {1: "a", 2: "b"}
     voxels[0, 0, :3] = 2
-    with pytest.raises(DinomixError, match=r"a and b overlap \(3 voxels\)"):
+    with pytest.raises(DinomixError, match=r"overlap: a and b \(3 voxels\)"):
         flattened(voxels, twice, FILE)
 
 

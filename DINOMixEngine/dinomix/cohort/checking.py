@@ -16,6 +16,7 @@ from dinomix.cohort.found import Findings
 from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
 from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids, with_numbers_as_names
+from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_one_remedy
 from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
 from dinomix.cohort.renaming import Renames
@@ -24,6 +25,7 @@ from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DEFECTS, DinomixError, reason_of
 from dinomix.events import Emit, Notice, Progress, silent
+from dinomix.images.overlaps import OverlapError
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
 from dinomix.names import listed
@@ -47,6 +49,7 @@ def check_cohort(
     cases_file: Path | None = None,
     exclude: Sequence[str] = (),
     renames: Path | Renames | None = None,
+    order: Sequence[str] = (),
     emit: Emit = silent,
 ) -> Cohort:
     """Find, pair and check the cases of a study, and give each its part.
@@ -69,6 +72,7 @@ def check_cohort(
         cases_file: a list of cases beside those of the folders; see ``listing``.
         exclude: names of cases to leave out.
         renames: other names for structures, or the file of them; see ``renaming``.
+        order: names of structures as the label files have them; where some overlap, the later one wins.
         emit: gets progress and notices; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
 
     Returns:
@@ -106,10 +110,10 @@ def check_cohort(
         problems.append(
             Problem("There is no labeled case.", "Give at least one folder after --labeled.", code="no-labeled")
         )
-    remembered = RememberedFacts(out, new_names)
-    facts = _read_all(cases, new_names, remembered, problems, emit)
+    remembered = RememberedFacts(out, new_names, order)
+    facts = _read_all(cases, remembered, problems, emit)
     try:
-        cohort = _cohort(cases, facts, found, label_set, new_names, modality, seed, emit)
+        cohort = _cohort(cases, facts, found, label_set, new_names, order, modality, seed, emit)
     finally:
         tell_problems(problems, cases, emit)
     if out is not None:
@@ -119,15 +123,17 @@ def check_cohort(
 
 
 def _read_all(
-    cases: list[CaseWithRole], renames: Renames, remembered: RememberedFacts, problems: list[Problem], emit: Emit
+    cases: list[CaseWithRole], remembered: RememberedFacts, problems: list[Problem], emit: Emit
 ) -> dict[str, CaseFacts]:
     """Case name -> facts, for the cases that can be read; what is wrong with the others goes to ``problems``."""
     facts = {c.case.name: known for c in cases if (known := remembered.recall(c.case)) is not None}
     unread = [c.case for c in cases if c.case.name not in facts]
     failed: dict[str, Problem] = {}
+    overlaps: dict[str, OverlapError] = {}
+    renames, order = remembered.renames, remembered.order
     progress = Progress(emit, "check", len(cases), len(facts))
     with ThreadPoolExecutor(readers()) as pool:
-        jobs = {pool.submit(read_facts, case.image, case.label, case.names, renames): case for case in unread}
+        jobs = {pool.submit(read_facts, case.image, case.label, case.names, renames, order): case for case in unread}
         try:
             for number, job in enumerate(as_completed(jobs), len(cases) - len(unread) + 1):
                 case = jobs[job]
@@ -138,6 +144,8 @@ def _read_all(
                     of_label = case.label is not None and error.problem.startswith(str(case.label))
                     file = case.label if of_label else case.image
                     failed[case.name] = Problem(error.problem, error.remedy, error.code, case=case.name, file=file)
+                    if isinstance(error, OverlapError):
+                        overlaps[case.name] = error
                 except OSError as error:
                     where = Path(error.filename or case.image)
                     failed[case.name] = Problem(
@@ -153,6 +161,7 @@ def _read_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    failed = with_one_remedy(failed, overlaps)
     problems.extend(failed[c.case.name] for c in cases if c.case.name in failed)
     problems.extend(_duplicates(cases, facts))
     return {c.case.name: facts[c.case.name] for c in cases if c.case.name in facts}
@@ -180,6 +189,7 @@ def _cohort(
     found: Findings,
     given: LabelSet | None,
     renames: Renames,
+    order: Sequence[str],
     modality: Literal["CT", "MR", "auto"],
     seed: int,
     emit: Emit,
@@ -193,6 +203,8 @@ def _cohort(
         if c.case.label is not None and c.case.name in facts
     }
     as_found = with_numbers_as_names(contents, given, renames)
+    if not problems:  # of a label that could not be read, the names are not known
+        problems += unknown_in_order(order, (name for c in as_found.values() for name in c.names.values()))
     contents = {name: content.with_renames(renames) for name, content in as_found.items()}
     labels = given or cohort_label_set(list(contents.values()), problems)
     tell_cases(cases, facts, as_found, contents, labels, emit)
@@ -212,7 +224,7 @@ def _cohort(
         modality=chosen,
         labels=labels,
         seed=seed,
-        cases=tuple(_case(c, facts[c.case.name], ids.get(c.case.name, {}), labels) for c in cases),
+        cases=tuple(_case(c, facts[c.case.name], ids.get(c.case.name, {}), labels, order) for c in cases),
     )
     unnamed = [name for name, content in as_found.items() if not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
@@ -228,12 +240,13 @@ def _cohort(
         found.notices.append(
             Notice(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}.")
         )
-    for notice in (*found.notices, *_reading_notices(facts), *notices_about(cohort)):
+    overlaps = overlap_notices({name: f.overlaps for name, f in facts.items()})
+    for notice in (*found.notices, *overlaps, *_reading_notices(facts), *notices_about(cohort)):
         emit("notice", **notice._asdict())
     return cohort
 
 
-def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet) -> Case:
+def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet, order: Sequence[str]) -> Case:
     counted: Counter[int] = Counter()
     thickness: dict[int, float] = {}
     for value, count in facts.counts.items():
@@ -257,6 +270,7 @@ def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelS
         thickness={id: thickness[id] for id in labels.ids if id in thickness and c.role != "test"},
         voxels={id: counted.get(id, 0) for id in labels.ids} if c.case.label is not None else {},
         label_values=ids,
+        order=tuple(order) if facts.overlaps else (),
     )
 
 

@@ -43,7 +43,8 @@ class Case(BaseModel):
     ``intensity`` are the percentiles 0.5, 50 and 99.5 of the image as stored; ``foreground_intensity`` the same inside
     the labeled structures; ``voxels`` maps structure id to count, and ``thickness`` to mm (see ``thickness.thickness``; empty in
     files of older versions); ``patient`` groups cases that must not be split apart.
-    ``label_values`` maps the value in the label file to the structure's id in the cohort's label set.
+    ``label_values`` maps the value in the label file to the structure's id in the cohort's label set. ``order`` settles where
+    structures of the label overlap: names as the label has them, of which a later one lies over an earlier one.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -62,6 +63,7 @@ class Case(BaseModel):
     voxels: dict[int, NonNegativeInt] = {}
     thickness: dict[int, Millimeters] = {}
     label_values: dict[LabelValue, LabelValue] = {}
+    order: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Case":

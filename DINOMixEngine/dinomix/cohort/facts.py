@@ -1,6 +1,7 @@
 """What one case's files say, read once; the voxels are let go again, so that memory does not grow with the cohort."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.dicom_header import is_dicom_file, read_dicom_header
 from dinomix.images.formats import is_segmentation
+from dinomix.images.overlaps import Overlaps
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 
@@ -30,6 +32,7 @@ class CaseFacts:
         counts: voxels of each value in the label file but 0.
         thickness: mm, of each value but 0; see ``thickness.thickness``.
         names: value -> name, where the label file itself carries names.
+        overlaps: what an order settled in the label; see ``Volume``.
         dicom_modality: the tag (0008,0060) of a DICOM series.
     """
 
@@ -43,18 +46,24 @@ class CaseFacts:
     counts: dict[int, int] = field(default_factory=dict)
     thickness: dict[int, float] = field(default_factory=dict)
     names: dict[int, str] | None = None
+    overlaps: Overlaps = ()
     dicom_modality: str | None = None
     notices: tuple[str, ...] = ()
 
 
 def read_facts(
-    image: Path, label: Path | None, folder_names: dict[int, str] | None = None, renames: Renames | None = None
+    image: Path,
+    label: Path | None,
+    folder_names: dict[int, str] | None = None,
+    renames: Renames | None = None,
+    order: Sequence[str] = (),
 ) -> CaseFacts:
     """Read a case's image and, where there is one, its label.
 
     Args:
         folder_names: value -> name in the label, where the label file says nothing.
         renames: which structures are dropped.
+        order: names of structures; where some overlap, the later one wins.
 
     Raises:
         DinomixError: a file cannot be used; the image holds one value only; the label lies on another grid than the
@@ -77,7 +86,7 @@ def read_facts(
     )
     if label is None:
         return facts
-    return _with_label(facts, volume, image, label, folder_names or {}, renames or Renames())
+    return _with_label(facts, volume, image, label, folder_names or {}, renames or Renames(), order)
 
 
 def orientation(geometry: Geometry) -> str:
@@ -87,10 +96,11 @@ def orientation(geometry: Geometry) -> str:
 
 
 def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
-                renames: Renames) -> CaseFacts:  # fmt: skip
-    # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake.
-    cropped = is_segmentation(label)
-    labels, names = read_label(label, like=volume.geometry if cropped else None)
+                renames: Renames, order: Sequence[str]) -> CaseFacts:  # fmt: skip
+    # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake. Of a folder of
+    # masks, the one that lies elsewhere is named.
+    like = volume.geometry if is_segmentation(label) or label.is_dir() else None
+    labels, names = read_label(label, like=like, order=order)
     if difference := volume.geometry.difference(labels.geometry):
         raise DinomixError(
             f"{label} is not on the grid of its image {image}: {difference} (image against label).",
@@ -122,6 +132,7 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         counts=present,
         thickness=thicknesses(labels.array, labels.geometry.spacing[::-1]),
         names=names,
+        overlaps=labels.overlaps,
         dicom_modality=facts.dicom_modality,
         notices=tuple(dict.fromkeys((*facts.notices, *labels.notices))),
     )

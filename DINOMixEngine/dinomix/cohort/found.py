@@ -20,6 +20,8 @@ class FoundCase:
         pool: which option brought it in, or the part that a list of cases gives it.
         patient: the folder that holds several series of one patient, else None.
         names: voxel value -> name, where the folder's ``dataset.json`` says so.
+        drawn: names of the structures that were drawn completely, where the layout says it: those that have a mask file, an
+            empty one too. None where it does not.
     """
 
     name: str
@@ -29,6 +31,7 @@ class FoundCase:
     label: Path | None
     patient: str | None = None
     names: dict[int, str] = field(default_factory=dict)
+    drawn: tuple[str, ...] | None = None
 
 
 @dataclass

@@ -7,6 +7,7 @@ with the cohort's before it prepares a case, so that a file changed behind the b
 import hashlib
 import json
 import stat
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,17 @@ from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry
 
-FORMAT = 3
+FORMAT = 4
 """Raised when checks find out more, or something else, about the same files."""
 
 
 class RememberedFacts:
     """The facts of a cohort's cases in a file of JSON lines, to which each case is added as soon as it is read."""
 
-    def __init__(self, out: Path | None, renames: Renames) -> None:
+    def __init__(self, out: Path | None, renames: Renames, order: Sequence[str] = ()) -> None:
         """``out`` is the cohort file; None for a check that writes none, which remembers nothing."""
         self.path = out.with_name(f".{out.name}.facts") if out is not None else None
-        self.renames = renames
+        self.renames, self.order = renames, tuple(order)
         self._lines = 0
         self._known = self._read()
         self._asked: dict[str, str] = {}
@@ -87,7 +88,7 @@ class RememberedFacts:
 
     def _key(self, case: FoundCase) -> str:
         files = [_signature(path) for path in (case.image, case.label) if path is not None]
-        asked = [files, sorted(case.names.items()), sorted(self.renames.new.items())]
+        asked = [files, sorted(case.names.items()), sorted(self.renames.new.items()), self.order]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -125,6 +126,7 @@ def _from_data(data: dict[str, Any]) -> CaseFacts:
             "counts": {int(value): count for value, count in data["counts"].items()},
             "thickness": {int(value): mm for value, mm in data["thickness"].items()},
             "names": {int(value): name for value, name in data["names"].items()} if data["names"] is not None else None,
+            "overlaps": tuple((below, above, count) for below, above, count in data["overlaps"]),
             "notices": tuple(data["notices"]),
         }
     )

@@ -65,6 +65,12 @@ from dinomix.errors import DinomixError
     type=click.Path(path_type=Path),
     help='Other names: {"name in label files": "name in the cohort"}; null leaves the structure out.',
 )
+@click.option(
+    "--order",
+    metavar="FILE|NAME,NAME",
+    help="Which structures lie over which where label files have several in one voxel: the later wins, as the tumor in "
+    "liver,tumor. A JSON list in a file, or names with commas.",
+)
 @click.option("--modality", type=click.Choice(["CT", "MR", "auto"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace another cohort at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the summary as JSON lines on stdout.")
@@ -74,6 +80,7 @@ def command(
     test: tuple[Path, ...],
     out: Path,
     split: str | None,
+    order: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -85,6 +92,7 @@ def command(
     Files that have not changed since the last check with the same --out are not read again.
     """
     from dinomix.cohort.checking import check_cohort
+    from dinomix.cohort.overlapping import read_order
     from dinomix.cohort.problems import CohortError
     from dinomix.cohort.table import summary, table
     from dinomix.events import shown_events
@@ -92,7 +100,14 @@ def command(
     try:
         with shown_events(as_json) as emit:
             cohort = check_cohort(
-                list(labeled), list(unlabeled), list(test), split_file=split, out=out, emit=emit, **options
+                list(labeled),
+                list(unlabeled),
+                list(test),
+                split_file=split,
+                out=out,
+                emit=emit,
+                order=read_order(order) if order is not None else (),
+                **options,
             )
     except CohortError as error:
         if len(error.problems) == 1:

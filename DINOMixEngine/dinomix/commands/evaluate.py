@@ -45,6 +45,11 @@ from dinomix.errors import DinomixError
     metavar="[CLASS=]MM",
     help="Tolerance of the normalized surface Dice in mm, for all classes or for one; may be repeated.  [default: 1]",
 )
+@click.option(
+    "--order",
+    metavar="FILE|NAME,NAME",
+    help="Which structures lie over which where a file has several in one voxel: the later wins.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace what stands at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(
@@ -54,10 +59,12 @@ def command(
     protocol: Any,
     out: Path,
     tolerance: tuple[str, ...],
+    order: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare segmentations with references: Dice, NSD, HD95 and ASD per case and class."""
+    from dinomix.cohort.overlapping import read_order
     from dinomix.evaluation.evaluate import evaluate_folders, table
     from dinomix.events import shown_events
     from dinomix.labels import LabelSet
@@ -67,7 +74,14 @@ def command(
     tolerances = _parse_tolerances(tolerance, labels.names)
     with shown_events(as_json) as emit:
         metrics = evaluate_folders(
-            prediction, reference, labels, protocol=protocol, out=out, tolerance=tolerances, emit=emit
+            prediction,
+            reference,
+            labels,
+            protocol=protocol,
+            out=out,
+            tolerance=tolerances,
+            order=read_order(order) if order is not None else (),
+            emit=emit,
         )
     if as_json:
         print(json.dumps({"kind": "metrics", "path": str(out), **metrics}))

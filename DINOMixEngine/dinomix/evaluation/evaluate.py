@@ -13,6 +13,7 @@ from dinomix.evaluation import dhc_compat, strict
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.formats import ENDINGS, case_name, is_segmentation
+from dinomix.images.masks import mask_folders_in
 from dinomix.images.reading import is_image_path, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
@@ -32,12 +33,14 @@ def evaluate_folders(
     protocol: Protocol = "strict",
     out: Path | None = None,
     tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
+    order: Sequence[str] = (),
     emit: Emit = silent,
 ) -> dict[str, Any]:
     """Compare every file of ``reference`` with the file of the same case name in ``prediction``.
 
     Args:
         tolerance: of NSD in mm, for all classes, or class name -> mm (the others take 1 mm). Protocol `strict` only.
+        order: names of structures; where a file has several in one voxel, the later one wins.
         out: where to write ``metrics.json``; the CSV gets the same name with the ending .csv. None writes nothing.
 
     Returns:
@@ -47,9 +50,8 @@ def evaluate_folders(
     Raises:
         DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
     """
-    return evaluate_pairs(
-        pair_cases(prediction, reference, emit), labels, protocol=protocol, out=out, tolerance=tolerance, emit=emit
-    )
+    pairs = pair_cases(prediction, reference, emit)
+    return evaluate_pairs(pairs, labels, protocol=protocol, out=out, tolerance=tolerance, order=order, emit=emit)
 
 
 def evaluate_pairs(
@@ -59,6 +61,7 @@ def evaluate_pairs(
     protocol: Protocol = "strict",
     out: Path | None = None,
     tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
+    order: Sequence[str] = (),
     compat_size: tuple[int, int, int] = dhc_compat.SIZE,
     emit: Emit = silent,
 ) -> dict[str, Any]:
@@ -71,10 +74,10 @@ def evaluate_pairs(
     progress = Progress(emit, f"evaluate {protocol}", len(pairs))
     cases: dict[str, Any] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
-        predicted = read_ids(predicted_path, labels)
-        expected = read_ids(reference_path, labels, like=predicted.geometry)
+        predicted = read_ids(predicted_path, labels, order=order)
+        expected = read_ids(reference_path, labels, like=predicted.geometry, order=order)
         if predicted.geometry.size != expected.geometry.size:
-            predicted = read_ids(predicted_path, labels, like=expected.geometry)
+            predicted = read_ids(predicted_path, labels, like=expected.geometry, order=order)
         if protocol == "strict" or predicted.geometry.size != compat_size:
             _refuse_other_grid(predicted, predicted_path, expected, reference_path)
         if protocol == "strict":
@@ -121,14 +124,14 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
     return {name: (predictions[name], references[name]) for name in references}
 
 
-def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None) -> Volume:
+def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None, order: Sequence[str] = ()) -> Volume:
     """A label volume whose values are the ids of ``labels``; matched by name where the file carries names.
 
     A ``.seg.nrrd``, which Slicer crops when it saves, is put back on the voxels of ``like``; other files are never moved.
 
     Raises DinomixError when a value or a name is not in ``labels``.
     """
-    volume, names = read_label(path, like=like if is_segmentation(path) else None)
+    volume, names = read_label(path, like=like if is_segmentation(path) else None, order=order)
     values = [int(value) for value in np.unique(volume.array) if value != 0]
     ids = {normalized_name(s.name): s.id for s in labels.structures}
     if names is None:
@@ -205,8 +208,8 @@ def _files_by_case(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DinomixError(f"{folder} is not a folder.", "Give a folder with one label file per case.")
     by_case: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and is_image_path(p)):
-        name = case_name(path)
+    for path in [*sorted(p for p in folder.iterdir() if p.is_file() and is_image_path(p)), *mask_folders_in(folder)]:
+        name = path.name if path.is_dir() else case_name(path)
         if name in by_case:
             raise DinomixError(
                 f"{folder} holds two files of case {name}: {by_case[name].name} and {path.name}.", "Keep one of them."
@@ -214,7 +217,8 @@ def _files_by_case(folder: Path) -> dict[str, Path]:
         by_case[name] = path
     if not by_case:
         raise DinomixError(
-            f"{folder} holds no label files.", f"Give a folder with one file per case ({', '.join(ENDINGS)})."
+            f"{folder} holds no label files.",
+            f"Give a folder with one file per case ({', '.join(ENDINGS)}), or a folder of masks per case.",
         )
     return by_case
 

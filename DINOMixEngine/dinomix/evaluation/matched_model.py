@@ -64,7 +64,7 @@ def means(names: tuple[str, ...], cases: Sequence[Dice]) -> Dice:
 def reference_of(case: Case, geometry: Geometry) -> Volume:
     """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values."""
     assert case.label is not None
-    label, _ = read_label(case.label, like=geometry)
+    label, _ = read_label(case.label, like=geometry, order=case.order)
     if not case.label_values:
         return label
     table = np.zeros(int(label.array.max()) + 1, np.uint16)

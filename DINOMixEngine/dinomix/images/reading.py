@@ -1,7 +1,7 @@
 """Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from dinomix.images.dicom import read_series, series_geometry
 from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import ENDINGS
 from dinomix.images.header import Header
+from dinomix.images.masks import mask_files, read_masks
 from dinomix.images.metaimage import read_metaimage_header
 from dinomix.images.nifti import read_nifti_header
 from dinomix.images.nrrd import read_nrrd_header
+from dinomix.images.overlaps import Overlaps
 from dinomix.images.segments import flattened, segments_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.stored import check_plausible, read_stored
@@ -33,7 +35,9 @@ def is_image_path(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_dir():
-        return any(is_dicom_file(file) for file in path.iterdir() if file.is_file())
+        # What is named like another format is not opened: a folder may hold a hundred masks.
+        files = (file for file in path.iterdir() if file.is_file() and not file.name.lower().endswith(ENDINGS))
+        return any(is_dicom_file(file) for file in files)
     return path.name.lower().endswith((*ENDINGS, ".dcm"))
 
 
@@ -79,35 +83,51 @@ def read_image(
         return Volume(array, geometry_of_affine(affine, size, path), notices)
 
 
-def read_label(path: Path, *, like: Geometry | None = None) -> tuple[Volume, dict[int, str] | None]:
+def read_label(
+    path: Path, *, like: Geometry | None = None, order: Sequence[str] = ()
+) -> tuple[Volume, dict[int, str] | None]:
     """Read a label map.
 
     Args:
-        path: a NIfTI, NRRD or MetaImage file; ``.seg.nrrd`` of 3D Slicer too.
+        path: a NIfTI, NRRD or MetaImage file; ``.seg.nrrd`` of 3D Slicer too; or a folder with a mask for each structure.
         like: the image's grid. 3D Slicer crops segmentations; one on the voxels of ``like`` is put back in its place.
+        order: names of structures; where some overlap, the later one in it wins.
 
     Returns:
-        A uint8 or uint16 volume, array (k, j, i), and id -> name if the file carries names (``.seg.nrrd``), else None.
+        A uint8 or uint16 volume, array (k, j, i), and id -> name if the file carries names (``.seg.nrrd``, or the names of
+        masks), else None.
 
     Raises:
-        DinomixError: as ``read_image``; also numbers that are negative, above 65535 or not whole; segments that
-            overlap; labels outside of ``like``.
+        DinomixError: as ``read_image``; also numbers that are negative, above 65535 or not whole; labels outside of ``like``;
+            masks that are none, or lie on another grid than ``like``.
+        OverlapError: structures overlap, and the order does not settle it.
     """
     with _in_words(path):
+        if mask_files(path):
+            return read_masks(path, _read_mask, like, order)
         if _is_dicom(path):
             raise DinomixError(
                 f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
             )
         header = _read_header(path)
         names, notices = None, header.notices
+        overlaps: Overlaps = ()
         if segments := segments_of(header, path):
-            array, names, more = flattened(_whole_numbers(_read_voxels(path, header), path), segments, path)
+            array, names, more, overlaps = flattened(
+                _whole_numbers(_read_voxels(path, header), path), segments, path, order
+            )
             notices += more
         else:
             _check_one_volume(header, None, path)
             array = _whole_numbers(_read_voxels(path, header), path)
-        volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices)
+        volume = Volume(array, geometry_of_affine(header.affine, header.size, path), notices, overlaps)
         return (volume if like is None else _placed(volume, like, path)), names
+
+
+def _read_mask(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+    header = _read_header(path)
+    _check_one_volume(header, None, path)
+    return _read_voxels(path, header), geometry_of_affine(header.affine, header.size, path)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -265,7 +285,8 @@ def _placed(label: Volume, like: Geometry, path: Path) -> Volume:
         raise DinomixError(
             f"{path} has {lost} labeled voxels outside of its image.", "Check that the label map belongs to the image."
         )
-    return Volume(array, like, (*label.notices, "The label map was cropped or padded and was put on its image's grid."))
+    moved = "The label map was cropped or padded and was put on its image's grid."
+    return Volume(array, like, (*label.notices, moved), label.overlaps)
 
 
 def readers() -> int:

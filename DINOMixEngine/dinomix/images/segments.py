@@ -4,7 +4,7 @@ The keys are described in Slicer's developer guide, "Segmentation labelmap file 
 but numpy, to read them; the bridge to Slicer writes and reads such files by the same functions.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.header import Header
+from dinomix.images.overlaps import LabelMap, Overlaps
 from dinomix.names import listed
 
 SLAB_VOXELS = 2**22
@@ -66,47 +67,40 @@ def segments_of(header: Header, path: Path) -> tuple[Segment, ...]:
 
 
 def flattened(
-    voxels: NDArray[np.generic], segments: tuple[Segment, ...], path: Path
-) -> tuple[NDArray[np.generic], dict[int, str], tuple[str, ...]]:
+    voxels: NDArray[np.generic], segments: tuple[Segment, ...], path: Path, order: Sequence[str] = ()
+) -> tuple[NDArray[np.generic], dict[int, str], tuple[str, ...], Overlaps]:
     """One label map out of the layers.
 
     Args:
         voxels: (k, j, i), or (k, j, i, layer), at most 65535.
         segments: what the voxel values of each layer mean.
         path: the file, for messages.
+        order: names of segments; where some overlap, the later one wins.
 
     Returns:
-        The label map (k, j, i), id -> name, and notices. Ids are the file's own where no two layers use the same one,
-        else 1, 2, 3... in the file's order.
+        The label map (k, j, i), id -> name, notices, and the overlaps that the order settled. Ids are the file's own where no
+        two layers use the same one, else 1, 2, 3... in the file's order.
 
     Raises:
-        DinomixError: two segments share a voxel.
+        OverlapError: two segments share a voxel, and the order does not say which one wins.
     """
     ids = [segment.value for segment in segments]
     if voxels.ndim == 3 and len(set(ids)) == len(ids):
-        return voxels, {segment.value: segment.name for segment in segments}, ()
+        return voxels, {segment.value: segment.name for segment in segments}, (), ()
     notices: tuple[str, ...] = ()
     if len(set(ids)) < len(ids):
         ids = list(range(1, len(segments) + 1))
         notices = ("The segments' numbers were not unique across layers; they are now counted in the file's order.",)
     names = {number: segment.name for number, segment in zip(ids, segments, strict=True)}
     layers = voxels if voxels.ndim == 4 else voxels[..., None]
-    out = np.zeros(layers.shape[:3], np.uint8 if max(ids) < 256 else np.uint16)
-    by_layer: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    label = LabelMap(layers.shape[:3], names, order, path)
+    boxes = {layer: boxes_of(layers[..., layer]) for layer in {segment.layer for segment in segments}}
     for number, segment in zip(ids, segments, strict=True):
-        by_layer[segment.layer].append((segment.value, number))
-    for layer, numbers in by_layer.items():
-        here, table = layers[..., layer], np.zeros(65536, out.dtype)
-        for value, number in numbers:
-            if table[value] and (shared := int(np.count_nonzero(here == value))):
-                raise _overlap(path, names[int(table[value])], names[number], shared)
-            table[value] = number
-        new = table[here]
-        both = (new > 0) & (out > 0)
-        if both.any():
-            raise _overlap(path, names[int(out[both][0])], names[int(new[both][0])], int(np.count_nonzero(both)))
-        np.maximum(out, new, out=out)
-    return out, names, notices
+        if (box := boxes[segment.layer].get(segment.value)) is not None:
+            place = tuple(slice(first, last + 1) for first, last in box[::-1])
+            label.add(number, layers[..., segment.layer][place] == segment.value, place)  # type: ignore[arg-type]
+    overlaps = label.settled()
+    return label.array, names, (*notices, *label.notices()), overlaps
 
 
 def boxes_of(labels: NDArray[np.generic], check_stop: Callable[[], None] = lambda: None) -> dict[int, NDArray[np.intp]]:
@@ -197,10 +191,3 @@ def _color(text: str) -> tuple[float, float, float] | None:
     except ValueError:
         return None
     return red, green, blue
-
-
-def _overlap(path: Path, one: str, other: str, voxels: int) -> DinomixError:
-    return DinomixError(
-        f"In {path} the segments {one} and {other} overlap ({voxels} voxels); one voxel can be one structure only.",
-        "In 3D Slicer's Segment Editor, subtract one from the other with Logical operators, then save again.",
-    )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
+from dinomix.images.overlaps import Overlaps
 
 THICK = 3.0
 """From this ratio to the other spacings on, slices are thick: neighbors show other anatomy."""
@@ -62,11 +63,13 @@ class Volume:
             unsigned integers for labels.
         geometry: the grid of ``array``; ``geometry.size == array.shape[::-1]``.
         notices: full sentences about what was done while reading (a scale applied, a series resampled).
+        overlaps: of labels, structures that were drawn over each other, as an order settled it: below, above, voxels.
     """
 
     array: NDArray[np.generic]
     geometry: Geometry
     notices: tuple[str, ...] = ()
+    overlaps: Overlaps = ()
 
     def __post_init__(self) -> None:
         if self.array.shape[::-1] != self.geometry.size:

@@ -182,6 +182,8 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
         "grid": plan.grid.model_dump(mode="json"),
         "window": plan.window.model_dump(mode="json"),
     }
+    if case.order:
+        source["order"] = case.order
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -217,7 +219,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
-    volume, _ = read_label(case.label, like=source.geometry)
+    volume, _ = read_label(case.label, like=source.geometry, order=case.order)
     label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}

@@ -83,7 +83,7 @@ def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, fol
     if case.label is None:
         labels = segment_volume(volume, model, device=device, emit=silent, network=model.warm_network)
     else:
-        read, _ = read_label(case.label, like=volume.geometry)
+        read, _ = read_label(case.label, like=volume.geometry, order=case.order)
         ids = np.array([0, *model.labels.ids], np.uint16 if max(model.labels.ids) > 255 else np.uint8)
         labels = Volume(ids[channels_of(read.array, case, model.labels)], volume.geometry)
     as_seen = brightness(volume, model.plan)

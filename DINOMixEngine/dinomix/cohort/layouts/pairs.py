@@ -7,6 +7,7 @@ from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.image_files import ImageFile, core_of
 from dinomix.cohort.problems import Problem
 from dinomix.images.formats import case_name
+from dinomix.images.masks import mask_files
 
 
 def paired(
@@ -25,7 +26,9 @@ def paired(
         used.update(candidates)
         if len(candidates) == 1:
             name = image.stem if exact or core_of(case_name(candidates[0])) == image.stem else core_of(image.stem)
-            cases.append(FoundCase(name, name, pool, image.path, candidates[0], image.patient, names))
+            label = candidates[0]
+            drawn = tuple(mask_files(label)) if label.is_dir() else None
+            cases.append(FoundCase(name, name, pool, image.path, label, image.patient, names, drawn))
         elif candidates:
             listed = " and ".join(sorted(path.name for path in candidates))
             found.problems.append(

@@ -7,18 +7,27 @@ Layouts that are recognized in a labeled folder, in this order:
 - images and labels side by side (``case.nii.gz`` with ``case.seg.nrrd``, ``case_seg.nii.gz``, ``case-label.nrrd``);
 - one subfolder for each case with an image and a label.
 
+A label may be a folder with a mask file for each structure: ``labels/CASE/liver.nii.gz``, ``CASE/segmentations/liver.nii.gz``.
+
 Wherever an image file may be, a folder with one DICOM series may be, too.
 """
 
 from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
-from dinomix.cohort.layouts.case_folders import case_folder
+from dinomix.cohort.layouts.case_folders import case_folders, image_folders
 from dinomix.cohort.layouts.dataset_json import names_of
-from dinomix.cohort.layouts.image_files import ImageFile, files_in, images_in, told_apart, without_channel
+from dinomix.cohort.layouts.image_files import (
+    ImageFile,
+    files_in,
+    images_in,
+    told_apart,
+    without_channel,
+)
 from dinomix.cohort.layouts.pairs import paired
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
+from dinomix.images.masks import mask_folders_in
 from dinomix.images.reading import is_image_path
 
 PAIRS = {
@@ -35,7 +44,7 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     for images_name, labels_name in PAIRS[pool]:
         images_dir, labels_dir = folder / images_name, folder / labels_name
         if images_dir.is_dir() and labels_dir.is_dir():
-            label_files = files_in(labels_dir)
+            label_files = [*files_in(labels_dir), *mask_folders_in(labels_dir)]
             images = without_channel(images_in(images_dir), label_files)
             return paired(images, label_files, labels_dir, pool, names, found)
     for images_name, labels_name in PAIRS[pool]:
@@ -48,11 +57,8 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             ))  # fmt: skip
             return []
     images, labels = told_apart(images_in(folder))
-    if not labels:
-        subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        cases = [case for path in subfolders for case in case_folder(path, pool, names)]
-        if cases:
-            return cases
+    if not labels and (cases := case_folders(folder, pool, names, found)):
+        return cases
     return paired(images, [label.path for label in labels], folder, pool, names, found)
 
 
@@ -75,7 +81,7 @@ def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[F
         images = without_channel(images_in(inner), [])
     else:
         images, labels = told_apart(images_in(folder))
-        images = without_channel(images, [])
+        images = without_channel(images, []) or image_folders(folder)
         if labels:
             found.notices.append(
                 Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
