@@ -36,6 +36,14 @@ LabelValue = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Role = Literal["labeled", "unlabeled", "validation", "test"]
 
 
+class LabeledSlices(BaseModel):
+    """The slices of a case that somebody labeled, by their numbers along an axis of the file; nobody labeled the others."""
+
+    model_config = ConfigDict(extra="forbid")
+    axis: Literal["i", "j", "k"] = "k"
+    numbers: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+
 class Case(BaseModel):
     """One volume. ``label`` is None exactly for unlabeled cases: nothing may read a label of theirs.
 
@@ -45,6 +53,11 @@ class Case(BaseModel):
     files of older versions); ``patient`` groups cases that must not be split apart.
     ``label_values`` maps the value in the label file to the structure's id in the cohort's label set. ``order`` settles where
     structures of the label overlap: names as the label has them, of which a later one lies over an earlier one.
+
+    What the label does not say: ``drawn`` are the ids of the structures that were drawn completely, None for all. One of these
+    without a voxel is absent in the patient; where the label is 0, there may be any of the others. ``undecided`` are those of the
+    others of which nobody has said whether they are absent. ``ignored`` are values of the label file that stand for voxels that
+    nobody labeled, and ``labeled_slices`` the only slices that somebody did.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,6 +77,10 @@ class Case(BaseModel):
     thickness: dict[int, Millimeters] = {}
     label_values: dict[LabelValue, LabelValue] = {}
     order: tuple[str, ...] = ()
+    drawn: tuple[LabelValue, ...] | None = None
+    undecided: tuple[LabelValue, ...] = ()
+    ignored: tuple[LabelValue, ...] = ()
+    labeled_slices: LabeledSlices | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Case":
@@ -72,6 +89,15 @@ class Case(BaseModel):
         if len(self.orientation) != 3 or not all(set(pair) & set(self.orientation) for pair in ("LR", "PA", "IS")):
             raise ValueError(f"the case {self.name} has the orientation {self.orientation}")
         return self
+
+    def has_drawn(self, structure_id: int) -> bool:
+        """Whether its label says of each labeled voxel whether it is that structure."""
+        return self.drawn is None or structure_id in self.drawn
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its label says of each voxel what it is."""
+        return self.drawn is None and not self.ignored and self.labeled_slices is None
 
 
 class Cohort(BaseModel):

@@ -3,7 +3,9 @@
 An entry is a folder named after what it was made from (contents of the files, grid, window), so it is never stale:
 
     image.npy       (X, Y, Z) float16 in [0, 1], on the plan's grid
-    label.npy       (X, Y, Z) uint8 or uint16 channel numbers (0 background, k the k-th structure); labeled cases only
+    label.npy       (X, Y, Z) uint8 or uint16 channel numbers (0 background, k the k-th structure of C - 1); labeled cases only.
+                    Of a case that is not whole: C where nothing is drawn, so that a voxel may be what was not drawn in this case,
+                    and C + 1 where nobody labeled
     locations.npz   "<channel>": (n, 3) up to 2,000 random voxels of each structure; labeled cases only
     features-<key>.npy  (slices, x tokens, y tokens, width) float16; where FKD reads features from disk
 """
@@ -21,11 +23,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from dinomix.cohort.case_label import UNLABELED, read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
 from dinomix.files import folder_written_aside, sha256, written_aside
-from dinomix.images.reading import read_image, read_label, readers
+from dinomix.images.reading import read_image, readers
 from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
@@ -184,6 +187,9 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
     }
     if case.order:
         source["order"] = case.order
+    if not case.is_whole:
+        slices = case.labeled_slices.model_dump(mode="json") if case.labeled_slices is not None else None
+        source["unlabeled"] = [case.drawn is not None, case.ignored, slices]
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -220,6 +226,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
     volume, _ = read_label(case.label, like=source.geometry, order=case.order)
+    volume = read_case_label(case, source.geometry)
     label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}
@@ -239,12 +246,30 @@ def refuse_changed(case: Case) -> None:
 
 
 def channels_of(values: NDArray[np.generic], case: Case, labels: LabelSet) -> NDArray[np.unsignedinteger]:
-    """Label values of the file to channel numbers of the network: 0 background, k the k-th structure of the label set."""
-    dtype = np.uint8 if labels.channels <= 256 else np.uint16
+    """Values of ``read_case_label`` to channel numbers of the network: 0 background, k the k-th structure of the label set.
+
+    Of a case that is not whole, C (the number of channels) is where nothing is drawn, and C + 1 where nobody labeled. A structure
+    that was left out is background in any case: it is none of those that were not drawn.
+    """
+    nothing, unlabeled = labels.channels, labels.channels + 1
+    dtype = np.uint8 if (labels.channels if case.is_whole else unlabeled + 1) <= 256 else np.uint16
     channels = np.zeros(values.shape, dtype)
     channel_of = labels.channel_of
     for value in np.unique(values):
         structure_id = case.label_values.get(int(value), int(value))
-        if structure_id in channel_of:
+        if value == UNLABELED:
+            channels[values == value] = unlabeled
+        elif structure_id in channel_of:
             channels[values == value] = channel_of[structure_id]
+        elif value == 0 and case.drawn is not None:
+            channels[values == value] = nothing
     return channels
+
+
+def structures_in(label: NDArray[np.unsignedinteger], channels: int) -> NDArray[np.unsignedinteger]:
+    """A cached label with 0 wherever it shows no structure.
+
+    Args:
+        channels: C, with the background.
+    """
+    return np.where(label < channels, label, 0).astype(label.dtype, copy=False)

@@ -4,7 +4,8 @@ An organ is one piece. Where all labeled cases show a structure as one piece, a 
 always a mistake: something elsewhere in the body that looks alike. Pieces are connected components, 26 neighbors to a voxel.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -24,24 +25,30 @@ BYTES_PER_VOXEL = 10
 """What finding the pieces of a volume takes."""
 
 
-def measured(labels: Iterable[NDArray[Any]], channels: int) -> OnePiece:
+def measured(
+    labels: Iterable[NDArray[Any]], channels: int, not_drawn: Iterable[Set[int]] = repeat(frozenset())
+) -> OnePiece:
     """Which structures are one piece in all of ``labels``.
 
     Args:
         labels: (x, y, z) channel numbers of the labeled cases.
         channels: with the background.
+        not_drawn: of each case, the channels that are not drawn completely, of which it says nothing.
 
     Returns:
         Those of the channels that occur and are one piece, and whether all structures together are one in each case.
     """
     shares: dict[int, float] = {}
     together, most = True, 0
-    for label in labels:
+    for label, unknown in zip(labels, not_drawn, strict=False):
         present = bounding_boxes(label)
         for channel, box in present.items():
+            if channel in unknown:
+                continue
             sizes = pieces_of(label[box] == channel)[1]
             shares[channel] = min(shares.get(channel, 1.0), float(sizes.max() / sizes.sum()))
-        together = together and (not present or len(pieces_of(label > 0)[1]) == 2)
+        # What is not drawn may be what holds the others together.
+        together = together and not unknown and (not present or len(pieces_of(label > 0)[1]) == 2)
         most = max(most, len(present))
     whole = tuple(channel for channel in range(1, channels) if shares.get(channel, 0.0) >= WHOLE)
     return OnePiece(channels=whole, together=together and most > 1)

@@ -76,10 +76,17 @@ def _smallest_structure(cases: list[Case]) -> float:
     volumes: dict[int, list[float]] = {}
     for case in cases:
         for structure, count in case.voxels.items():
-            volumes.setdefault(structure, []).append(count * float(np.prod(case.spacing)))
+            if case.has_drawn(structure):
+                volumes.setdefault(structure, []).append(count * float(np.prod(case.spacing)) / _labeled_share(case))
     if not volumes:
         return float("inf")
     return float((6 / np.pi * min(np.median(each) for each in volumes.values())) ** (1 / 3))
+
+
+def _labeled_share(case: Case) -> float:
+    """Of its slices."""
+    slices = case.labeled_slices
+    return 1.0 if slices is None else len(slices.numbers) / case.size["ijk".index(slices.axis)]
 
 
 def patch_of(cases: list[Case], spacing: Spacing, limit: int) -> tuple[tuple[int, int, int], Topology, str]:

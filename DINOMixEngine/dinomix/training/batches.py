@@ -22,6 +22,7 @@ from dinomix.planning.size_grid import spacing_on
 from dinomix.training import pic
 from dinomix.training.alignment import Bodies, aligned, at_same_share
 from dinomix.training.augmentation import WIDTHS
+from dinomix.training.candidates import Candidates
 from dinomix.training.config import TrainConfig
 from dinomix.training.groups import Group, Groups
 from dinomix.training.patches import Placement, cut, random_placement, sample_features
@@ -48,7 +49,7 @@ class Batch:
 
     Attributes:
         labeled: mixed by PIC.
-        labels: (B, x, y, z) channel numbers, mixed alike.
+        labels: (B, x, y, z) channel numbers or, where the label leaves it open, numbers of ``Candidates``; mixed alike.
         unlabeled: not mixed, as the teacher sees them, group after group; empty where they are not needed.
         labeled_features, unlabeled_features: (B, width, x, y, z) cached teacher features, mixed where the patch is.
         placements: of the unlabeled patches.
@@ -97,6 +98,7 @@ class Batches(Dataset[Batch]):
         self.labeled_cases = [cached[case.name] for case in cohort.with_role("labeled")]
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
         channel_of = cohort.labels.channel_of
+        self.candidates = Candidates.of_cohort(cohort)
         self.bodies = Bodies(self.labeled_cases)
         self.channels = {
             number: {channel_of[i] for i, count in case.voxels.items() if count}
@@ -240,7 +242,9 @@ class Batches(Dataset[Batch]):
         image = case.image
         patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear"), "placement": placement}
         if with_label:
-            patch["label"] = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
+            label = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
+            numbers = self.candidates.numbers.get(case.name) if self.candidates is not None else None
+            patch["label"] = label if numbers is None else numbers[label]
         if self.features:
             features = case.features(self.features.key)
             patch["features"] = sample_features(
@@ -296,6 +300,15 @@ def _stacked(patches: list[dict[str, Any]], name: str) -> Tensor:
 
 
 def labeled_counts(cohort: Cohort) -> NDArray[np.float64]:
-    """(C,) voxels of each structure in the labeled cases, in the order of the channels 1..C."""
+    """(C,) voxels of each structure in the labeled cases, in the order of the channels 1..C.
+
+    A structure that was not drawn in some of them counts as if these had as much of it as the others: it is not rare for that.
+    """
     cases = cohort.with_role("labeled")
-    return np.array([sum(case.voxels.get(i, 0) for case in cases) for i in cohort.labels.ids], dtype=np.float64)
+
+    def count(id: int) -> float:
+        drawn = [case.voxels.get(id, 0) for case in cases if case.has_drawn(id)]
+        # Without any, what there is of it.
+        return sum(drawn) * len(cases) / len(drawn) if drawn else sum(case.voxels.get(id, 0) for case in cases)
+
+    return np.array([count(id) for id in cohort.labels.ids], dtype=np.float64)

@@ -94,7 +94,8 @@ def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:
     voxels = prod(cached_size(case, plan))
     if case.role == "unlabeled":
         return _HEADER + 2 * voxels
-    label = _HEADER + voxels * (1 if cohort.labels.channels <= 256 else 2)
+    numbers = cohort.labels.channels + (0 if case.is_whole else 2)
+    label = _HEADER + voxels * (1 if numbers <= 256 else 2)
     share = voxels / prod(case.size)
     points = (min(LOCATIONS, max(round(count * share), 1)) for count in case.voxels.values() if count)
     return _HEADER + 2 * voxels + label + sum(_MEMBER + 6 * count for count in points)

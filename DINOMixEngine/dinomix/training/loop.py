@@ -82,7 +82,7 @@ def _validation(run: Run) -> Callable[[], Wish]:
         budget = run.budget
         began = budget.spent if budget is not None else 0.0
         try:
-            record_validation(run, [run.cases[case.name] for case in cases], snapshots)
+            record_validation(run, cases, snapshots)
         except Asked as asked:
             return asked.wish
         if budget is not None:

@@ -26,7 +26,7 @@ class PseudoLabeled:
 
     Attributes:
         images: (B, 1, x, y, z) in [0, 1].
-        labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth.
+        labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth, which may leave something open.
         weight: (B, x, y, z), 0 where the teacher is too unsure to count.
         features: (B, width, x, y, z) cached teacher features, or None.
         counts: (C,) voxels of each structure in the teacher's labels, before any mixing.
@@ -78,13 +78,14 @@ def agreement(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> Tenso
 
     Args:
         logits: (B, C + 1, x, y, z) of the student, for the patches as it sees them, mixed and changed in intensity.
-        labels: (B, x, y, z) channel numbers, mixed alike.
+        labels: (B, x, y, z) channel numbers, mixed alike; what a pasted label leaves open is left out.
 
     Returns:
         (C,) of the structures; NaN where neither has any voxel.
     """
     classes = logits.shape[1]
-    chosen = logits.argmax(1)
+    chosen, known = logits.argmax(1), labels < classes
+    chosen, labels = chosen[known], labels[known]
     counts = torch.stack([
         torch.bincount(voxels.flatten(), minlength=classes) for voxels in (chosen, labels, labels[chosen == labels])
     ])  # fmt: skip

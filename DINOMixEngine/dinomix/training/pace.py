@@ -67,7 +67,14 @@ def _seconds_of_validation(trial: Run) -> float:
     classes = len(trial.cohort.labels.structures)
     _, taken = timed(
         lambda: validate(
-            trial.state.teacher, [middle], trial.plan, trial.one_piece, classes, trial.accelerator, lambda *_: None
+            trial.state.teacher,
+            [middle],
+            [frozenset()],
+            trial.plan,
+            trial.one_piece,
+            classes,
+            trial.accelerator,
+            lambda *_: None,
         ),
         trial.accelerator.device,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.labels import LabelSet
-from dinomix.planning.cache import AnyCase
+from dinomix.planning.cache import AnyCase, structures_in
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.ras_axes import axes_in_ras
 from dinomix.planning.size_grid import spacing_on
@@ -24,7 +24,7 @@ OPACITY = 0.85
 def draw_preview(cohort: Cohort, plan: Plan, cached: Mapping[str, AnyCase]) -> bytes | None:
     """The structures of the labeled case that has most of them, as a PNG of 260 x 280 pixels; None if it has none."""
     case = max(cohort.with_role("labeled"), key=lambda case: (_structures(case), sum(case.voxels.values())))
-    channels: NDArray[np.integer] = cached[case.name].label
+    channels: NDArray[np.integer] = structures_in(cached[case.name].label, cohort.labels.channels)
     if isinstance(plan.grid, SpacingGrid):
         spacing = plan.grid.spacing
         channels = channels[tuple(slice(None, None, 1 if code in "RAS" else -1) for code in plan.grid.orientation)]

@@ -9,9 +9,9 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dinomix.cohort.cohort import Cohort
-from dinomix.planning.cache import AnyCase
+from dinomix.cohort.cohort import Case, Cohort
 from dinomix.training import pic
+from dinomix.training.candidates import not_drawn
 from dinomix.training.run import Run
 from dinomix.training.schedule import Schedule
 from dinomix.training.snapshot import Snapshots
@@ -72,7 +72,7 @@ def record_draws(run: Run, subset: str, draws: list[pic.Draw], probabilities: ND
     draws.clear()
 
 
-def record_validation(run: Run, cases: list[AnyCase], snapshots: Snapshots) -> None:
+def record_validation(run: Run, cases: list[Case], snapshots: Snapshots) -> None:
     """Validate, announce it, write the first case's segmentation and keep the weights if they are the best.
 
     Raises:
@@ -89,7 +89,8 @@ def record_validation(run: Run, cases: list[AnyCase], snapshots: Snapshots) -> N
         if accelerator.num_processes == 1 and number < len(cases) - 1:
             run.control.obey(emit)
 
-    dice = validate(state.teacher, cases, run.plan, run.one_piece, len(names), accelerator, seen)
+    cached, unknown = [run.cases[case.name] for case in cases], [not_drawn(case, run.cohort.labels) for case in cases]
+    dice = validate(state.teacher, cached, unknown, run.plan, run.one_piece, len(names), accelerator, seen)
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else 0.0
     validation = {"step": state.step, "dice": dict(zip(names, dice, strict=True)), "mean": mean}

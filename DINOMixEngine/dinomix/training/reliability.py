@@ -45,14 +45,20 @@ class Reliability:
 
 
 @torch.no_grad()
-def judged(teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def judged(teacher: nn.Module, images: Tensor, labels: Tensor, candidates: Tensor | None = None) -> Tensor:
     """(C+1, C+1) voxels, rows the truth and columns the teacher, of labeled patches.
 
     Args:
         images: (B, 1, x, y, z) as the teacher sees unlabeled ones, without changes of intensity.
         labels: (B, x, y, z) channel numbers.
+        candidates: the table of ``Candidates``; None where each voxel is known. Voxels of which the teacher says what they may be
+            are left out; those of which it says another thing are false positives, counted as background.
     """
     logits = teacher(images)
     classes = logits.shape[1]
-    pairs = labels.flatten() * classes + logits.argmax(1).flatten()
+    truth, said = labels.flatten(), logits.argmax(1).flatten()
+    if candidates is not None:
+        counts = (truth < classes) | ~candidates[truth, said]
+        truth, said = torch.where(truth < classes, truth, 0)[counts], said[counts]
+    pairs = truth * classes + said
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

@@ -6,14 +6,16 @@ from functools import cached_property
 from time import monotonic
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import Emit
-from dinomix.planning.cache import AnyCase
+from dinomix.planning.cache import AnyCase, structures_in
 from dinomix.planning.connected_components import measured
 from dinomix.planning.plan import OnePiece, Plan
 from dinomix.training.batches import Batches
 from dinomix.training.budget import Budget
+from dinomix.training.candidates import Candidates, not_drawn
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.foundation import FoundationModel
@@ -35,9 +37,12 @@ def one_piece_of(config: TrainConfig, cohort: Cohort, cases: Mapping[str, AnyCas
     """
     if not config.one_piece:
         return OnePiece()
-    labeled = cohort.with_role("labeled")
+    # Of a case of which only some slices were labeled, nothing is in one piece.
+    labeled = [case for case in cohort.with_role("labeled") if case.labeled_slices is None and not case.ignored]
     chosen = labeled[:: max(len(labeled) // MOST_MEASURED, 1)]
-    return measured((cases[case.name].label for case in chosen), cohort.labels.channels)
+    channels = cohort.labels.channels
+    shown = (structures_in(cases[case.name].label, channels) for case in chosen)
+    return measured(shown, channels, [not_drawn(case, cohort.labels) for case in chosen])
 
 
 @dataclass
@@ -88,6 +93,12 @@ class Run:
     def one_piece(self) -> OnePiece:
         """Which structures are one piece in the labeled cases."""
         return one_piece_of(self.config, self.cohort, self.cases)
+
+    @cached_property
+    def candidates(self) -> Tensor | None:
+        """The table of ``Candidates`` on the run's device; None where all labels are whole."""
+        found = Candidates.of_cohort(self.cohort)
+        return found.table.to(self.accelerator.device) if found is not None else None
 
     @property
     def plan(self) -> Plan:

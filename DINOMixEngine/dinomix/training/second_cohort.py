@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from dinomix.cohort.case_label import read_case_label
 from dinomix.cohort.cohort import Case, Cohort, Role
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, sha256, write_json
-from dinomix.images.reading import read_image, read_label
+from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume, cropped
-from dinomix.images.writing import write_image, write_labels
+from dinomix.images.writing import write_image
 from dinomix.inference.boxes import boxes_around
 from dinomix.inference.places import learned_places, measures
 from dinomix.inference.segment import segment_volume
@@ -83,15 +84,17 @@ def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, fol
     if case.label is None:
         labels = segment_volume(volume, model, device=device, emit=silent, network=model.warm_network)
     else:
-        read, _ = read_label(case.label, like=volume.geometry, order=case.order)
-        ids = np.array([0, *model.labels.ids], np.uint16 if max(model.labels.ids) > 255 else np.uint8)
-        labels = Volume(ids[channels_of(read.array, case, model.labels)], volume.geometry)
+        channels = channels_of(read_case_label(case, volume.geometry).array, case, model.labels)
+        ids = np.array([0, *model.labels.ids, 0, _unlabeled(model.labels)])
+        ids = ids.astype(np.uint16 if ids.max() > 255 else np.uint8)
+        labels = Volume(ids[channels], volume.geometry)
     as_seen = brightness(volume, model.plan)
     boxes = []
     for number, box in enumerate(boxes_around(labels.array, volume.geometry, second, model.labels), 1):
         image = as_seen(cropped(volume, box.seen))
         boxes.append(_write_box(number, image, cropped(labels, box.seen), case, model.labels, folder))
-    of_labels = measures(labels.array, labels.geometry, model.labels) if case.role == "labeled" else {}
+    whole = case.role == "labeled" and case.labeled_slices is None
+    of_labels = measures(labels.array, labels.geometry, model.labels) if whole else {}
     write_json(folder / BOXES, {"boxes": boxes, "measures": of_labels})
 
 
@@ -107,15 +110,22 @@ def _write_box(number: int, image: Volume, label: Volume, case: Case, labels: La
         "thickness": {},
     }
     if case.label is not None:
-        write_labels(label.array, label.geometry, labels, folder / label_name)
+        write_image(label, folder / label_name)
         counts = np.bincount(label.array.ravel(), minlength=max(labels.ids) + 1)
         of_box |= {
             "label": Path(label_name),
             "label_sha256": sha256(folder / label_name),
             "voxels": {id: int(counts[id]) for id in labels.ids},
             "label_values": {id: id for id in labels.ids},
+            "ignored": (_unlabeled(labels),) if case.ignored or case.labeled_slices is not None else (),
+            "labeled_slices": None,
         }
     return case.model_copy(update=of_box).model_dump(mode="json")
+
+
+def _unlabeled(labels: LabelSet) -> int:
+    """The value in a box's label of voxels that nobody labeled."""
+    return max(labels.ids) + 1
 
 
 def _read_case(folder: Path, data: dict[str, Any]) -> Case:

@@ -1,6 +1,6 @@
 """Validation while training: per-class Dice on the network's own grid, without a detour over files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import torch
@@ -15,12 +15,25 @@ from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.plan import OnePiece, Plan
 
 
-def dice_per_class(prediction: NDArray, reference: NDArray, classes: int) -> list[float | None]:
-    """Dice of channels 1..classes; None where the reference does not contain the structure."""
+def dice_per_class(
+    prediction: NDArray, reference: NDArray, classes: int, not_drawn: Set[int] = frozenset()
+) -> list[float | None]:
+    """Dice of channels 1..classes; None where the reference does not contain the structure, or not completely.
+
+    Args:
+        reference: as ``CachedCase.label`` has it; voxels that nobody labeled are left out.
+        not_drawn: the channels that are not drawn completely.
+    """
+    unlabeled = classes + 2
+    if reference.max() == unlabeled:
+        prediction, reference = (array[reference != unlabeled] for array in (prediction, reference))
     predicted = np.bincount(prediction.ravel(), minlength=classes + 1)
     expected = np.bincount(reference.ravel(), minlength=classes + 1)
     agreed = np.bincount(reference.ravel()[prediction.ravel() == reference.ravel()], minlength=classes + 1)
-    return [float(2 * agreed[c] / (predicted[c] + expected[c])) if expected[c] else None for c in range(1, classes + 1)]
+    return [
+        float(2 * agreed[c] / (predicted[c] + expected[c])) if expected[c] and c not in not_drawn else None
+        for c in range(1, classes + 1)
+    ]
 
 
 Seen = Callable[[int, Tensor, list[float | None]], None]
@@ -28,11 +41,12 @@ Seen = Callable[[int, Tensor, list[float | None]], None]
 
 
 @torch.no_grad()
-def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, one_piece: OnePiece, classes: int,
-             accelerator: Accelerator, seen: Seen) -> list[float | None]:  # fmt: skip
+def validate(network: nn.Module, cases: Sequence[AnyCase], not_drawn: Sequence[Set[int]], plan: Plan, one_piece: OnePiece,
+             classes: int, accelerator: Accelerator, seen: Seen) -> list[float | None]:  # fmt: skip
     """Mean Dice per class over the validation cases; the cases are shared out among the processes.
 
     Args:
+        not_drawn: of each case, the channels that are not drawn completely.
         one_piece: whose stray pieces are removed, as the model will remove them.
         seen: called after each case of this process; what it raises ends the validation.
 
@@ -46,7 +60,7 @@ def validate(network: nn.Module, cases: Sequence[AnyCase], plan: Plan, one_piece
             logits = predict_logits(network, image, plan, accelerator.device)
         labels = logits.argmax(0).to(torch.int16).cpu().numpy()
         remove_stray_pieces(labels, one_piece)
-        dice = dice_per_class(labels, np.asarray(cases[number].label), classes)
+        dice = dice_per_class(labels, np.asarray(cases[number].label), classes, not_drawn[number])
         mine.append((number, dice))
         seen(number, logits, dice)
     gathered = gather_object(mine) if accelerator.num_processes > 1 else mine

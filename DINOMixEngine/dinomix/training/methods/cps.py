@@ -59,7 +59,8 @@ class CrossPseudoSupervision(Method):
             first, projected, second = run.state.student(images)
         parts = [len(batch.labeled), len(batch.unlabeled)]
         (first, first_unlabeled), (second, second_unlabeled) = first.split(parts), second.split(parts)
-        supervised = loss_of_heads(first, batch.labels) + loss_of_heads(second, batch.labels)
+        supervised = loss_of_heads(first, batch.labels, candidates=run.candidates)
+        supervised = supervised + loss_of_heads(second, batch.labels, candidates=run.candidates)
         losses = {"supervised": Term(supervised, 1.0)}
         if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
             by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence, run.one_piece)

@@ -14,5 +14,5 @@ class LabeledOnly(Method):
         images = student_sees(run, batch.labeled, batch.unlabeled)
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
-        supervised = Term(loss_of_heads(heads, batch.labels), 1.0)
+        supervised = Term(loss_of_heads(heads, batch.labels, candidates=run.candidates), 1.0)
         return {"supervised": supervised, **fkd_losses(run, images, projected, batch.labeled_features)}

@@ -1,7 +1,8 @@
 """Mean teacher, and DINO-Mix, which is the same with PIC and FKD on.
 
 ``L = L_sup + lambda_u(t) L_u + lambda_f L_FKD``: on unlabeled patches the student follows the labels of the EMA teacher, which
-sees them as they are, while the student sees them mixed by PIC and changed in intensity.
+sees them as they are, while the student sees them mixed by PIC and changed in intensity. ``L_u`` is also of the voxels of labeled
+patches whose label leaves open what they are.
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
 from dinomix.training.batches import Batch, labeled_counts
 from dinomix.training.config import TrainConfig
+from dinomix.training.filling import Filled, filled
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
@@ -41,19 +43,24 @@ class MeanTeacher(Method):
         config, step = self.config, run.state.step
         unlabeled: PseudoLabeled | None = None
         shown, features = batch.unlabeled, batch.unlabeled_features
+        open_labels: Filled | None = None
         if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from and self._is_ready(run, batch):
             unlabeled = self._pseudo_labeled(run, batch)
             shown, features = unlabeled.images, unlabeled.features
+            open_labels = self._filled(run, batch)
         if unlabeled is None and run.foundation is None:
             shown = shown[:0]  # before pseudo-labels count, the unlabeled patches are there for FKD only
         images = student_sees(run, batch.labeled, shown)
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
-        losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels), 1.0)}
+        losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels, candidates=run.candidates), 1.0)}
         if unlabeled is not None:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
-            losses["unsupervised"] = Term(loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight), weight)
+            learned = loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight, run.candidates)
+            if open_labels is not None:
+                learned = learned + loss_of_heads(of_labeled, open_labels.labels, open_labels.weight)
+            losses["unsupervised"] = Term(learned, weight)
             tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
 
@@ -86,7 +93,7 @@ class MeanTeacher(Method):
         accelerator = run.accelerator
         if (run.state.step - run.schedule.pseudo_labels_from) % MEASURED_EVERY == 0:
             with accelerator.autocast():
-                counted = judged(run.state.teacher, batch.labeled, batch.labels)
+                counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
             self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
         return self._has_found_all(run)
 
@@ -95,6 +102,14 @@ class MeanTeacher(Method):
         refined = run.plan.second.structures if run.plan.second is not None else ()
         wanted = [name not in refined for name in self.cohort.labels.names]
         return self.reliability.all_found(self._labeled & wanted)
+
+    def _filled(self, run: Run, batch: Batch) -> Filled | None:
+        """The labeled patches with the EMA teacher's labels where theirs leave something open; None where they do not."""
+        if run.candidates is None or int(batch.labels.max()) < self.cohort.labels.channels:
+            return None
+        with torch.no_grad(), run.accelerator.autocast():
+            logits = run.state.teacher(batch.labeled)
+        return filled(logits, batch.labels, run.candidates, self.config.confidence, run.one_piece)
 
     def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
