@@ -82,7 +82,7 @@ def test_a_structure_that_the_first_model_does_not_know_has_no_before(folder: Pa
 
     predicted = compared.segment(read_image(case.image), "cpu")
     assert set(np.unique(predicted.array)) <= {0, 5}
-    assert compared.dice(predicted, predicted)["spleen"] is None
+    assert compared.dice(predicted, predicted, case)["spleen"] is None
 
 
 def test_from_scratch_or_with_the_first_model_gone_there_is_no_before(folder: Path, tmp_path: Path):

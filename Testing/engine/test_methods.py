@@ -88,6 +88,7 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     config = small_config("cps", augment="off")
     method = cps.CrossPseudoSupervision(config, cohort)
     run: Any = SimpleNamespace(
+        candidates=None,
         one_piece=OnePiece(),
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),

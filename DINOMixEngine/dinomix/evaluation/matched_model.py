@@ -7,9 +7,9 @@ from statistics import fmean
 
 import numpy as np
 
+from dinomix.cohort.case_label import UNLABELED, read_case_label
 from dinomix.cohort.cohort import Case
 from dinomix.evaluation.metrics import dice
-from dinomix.images.reading import read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
@@ -44,13 +44,17 @@ class MatchedModel:
             table[self.model.labels.ids[known - 1]] = self.labels.ids[channel - 1]
         return Volume(table[own.array], own.geometry)
 
-    def dice(self, predicted: Volume, reference: Volume) -> Dice:
-        """Per structure, on the native grid; None where the case lacks the structure or the model does not know it."""
+    def dice(self, predicted: Volume, reference: Volume, case: Case) -> Dice:
+        """Per structure, on the native grid; None where the case lacks the structure or the model does not know it.
+
+        What was not drawn completely in the case is None too, and what nobody labeled is left out.
+        """
         values: Dice = {}
+        labeled = True if case.is_whole else reference.array != UNLABELED
         for channel, structure in enumerate(self.labels.structures, 1):
             expected = reference.array == structure.id
-            scored = channel in self.known and expected.any()
-            values[structure.name] = dice(predicted.array == structure.id, expected) if scored else None
+            scored = channel in self.known and case.has_drawn(structure.id) and expected.any()
+            values[structure.name] = dice((predicted.array == structure.id) & labeled, expected) if scored else None
         return values
 
 
@@ -62,13 +66,17 @@ def means(names: tuple[str, ...], cases: Sequence[Dice]) -> Dice:
 
 
 def reference_of(case: Case, geometry: Geometry) -> Volume:
-    """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values."""
-    assert case.label is not None
-    label, _ = read_label(case.label, like=geometry, order=case.order)
+    """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values.
+
+    ``UNLABELED`` where nobody labeled.
+    """
+    label = read_case_label(case, geometry)
     if not case.label_values:
         return label
-    table = np.zeros(int(label.array.max()) + 1, np.uint16)
+    table = np.zeros(max(int(label.array.max()), 0) + 1, np.uint16)
     for value, id in case.label_values.items():
         if value < len(table):
             table[value] = id
+    if case.ignored or case.labeled_slices is not None:
+        return Volume(np.where(label.array == UNLABELED, UNLABELED, table[label.array]), label.geometry)
     return Volume(table[label.array], label.geometry)

@@ -99,7 +99,7 @@ def _case(case: Case, before: MatchedModel | None, after: MatchedModel, director
     for key, compared in (("before", before), ("after", after)):
         if compared is not None:
             predicted = compared.segment(image, device)
-            told[key] = compared.dice(predicted, reference)
+            told[key] = compared.dice(predicted, reference, case)
             rows[key.capitalize()] = predicted
     overlay = make_overlay(case.name, image, rows, directory.cohort.modality)
     picture = folder / f"{case.name}.png"

@@ -89,7 +89,10 @@ def make_overlay(name: str, image: Volume, rows: Mapping[str, Volume | None], mo
     spacing = tuple(image.geometry.spacing[axis] for axis in to_ras.axes)
 
     scaled = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).transpose(2, 1, 0)
-    turned = tuple((title, to_ras.forward(v.array.transpose(2, 1, 0))) for title, v in rows.items() if v is not None)
+    # Where nobody labeled, nothing is drawn.
+    turned = tuple(
+        (title, to_ras.forward(v.array.clip(0).transpose(2, 1, 0))) for title, v in rows.items() if v is not None
+    )
     return Overlay(name, to_ras.forward(scaled), turned, spacing)
 
 

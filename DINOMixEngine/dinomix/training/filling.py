@@ -13,7 +13,7 @@ from dinomix.planning.plan import OnePiece
 class Filled:
     """
     Attributes:
-        labels: (B, x, y, z) channel numbers: the label where it says what a voxel is, else the teacher's choice of its candidates.
+        labels: (B, x, y, z) channel numbers: the label where it says what a voxel is, else the teacher's choice.
         weight: (B, x, y, z), 1 where the label leaves it open and the teacher is sure enough, else 0: the others are learned from
             their labels.
     """

@@ -31,7 +31,7 @@ def segmentation_loss(
     overlap to speak of: its term would be a constant near 1, and cross-entropy already punishes false positives.
 
     With candidates both are marginal [G. Shi et al., Marginal loss and exclusion loss for partially supervised multi-organ
-    segmentation, Medical Image Analysis 70, 2021]: the cross-entropy of a voxel is that of its candidates' probabilities together,
+    segmentation, Medical Image Analysis 70, 2021]: that of a voxel is of its candidates' probabilities together,
     the Dice of a structure is over the voxels of which is known whether they are it. What may be anything does not count.
 
     Args:
