@@ -225,7 +225,6 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
-    volume, _ = read_label(case.label, like=source.geometry, order=case.order)
     volume = read_case_label(case, source.geometry)
     label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
     rng = np.random.default_rng(0)
