@@ -23,6 +23,7 @@ def segment(
     images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    channels: Mapping[str, str | Path] | None = None,
     format: Format | None = None,
     device: str = "auto",
     max_memory: int | None = None,
@@ -36,8 +37,11 @@ def segment(
 
     Args:
         model: a model, or its folder.
-        images: files, DICOM folders, or folders of images; one or several.
+        images: files, DICOM folders, or folders of images; one or several. For a model that takes several images of a case:
+            files NAME_0000, NAME_0001, ..., 4D files, or folders with an image for each channel.
         out: a file's name for one image, else a folder.
+        channels: by the names in ``model.plan.channels``: the one case's images, with ``images`` empty; or patterns, such as
+            {"t2": "*T2*TRA*"}, by which the files of ``images`` are told.
         format: of the files in ``out``; by default that of ``out``'s name, or nii.gz.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         max_memory: bytes of main memory that may be used; None for no limit.
@@ -58,6 +62,7 @@ def segment(
         model if isinstance(model, Model) else load_model(model),
         [Path(path) for path in paths],
         Path(out),
+        channels=channels,
         format=format,
         device=device,
         max_memory=max_memory,

@@ -21,6 +21,7 @@ def textOf(told: Mapping[str, Any]) -> str:
 def remedies() -> dict[str, str]:
     """Code of an error, see docs/python_api.md -> what to do in the window."""
     return {
+        "channels": _("Choose one image for each channel, all of one patient and in the model's order."),
         "cohort": _("Check the cases again on the page Cases."),
         "device": _("Choose another device, or the automatic one."),
         "disk": _("Free some space and resume the run; or begin one with FKD at each patch, which needs less."),

@@ -9,6 +9,7 @@ import pytest
 
 from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image
+from dinomix.images.volume import Volume
 
 ARRAY = np.arange(60).reshape(3, 4, 5)
 """(k, j, i)."""
@@ -59,4 +60,14 @@ def nifti(path: Path, *changes: tuple[int, str, float], stored: bytes | None = N
     for place, letter, number in changes:
         struct.pack_into("<" + letter, data, place, number)
     path.write_bytes(data)
+    return path
+
+
+def write_image(path: Path, *volumes: Volume) -> Path:
+    """A NIfTI file of a volume's float32 voxels, or of several on one grid, as the frames of a 4D file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = [np.asarray(volume.array, np.float32).transpose(2, 1, 0) for volume in volumes]
+    image = nibabel.Nifti1Image(arrays[0] if len(arrays) == 1 else np.stack(arrays, -1), volumes[0].geometry.affine_ras)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from channel_cases import blobs, two_channel_model, two_channel_plan
 
 from dinomix.images.reading import read_image
 from dinomix.inference.segment import segment_volume
@@ -25,6 +26,7 @@ from dinomix.planning.plan import (
     ToRange,
     ZScore,
 )
+from image_files import write_image
 from random_models import labels_with_ids, random_model, small_plan
 
 
@@ -109,3 +111,18 @@ def test_bundle_of_a_model_from_elsewhere(
     model = random_model(tmp_path / "model", small_plan(grid, window, patch=(64, 64, 24)), labels_with_ids(1, 2), image)
     run_bundle(model, tmp_path, "--image", str(image))
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
+
+
+def test_a_bundle_of_two_channels_segments_the_same(tmp_path: Path) -> None:
+    plan = two_channel_plan(second=RangeWindow(low=150, high=450))
+    first, second = blobs(1), blobs(2)
+    model = two_channel_model(tmp_path / "model", plan, [first, second])
+    for name, volume in (("a_0000", first), ("a_0001", second), ("b_0000", second), ("b_0001", first)):
+        write_image(tmp_path / f"in/{name}.nii.gz", volume)
+    run_bundle(model, tmp_path, "--dataset_dir", str(tmp_path / "in"))
+    for name, volumes in (("a", [first, second]), ("b", [second, first])):
+        ours = segment_volume(volumes, model, device="cpu", precision="float32").array.transpose(2, 1, 0)
+        theirs = nibabel.load(tmp_path / f"out/{name}_0000_seg.nii.gz")
+        assert np.array_equal(np.asarray(theirs.dataobj), ours)
+        assert np.allclose(theirs.affine, first.geometry.affine_ras, atol=1e-4)
+        assert set(np.unique(ours)) == {0, *model.labels.ids}

@@ -179,7 +179,10 @@ def test_with_percentiles_a_box_is_as_bright_as_its_image(model: Model) -> None:
     plan = model.plan.model_copy(update={"window": PercentileWindow(lower=0, upper=100)})
     volume = scan()
     part = Volume(volume.array[:10], Geometry((60, 60, 10), (1.0,) * 3, (0.0,) * 3, np.eye(3)))
-    assert np.allclose(brightness(volume, plan)(part).array, 0) and brightness(volume, model.plan)(part) is part
+    assert (
+        np.allclose(brightness(volume, plan.window)(part).array, 0)
+        and brightness(volume, model.plan.window)(part) is part
+    )
 
 
 def anatomy(shift: int, *, liver: int = 0) -> np.ndarray:

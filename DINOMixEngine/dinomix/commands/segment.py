@@ -16,7 +16,15 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     epilog="Example: dinomix segment --model RUN/model scans/ --out segmentations/ --format seg.nrrd", name="segment"
 )
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder, such as RUN/model.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="For a model that takes several images of a case: the image of this channel, given once for each. With IMAGE, a pattern "
+    "of its files' names or series' descriptions, such as 't2=*T2*TRA*'.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for one image, else a folder.")
 @click.option("--format", type=click.Choice(FORMATS), help="Default: that of --out's name, or nii.gz.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
@@ -37,6 +45,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def command(
     model: Path,
     images: tuple[Path, ...],
+    channels: tuple[str, ...],
     out: Path,
     format: str | None,
     device: str,
@@ -49,15 +58,20 @@ def command(
 ) -> None:
     """Segment images, each on its own grid.
 
-    IMAGE is a file, a DICOM folder or a folder of images. A batch that was interrupted goes on where it stopped when
+    IMAGE is a file, a DICOM folder or a folder of images. For a model that takes several images of a case, such as T1 and T2,
+    these are files NAME_0000, NAME_0001, ..., 4D files, or a folder for each case with an image for each channel; or each is
+    named with --channel. A batch that was interrupted goes on where it stopped when
     the same command is given again; several GPUs share it under `accelerate launch -m dinomix segment ...`. The exit
     code is 0 when every image was segmented, else 2.
     """
     limit = parse_size(max_memory) if max_memory else None
+    by_channel = name_and_value(channels)
+    if not images and not by_channel:
+        raise DinomixError("No image was given.", "Name one or more, or --channel NAME=FILE for each channel.")
 
-    from dinomix.images.reading import check_header
+    from dinomix.images.reading import check_header, count_volumes
 
-    if len(images) == 1 and not images[0].is_dir():
+    if len(images) == 1 and not images[0].is_dir() and count_volumes(images[0]) == 1:
         check_header(images[0])  # told at once, while PyTorch takes seconds to load
 
     from tqdm import tqdm
@@ -80,6 +94,7 @@ def command(
             load_model(model),
             list(images),
             out,
+            channels=by_channel,
             format=format,
             device=device,
             max_memory=limit,
@@ -92,6 +107,20 @@ def command(
     if not as_json:
         for path in written:
             print(path)
+
+
+def name_and_value(options: tuple[str, ...]) -> dict[str, str]:
+    """The options ``--channel NAME=VALUE``. Raises DinomixError for one that is no such pair, or comes twice."""
+    pairs: dict[str, str] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not (name and equals and value) or name in pairs:
+            what = "was given twice" if name in pairs else "does not say NAME=FILE"
+            raise DinomixError(
+                f"--channel {option} {what}.", "Give each channel once, such as --channel t1=scan_t1.nii.gz."
+            )
+        pairs[name] = value
+    return pairs
 
 
 def parse_size(text: str) -> int:

@@ -23,7 +23,9 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_LENGTHS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _NUMBERS = {"0028|0002", "0028|0010", "0028|0011", "0028|0100"}
 """Samples per pixel, rows, columns, bits: stored as uint16; all others here are text."""
+MODALITY, SERIES_DESCRIPTION, PATIENT_ID = "0008|0060", "0008|103e", "0010|0020"
 _TEXTS = {
+    PATIENT_ID,
     "0002|0010", "0008|0008", "0008|0016", "0008|0060", "0008|103e", "0020|000e",
     "0020|0032", "0020|0037", "0028|0008", "0028|0030", "0028|1052", "0028|1053",
 }  # fmt: skip
@@ -97,6 +99,16 @@ def is_dicom_file(path: Path) -> bool:
     """Whether a file carries DICOM's mark, the letters DICM at byte 128."""
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def first_dicom_header(path: Path) -> DicomHeader | None:
+    """The header of a DICOM file, or of the first image in a folder of such; None where there is none that can be read."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        headers = (read_dicom_header(file) for file in files if file.is_file() and is_dicom_file(file))
+        return next((header for header in headers if header.is_image), None)
+    except (DinomixError, OSError):
+        return None  # reading the voxels will say why
 
 
 def read_dicom_header(path: Path) -> DicomHeader:

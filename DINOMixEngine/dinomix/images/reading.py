@@ -73,14 +73,54 @@ def read_image(
                 with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
                     array = array.astype(np.float32, copy=False)
             affine, notices = header.affine, header.notices
-        _check_finite(array, path)
+        return _image(array, affine, notices, path, resample_sheared)
+
+
+def read_frames(path: Path, count: int, *, resample_sheared: bool = False, keep_integers: bool = False) -> list[Volume]:
+    """The volumes of a 4D file, or the values of one whose voxels have several, in the file's order; see ``read_image``.
+
+    Raises:
+        DinomixError: as ``read_image``; the file holds another number of volumes than ``count``.
+    """
+    with _in_words(path):
+        header = _read_header(path)
+        there = header.frames * header.values
+        if there != count or 1 not in (header.frames, header.values):
+            raise DinomixError(
+                f"{path} holds {there} volumes instead of {count}.", "Export it again, with all channels."
+            )
+        array = _read_voxels(path, header)
+        if not (keep_integers and array.dtype.kind in "iu"):
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32, copy=False)
+        volumes = (_volume(array, header, frame) for frame in range(count))
+        return [_image(volume, header.affine, header.notices, path, resample_sheared) for volume in volumes]
+
+
+def count_volumes(path: Path) -> int:
+    """How many volumes, or values for each voxel, an image file holds by its header; 1 for DICOM and what cannot be read."""
+    try:
+        with _in_words(path):
+            if _is_dicom(path):
+                return 1
+            header = _read_header(path)
+            return header.frames * header.values
+    except DinomixError:
+        return 1  # reading the image will say why
+
+
+def _image(
+    array: NDArray, affine: NDArray[np.float64], notices: tuple[str, ...], path: Path, resample_sheared: bool
+) -> Volume:
+    """A volume of an image's voxels (k, j, i), checked, and resampled where it may be."""
+    _check_finite(array, path)
+    size = (array.shape[2], array.shape[1], array.shape[0])
+    check_usable(affine, path)
+    if resample_sheared and is_sheared(affine, size):
+        array, affine = resampled(array.astype(np.float32, copy=False), affine)
         size = (array.shape[2], array.shape[1], array.shape[0])
-        check_usable(affine, path)
-        if resample_sheared and is_sheared(affine, size):
-            array, affine = resampled(array.astype(np.float32, copy=False), affine)
-            size = (array.shape[2], array.shape[1], array.shape[0])
-            notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
-        return Volume(array, geometry_of_affine(affine, size, path), notices)
+        notices = (*notices, "The image lay on a sheared grid and was resampled onto a rectangular one.")
+    return Volume(array, geometry_of_affine(affine, size, path), notices)
 
 
 def read_label(

@@ -1,5 +1,6 @@
 """Segmenting an array that lies on any affine grid, a sheared one too: its labels lie on its own voxels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from dinomix.models.folder import Model
 
 THE_VOLUME = Path("The volume")
 """Stands in messages where a file's path would."""
+Placed = tuple[NDArray[np.generic], NDArray[np.float64]]
+"""An array (k, j, i) of image values, and its affine: 4x4, index (i, j, k, 1) -> RAS mm."""
 
 
 def segment_array(
@@ -23,6 +26,7 @@ def segment_array(
     affine_ras: NDArray[np.float64],
     model: Model,
     *,
+    more: Sequence[Placed] = (),
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
@@ -35,6 +39,8 @@ def segment_array(
     Args:
         array: (k, j, i), any real number type; HU for CT.
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
+        more: the further images of the case, for a model that takes several, each on its own grid; in the order of
+            ``model.plan.channels[1:]``.
         device, max_memory, precision, all_pieces, emit, network: as ``segment_volume`` takes them.
 
     Returns:
@@ -44,24 +50,29 @@ def segment_array(
         DinomixError: the array holds NaN or infinity, the affine is unusable, or as ``segment_volume``.
     """
     # Preprocessing makes the one copy in float32, so that a memory-mapped array is read from the disk as it is needed.
-    values = array
-    _check_finite(values)
-    size = (values.shape[2], values.shape[1], values.shape[0])
-    check_usable(affine_ras, THE_VOLUME)
-    affine = affine_ras
+    first, affine = _rectangular(array, affine_ras)
+    sheared = affine is not affine_ras
     notices: tuple[str, ...] = ()
-    if sheared := is_sheared(affine_ras, size):
-        values, affine = resampled(values.astype(np.float32), affine_ras)
+    if sheared:
         notices = (
             "The volume lies on a sheared grid; it was resampled for the network, and its labels were brought back.",
         )
-    geometry = geometry_of_affine(affine, (values.shape[2], values.shape[1], values.shape[0]), THE_VOLUME)
     labels = segment_volume(
-        Volume(values, geometry), model,
+        [first, *(_rectangular(values, its_affine)[0] for values, its_affine in more)], model,
         device=device, max_memory=max_memory, precision=precision, all_pieces=all_pieces, emit=emit,
         network=network,
     ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
+
+
+def _rectangular(values: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[Volume, NDArray[np.float64]]:
+    """An image on a rectangular grid, and the affine of that: the image's own where it lies on such a one."""
+    _check_finite(values)
+    check_usable(affine, THE_VOLUME)
+    if is_sheared(affine, (values.shape[2], values.shape[1], values.shape[0])):
+        values, affine = resampled(values.astype(np.float32), affine)
+    geometry = geometry_of_affine(affine, (values.shape[2], values.shape[1], values.shape[0]), THE_VOLUME)
+    return Volume(values, geometry), affine
 
 
 def _check_finite(array: NDArray[np.generic]) -> None:

@@ -42,16 +42,16 @@ def plan_memory(
     Args:
         limit: bytes that this process may take in all. With None, what the computer has free decides how large the
             buffers are, and only what is more than all of its memory is refused: the system may make room.
-        voxel_bytes: of the image's voxels.
+        voxel_bytes: of the voxels of one image; with several channels the mean of them.
         given_back: bytes of the image, where it is dropped once it lies on the network's grid.
 
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
-    window = footprint(model.plan, model.labels.channels).window
+    of_network = footprint(model.plan, model.labels.channels).window
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     uses = [
-        MemoryUse(half, slab, _estimate(geometry, model, window, half, slab, voxel_bytes, given_back))
+        MemoryUse(half, slab, _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back))
         for half, slab in choices
     ]
     allowed = psutil.Process().memory_info().rss + free_memory(limit)
@@ -77,7 +77,7 @@ def _estimate(
     geometry: Geometry, model: Model, window: int, half: bool, slab: int, voxel_bytes: int, given_back: int
 ) -> int:
     plan, channels = model.plan, model.labels.channels
-    native = prod(geometry.size)
+    native, inputs = prod(geometry.size), len(plan.channels)
     sides = grid_size(geometry, plan)
     grid = prod(sides)
     padded = [max(side, patch) for side, patch in zip(sides, plan.patch, strict=True)]
@@ -85,13 +85,14 @@ def _estimate(
     # The voxels around the grid's points, as they are and as float32; percentiles sort a copy of all voxels.
     neighbors = min(native, 8 * grid)
     # Percentiles sort a copy of all voxels; the steps of other windows make some.
-    whole = native * {"range": 0, "percentiles": 12, "steps": 16}[plan.window.kind]
-    preprocessing = max(whole, neighbors * (4 + voxel_bytes) + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
+    whole = native * max({"range": 0, "percentiles": 12, "steps": 16}[window.kind] for window in plan.windows)
+    others = 4 * grid * inputs if inputs > 1 else 0  # of which each is made apart, and then put with the rest
+    preprocessing = others + max(whole, neighbors * (4 + voxel_bytes) + grid * 4 + min(slab, grid * BYTES_PER_VOXEL))
     blending = layer * ((2 if half else 4) * channels + 4) + 4 * channels * prod(plan.patch)
     # A few numbers for every cell, and what is interpolated at once.
     labeling = layer * 40 + slab + native * BYTES_PER_LABEL // max(1, sides[0] // plan.patch[0])
     copy = sum(weight.nbytes for weight in model.weights.values()) // 2  # of the network, in bfloat16
-    kept = 4 * (grid + prod(padded)) + native * BYTES_PER_LABEL + copy - given_back
+    kept = 4 * inputs * (grid + prod(padded)) + native * BYTES_PER_LABEL + copy - given_back
     return (
         psutil.Process().memory_info().rss
         + max(preprocessing, kept + blending + max(window, labeling))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.files import LONGEST_NAME, read_json, replace, sha256, shortened_name, write_json
+from dinomix.images.channel_files import CaseFiles
 from dinomix.images.formats import ENDINGS, FORMATS, case_name, format_of
 from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Geometry
@@ -24,15 +26,27 @@ MadeBy = dict[str, object]
 
 @dataclass(frozen=True)
 class Output:
-    """One image and the file that its labels go to.
+    """The images of one case and the file that its labels go to.
 
     ``record`` is the file that remembers from which image, by which model and with which options ``path`` was made;
     None where ``path`` was named by the user, so that nothing is put beside it.
     """
 
-    image: Path
+    name: str
+    images: tuple[Path, ...]
     path: Path
     record: Path | None = None
+
+    @property
+    def image(self) -> Path:
+        """The first channel, by which the case is named in messages."""
+        return self.images[0]
+
+    def images_sha256(self) -> str:
+        """Of the one image, or of the hashes of all channels; several volumes of one file are hashed once."""
+        if len(set(self.images)) == 1:
+            return sha256(self.image)
+        return hashlib.sha256("".join(map(sha256, self.images)).encode()).hexdigest()
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -60,8 +74,8 @@ def find_images(paths: list[Path]) -> list[Path]:
     return [by_place[place] for place in sorted(by_place)]
 
 
-def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Output]:
-    """Give each image its file: ``out`` itself when it names a file, else ``out``/NAME.FORMAT.
+def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: str | None) -> list[Output]:
+    """Give each case its file: ``out`` itself when it names a file, else ``out``/NAME.FORMAT.
 
     Images of the same name from different folders get their folders' names in front, as many as tell them apart.
 
@@ -79,12 +93,12 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
         raise DinomixError(
             f"{out} does not end in .{format}.", "Change --out or --format so that they agree.", code="output"
         )
-    if named and len(images) > 1:
+    if named and len(cases) > 1:
         raise DinomixError(
-            f"{out} names one file, but there are {len(images)} images.", "Give a folder as --out.", code="output"
+            f"{out} names one file, but there are {len(cases)} images.", "Give a folder as --out.", code="output"
         )
     if named:
-        outputs = [Output(images[0], out)]
+        outputs = [Output(cases[0].name, cases[0].images, out)]
     else:
         if not out.is_dir() and (out.exists() or out.name.lower().endswith(ENDINGS)):
             raise DinomixError(
@@ -92,10 +106,12 @@ def plan_outputs(images: list[Path], out: Path, format: str | None) -> list[Outp
             )
         ending = "." + (format or FORMATS[0])
         outputs = [
-            Output(image, out / (name + ending), out / RECORDS / shortened_name(name + ending + ".json"))
-            for image, name in zip(images, _names(images), strict=True)
+            Output(
+                case.name, case.images, out / (name + ending), out / RECORDS / shortened_name(name + ending + ".json")
+            )
+            for case, name in zip(cases, _names(cases), strict=True)
         ]
-    places = {os.path.realpath(image) for image in images}
+    places = {os.path.realpath(image) for case in cases for image in case.images}
     for output in outputs:
         if os.path.realpath(output.path) in places:
             raise DinomixError(
@@ -132,7 +148,7 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
         raise DinomixError(f"{other} the record of how it was made is damaged.", remedy, "exists") from None
     if hashes[0] != sha256(output.path):
         raise DinomixError(f"{other} was changed since it was made.", remedy, "exists")
-    if hashes[1] != sha256(output.image):
+    if hashes[1] != output.images_sha256():
         raise DinomixError(f"{other} was made from another image.", remedy, "exists")
     differing = [key.replace("_", " ") for key in made_by if record.get(key) != made_by[key]]
     if differing:
@@ -152,7 +168,7 @@ def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, outp
     try:
         write_labels(array, geometry, labels, aside)
         # The record first: a record without its file is harmless, a file without its record is a stranger's.
-        hashes = {"labels_sha256": sha256(aside), "image_sha256": sha256(output.image)}
+        hashes = {"labels_sha256": sha256(aside), "image_sha256": output.images_sha256()}
         write_json(output.record, {**made_by, **hashes})
         replace(aside, output.path)
     finally:
@@ -185,16 +201,16 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _names(images: list[Path]) -> list[str]:
-    names = [base_name(image) for image in images]
+def _names(cases: Sequence[CaseFiles]) -> list[str]:
+    names, images = [case.name for case in cases], [case.images[0] for case in cases]
     for depth in range(1, max(len(_place(image).parts) for image in images)):
         # Without regard to case, since file systems may have none.
         count = Counter(name.casefold() for name in names)
         if max(count.values()) == 1:
             break
         names = [
-            "_".join((*_place(image).parts[-1 - depth : -1], base_name(image))) if count[name.casefold()] > 1 else name
-            for image, name in zip(images, names, strict=True)
+            "_".join((*_place(image).parts[-1 - depth : -1], case.name)) if count[name.casefold()] > 1 else name
+            for image, case, name in zip(images, cases, names, strict=True)
         ]
     if len({name.casefold() for name in names}) < len(names):
         raise DinomixError("Two images would be written to the same file.", "Segment them one after the other.")

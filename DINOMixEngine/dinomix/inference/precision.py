@@ -160,7 +160,7 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
 
     Args:
         network: on the CPU.
-        tensor: (1, x, y, z) float32.
+        tensor: (channels, x, y, z) float32.
 
     Returns:
         In the logits' unit; None where no piece has borders or the labels plainly differ.
@@ -184,7 +184,7 @@ def _piece_with_borders(
     """The window of the first piece with enough of borders, else of that with the most, and its logits; None without any."""
     most, found = LEAST_BORDER - 1, None
     for piece in _pieces(tensor, plan):
-        window = piece[None, None].to(device)
+        window = piece[None].to(device)
         logits = fast_network(window)[0]
         border = int(borders(logits.argmax(0)).sum())
         if border > most:
@@ -230,10 +230,10 @@ def _pieces(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
     if not _takes_windows_only(plan):  # which would take as long as a part of the image
         places += product(*[(gap // 4, 3 * gap // 4) for gap in gaps])
     for starts in dict.fromkeys(places):
-        piece = tensor[0]
-        for axis, (start, side) in enumerate(zip(starts, sides, strict=True)):
+        piece = tensor
+        for axis, (start, side) in enumerate(zip(starts, sides, strict=True), 1):
             piece = piece.narrow(axis, start, min(side, piece.shape[axis]))
-        padding = [gap for side, have in zip(sides, piece.shape, strict=True) for gap in (side - have, 0)][::-1]
+        padding = [gap for side, have in zip(sides, piece.shape[1:], strict=True) for gap in (side - have, 0)][::-1]
         yield F.pad(piece, padding)
 
 

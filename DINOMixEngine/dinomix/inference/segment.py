@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, RepeatedProgress, silent
-from dinomix.images.reading import read_image
+from dinomix.images.channels import read_channels
 from dinomix.images.volume import Volume
 from dinomix.inference.certainty import LabelChanges
+from dinomix.inference.channels import as_channels, find_case_images
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, plan_memory
 from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.outputs import (
     MadeBy,
     Output,
-    base_name,
     check_name,
-    find_images,
     is_done,
     plan_outputs,
     write_output,
@@ -43,7 +42,7 @@ from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 
 def segment_volume(
-    volume: Volume,
+    volumes: Volume | Sequence[Volume],
     model: Model,
     *,
     device: str = "auto",
@@ -56,7 +55,8 @@ def segment_volume(
     """Segment an image on its own grid.
 
     Args:
-        volume: the image, (k, j, i).
+        volumes: the image, (k, j, i); for a model that takes several images of a case, one for each of ``model.plan.channels``,
+            in this order. Those on another grid than the first are resampled onto it.
         device: see ``choose_device``.
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
         precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
@@ -64,16 +64,18 @@ def segment_volume(
             float32. The model folder run as a bundle of MONAI's gives the labels of "float32".
         all_pieces: keep also what the model's plan calls stray pieces of a structure.
         emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
-            another way, an image is computed again, or stray pieces are removed.
+            another way, an image is computed again or resampled onto the first one's grid, or stray pieces are removed.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
-        Structure ids (k, j, i), uint8 or uint16, on ``volume``'s geometry.
+        Structure ids (k, j, i), uint8 or uint16, on the image's geometry, the first one's of several.
 
     Raises:
-        DinomixError: the device cannot be used, or the memory does not suffice.
+        DinomixError: the device cannot be used, or the memory does not suffice; there are more or fewer images than channels,
+            they show different places, or some are plainly in each other's place.
     """
-    return _segment([volume], 0, model, device, max_memory, precision, all_pieces, emit, network)
+    given = [volumes] if isinstance(volumes, Volume) else list(volumes)
+    return _segment(given, 0, model, device, max_memory, precision, all_pieces, emit, network)
 
 
 def _segment(
@@ -87,7 +89,8 @@ def _segment(
     emit: Emit,
     network: torch.nn.Module | None,
 ) -> Volume:
-    """Segment the one volume in a list, and take it out as soon as it is not needed, which frees ``given_back`` bytes."""
+    """Segment the images in a list, and take them out as soon as they are not needed, which frees ``given_back`` bytes."""
+    volumes[:] = as_channels(volumes, model.plan, emit)
     geometry = volumes[0].geometry
     chosen, reason = choose_device(device)
     if device == "auto":
@@ -101,7 +104,7 @@ def _segment(
     if model.second is None:
         array = labels_of(volumes, given_back, model, emit)
     else:
-        array = two_stage_labels(volumes.pop(), model, lambda part, *others: labels_of([part], 0, *others), emit)
+        array = two_stage_labels(_taken(volumes), model, lambda part, *others: labels_of(part, 0, *others), emit)
     if not all_pieces:
         _remove_stray_pieces(array, model, max_memory, emit)
     return Volume(array, geometry)
@@ -118,12 +121,19 @@ def _labels(
     emit: Emit,
 ) -> NDArray[Any]:
     """Structure ids (k, j, i) by one network; ``volumes`` and ``given_back`` as ``_segment`` takes them."""
-    geometry, voxel_bytes = volumes[0].geometry, volumes[0].array.itemsize
+    geometry, voxel_bytes = volumes[0].geometry, sum(volume.array.itemsize for volume in volumes) // len(volumes)
     use = plan_memory(geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back)
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
-    preprocessed = preprocess(volumes.pop(), model.plan, slab_bytes=use.slab_bytes)
+    preprocessed = preprocess(_taken(volumes), model.plan, slab_bytes=use.slab_bytes)
     return _Computing(network, model, preprocessed, device, use, emit).labels(precision)
+
+
+def _taken(volumes: list[Volume]) -> tuple[Volume, ...]:
+    """The volumes out of a list, which others hold too."""
+    taken = tuple(volumes)
+    volumes.clear()
+    return taken
 
 
 def _remove_stray_pieces(array: NDArray[Any], model: Model, limit: int | None, emit: Emit) -> None:
@@ -203,6 +213,7 @@ def segment_files(
     images: list[Path],
     out: Path,
     *,
+    channels: Mapping[str, str | Path] | None = None,
     format: str | None = None,
     device: str = "auto",
     max_memory: int | None = None,
@@ -219,7 +230,10 @@ def segment_files(
     takes its share of the images. An image that fails is announced by an ``error`` event and the others go on.
 
     Args:
+        images: with a model of several channels, files as ``images.channel_files`` knows them.
         out: a file's name for one image, or a folder.
+        channels: for a model of several channels, by their names: the image of each, where ``images`` is empty; else patterns
+            by which the images of ``images`` are told.
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
         precision: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
@@ -234,7 +248,7 @@ def segment_files(
         DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
     """
     labels = kept_labels(model.labels, keep)
-    outputs = plan_outputs(find_images(images), out, format)
+    outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
     share = _Share.of_this_process()
     mine = outputs[share.rank :: share.processes]
     device, reason = _device_of(share, device)
@@ -248,12 +262,12 @@ def segment_files(
         check_name(output)
         if not overwrite and is_done(output, made_by):
             return []
-        return [read_image(output.image, resample_sheared=True, keep_integers=True)]
+        return read_channels(output.images, resample_sheared=True, keep_integers=True)
 
     # With a limit to the memory, no second image is read while one is computed.
     ahead = 1 if max_memory is None else 0
     for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
-        emit_here = _named(emit, f"{base_name(output.image)} ({number} of {len(mine)})")
+        emit_here = _named(emit, f"{output.name} ({number} of {len(mine)})")
         began = time.monotonic()
         network = network or model.network()  # while the first image is being read
         try:
@@ -261,9 +275,10 @@ def segment_files(
             if not volumes:
                 emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
                 continue
-            for notice in volumes[0].notices:
-                emit("notice", message=f"{output.image}: {notice}")
-            size = volumes[0].array.nbytes
+            for image, volume in zip(output.images, volumes, strict=True):
+                for notice in volume.notices:
+                    emit("notice", message=f"{image}: {notice}")
+            size = sum(volume.array.nbytes for volume in volumes)
             result = _segment(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
             if keep:
                 keep_only(result.array, labels.ids)

@@ -77,7 +77,7 @@ def predict_slabs(
     in the mode in which it came.
 
     Args:
-        tensor: (1, x, y, z) float32.
+        tensor: (channels of the input, x, y, z) float32.
         device: where to begin; see ``ways_to_compute`` for what comes after it.
         dtype: the numbers that the network computes with.
         half_buffers: add up in float16, for half the memory and three decimal digits.
@@ -146,7 +146,7 @@ class _Blending:
         self._layout = Layout.of(self._size, plan)
         gaps = zip(self._layout.size, self._layout.before, self._size, strict=True)
         padding = [side for whole, before, own in reversed(list(gaps)) for side in (before, whole - own - before)]
-        self._tensor = F.pad(tensor[0], padding) if any(padding) else tensor[0]
+        self._tensor = F.pad(tensor, padding) if any(padding) else tensor
         self._emit, self._began, self._elsewhere = emit, time.monotonic(), 0.0
         self._announce(0, None)
         self._layer, self._done = 0, 0  # the layer of windows that begin at the same x; and how many of it are added
@@ -202,14 +202,14 @@ class _Blending:
     def _logits(self, network: torch.nn.Module, way: Way, group: list[tuple[int, int]]) -> list[torch.Tensor]:
         """The logits (channels, x, y, z) of some windows. All windows of nothing but air are computed once."""
         x, (side_x, side_y, side_z) = self._layout.starts[0][self._layer], self._plan.patch
-        windows = [self._tensor[x : x + side_x, y : y + side_y, z : z + side_z] for y, z in group]
+        windows = [self._tensor[:, x : x + side_x, y : y + side_y, z : z + side_z] for y, z in group]
         filled = [window for window in windows if window.any()]
         computed = iter(())
         if filled:
-            batch = torch.stack(filled)[:, None].to(way.device)
+            batch = torch.stack(filled).to(way.device)
             computed = iter(network(batch))
         if len(filled) < len(windows) and self._of_air.numel() == 0:
-            self._of_air = network(torch.zeros((1, 1, *self._plan.patch), device=way.device))[0]
+            self._of_air = network(torch.zeros((1, len(self._tensor), *self._plan.patch), device=way.device))[0]
         return [next(computed) if window.any() else self._of_air.to(way.device) for window in windows]
 
     def _add(self, logits: torch.Tensor, weights: torch.Tensor, y: int, z: int) -> None:

@@ -19,8 +19,10 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
 
     Its inputs are ``dataset_dir`` (all NIfTI files in it) or ``image`` (one file); each gives
     ``output_dir``/NAME_seg.nii.gz with structure ids on the image's own grid. MONAI writes an image
-    of one slice as a 2D file.
+    of one slice as a 2D file. With several channels they are files NAME_0000, NAME_0001, ..., or a list of
+    one file for each channel; the result is named after the first.
     """
+    keys = _keys(plan)
     return {
         "imports": [
             "$import glob", "$import os", "$import numpy", "$import torch", "$import monai",
@@ -28,10 +30,10 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "image": "",
-        "images": "$[@image] if @image else sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii*')))",
+        "images": _images(plan),
         "output_dir": "$@bundle_root + '/eval'",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": network_definition(plan.network, labels.channels),
+        "network_def": network_definition(plan, labels.channels),
         "network": "$@network_def.to(@device)",
         "weights": {
             "_target_": "safetensors.torch.load_file",
@@ -39,14 +41,16 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
         },
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(plan)},
         "dataset": {
-            "_target_": "Dataset", "data": "$[{'image': path} for path in @images]", "transform": "@preprocessing",
+            "_target_": "Dataset", "transform": "@preprocessing",
+            "data": "$[{'image': path} for path in @images]" if len(keys) == 1 else
+                    f"$[dict(zip({keys}, paths)) for paths in @images]",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "inferer": {
             "_target_": "SlidingWindowInferer", "roi_size": list(plan.patch), "sw_batch_size": 1,
             "overlap": list(plan.overlap), "mode": plan.blend, "sw_device": "@device", "device": "$torch.device('cpu')",
         },
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(labels)},
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(labels, keys[0])},
         "evaluator": {
             "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
             "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
@@ -63,11 +67,32 @@ def _load_weights(plan: Plan) -> str:
     return "$@network_def.load_state_dict(@weights)"
 
 
+def _keys(plan: Plan) -> list[str]:
+    """Under which the channels are loaded; they are put together as "image"."""
+    if len(plan.channels) == 1:
+        return ["image"]
+    return [f"image_{number}" for number in range(len(plan.channels))]
+
+
+def _images(plan: Plan) -> str:
+    if len(plan.channels) == 1:
+        return "$[@image] if @image else sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii*')))"
+    others = f"[f'_{{number:04d}}.nii'.join(path.rsplit('_0000.nii', 1)) for number in range({len(plan.channels)})]"
+    firsts = "sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*_0000.nii*')))"
+    return f"$[@image] if @image else [{others} for path in {firsts}]"
+
+
 def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
-    image = {"keys": "image"}
+    keys = _keys(plan)
+    image = {"keys": keys if len(keys) > 1 else keys[0]}
     steps: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", **image, "image_only": True, "ensure_channel_first": True},
     ]
+    if len(keys) > 1:
+        # Leaves alone what is on the first one's grid already.
+        steps.append({
+            "_target_": "ResampleToMatchd", "keys": keys[1:], "key_dst": keys[0], "mode": "bilinear", "padding_mode": "border",
+        })  # fmt: skip
     if isinstance(plan.grid, SpacingGrid):
         signs = [-1 if code in "LPI" else 1 for code in plan.grid.orientation]
         rounded = f"torch.round(x.pixdim.double() * {SPACING_STEPS}) / {SPACING_STEPS}"
@@ -84,9 +109,12 @@ def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
                 "torch.ones(1)]))), x)[1]",
             },
         ]  # fmt: skip
-    scaling = [{"_target_": name + "d", **image, **arguments} for name, arguments in monai_steps(plan.window)]
-    if not scales_on_grid(plan.window):
-        steps += scaling
+    scaling = [
+        (scales_on_grid(window), {"_target_": name + "d", "keys": key, **arguments})
+        for key, window in zip(keys, plan.windows, strict=True)
+        for name, arguments in monai_steps(window)
+    ]
+    steps += [step for on_grid, step in scaling if not on_grid]
     if isinstance(plan.grid, SpacingGrid):
         steps.append({
             "_target_": "Spacingd", **image, "pixdim": list(plan.grid.spacing), "mode": "bilinear",
@@ -97,17 +125,18 @@ def _preprocessing(plan: Plan) -> list[dict[str, Any]]:
             "_target_": "Resized", **image, "spatial_size": list(plan.grid.size), "mode": "trilinear",
             "align_corners": False, "dtype": "$torch.float64",
         })  # fmt: skip
-    if scales_on_grid(plan.window):
-        steps += scaling
+    steps += [step for on_grid, step in scaling if on_grid]
+    if len(keys) > 1:
+        steps.append({"_target_": "ConcatItemsd", "keys": keys, "name": "image", "dim": 0})
     return steps
 
 
-def _postprocessing(labels: LabelSet) -> list[dict[str, Any]]:
+def _postprocessing(labels: LabelSet, first: str) -> list[dict[str, Any]]:
     pred = {"keys": "pred"}
     id_type = "uint8" if max(labels.ids) < 256 else "uint16"
     return [
         {
-            "_target_": "Invertd", **pred, "transform": "@preprocessing", "orig_keys": "image",
+            "_target_": "Invertd", **pred, "transform": "@preprocessing", "orig_keys": first,
             "nearest_interp": False, "to_tensor": True,
         },
         {"_target_": "AsDiscreted", **pred, "argmax": True},
@@ -131,13 +160,13 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
     inputs = {
         "type": "image",
         "format": "hounsfield" if plan.modality == "CT" else "magnitude",
-        "modality": plan.modality,
-        "num_channels": 1,
+        "modality": _modality(plan),
+        "num_channels": len(plan.channels),
         "spatial_shape": list(plan.patch),
         "dtype": "float32",
         "value_range": list(usual_range(plan.window)),
         "is_patch_data": True,
-        "channel_def": {"0": "image"},
+        "channel_def": {str(number): name or "image" for number, name in enumerate(plan.channels)},
     }
     outputs = {
         "type": "image",
@@ -158,20 +187,31 @@ def metadata(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> dict[str, 
         "numpy_version": _release("numpy"),
         "required_packages_version": _packages(plan),
         "optional_packages_version": {},
-        "name": f"DINOMix, {plan.modality}: {structures}",
-        "task": f"Segmentation of {structures} in {plan.modality}",
+        "name": f"DINOMix, {_modality(plan)}: {structures}",
+        "task": f"Segmentation of {structures} in {_modality(plan)}",
         "description": _description(record) + (f" {ONE_STAGE_IN_MONAI}" if plan.second is not None else ""),
         "authorship": str(record.get("author", "Not stated.")),
         "copyright": str(record.get("copyright", "Not stated.")),
         "data_source": str(record.get("data_source", "Not stated.")),
         "data_type": "nifti",
-        "image_classes": f"One channel, {plan.modality}; intensities scaled by the preprocessing.",
+        "image_classes": f"{_channels(plan)}; intensities scaled by the preprocessing.",
         "label_classes": ", ".join(["0 background", *(f"{s.id} {s.name}" for s in labels.structures)]),
         "pred_classes": f"{labels.channels} channels of logits; the files written hold the label classes' numbers.",
         "intended_use": "Research only. Not a medical device; not for diagnosis or treatment.",
         "references": [],
         "network_data_format": {"inputs": {"image": inputs}, "outputs": {"pred": outputs}},
     }
+
+
+def _modality(plan: Plan) -> str:
+    return " and ".join(dict.fromkeys(plan.modalities))
+
+
+def _channels(plan: Plan) -> str:
+    if len(plan.channels) == 1:
+        return f"One channel, {plan.modality}"
+    told = ", ".join(f"{name} ({kind})" for name, kind in zip(plan.channels, plan.modalities, strict=True))
+    return f"{len(plan.channels)} channels: {told}, on one grid"
 
 
 def _description(record: dict[str, Any]) -> str:

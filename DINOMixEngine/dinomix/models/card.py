@@ -1,6 +1,7 @@
 """The model card: what the model is for, how it came to be, and what is still to be stated by its maker."""
 
 import json
+import shlex
 from typing import Any
 
 from dinomix.labels import LabelSet
@@ -15,6 +16,7 @@ from dinomix.planning.plan import (
     Step,
     Tanh,
     ToRange,
+    Window,
     ZScore,
 )
 
@@ -31,12 +33,13 @@ def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
     """``README.md`` of a model folder."""
     structures = "\n".join(f"| {s.id} | {s.name} |" for s in labels.structures)
     facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
-    return f"""# {plan.modality} model: {", ".join(labels.names)}
+    modality = " and ".join(dict.fromkeys(plan.modalities))
+    return f"""# {modality} model: {", ".join(labels.names)}
 
 {_origin(record)} This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
 
 ```
-dinomix segment --model THIS_FOLDER scan.nii.gz --out segmentation.nii.gz
+dinomix segment --model THIS_FOLDER {_inputs(plan)} --out segmentation.nii.gz
 python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/configs/inference.json \\
     --meta_file THIS_FOLDER/configs/metadata.json --dataset_dir SCANS --output_dir SEGMENTATIONS
 ```
@@ -49,9 +52,9 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 {_pieces(plan, labels)}
 ## Images
 
-- Modality: {plan.modality}
-- Grid: {_grid(plan)}
-- Intensities: {_window(plan)}
+- Modality: {modality}
+{_channels(plan)}- Grid: {_grid(plan)}
+- Intensities: {_windows(plan)}
 - Patch: {" x ".join(map(str, plan.patch))} voxels
 {_second(plan)}
 ## Intended use
@@ -108,13 +111,34 @@ def _grid(plan: Plan) -> str:
     return "the whole volume resized to " + " x ".join(map(str, plan.grid.size)) + " voxels"
 
 
-def _window(plan: Plan) -> str:
-    if isinstance(plan.window, RangeWindow):
-        return f"{plan.window.low:g} to {plan.window.high:g} HU"
-    if isinstance(plan.window, PercentileWindow):
-        return f"percentiles {plan.window.lower:g} to {plan.window.upper:g} of each volume"
-    where = "the network's grid" if plan.window.on == "grid" else "the scan's own grid"
-    return f"{', then '.join(map(_step, plan.window.steps))}, on {where}"
+def _inputs(plan: Plan) -> str:
+    if len(plan.channels) == 1:
+        return "scan.nii.gz"
+    return " ".join(f"--channel {shlex.quote(f'{name}=FILE')}" for name in plan.channels)
+
+
+def _channels(plan: Plan) -> str:
+    if len(plan.channels) == 1:
+        return ""
+    return (
+        f"- Each case has {len(plan.channels)} images, in this order: {', '.join(plan.channels)}. MONAI takes them as files "
+        "NAME_0000.nii.gz, NAME_0001.nii.gz, ..., and names the result after the first\n"
+    )
+
+
+def _windows(plan: Plan) -> str:
+    if len(plan.channels) == 1:
+        return _window(plan.window)
+    return "; ".join(f"{name}: {_window(window)}" for name, window in zip(plan.channels, plan.windows, strict=True))
+
+
+def _window(window: Window) -> str:
+    if isinstance(window, RangeWindow):
+        return f"{window.low:g} to {window.high:g} HU"
+    if isinstance(window, PercentileWindow):
+        return f"percentiles {window.lower:g} to {window.upper:g} of each volume"
+    where = "the network's grid" if window.on == "grid" else "the scan's own grid"
+    return f"{', then '.join(map(_step, window.steps))}, on {where}"
 
 
 def _step(step: Step) -> str:

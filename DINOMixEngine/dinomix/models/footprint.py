@@ -35,10 +35,10 @@ class Footprint:
     window: int
 
 
-def footprint_of(network: nn.Module, patch: tuple[int, int, int]) -> Footprint:
-    """The footprint of a network that was built ``on_paper``; raises whatever it raises for such a patch."""
+def footprint_of(network: nn.Module, patch: tuple[int, int, int], inputs: int) -> Footprint:
+    """The footprint of a network of so many input channels, built ``on_paper``; raises what it raises for such a patch."""
     with on_paper(), torch.inference_mode(), _LiveBytes() as live:
-        network.eval()(torch.empty(1, 1, *patch))
+        network.eval()(torch.empty(1, inputs, *patch))
     return Footprint(
         shapes={name: tuple(tensor.shape) for name, tensor in network.state_dict().items()},
         weights=sum(tensor.nbytes for tensor in network.parameters()),

@@ -71,7 +71,11 @@ def describe_model(path: Path) -> dict[str, Any]:
         model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
         model["title"] = str(record.get("title") or model["title"])
         model["structures"] = structures_as_data(LabelSet.read(path / "labels.json"))
-        model["modality"] = Plan.read(path / "plan.json").modality
+        plan = Plan.read(path / "plan.json")
+        model["modality"] = plan.modality
+        model["channels"] = [
+            {"name": name, "modality": modality} for name, modality in zip(plan.channels, plan.modalities, strict=True)
+        ]
         model["preview"] = _preview(path) if PREVIEW in hashes else None
     except DinomixError as error:
         model["problem"] = str(error)
@@ -83,8 +87,9 @@ def describe_model(path: Path) -> dict[str, Any]:
 def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
     """A MODEL of which nothing is known but where it is, and what is wrong with it."""
     return {
-        "path": str(path), "title": _folder_title(path), "modality": "", "structures": [], "license": "", "author": "",
-        "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None, "problem": problem, "bytes": 0,
+        "path": str(path), "title": _folder_title(path), "modality": "", "channels": [], "structures": [],
+        "license": "", "author": "", "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None,
+        "problem": problem, "bytes": 0,
     }  # fmt: skip
 
 

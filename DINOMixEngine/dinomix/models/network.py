@@ -26,7 +26,7 @@ MOST_VALUES, LARGEST_NUMBER = 1000, 100_000
 
 
 def build_network(plan: Plan, channels: int) -> torch.nn.Module:
-    """The network of ``plan``, with one input channel and ``channels`` output channels (background and structures).
+    """The network of ``plan``, with its input channels and ``channels`` output channels (background and structures).
 
     Only one of ``NETWORKS``, ``RESIDUAL_ENCODER`` or ``RELATIVES_VNET``, with plain arguments (numbers, texts, lists and tables
     of them) is instantiated. The numbers of channels, and MONAI's ``spatial_dims``, are set here.
@@ -42,27 +42,27 @@ def build_network(plan: Plan, channels: int) -> torch.nn.Module:
         f"The plan's network, {plan.network['_target_'].rpartition('.')[2]} with windows of {size} voxels, takes",
         "Choose a smaller patch or network.",
     )
-    return _instantiated(plan.network, channels)
+    return _instantiated(plan.network, len(plan.channels), channels)
 
 
 def network_on_paper(plan: Plan, channels: int) -> torch.nn.Module:
     """``build_network``'s network with shapes and no values, whatever it would take."""
     with on_paper():
-        return _instantiated(plan.network, channels)
+        return _instantiated(plan.network, len(plan.channels), channels)
 
 
 def footprint(plan: Plan, channels: int) -> Footprint:
     """What ``build_network``'s network takes. Raises DinomixError as it does, and where the network refuses the patch."""
     _check_plain(plan.network)
-    return _footprint(json.dumps(plan.network), plan.patch, channels)
+    return _footprint(json.dumps(plan.network), plan.patch, len(plan.channels), channels)
 
 
 @lru_cache(maxsize=16)
-def _footprint(network_json: str, patch: tuple[int, int, int], channels: int) -> Footprint:
+def _footprint(network_json: str, patch: tuple[int, int, int], inputs: int, channels: int) -> Footprint:
     with on_paper():
-        network = _instantiated(json.loads(network_json), channels)
+        network = _instantiated(json.loads(network_json), inputs, channels)
     try:
-        return footprint_of(network, patch)
+        return footprint_of(network, patch, inputs)
     except Exception as error:
         size = "x".join(map(str, patch))
         raise DinomixError(
@@ -83,12 +83,12 @@ def _check_plain(network: dict[str, Any]) -> None:
         raise DinomixError(f"The plan's arguments of {target} hold {what}.", "Give plain values.")
 
 
-def _instantiated(network: dict[str, Any], channels: int) -> torch.nn.Module:
+def _instantiated(network: dict[str, Any], inputs: int, channels: int) -> torch.nn.Module:
     _check_plain(network)
     arguments = dict(network)
     target = arguments.pop("_target_")
     network_class = _network_class(target)
-    decided = {"in_channels": 1, "out_channels": channels}
+    decided = {"in_channels": inputs, "out_channels": channels}
     if target.startswith(PACKAGE):
         decided["spatial_dims"] = 3
     try:
@@ -119,19 +119,20 @@ def _network_class(target: str) -> Any:
     return network_class
 
 
-def network_definition(network: dict[str, Any], channels: int) -> dict[str, Any] | str:
+def network_definition(plan: Plan, channels: int) -> dict[str, Any] | str:
     """A plan's network in MONAI's configuration language, with what the label set and the data decide."""
+    network, inputs = plan.network, len(plan.channels)
     if network["_target_"] == RELATIVES_VNET:
         from dinomix.models.relatives_vnet import as_expression
 
         with on_paper():
-            return f"${as_expression(_instantiated(network, channels))}"
+            return f"${as_expression(_instantiated(network, inputs, channels))}"
     if network["_target_"] != RESIDUAL_ENCODER:
-        return {**network, "spatial_dims": 3, "in_channels": 1, "out_channels": channels}
+        return {**network, "spatial_dims": 3, "in_channels": inputs, "out_channels": channels}
     return {
         **network,
         "n_stages": len(network["features_per_stage"]),
-        "input_channels": 1,
+        "input_channels": inputs,
         "num_classes": channels,
         # Always these, so that a plan need not name classes.
         "conv_op": "$torch.nn.Conv3d",

@@ -1,6 +1,6 @@
 """A plan told to the one who waits for its training."""
 
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SecondStage, SpacingGrid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SecondStage, SpacingGrid, Window
 
 
 def in_words(plan: Plan) -> str:
@@ -34,16 +34,21 @@ def _parts(plan: Plan) -> list[tuple[str, str]]:
             f"Images are brought to {' x '.join(map(str, plan.grid.size))} voxels",
             f"A patch is {sides} voxels",
         )
-    if isinstance(plan.window, RangeWindow):
-        window = f"Intensities from {plan.window.low:g} to {plan.window.high:g} HU are told apart"
-    elif isinstance(plan.window, PercentileWindow):
-        window = (
-            f"Intensities from the {plan.window.lower:g}th to the {plan.window.upper:g}th percentile are told apart"
-        )
-    else:
-        window = "Intensities are those of the model it starts from"
+    windows = [
+        f"{_told_of_window(window)}{f' in {channel}' if plan.more_channels else ''}"
+        for channel, window in zip(plan.channels, plan.windows, strict=True)
+    ]
+    window = "; ".join([windows[0], *(f"{told[0].lower()}{told[1:]}" for told in windows[1:])])
     name = str(plan.network["_target_"]).rpartition(".")[2]
     return [("spacing", grid), ("window", window), ("patch", patch), ("network", f"The network is a {name}")]
+
+
+def _told_of_window(window: Window) -> str:
+    if isinstance(window, RangeWindow):
+        return f"Intensities from {window.low:g} to {window.high:g} HU are told apart"
+    if isinstance(window, PercentileWindow):
+        return f"Intensities from the {window.lower:g}th to the {window.upper:g}th percentile are told apart"
+    return "Intensities are those of the model it starts from"
 
 
 def _because(plan: Plan, key: str) -> str:

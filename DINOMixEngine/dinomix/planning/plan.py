@@ -16,6 +16,7 @@ from pydantic import (
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json, write_json
+from dinomix.names import normalized_name
 
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
@@ -142,6 +143,22 @@ class SizeGrid(BaseModel):
 Window = RangeWindow | PercentileWindow | StepsWindow
 
 
+Modality = Literal["CT", "MR", "PT"]
+"""CT: intensities are HU. MR and PET: they have no unit that would be the same in another scan."""
+MOST_CHANNELS = 16
+ChannelName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f/\\=@$%#]+$")]
+"""Of a kind of image, such as "t2"; named in options NAME=FILE and shown in one line, so some characters cannot be in it."""
+
+
+class InputChannel(BaseModel):
+    """A further image of each case that the network sees beside the first: its name, and how it is scaled."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: ChannelName
+    modality: Modality
+    window: Annotated[Window, Field(discriminator="kind")]
+
+
 class OnePiece(BaseModel):
     """What the labeled cases show in one piece, so that stray pieces of it in a prediction are mistakes.
 
@@ -160,7 +177,11 @@ class Plan(BaseModel):
 
     Attributes:
         grid: the grid that the network works on.
-        window: intensities to what the network takes, [0, 1] for networks that were trained here.
+        window: intensities to what the network takes, [0, 1] for networks that were trained here; with several images
+            of each case, those of the first.
+        channel: what the first image is called, such as "t1"; empty where there is one image that needs no name.
+        more_channels: the further images of each case, in the order in which the network takes them. As ``channel``,
+            written only where there are some, since earlier versions do not know it.
         patch: voxels along (x, y, z) of the network's grid; multiples of ``patch_multiple``.
         overlap: of the sliding window, as a fraction of the patch per axis (x, y, z).
         blend: how overlapping windows are averaged.
@@ -176,9 +197,11 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     version: Literal[1] = 1
-    modality: Literal["CT", "MR"]
+    modality: Modality
     grid: Annotated[SpacingGrid | SizeGrid, Field(discriminator="kind")]
     window: Annotated[Window, Field(discriminator="kind")]
+    channel: Literal[""] | ChannelName = ""
+    more_channels: Annotated[tuple[InputChannel, ...], Field(max_length=MOST_CHANNELS - 1)] = ()
     patch: tuple[Side, Side, Side]
     overlap: tuple[Overlap, Overlap, Overlap] = (0.5, 0.5, 0.5)
     blend: Literal["gaussian", "constant"] = "gaussian"
@@ -207,9 +230,36 @@ class Plan(BaseModel):
             raise ValueError(f"patch {self.patch}: each side must be a multiple of {factors}")
         return self
 
+    @model_validator(mode="after")
+    def _channels_have_names(self) -> "Plan":
+        if self.more_channels and not self.channel:
+            raise ValueError("it has several channels, and the first has no name")
+        if len({normalized_name(name) for name in self.channels}) < len(self.channels):
+            raise ValueError(f"two channels have the same name ({', '.join(self.channels)})")
+        if self.second is not None and self.second.plan.channels != self.channels:
+            raise ValueError("its second stage has other channels")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_what_is_not(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in serialized(self).items() if key != "second" or value is not None}
+        """What earlier versions do not know is left out where there is none of it."""
+        late = ("channel", "more_channels", "second")
+        return {key: value for key, value in serialized(self).items() if key not in late or value}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the images of a case, in the network's order; ("",) where there is one that needs no name."""
+        return self.channel, *(channel.name for channel in self.more_channels)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """How each channel is scaled, in the network's order."""
+        return self.window, *(channel.window for channel in self.more_channels)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of each channel, in the network's order."""
+        return self.modality, *(channel.modality for channel in self.more_channels)
 
     @property
     def of_first(self) -> "Plan":

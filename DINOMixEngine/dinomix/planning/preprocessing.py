@@ -4,6 +4,7 @@ The same steps stand in every model folder's ``configs/inference.json``, for use
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.memory import check_memory
 from dinomix.planning.intensities import between, limits, scaled, scales_on_grid
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid, Window
 from dinomix.planning.resampling import SLAB_BYTES, Line, resample
 from dinomix.planning.size_grid import resized_by_floor
 
@@ -60,7 +61,7 @@ class Preprocessed:
     """A volume as the network sees it, and the way back.
 
     Attributes:
-        tensor: (1, x, y, z) float32, scaled by the plan's window.
+        tensor: (channels, x, y, z) float32, each channel scaled by its window.
         affine: 4x4 float64, index (x, y, z, 1) of ``tensor`` -> RAS mm.
         reorientation: between the file's axes and (x, y, z).
         native_size: voxels of the native grid along (x, y, z).
@@ -90,35 +91,34 @@ class _Way:
         return (torch.arange(self.grid_size[axis], dtype=torch.float64) - self.shift[axis]) / self.scale[axis]
 
 
-def preprocess(volume: Volume, plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> Preprocessed:
-    """Bring an image (k, j, i) onto the plan's grid, with intensities scaled by its window.
+def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> Preprocessed:
+    """Bring an image (k, j, i), or the images of all channels, onto the plan's grid, scaled by the channels' windows.
 
     Reorienting is exact and resampling is done on indices, so that the position and the rotation of the patient, and
     the order in which the file stores the axes, leave no trace in the result. Resampling computes in float64,
     with ``slab_bytes`` at a time.
+
+    Args:
+        volumes: one for each channel of the plan, in its order, all on the grid of the first; see ``images.channels``.
     """
-    way = _way(volume.geometry, plan)
+    images = [volumes] if isinstance(volumes, Volume) else volumes
+    way = _way(images[0].geometry, plan)
     check_memory(
-        4 * math.prod(way.grid_size),
+        4 * len(images) * math.prod(way.grid_size),
         f"On the plan's grid the image has {' x '.join(map(str, way.grid_size))} voxels, which take",
         "Choose a coarser spacing, or crop the image to the region of interest.",
     )
-    lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
-    nearby = [line.among_its_neighbors() for line in lines]
-    if scales_on_grid(plan.window):
-        image = scaled(resample(_neighbors(volume.array, way.reorientation, lines), nearby, slab_bytes), plan.window)
-    elif isinstance(plan.window, (RangeWindow, PercentileWindow)):
-        # Only the voxels between which the grid's points lie are scaled: a few of many where the grid is coarse.
-        ends = limits(volume.array, plan.window)
-        image = resample(between(_neighbors(volume.array, way.reorientation, lines), *ends), nearby, slab_bytes)
+    first = _on_grid(images[0], plan.window, way, slab_bytes)[None].contiguous()
+    if len(images) == 1:
+        tensor = first
     else:
-        native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
-        # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
-        image = scaled(torch.from_numpy(np.array(native, dtype=np.float32, order="C")), plan.window)
-        image = resample(image, lines, slab_bytes)
+        tensor = torch.empty((len(images), *first.shape[1:]))
+        tensor[0] = first
+        for channel, window in enumerate(plan.windows[1:], 1):
+            tensor[channel] = _on_grid(images[channel], window, way, slab_bytes)
     return Preprocessed(
-        tensor=image[None].contiguous(),
-        affine=_grid_affine(volume.geometry, way),
+        tensor=tensor,
+        affine=_grid_affine(images[0].geometry, way),
         reorientation=way.reorientation,
         native_size=way.native_size,
         scale=way.scale,
@@ -171,6 +171,22 @@ def nearest_to_ras(geometry: Geometry) -> Reorientation:
         flips[world] = bool(direction[world, axis] < 0)
         strength[world, :] = -1.0
     return Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+
+
+def _on_grid(volume: Volume, window: Window, way: _Way, slab_bytes: int) -> torch.Tensor:
+    """One channel, (x, y, z) float32, scaled by its window."""
+    lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
+    nearby = [line.among_its_neighbors() for line in lines]
+    if scales_on_grid(window):
+        return scaled(resample(_neighbors(volume.array, way.reorientation, lines), nearby, slab_bytes), window)
+    if isinstance(window, (RangeWindow, PercentileWindow)):
+        # Only the voxels between which the grid's points lie are scaled: a few of many where the grid is coarse.
+        ends = limits(volume.array, window)
+        return resample(between(_neighbors(volume.array, way.reorientation, lines), *ends), nearby, slab_bytes)
+    native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
+    # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
+    image = scaled(torch.from_numpy(np.array(native, dtype=np.float32, order="C")), window)
+    return resample(image, lines, slab_bytes)
 
 
 def _way(geometry: Geometry, plan: Plan) -> _Way:

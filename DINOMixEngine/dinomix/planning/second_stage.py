@@ -1,14 +1,12 @@
 """The plan of a second stage: a finer grid for the structures that are too thin for the first one's."""
 
-from typing import Any
-
 import numpy as np
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.planning.field_of_view import LEAST_ACROSS, patch_of
 from dinomix.planning.networks import planned_network
-from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SecondStage, SpacingGrid
+from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SecondStage, SpacingGrid, Window
 from dinomix.planning.ras_axes import Spacing
 from dinomix.planning.thin_structures import measured, told, too_thin
 
@@ -66,19 +64,23 @@ def _plan_on(spacing: Spacing, first: Plan, cohort: Cohort, thinnest: str, own: 
              channels: int) -> Plan:  # fmt: skip
     cases = [case for case in cohort.cases if case.role in ("labeled", "unlabeled")]
     patch, levels, _ = patch_of(cases, spacing, limit)
-    window: RangeWindow | PercentileWindow | Any = first.window
-    if isinstance(window, PercentileWindow):
-        # Percentiles are those of the whole image, so that a box is as bright as what it was cut from.
-        window = RangeWindow(low=0, high=1)
+    more = [c.model_copy(update={"window": _of_a_box(c.window)}) for c in first.more_channels]
     shown = f"so that {thinnest} is three voxels thick" if spacing != own else "the cohort's own"
     return Plan(
         modality=first.modality,
         grid=SpacingGrid(spacing=spacing),
-        window=window,
+        window=_of_a_box(first.window),
+        channel=first.channel,
+        more_channels=tuple(more),
         patch=patch,
         network=planned_network(levels, channels),
         reasons={"spacing": shown},
     )
+
+
+def _of_a_box(window: Window) -> Window:
+    """Percentiles are those of the whole image, so that a box is as bright as what it was cut from."""
+    return RangeWindow(low=0, high=1) if isinstance(window, PercentileWindow) else window
 
 
 def _nothing_to_refine(thick: dict[str, float], thin: dict[str, float]) -> DinomixError:

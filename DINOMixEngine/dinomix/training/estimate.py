@@ -56,7 +56,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     if config.fkd.mode != "off":
         foundation = fkd.teacher_of(config.fkd, plan, cohort).on(accelerator.device, config.precision)
     channels = cohort.labels.channels
-    try_network(build_network(plan, channels), plan.patch, channels)
+    try_network(build_network(plan, channels), plan.patch, channels, len(plan.channels))
     few, validation = _few(cohort), cohort.with_role("validation")
     progress = Progress(emit, "estimate", 4)
 

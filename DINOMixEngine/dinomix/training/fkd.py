@@ -45,7 +45,7 @@ def tapped_stage(network: nn.Module, plan: Plan, channels: int) -> Stage:
 
     Raises DinomixError where the network does not take the plan's patch, or has no such stage.
     """
-    return find_stage(try_network(network, plan.patch, channels), plan.patch, plan.fkd_stage)
+    return find_stage(try_network(network, plan.patch, channels, len(plan.channels)), plan.patch, plan.fkd_stage)
 
 
 class StudentWithProjector(nn.Module):

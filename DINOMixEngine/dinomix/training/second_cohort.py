@@ -88,7 +88,7 @@ def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, fol
         ids = np.array([0, *model.labels.ids, 0, _unlabeled(model.labels)])
         ids = ids.astype(np.uint16 if ids.max() > 255 else np.uint8)
         labels = Volume(ids[channels], volume.geometry)
-    as_seen = brightness(volume, model.plan)
+    as_seen = brightness(volume, model.plan.window)
     boxes = []
     for number, box in enumerate(boxes_around(labels.array, volume.geometry, second, model.labels), 1):
         image = as_seen(cropped(volume, box.seen))

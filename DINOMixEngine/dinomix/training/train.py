@@ -83,7 +83,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
     if accelerator.is_main_process:
         channels = cohort.labels.channels
         for stage in (plan, plan.second.plan) if plan.second is not None else (plan,):
-            try_network(build_network(stage, channels), stage.patch, channels)
+            try_network(build_network(stage, channels), stage.patch, channels, len(stage.channels))
         if foundation is not None:
             foundation.try_slices(*_largest_slice(cohort, config, plan))
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model, second_start=second_start)

@@ -28,12 +28,13 @@ class Stage:
     grid: tuple[int, int, int]
 
 
-def try_network(network: nn.Module, patch: Sequence[int], channels: int) -> Outputs:
+def try_network(network: nn.Module, patch: Sequence[int], channels: int, inputs: int = 1) -> Outputs:
     """Pass a batch of two patches through a copy of the network that has shapes but no values.
 
     Args:
         patch: voxels along (x, y, z).
         channels: the network's output channels.
+        inputs: the network's input channels.
 
     Returns:
         Name and shape of each module's output that is a map (2, width, x, y, z), in the order in which they are computed;
@@ -50,7 +51,7 @@ def try_network(network: nn.Module, patch: Sequence[int], channels: int) -> Outp
     kind, size = type(network).__name__, "x".join(map(str, patch))
     try:
         with torch.no_grad():
-            output = trial(torch.empty(2, 1, *patch, device="meta"))
+            output = trial(torch.empty(2, inputs, *patch, device="meta"))
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise DinomixError(

@@ -1,0 +1,218 @@
+"""Which files are the channels of one case: T1 and T2, or PET and CT, as they lie in folders.
+
+- ``case_0000.nii.gz``, ``case_0001.nii.gz``, ... in one folder, as nnU-Net numbers them;
+- ``case_t1.nii.gz``, ``case_t2.nii.gz`` in one folder, by the names of the channels;
+- one 4D file with the channels last, as the Medical Segmentation Decathlon has them;
+- a folder for each case, with a file or a DICOM series for each channel: ``case/t1.nii.gz``, ``case/t2.nii.gz``.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dinomix.errors import DinomixError
+from dinomix.images.dicom_header import SERIES_DESCRIPTION, first_dicom_header
+from dinomix.images.formats import case_name
+from dinomix.images.reading import count_volumes, is_image_path
+from dinomix.names import listed
+
+_NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The images of one case, in the channels' order; the one path as often as there are channels where one file has all."""
+
+    name: str
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a channel is called, and which files are its own.
+
+    Attributes:
+        pattern: with * and ?, of a file's name without its ending, or of the description of a DICOM series; case does not
+            matter. Empty where the words of ``name`` are to be among those of the file's name or the description.
+    """
+
+    name: str
+    pattern: str = ""
+
+    def fits(self, text: str) -> bool:
+        if self.pattern:
+            return fnmatchcase(text.casefold(), self.pattern.casefold())
+        return bool(_words(self.name)) and set(_words(self.name)) <= set(_words(text))
+
+
+def channels_of(names: Sequence[str], patterns: Mapping[str, str] | None = None) -> tuple[Channel, ...]:
+    """The channels of a model or cohort with the patterns that a user gives for some.
+
+    Raises:
+        DinomixError: a pattern is for a channel that there is not.
+    """
+    given = dict(patterns or {})
+    channels = tuple(Channel(name, given.pop(name, "")) for name in names)
+    if given:
+        raise DinomixError(
+            f"There is no channel {listed(list(given))}.", f"The channels are {', '.join(names)}.", "channels"
+        )
+    return channels
+
+
+def numbered(paths: Sequence[Path]) -> dict[str, dict[int, Path]]:
+    """Case -> number -> file, of the files whose names end in nnU-Net's channel number."""
+    cases: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in paths:
+        if match := _NUMBERED.match(case_name(path)):
+            cases[match["case"]][int(match["number"])] = path
+    return dict(cases)
+
+
+def group(paths: Sequence[Path], channels: Sequence[Channel], problems: list[DinomixError]) -> list[CaseFiles]:
+    """The cases among images that lie side by side. What is left over, or incomplete, goes to ``problems``."""
+    by_number = numbered(paths)
+    loose = [path for path in paths if not _NUMBERED.match(case_name(path))]
+    cases = [_of_numbers(name, files, channels, problems) for name, files in by_number.items()]
+    named: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path in loose:
+        if not path.is_dir() and count_volumes(path) > 1:
+            cases.append(_of_one_file(path, channels, problems))
+            continue
+        text, fitting = _text(path), [channel for channel in channels if channel.fits(_text(path))]
+        if len(fitting) != 1:
+            problems.append(_unclear(path, text, fitting, channels))
+            continue
+        named[_without(fitting[0], case_name(path)) or path.parent.name][fitting[0].name].append(path)
+    cases += [_of_names(name, files, channels, problems) for name, files in named.items()]
+    return sorted((case for case in cases if case is not None), key=lambda case: case.name)
+
+
+def in_folder(folder: Path, channels: Sequence[Channel], problems: list[DinomixError]) -> list[CaseFiles]:
+    """The cases of a folder: those of ``group``, or the folder itself as one, or one in each subfolder."""
+    inside = sorted(path for path in folder.iterdir() if is_image_path(path))
+    if (one := one_case(folder.name, inside, channels)) is not None:
+        return [one]
+    if inside and not all(path.is_dir() for path in inside):
+        return group(inside, channels, problems)
+    cases: list[CaseFiles] = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if files := _images_below(path):
+            case = one_case(path.name, files, channels) or _of_names(
+                path.name, {c.name: [f for f in files if c.fits(_text(f))] for c in channels}, channels, problems
+            )
+            cases += [case] if case is not None else []
+    return cases
+
+
+def one_case(name: str, paths: Sequence[Path], channels: Sequence[Channel]) -> CaseFiles | None:
+    """The case whose channels are among some images, one of them for each; None where it is not so.
+
+    It is called as the files are but for their channels, else ``name``.
+    """
+    texts = {path: _text(path) for path in paths}
+    found = [[path for path, text in texts.items() if channel.fits(text)] for channel in channels]
+    chosen = [fitting[0] for fitting in found if len(fitting) == 1]
+    if len(set(chosen)) < len(channels):
+        return None
+    called = {_without(channel, case_name(path)) for channel, path in zip(channels, chosen, strict=True)}
+    return CaseFiles((called.pop() if len(called) == 1 else "") or name, tuple(chosen))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Image files and DICOM folders at any depth."""
+    images: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if is_image_path(path):
+            images.append(path)
+        elif path.is_dir() and not path.name.startswith("."):
+            images += _images_below(path)
+    return images
+
+
+def _of_numbers(
+    name: str, files: Mapping[int, Path], channels: Sequence[Channel], problems: list[DinomixError]
+) -> CaseFiles | None:
+    missing = [f"{channel.name} (_{n:04d})" for n, channel in enumerate(channels) if n not in files]
+    if missing:
+        problems.append(_missing(name, missing, next(iter(files.values()))))
+        return None
+    if more := sorted(set(files) - set(range(len(channels)))):
+        problems.append(DinomixError(
+            f"{files[more[0]]} is the channel number {more[0]} of {name}; there are {len(channels)} channels "
+            f"({', '.join(channel.name for channel in channels)}).",
+            "Take it away, or name all channels.", "channels",
+        ))  # fmt: skip
+        return None
+    return CaseFiles(name, tuple(files[number] for number in range(len(channels))))
+
+
+def _of_one_file(path: Path, channels: Sequence[Channel], problems: list[DinomixError]) -> CaseFiles | None:
+    if (count := count_volumes(path)) == len(channels):
+        return CaseFiles(case_name(path), (path,) * count)
+    problems.append(DinomixError(
+        f"{path} holds {count} volumes; there are {len(channels)} channels ({', '.join(c.name for c in channels)}).",
+        "Export it again, with a volume for each channel.", "channels",
+    ))  # fmt: skip
+    return None
+
+
+def _of_names(
+    name: str, files: Mapping[str, Sequence[Path]], channels: Sequence[Channel], problems: list[DinomixError]
+) -> CaseFiles | None:
+    missing = [channel.name for channel in channels if not files.get(channel.name)]
+    there = next((paths[0] for paths in files.values() if paths), None)
+    if missing:
+        problems.append(_missing(name, missing, there))
+        return None
+    several = next((c for c in channels if len(files[c.name]) > 1), None)
+    if several is not None:
+        paths = files[several.name]
+        problems.append(DinomixError(
+            f"The case {name} has several images for the channel {several.name}: {paths[0]} and {paths[1]}.",
+            "Keep one of them, or say which by a pattern: --channel NAME=PATTERN.", "channels",
+        ))  # fmt: skip
+        return None
+    return CaseFiles(name, tuple(files[channel.name][0] for channel in channels))
+
+
+def _missing(name: str, missing: list[str], beside: Path | None) -> DinomixError:
+    where = f" Beside {beside} is no such image." if beside is not None else ""
+    return DinomixError(
+        f"The case {name} lacks the channel {' and '.join(missing)}.{where}",
+        "Add the image, or take the case out: all channels are needed.",
+        "channels",
+    )
+
+
+def _unclear(path: Path, text: str, fitting: Sequence[Channel], channels: Sequence[Channel]) -> DinomixError:
+    names = ", ".join(channel.name for channel in (fitting or channels))
+    what = "fits several channels" if fitting else "fits none of the channels"
+    return DinomixError(
+        f"{path} ({text}) {what}: {names}.",
+        "Put the channel's name or number (_0000) into the file's name, or give a pattern: --channel NAME=PATTERN.",
+        "channels",
+    )
+
+
+def _text(path: Path) -> str:
+    """What a channel is told by: the description of a DICOM series, where it has one, else the name."""
+    if path.is_dir() or path.suffix.lower() == ".dcm":
+        header = first_dicom_header(path)
+        if header is not None and (description := header.tags.get(SERIES_DESCRIPTION)):
+            return description
+    return case_name(path)
+
+
+def _without(channel: Channel, stem: str) -> str:
+    """The name of the case in that of a file, which may be empty: without the words of its channel."""
+    words = "[^0-9a-z]+".join(map(re.escape, _words(channel.name)))
+    rest = re.sub(rf"(?i)(^|[^0-9a-z]+){words}(?=$|[^0-9a-z])", "", stem) if words else stem
+    return rest.strip("_-. ")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall("[0-9a-z]+", text.casefold())
