@@ -163,6 +163,7 @@ set(SCRIPTS
   "dinomix/planning/size_grid.py"
   "dinomix/planning/thin_structures.py"
   "dinomix/planning/topology.py"
+  "dinomix/regions.py"
   "dinomix/report/__init__.py"
   "dinomix/report/comparing.py"
   "dinomix/report/curves.py"

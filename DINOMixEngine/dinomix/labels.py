@@ -1,18 +1,38 @@
 """Label sets: the only truth about which number is which structure."""
 
 import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from dinomix.errors import DinomixError, printable, reason_of
 from dinomix.files import read_table, write_json
-from dinomix.names import names_a_side
+from dinomix.names import names_a_side, normalized_name
+from dinomix.regions import parts_and_regions
 from dinomix.terminology import SIDES, Terminology, color_for, terminology_for
 
 LARGEST_ID = 65535
 LONGEST_NAME = 200
+
+
+def name_that_can_be_written(name: str) -> str:
+    """The name of a structure or region; raises ValueError where it cannot stand in headers of files, or in UTF-8."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise ValueError(f"a structure needs a name of 1 to {LONGEST_NAME} characters")
+    # Of a header, each line says one thing.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise ValueError(f"the name {printable(name)} holds characters that are no text")
+    return name
 
 
 class Structure(BaseModel):
@@ -27,19 +47,31 @@ class Structure(BaseModel):
     @field_validator("name")
     @classmethod
     def _can_be_written(cls, name: str) -> str:
-        # Into headers of files, of which each line says one thing, and into UTF-8.
-        if not name.strip() or len(name) > LONGEST_NAME:
-            raise ValueError(f"a structure needs a name of 1 to {LONGEST_NAME} characters")
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise ValueError(f"the name {printable(name)} holds characters that are no text")
-        return name
+        return name_that_can_be_written(name)
+
+
+class Region(BaseModel):
+    """A union of structures, by their ids, under a name of its own: the whole tumor of its core and its edema."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    structures: tuple[int, ...] = Field(min_length=2)
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_written(cls, name: str) -> str:
+        return name_that_can_be_written(name)
 
 
 class LabelSet(BaseModel):
-    """The structures of a model or a cohort, sorted by id; background is always 0 and never listed."""
+    """The structures of a model or a cohort, sorted by id; background is always 0 and never listed.
+
+    ``regions`` are unions of structures, for those who read results: networks know the structures only.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     structures: tuple[Structure, ...] = Field(min_length=1)
+    regions: tuple[Region, ...] = ()
 
     @field_validator("structures")
     @classmethod
@@ -49,6 +81,24 @@ class LabelSet(BaseModel):
             if len(set(values)) != len(values):
                 raise ValueError(f"two structures have the same {field}")
         return tuple(sorted(structures, key=lambda s: s.id))
+
+    @model_validator(mode="after")
+    def _regions_of_structures(self) -> "LabelSet":
+        names = [normalized_name(name) for name in (*self.names, *(region.name for region in self.regions))]
+        for region in self.regions:
+            if not set(region.structures) <= set(self.ids):
+                raise ValueError(f'the region "{region.name}" has structures that are not there')
+            if names.count(normalized_name(region.name)) > 1:
+                raise ValueError(f'two structures or regions are called "{region.name}"')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_data(self, all_fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without regions, what earlier versions read and wrote."""
+        data: dict[str, Any] = all_fields(self)
+        if not self.regions:
+            del data["regions"]
+        return data
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -76,6 +126,26 @@ class LabelSet(BaseModel):
             for s in self.structures
         )
 
+    def only(self, ids: Collection[int]) -> "LabelSet":
+        """The structures of these ids, and the regions of which all are among them."""
+        return LabelSet(
+            structures=tuple(s for s in self.structures if s.id in ids),
+            regions=tuple(region for region in self.regions if set(region.structures) <= set(ids)),
+        )
+
+    def with_regions(self, regions: Mapping[str, Sequence[int]]) -> "LabelSet":
+        """With these regions, of structures' ids, beside those that are there; one that is a single structure is left out.
+
+        Raises:
+            ValueError: a region has the name of a structure, or two of a name differ; says in words which.
+        """
+        more = tuple(
+            Region(name=name, structures=tuple(sorted(set(ids)))) for name, ids in regions.items() if len(set(ids)) > 1
+        )
+        return LabelSet(
+            structures=self.structures, regions=(*self.regions, *(r for r in more if r not in self.regions))
+        )
+
     @classmethod
     def from_names(cls, names: dict[int, str]) -> "LabelSet":
         """A label set from id -> name; colors and terminology come from the known structures where the name is known."""
@@ -94,7 +164,8 @@ class LabelSet(BaseModel):
             data = read_table(path)
             if "structures" in data:
                 return cls.model_validate(data)
-            return cls.from_names(names_by_id(data.get("labels", data)))
+            table, regions = table_and_regions(data)
+            return cls.from_names(names_by_id(table)).with_regions(regions)
         except (OSError, ValueError) as error:
             raise DinomixError(
                 f"{path} is not a label set ({reason_of(error)}).",
@@ -103,6 +174,14 @@ class LabelSet(BaseModel):
 
     def write(self, path: Path) -> None:
         write_json(path, self.model_dump(mode="json"))
+
+
+def table_and_regions(data: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The table of names and numbers in a file of them or in a ``dataset.json``, and its regions. Raises ValueError as below."""
+    labels = data.get("labels", data)
+    if not isinstance(labels, dict):
+        return labels, {}
+    return parts_and_regions(labels, data.get("regions_class_order"))
 
 
 def names_by_id(labels: Any) -> dict[int, str]:
@@ -117,9 +196,7 @@ def names_by_id(labels: Any) -> dict[int, str]:
     for key, value in labels.items():
         number, name = (key, value) if _is_number(key) else (value, key)
         if isinstance(number, (list, tuple)):
-            raise ValueError(
-                f'"{name}" is a region of several numbers; only structures with one number each can be used so far'
-            )
+            raise ValueError(f'"{name}" has several numbers')
         if not _is_number(number) or int(number) > LARGEST_ID:
             raise ValueError(f'the number of "{name}" is {number}; 1 to {LARGEST_ID} are possible')
         if int(number) == 0:

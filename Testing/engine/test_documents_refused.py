@@ -160,8 +160,8 @@ LABELS = [
     ({"labels": {"liver": True}}, 'the number of "liver" is True'),
     ({"labels": {"liver": None}}, 'the number of "liver" is None'),
     (
-        {"labels": {"whole": [1, 2], "core": 2}},
-        '"whole" is a region of several numbers; only structures with one number',
+        {"labels": {"whole": [1, 1], "core": 2}},
+        'the region "whole" has a number twice',
     ),
     (
         {"labels": {"liver": 1, "ignore": 2}},

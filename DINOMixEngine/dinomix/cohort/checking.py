@@ -15,7 +15,13 @@ from dinomix.cohort.finding import find_cases
 from dinomix.cohort.found import Findings
 from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
-from dinomix.cohort.naming import LabelContent, cohort_label_set, values_to_ids, with_numbers_as_names
+from dinomix.cohort.naming import (
+    LabelContent,
+    cohort_label_set,
+    values_to_ids,
+    with_numbers_as_names,
+    with_regions,
+)
 from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_one_remedy
 from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
@@ -212,6 +218,7 @@ def _cohort(
         raise_if_any(problems)
         raise DinomixError("No structure was found in any label file.", "Check the labeled folders.")
     source = "the given label set" if given else f"the label set of the cohort ({len(labels.ids)} structures)"
+    labels = with_regions(labels, found.regions, renames, problems)
     ids = {name: values_to_ids(content, labels, source, problems) for name, content in contents.items()}
     raise_if_any(problems)
     chosen, reason, different = choose_modality(

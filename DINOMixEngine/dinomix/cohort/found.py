@@ -36,9 +36,15 @@ class FoundCase:
 
 @dataclass
 class Findings:
-    """What was found; ``modality`` is what the ``dataset.json`` files say, if anything."""
+    """What was found.
+
+    Attributes:
+        modality: what the ``dataset.json`` files say, if anything.
+        regions: of these files, region -> names of the structures that it is made of.
+    """
 
     cases: list[FoundCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     modality: str | None = None
+    regions: dict[str, tuple[str, ...]] = field(default_factory=dict)

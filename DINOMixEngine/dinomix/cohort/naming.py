@@ -1,6 +1,7 @@
 """One label set for the whole cohort: structures are matched by name, and by number only where no name is known."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -117,6 +118,30 @@ def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> L
         for content in images
     )
     return LabelSet.from_names({value: f"class_{value}" for value in values}) if values and not images else None
+
+
+def with_regions(
+    labels: LabelSet, regions: Mapping[str, Sequence[str]], renames: Renames, problems: list[Problem]
+) -> LabelSet:
+    """The label set with the regions of the ``dataset.json`` files, of what is left of them after renaming.
+
+    Args:
+        regions: region -> names of its structures, as the files have them.
+    """
+    id_of_name = {normalized_name(s.name): s.id for s in labels.structures}
+    ids = {
+        region: [id_of_name[name] for part in parts if not renames.drops(part)
+                 and (name := normalized_name(renames(part))) in id_of_name]
+        for region, parts in regions.items()
+    }  # fmt: skip
+    try:
+        return labels.with_regions(ids)
+    except ValueError as error:
+        problems.append(Problem(
+            f"The regions of the cohort cannot be used ({reason_of(error)}).",
+            "Give structures other names than regions, in the files or with --rename.", "structures",
+        ))  # fmt: skip
+        return labels
 
 
 def values_to_ids(content: LabelContent, labels: LabelSet, source: str, problems: list[Problem]) -> dict[int, int]:

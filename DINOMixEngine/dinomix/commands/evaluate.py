@@ -66,12 +66,13 @@ def command(
     """Compare segmentations with references: Dice, NSD, HD95 and ASD per case and class."""
     from dinomix.cohort.overlapping import read_order
     from dinomix.evaluation.evaluate import evaluate_folders, table
+    from dinomix.evaluation.strict import classes_of
     from dinomix.events import shown_events
     from dinomix.labels import LabelSet
 
     _refuse_to_replace(out, overwrite)
     labels = LabelSet.read(labels_path)
-    tolerances = _parse_tolerances(tolerance, labels.names)
+    tolerances = _parse_tolerances(tolerance, tuple(classes_of(labels)))
     with shown_events(as_json) as emit:
         metrics = evaluate_folders(
             prediction,

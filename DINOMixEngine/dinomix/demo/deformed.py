@@ -147,7 +147,7 @@ def command(
     emit = TerminalEvents()
     present = np.unique(read_label(labels)[0].array)
     wanted = LabelSet.read(names)
-    kept = LabelSet(structures=tuple(s for s in wanted.structures if s.id in present))
+    kept = wanted.only(present.tolist())
     write_deformed_cohort(
         image,
         labels,

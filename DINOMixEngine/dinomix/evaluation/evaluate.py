@@ -44,8 +44,9 @@ def evaluate_folders(
         out: where to write ``metrics.json``; the CSV gets the same name with the ending .csv. None writes nothing.
 
     Returns:
-        What ``metrics.json`` holds: ``protocol``, ``units``, ``classes``, ``mean``, ``cases`` (case -> class ->
-        values); None stands for what does not exist, so that there is never a NaN. `strict` adds ``tolerance_mm``.
+        What ``metrics.json`` holds: ``protocol``, ``units``, ``classes``, ``regions`` (where the labels have such), ``mean``,
+        ``cases`` (case -> class or region -> values); None stands for what does not exist, so that there is never a NaN.
+        `strict` adds ``tolerance_mm``.
 
     Raises:
         DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
@@ -175,10 +176,10 @@ def cases_csv(metrics: Mapping[str, Any]) -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """The means per class and over classes, for a terminal."""
+    """The means per class and over classes, and below them those of regions, for a terminal."""
     heads = _STRICT_HEADS if metrics["protocol"] == "strict" else _COMPAT_HEADS
     rows = [["", *heads.values()]]
-    for name, values in [*metrics["classes"].items(), ("mean", metrics["mean"])]:
+    for name, values in [*metrics["classes"].items(), ("mean", metrics["mean"]), *metrics.get("regions", {}).items()]:
         rows.append([name, *(_cell(values[column]) for column in heads)])
     return aligned(rows)
 
@@ -233,13 +234,14 @@ def _refuse_other_grid(predicted: Volume, predicted_path: Path, expected: Volume
 
 
 def _tolerances(tolerance: float | Mapping[str, float], labels: LabelSet) -> dict[str, float]:
-    given = dict(tolerance) if isinstance(tolerance, Mapping) else dict.fromkeys(labels.names, float(tolerance))
-    unknown = [name for name in given if name not in labels.names]
+    names = list(strict.classes_of(labels))
+    given = dict(tolerance) if isinstance(tolerance, Mapping) else dict.fromkeys(names, float(tolerance))
+    unknown = [name for name in given if name not in names]
     if unknown:
         raise DinomixError(
             f"There is no structure {listed(unknown)} to set a tolerance for.",
-            f"Choose among {', '.join(labels.names)}.",
+            f"Choose among {', '.join(names)}.",
         )
     if any(not np.isfinite(mm) or mm < 0 for mm in given.values()):
         raise DinomixError("The tolerance of NSD is a distance in mm, zero or more.", "Give a number such as 1.")
-    return {name: given.get(name, DEFAULT_TOLERANCE) for name in labels.names}
+    return {name: given.get(name, DEFAULT_TOLERANCE) for name in names}

@@ -17,10 +17,13 @@ distances speak only of the cases that it found.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from dinomix.evaluation.metrics import common_box, dice, surface_distances
-from dinomix.images.bounding_boxes import bounding_boxes
+from dinomix.images.bounding_boxes import Box, bounding_boxes
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 
@@ -29,7 +32,7 @@ METRICS = tuple(UNITS)
 NOTHING = dict.fromkeys(METRICS)
 
 CaseMetrics = dict[str, dict[str, Any]]
-"""Class name -> ``dice``, ``nsd``, ``hd95``, ``asd`` (float or None) and ``status``."""
+"""Name of a class or region -> ``dice``, ``nsd``, ``hd95``, ``asd`` (float or None) and ``status``."""
 
 
 def case_metrics(
@@ -43,21 +46,21 @@ def case_metrics(
     spacing = reference.geometry.spacing[::-1]
     predicted_boxes, reference_boxes = bounding_boxes(prediction.array), bounding_boxes(reference.array)
     result: CaseMetrics = {}
-    for structure in labels.structures:
-        here, there = predicted_boxes.get(structure.id), reference_boxes.get(structure.id)
+    for name, ids in classes_of(labels).items():
+        here, there = (_box_of_all(ids, boxes) for boxes in (predicted_boxes, reference_boxes))
         box = common_box(here, there)
         if box is None:
-            result[structure.name] = {**NOTHING, "status": "absent"}
+            result[name] = {**NOTHING, "status": "absent"}
         elif there is None:
-            result[structure.name] = {**NOTHING, "status": "false_positive"}
+            result[name] = {**NOTHING, "status": "false_positive"}
         elif here is None:
-            result[structure.name] = {**NOTHING, "dice": 0.0, "nsd": 0.0, "status": "missed"}
+            result[name] = {**NOTHING, "dice": 0.0, "nsd": 0.0, "status": "missed"}
         else:
-            predicted, expected = prediction.array[box] == structure.id, reference.array[box] == structure.id
+            predicted, expected = np.isin(prediction.array[box], ids), np.isin(reference.array[box], ids)
             distances = surface_distances(predicted, expected, spacing)
-            result[structure.name] = {
+            result[name] = {
                 "dice": dice(predicted, expected),
-                "nsd": distances.nsd(tolerances[structure.name]),
+                "nsd": distances.nsd(tolerances[name]),
                 "hd95": distances.hd95(),
                 "asd": distances.asd(),
                 "status": "scored",
@@ -66,13 +69,29 @@ def case_metrics(
 
 
 def summary(cases: Mapping[str, CaseMetrics], labels: LabelSet) -> dict[str, Any]:
-    """``classes`` (means over cases) and ``mean`` (means over the classes that have one) for ``metrics.json``."""
-    classes = {name: _class_summary([case[name] for case in cases.values()]) for name in labels.names}
+    """``classes`` (means over cases) and ``mean`` (means over the classes that have one) for ``metrics.json``.
+
+    Regions have means of their own, ``regions``, and no say in ``mean``, which would count their structures twice.
+    """
+    every = {name: _class_summary([case[name] for case in cases.values()]) for name in classes_of(labels)}
+    classes = {name: every[name] for name in labels.names}
     overall = {metric: _mean([c[metric] for c in classes.values()]) for metric in METRICS}
     totals = {
         count: sum(c[count] for c in classes.values()) for count in ("n", "n_distance", "missed", "false_positive")
     }
-    return {"classes": classes, "mean": {**overall, **totals}}
+    regions = {"regions": {region.name: every[region.name] for region in labels.regions}} if labels.regions else {}
+    return {"classes": classes, **regions, "mean": {**overall, **totals}}
+
+
+def classes_of(labels: LabelSet) -> dict[str, tuple[int, ...]]:
+    """Name -> ids of all that is compared: structures, and regions after them."""
+    structures = {structure.name: (structure.id,) for structure in labels.structures}
+    return structures | {region.name: region.structures for region in labels.regions}
+
+
+def _box_of_all(ids: Sequence[int], boxes: Mapping[int, Box]) -> Box | None:
+    """The smallest box around all structures of these ids; None where there is none of them."""
+    return reduce(common_box, (boxes.get(id) for id in ids))
 
 
 def _class_summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

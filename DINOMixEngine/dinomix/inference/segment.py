@@ -318,7 +318,7 @@ def kept_labels(labels: LabelSet, keep: tuple[str, ...]) -> LabelSet:
     unknown = [name for name in keep if normalized_name(name) not in known]
     if unknown:
         raise DinomixError(f"The model has no structure {' or '.join(unknown)}.", f"It has {', '.join(labels.names)}.")
-    return LabelSet(structures=tuple({known[normalized_name(name)] for name in keep}))
+    return labels.only({known[normalized_name(name)].id for name in keep})
 
 
 @dataclass(frozen=True)
