@@ -19,7 +19,7 @@ from dinomix.errors import DinomixError
     type=click.Path(path_type=Path),
     multiple=True,
     help="Folder of images with labels: images/ and labels/ with equal names, imagesTr/ and labelsTr/ with dataset.json, "
-    "or pairs such as case.nii.gz and case.seg.nrrd. May be repeated.",
+    "pairs such as case.nii.gz and case.seg.nrrd, and others; see docs/cohorts.md. May be repeated.",
 )
 @click.option(
     "--unlabeled",

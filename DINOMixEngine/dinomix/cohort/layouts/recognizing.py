@@ -2,10 +2,12 @@
 
 Layouts that are recognized in a labeled folder, in this order:
 
-- ``images/`` and ``labels/`` (also ``img/`` and ``label/``) with equal file names;
+- ``images/`` and ``labels/`` (also ``img/`` or ``image/`` and ``label/``, ``images/`` and ``masks/``) with equal file names;
 - ``imagesTr/`` and ``labelsTr/`` with ``dataset.json``, as nnU-Net and the Medical Segmentation Decathlon have them;
 - images and labels side by side (``case.nii.gz`` with ``case.seg.nrrd``, ``case_seg.nii.gz``, ``case-label.nrrd``);
 - one subfolder for each case with an image and a label.
+
+Before these, a data set in BIDS and the data store of a MONAI Label server are told by their folders.
 
 A label may be a folder with a mask file for each structure: ``labels/CASE/liver.nii.gz``, ``CASE/segmentations/liver.nii.gz``.
 
@@ -15,6 +17,7 @@ Wherever an image file may be, a folder with one DICOM series may be, too.
 from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
+from dinomix.cohort.layouts.bids import cases_of_bids, is_bids, unlabeled_of_bids
 from dinomix.cohort.layouts.case_folders import case_folders, image_folders
 from dinomix.cohort.layouts.dataset_json import names_of
 from dinomix.cohort.layouts.image_files import (
@@ -24,6 +27,7 @@ from dinomix.cohort.layouts.image_files import (
     told_apart,
     without_channel,
 )
+from dinomix.cohort.layouts.monai_label import cases_of_store, images_of_store, images_without_label, is_store
 from dinomix.cohort.layouts.pairs import paired
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
@@ -31,16 +35,20 @@ from dinomix.images.masks import mask_folders_in
 from dinomix.images.reading import is_image_path
 
 PAIRS = {
-    "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label")),
+    "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label"), ("image", "label"), ("images", "masks")),
     "test": (("images", "labels"), ("imagesTs", "labelsTs"), ("imagesVa", "labelsVa"), ("img", "label"),
-             ("imagesTr", "labelsTr")),
+             ("image", "label"), ("images", "masks"), ("imagesTr", "labelsTr")),
 }  # fmt: skip
-IMAGES_ONLY = ("images", "imagesTs", "imagesTr", "img")
+IMAGES_ONLY = ("images", "imagesTs", "imagesTr", "img", "image")
 
 
 def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     folder = folder.absolute()
+    if is_bids(folder):
+        return cases_of_bids(folder, pool, found)
     names = names_of(folder, found)
+    if is_store(folder):
+        return cases_of_store(folder, pool, names, found)
     for images_name, labels_name in PAIRS[pool]:
         images_dir, labels_dir = folder / images_name, folder / labels_name
         if images_dir.is_dir() and labels_dir.is_dir():
@@ -64,6 +72,10 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
 
 def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[FoundCase]:
     folder = folder.absolute()
+    if is_bids(folder):
+        return _unlabeled(unlabeled_of_bids(folder, also_labeled, found))
+    if is_store(folder):
+        return _unlabeled((images_without_label if also_labeled else images_of_store)(folder, found))
     # A folder that is also the labeled one gives its labeled images there; what is left over is in imagesTs.
     choices = ("imagesTs",) if also_labeled else IMAGES_ONLY
     inner = next((folder / name for name in choices if (folder / name).is_dir()), None)
@@ -86,4 +98,8 @@ def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[F
             found.notices.append(
                 Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
             )
+    return _unlabeled(images)
+
+
+def _unlabeled(images: list[ImageFile]) -> list[FoundCase]:
     return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]

@@ -1,0 +1,189 @@
+"""The Brain Imaging Data Structure: ``sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz``, and labels in ``derivatives``.
+
+A label is a discrete segmentation, ``derivatives/PIPELINE/sub-01/ses-1/anat/sub-01_ses-1_desc-manual_dseg.nii.gz``. Names of
+files are entities (``key-value``) and a suffix; a label and its image have the same but for those of derivatives only.
+``*_dseg.tsv`` says what its numbers mean. See the BIDS specification, "Common principles" and "Imaging derivatives".
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinomix.cohort.found import Findings, FoundCase, Pool
+from dinomix.cohort.layouts.image_files import ImageFile, files_in
+from dinomix.cohort.problems import Problem
+from dinomix.errors import reason_of
+from dinomix.events import Notice
+from dinomix.files import read_table
+from dinomix.images.formats import case_name
+from dinomix.labels import names_by_id
+from dinomix.names import listed
+
+DATATYPES = ("anat", "ct", "pet")
+LABEL = "dseg"
+NO_IMAGES = (LABEL, "probseg", "mask")
+"""Suffixes of files that are derived from images."""
+OF_DERIVATIVES = ("space", "desc", "label", "res", "den", "atlas", "seg", "scale", "hemi")
+"""Entities that the name of a label may have and that of its image need not."""
+LARGEST_TABLE = 10**6
+
+
+@dataclass(frozen=True)
+class BidsFile:
+    """A file and what its name says: ``entities`` by their keys, ``sub`` among them, and the suffix."""
+
+    path: Path
+    entities: dict[str, str]
+    suffix: str
+
+    @property
+    def patient(self) -> str:
+        return f"sub-{self.entities.get('sub', '')}"
+
+
+def is_bids(folder: Path) -> bool:
+    """Whether it is a data set, or one pipeline's folder in the ``derivatives`` of one."""
+    return next(_files(_root(folder)), None) is not None
+
+
+def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
+    """The images that have a label, with the subject as the patient; how many others there are is told.
+
+    Args:
+        folder: the data set; or the folder of the one pipeline whose labels are meant.
+    """
+    images, labels = _images(folder), _labels(folder)
+    if not labels:
+        found.problems.append(Problem(
+            f"{folder} holds no label: no *_{LABEL}.nii.gz in derivatives/.",
+            "Put the labels there, or give the folder after --unlabeled.", code="no-label", file=folder,
+        ))  # fmt: skip
+        return []
+    labels_of: dict[Path, list[BidsFile]] = defaultdict(list)
+    for label in labels:
+        if (image := _image_of(label, images, found)) is not None:
+            labels_of[image.path].append(label)
+    cases = []
+    for image in images:
+        of_image = labels_of.get(image.path, [])
+        if len(of_image) == 1:
+            name, names = case_name(image.path), _names(of_image[0], _root(folder), found)
+            cases.append(FoundCase(name, name, pool, image.path, of_image[0].path, image.patient, names))
+        elif of_image:
+            where = listed([str(label.path.relative_to(_root(folder))) for label in of_image], 3)
+            found.problems.append(Problem(
+                f"{image.path} has several labels: {where}.",
+                "Keep one of them; or give the folder of one pipeline, derivatives/NAME, instead of the whole data set.",
+                case=case_name(image.path), file=image.path,
+            ))  # fmt: skip
+    if passed := len(images) - len(labels_of):
+        found.notices.append(Notice(f"Images of {folder} without a label were passed over: {passed}."))
+    return cases
+
+
+def unlabeled_of_bids(folder: Path, also_labeled: bool, found: Findings) -> list[ImageFile]:
+    """All images; of a folder that is the labeled one too, those without a label, of the kinds that have labels."""
+    images = _images(folder)
+    if also_labeled:
+        of_labels = [_image_of(label, images, Findings()) for label in _labels(folder)]
+        labeled = {image.path: image.suffix for image in of_labels if image is not None}
+        images = [i for i in images if i.path not in labeled and i.suffix in labeled.values()]
+    return [ImageFile(case_name(image.path), image.path, image.patient) for image in images]
+
+
+def _root(folder: Path) -> Path:
+    return folder.parent.parent if folder.parent.name == "derivatives" else folder
+
+
+def _images(folder: Path) -> list[BidsFile]:
+    return [file for file in _files(_root(folder)) if file.suffix not in NO_IMAGES]
+
+
+def _labels(folder: Path) -> list[BidsFile]:
+    if folder != _root(folder):
+        trees = [folder]
+    else:
+        derivatives = folder / "derivatives"
+        trees = (
+            [folder, *(p for p in sorted(derivatives.iterdir()) if p.is_dir())] if derivatives.is_dir() else [folder]
+        )
+    return [file for tree in trees for file in _files(tree) if file.suffix == LABEL]
+
+
+def _files(tree: Path) -> Iterator[BidsFile]:
+    """Image files of all subjects and sessions, sorted by subject."""
+    for subject in sorted(path for path in tree.glob("sub-*") if path.is_dir()):
+        for place in (subject, *sorted(path for path in subject.glob("ses-*") if path.is_dir())):
+            for datatype in DATATYPES:
+                if (place / datatype).is_dir():
+                    yield from map(_parsed, files_in(place / datatype))
+
+
+def _parsed(path: Path) -> BidsFile:
+    *parts, suffix = case_name(path).split("_")
+    pairs = [part.partition("-") for part in parts]
+    return BidsFile(path, {key: value for key, _, value in pairs}, suffix)
+
+
+def _image_of(label: BidsFile, images: Sequence[BidsFile], found: Findings) -> BidsFile | None:
+    """The one image that a label was drawn on; a problem where none or several may be it."""
+    own = {key: value for key, value in label.entities.items() if key not in OF_DERIVATIVES}
+    fitting = [image for image in images if own.items() <= image.entities.items()]
+    for narrower in (
+        [image for image in fitting if image.path.name in _sources(label)],
+        [image for image in fitting if image.suffix == label.entities.get("space")],
+        [image for image in fitting if image.entities == own],
+    ):
+        if len(fitting) > 1 and narrower:
+            fitting = narrower
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = listed([image.path.name for image in fitting], 3)
+        problem = f"may have been drawn on several images: {names}"
+        remedy = 'Name the one under "Sources" in the .json beside the label.'
+    else:
+        problem, remedy = "has no image", "Add the image with the same entities in its name, or take the label away."
+    found.problems.append(Problem(f"{label.path} {problem}.", remedy, case=case_name(label.path), file=label.path))
+    return None
+
+
+def _sources(label: BidsFile) -> set[str]:
+    """Names of the files that a label's sidecar names as what it was made from."""
+    try:
+        data = read_table(label.path.with_name(case_name(label.path) + ".json"))
+    except (OSError, ValueError):
+        return set()
+    told = [data.get("Sources"), data.get("SpatialReference")]
+    paths = [path for value in told for path in (value if isinstance(value, list) else [value])]
+    return {path.replace("\\", "/").rpartition("/")[2] for path in paths if isinstance(path, str)}
+
+
+def _names(label: BidsFile, root: Path, found: Findings) -> dict[int, str]:
+    """Value -> name from the nearest ``*_dseg.tsv`` above a label that speaks of it; nothing where there is none."""
+    for folder in label.path.parents:
+        tables = [_parsed(path) for path in sorted(folder.glob(f"*{LABEL}.tsv"))]
+        fitting = [table for table in tables if table.entities.items() <= label.entities.items()]
+        if fitting:
+            return _read_names(max(fitting, key=lambda table: len(table.entities)).path, found)
+        if folder == root:
+            break
+    return {}
+
+
+def _read_names(path: Path, found: Findings) -> dict[int, str]:
+    """The columns "index" and "name" of a table."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file.read(LARGEST_TABLE).splitlines(), delimiter="\t"))
+        return names_by_id({row["index"].strip(): row["name"] for row in rows})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        problem = Problem(
+            f"The names in {path} cannot be used ({reason_of(error)}).",
+            'Write a table with the columns "index" and "name", separated by tabs.', file=path,
+        )  # fmt: skip
+        if str(problem) not in map(str, found.problems):
+            found.problems.append(problem)
+        return {}
