@@ -13,6 +13,12 @@ pic            step, subset ("labeled" or "unlabeled"), probabilities {class nam
 pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}, agreement {class name: Dice
                between student and EMA teacher, or None}
 reliability    step, dice {class name: Dice of the EMA teacher on labeled patches}, waits (bool: pseudo-labels do not count yet)
+start          dice {class name: Dice of the model that the run starts from on the validation cases, or None}, mean (float or
+               None), seconds; before the first step
+kept           step, agreement {class name: how far the EMA teacher says the same as the start model on the validation cases, or
+               None}; of structures that are kept as that predicts them. No Dice: there is no ground truth
+verdict        start (title of the model that the run started from), kept ("trained", or "start" where that became the result),
+               mean {before, after}, dice {class name: {before, after}}, agreement (as of ``kept``), message, remedy; at the end
 validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
 case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
@@ -152,6 +158,15 @@ class TerminalEvents:
         elif kind == "validation":
             worst = ", ".join(f"{name} {dice:.2f}" for name, dice in fields["dice"].items() if dice is not None)
             tqdm.write(f"step {fields['step']}: validation Dice {fields['mean']:.3f} ({worst})", file=sys.stderr)
+        elif kind == "start" and fields["mean"] is not None:
+            tqdm.write(f"the model it starts from: validation Dice {fields['mean']:.3f}", file=sys.stderr)
+        elif kind == "kept":
+            agreed = ", ".join(
+                f"{name} {value:.2f}" for name, value in fields["agreement"].items() if value is not None
+            )
+            tqdm.write(f"step {fields['step']}: agreement with the start model, no Dice ({agreed})", file=sys.stderr)
+        elif kind == "verdict":
+            tqdm.write(Notice(fields["message"], fields["remedy"]).text, file=sys.stderr)
         elif kind == "stuck":
             tqdm.write(f"step {fields['step']}: no voxel right yet of {', '.join(fields['classes'])}", file=sys.stderr)
         elif kind == "disk":

@@ -31,6 +31,7 @@ def remedies() -> dict[str, str]:
         "exists": _("Choose another name or folder, or take away what is there."),
         "folder": _("Remove it from the list of folders, or put it back."),
         "folder-twice": _("Add it as labeled only, and the unlabeled images in a folder of their own."),
+        "keep-structures": _("Start from a model that knows more, or do not keep its structures."),
         "label-map": _("Put a label map in its place."),
         "license": _("Read its license and agree to it."),
         "memory": _(

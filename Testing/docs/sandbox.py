@@ -15,6 +15,7 @@ from dinomix.planning.planning import override_plan
 SIZE = 32
 GRID = Geometry(size=(SIZE,) * 3, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), direction=np.eye(3))
 ABDOMEN = LabelSet.from_names({1: "liver", 2: "gallbladder"})
+TUMOR = LabelSet.from_names({1: "tumor"})
 HIPPOCAMPUS = LabelSet.from_names({1: "Anterior", 2: "Posterior"})
 NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}
 
@@ -23,6 +24,8 @@ def fill(folder: Path, home: Path) -> None:
     """Lay out all that the documents' commands read, below ``folder`` (where they run) and ``home``."""
     for number in range(4):
         write_case(folder / "cases" / "labeled", f"case{number}", number, ABDOMEN, ".seg.nrrd")
+    for number in range(20, 23):
+        write_case(folder / "tumors" / "labeled", f"tumor{number}", number, TUMOR, ".seg.nrrd", balls(number) // 2)
     for number in range(4, 7):
         write_image(image_of(balls(number), number), new(folder / "cases" / "unlabeled" / f"case{number}.nii.gz"))
     for name in ("new_scan.nii.gz", "ct.nii.gz"):
@@ -64,10 +67,12 @@ def image_of(labels: np.ndarray, seed: int) -> Volume:
     return Volume((np.array([-100.0, 60.0, 200.0])[labels] + noise).astype(np.int16), GRID)
 
 
-def write_case(folder: Path, name: str, seed: int, labels: LabelSet, ending: str) -> None:
-    """An image and its label map, in ``images/`` and ``labels/`` of ``folder``."""
+def write_case(
+    folder: Path, name: str, seed: int, labels: LabelSet, ending: str, drawn: np.ndarray | None = None
+) -> None:
+    """An image and its label map, in ``images/`` and ``labels/`` of ``folder``; ``drawn`` where not all of its balls are."""
     write_image(image_of(balls(seed), seed), new(folder / "images" / f"{name}.nii.gz"))
-    write_labels(balls(seed), GRID, labels, new(folder / "labels" / f"{name}{ending}"))
+    write_labels(balls(seed) if drawn is None else drawn, GRID, labels, new(folder / "labels" / f"{name}{ending}"))
 
 
 def write_masks(folder: Path, seed: int) -> None:

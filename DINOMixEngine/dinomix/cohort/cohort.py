@@ -58,6 +58,8 @@ class Case(BaseModel):
     without a voxel is absent in the patient; where the label is 0, there may be any of the others. ``undecided`` are those of the
     others of which nobody has said whether they are absent. ``ignored`` are values of the label file that stand for voxels that
     nobody labeled, and ``labeled_slices`` the only slices that somebody did.
+    ``predicted`` are ids of structures that nobody drew in this case: what a model predicts of them is merged into the label,
+    and counts as drawn.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +83,7 @@ class Case(BaseModel):
     undecided: tuple[LabelValue, ...] = ()
     ignored: tuple[LabelValue, ...] = ()
     labeled_slices: LabeledSlices | None = None
+    predicted: tuple[LabelValue, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Case":

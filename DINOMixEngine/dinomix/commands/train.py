@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Begin with a model folder, whose classes match by name, or an encoder's weights.",
 )
+@click.option(
+    "--keep-structures", is_flag=True, help="Structures that only the start model knows stay, as it predicts them."
+)
 @click.option("--steps", type=int, help="Optimization steps.  [default: 2000]")
 @click.option(
     "--time", metavar="DURATION", help="Time for the whole run, such as 30m, 2h or 1h30m, in place of --steps."
@@ -181,7 +184,8 @@ def _arranged(cohort: Path, start: Path | None, plan: Path | None, emit: Any, op
     from dinomix.training.arranging import arrange
 
     others = {
-        name: options[name] for name in ("teacher", "download_teacher", "preset", "steps", "time", "seed", "device")
+        name: options[name]
+        for name in ("teacher", "download_teacher", "keep_structures", "preset", "steps", "time", "seed", "device")
     }
     settings = parse_settings(options["settings"])
     return arrange(cohort, start=start, plan=plan, settings=settings, emit=emit, **method_arguments(options), **others)

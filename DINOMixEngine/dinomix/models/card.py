@@ -36,7 +36,7 @@ def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
     modality = " and ".join(dict.fromkeys(plan.modalities))
     return f"""# {modality} model: {", ".join(labels.names)}
 
-{_origin(record)} This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
+{_origin(record)}{_verdict(record)} This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
 
 ```
 dinomix segment --model THIS_FOLDER {_inputs(plan)} --out segmentation.nii.gz
@@ -49,7 +49,7 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 | voxel value | structure |
 |---|---|
 {structures}
-{_pieces(plan, labels)}
+{_pieces(plan, labels)}{_kept(record)}
 ## Images
 
 - Modality: {modality}
@@ -83,6 +83,22 @@ def _origin(record: dict[str, Any]) -> str:
         return "Trained with DINOMix."
     notes = " ".join(map(str, record.get("notes", [])))
     return f"Converted by DINOMix from: {record['format']}. {notes}".strip()
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    """What came of a fine-tuning, beside the model that it started from."""
+    verdict = record.get("start_model")
+    return f" {verdict['message']}" if isinstance(verdict, dict) and isinstance(verdict.get("message"), str) else ""
+
+
+def _kept(record: dict[str, Any]) -> str:
+    kept = record.get("kept_structures")
+    if not isinstance(kept, list) or not kept:
+        return ""
+    return (
+        f"\n{listed(list(map(str, kept)), 20)}: nobody drew {'it' if len(kept) == 1 else 'them'} for this training; "
+        "what the model that it started from predicts was learned.\n"
+    )
 
 
 def _second(plan: Plan) -> str:

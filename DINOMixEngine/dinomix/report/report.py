@@ -55,6 +55,8 @@ def write_report(
         ),
         missing=[*files.missing, *_not_there_yet(files, bool(overlays))],
         best=max(files.events.get("validation", []), key=lambda event: event["mean"], default=None),
+        verdict=next(reversed(files.events.get("verdict", [])), None),
+        agreement=next((event["agreement"] for event in reversed(files.events.get("kept", []))), None),
         stuck=next(
             (e["classes"] for e in reversed(files.events.get("stuck", [])) if e["step"] == _last_validated(files)), []
         ),

@@ -14,13 +14,14 @@ from dinomix.images.volume import thick_axis
 from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.inference.devices import choose_device
 from dinomix.labels import LabelSet
-from dinomix.models.folder import load_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import matched_weights
 from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import reason_absent, weight_file
 from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
+from dinomix.training.kept_structures import cohort_with_kept
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
 from dinomix.training.presets import preset_settings
@@ -49,6 +50,7 @@ def arrange(
     teacher: str | None = None,
     download_teacher: bool = False,
     start: Path | None = None,
+    keep_structures: bool = False,
     preset: str | None = None,
     steps: int | None = None,
     time: str | float | None = None,
@@ -67,12 +69,11 @@ def arrange(
     if steps is not None or time is not None or {"steps", "time"} & set(settings or {}):
         chosen.pop("time", None)  # what is given is in place of the preset's, not within it
     chosen.update(settings or {})
-    if start is not None and not {"learning_rate", "optimizer"} & set(chosen):
-        chosen["learning_rate"] = RATE_OF_A_START
-        emit("notice", message=f"The learning rate is {RATE_OF_A_START}, since the run begins with a model.")
     overrides = {key.removeprefix("plan."): chosen.pop(key) for key in list(chosen) if key.startswith("plan.")}
     chosen.update(teacher_settings(teacher, download_teacher))
     chosen.update({key: value for key, value in (("steps", steps), ("time", time)) if value is not None})
+    if keep_structures:
+        chosen["keep_structures"] = True
     wanted = str(chosen.pop("device", device))
     found, _ = choose_device(wanted)
     chosen = {"seed": seed, **chosen, "device": "cpu" if found.type == "cpu" else wanted}
@@ -82,6 +83,8 @@ def arrange(
     read = Cohort.read(cohort)
     encoder = read_encoder(start) if start is not None and start.is_file() else None
     model = load_model(start) if start is not None and encoder is None else None
+    if config.keep_structures:
+        read = cohort_with_kept(read, model, emit)
     given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
     if start is not None or plan is not None:
         given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
@@ -109,14 +112,35 @@ def arrange(
             "notice",
             message="This run trains without PIC, which has made results worse where slices are thick; --pic on trains with it.",
         )
-    weights = matched_weights(model, read.labels, made, config.seed, emit) if model is not None else None
-    if encoder is not None:
-        weights = encoder_weights(encoder, made, read.labels.channels, config.seed)
+    weights = _weights(model, read.labels, made, config, emit) if model is not None else None
     second = model.second if model is not None else None
     second_weights = None
     if second is not None and made.second is not None:
-        second_weights = matched_weights(second, read.labels, made.second.plan, config.seed, silent)
+        second_weights = _weights(second, read.labels, made.second.plan, config, silent)
+    if encoder is not None:
+        weights = encoder_weights(encoder, made, read.labels.channels, config.seed)
+    if weights is not None and not {"learning_rate", "optimizer"} & set(chosen):
+        config = config.model_copy(update={"learning_rate": RATE_OF_A_START})
+        emit("notice", message=f"The learning rate is {RATE_OF_A_START}, since the run begins with a model.")
     return Arranged(read, config, made, weights, second_weights)
+
+
+def _weights(model: Model, labels: LabelSet, plan: Plan, config: TrainConfig, emit: Emit) -> dict[str, Tensor] | None:
+    """The start model's weights; None where the run has another network, and keeps the model's structures by its predictions.
+
+    Raises:
+        DinomixError: the run has another network, and keeps none.
+    """
+    try:
+        return matched_weights(model, labels, plan, config.seed, emit)
+    except DinomixError as error:
+        if not config.keep_structures:
+            raise
+        emit(
+            "notice",
+            message=f"{error.problem} Its weights are not taken over; what it predicts teaches the run all the same.",
+        )
+        return None
 
 
 def _has_thick_slices(plan: Plan) -> bool:

@@ -28,8 +28,8 @@ class Candidates:
 
     @classmethod
     def of_cohort(cls, cohort: Cohort) -> "Candidates | None":
-        """Of all cases with a label to train or validate on; None where all of them are whole."""
-        cases = [case for case in cohort.cases if case.role in ("labeled", "validation") and not case.is_whole]
+        """Of the cases that patches with labels are cut from; None where all of them are whole."""
+        cases = [case for case in cohort.with_role("labeled") if not case.is_whole]
         if not cases:
             return None
         classes = cohort.labels.channels

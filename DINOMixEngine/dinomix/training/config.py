@@ -94,6 +94,10 @@ class TrainConfig(_Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: int = Field(0, ge=0, le=8, description="processes that prepare batches beside the step; 0: a thread")
 
+    keep_structures: bool = Field(
+        False,
+        description="structures of the start model that the labels do not hold are kept as it predicts them [ours]",
+    )
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")
     foreground_fraction: float = Field(0.33, ge=0, le=1, description="labeled patches centered on a structure [ours]")

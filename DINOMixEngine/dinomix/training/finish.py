@@ -2,6 +2,7 @@
 
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,28 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
-from dinomix.models.folder import write_model
+from dinomix.models.folder import Model, write_model
+from dinomix.models.joining import joined_labels, model_under
 from dinomix.planning.cache import cache_cases
+from dinomix.training.against_start import judged
 from dinomix.training.heartbeat import heartbeat
+from dinomix.training.kept_structures import kept_names
 from dinomix.training.preview import draw_preview
 from dinomix.training.run import one_piece_of
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.stage import Trained, best_weights
+from dinomix.training.start_model import StartModel
 from dinomix.training.two_stages import opened_second, with_places
 
 
-def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trained], emit: Emit) -> None:
+def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trained], device: str, emit: Emit) -> None:
     """Write RUN/model, with a record of how it came about; the EMA teachers' best weights are the model's.
+
+    Where the model that the run started from is better on the validation cases, and lacks nothing, it is that one.
 
     Args:
         stages: a run whose second one was not begun has a model of the first alone.
+        device: that compares the two, as ``segment_volume`` takes it.
 
     Raises:
         DinomixError: the best weights are damaged, or no weights are finite.
@@ -36,21 +44,42 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
     if len(stages) > 1:
         plan = with_places(directory)
     cached = cache_cases(cohort, plan, directory.cache, emit)
-    emit("progress", stage="write the model", step=0, total=1, eta=None)
     preview = draw_preview(cohort, plan, cached)
     plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, cached)})
     best = [best_weights(stage) for stage in stages]
     record = _record(directory, teacher, stages, [found.validation for found in best])
+    second_weights = best[1].weights if len(best) > 1 else None
+    model = Model(directory.model, cohort.labels, plan, best[0].weights, record, second_weights)
+    model = _not_below_start(directory, model, device, emit)
+    emit("progress", stage="write the model", step=0, total=1, eta=None)
     write_model(
         directory.model,
-        plan=plan,
-        labels=cohort.labels,
-        weights=best[0].weights,
-        record=record,
+        plan=model.plan,
+        labels=model.labels,
+        weights=model.weights,
+        record=model.record,
         preview=preview,
-        second_weights=best[1].weights if len(best) > 1 else None,
+        second_weights=model.second_weights,
     )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
+
+
+def _not_below_start(directory: RunDirectory, trained: Model, device: str, emit: Emit) -> Model:
+    """The run's model: the trained one, or the start model where that is better and lacks nothing; what was found is recorded."""
+    try:
+        start = StartModel.of(directory, device)
+        if start is None or not directory.cohort.with_role("validation"):
+            return trained
+        verdict = judged(start, directory.cohort, trained, emit)
+    except (DinomixError, OSError) as error:
+        emit("notice", message=f"The run's model was not compared with the one that it started from: {error}")
+        return trained
+    if not verdict.message:
+        return trained
+    emit("verdict", **verdict.as_data)
+    if verdict.keeps_start:
+        trained = model_under(joined_labels(trained.labels, start.model.labels)[0], start.model)
+    return replace(trained, record=trained.record | {"start_model": verdict.as_data})
 
 
 def finish(run: Path, *, emit: Emit = silent) -> Path:
@@ -72,7 +101,7 @@ def finish(run: Path, *, emit: Emit = silent) -> Path:
                 f"{run} has no checkpoint yet of which a model could be made.", "Resume it, or delete its folder."
             )
         stages[-1].directory.forget_events_after(stages[-1].steps_done)
-        write_result(directory, fkd.teacher if fkd.mode != "off" else None, stages, events)
+        write_result(directory, fkd.teacher if fkd.mode != "off" else None, stages, directory.config.device, events)
         events("finished", path=str(directory.model), seconds=time.monotonic() - began, stopped=True)
     return directory.model
 
@@ -96,6 +125,7 @@ def _record(
         "unlabeled_cases": len(cohort.with_role("unlabeled")) if config.uses_unlabeled else 0,
         "cohort_sha256": sha256(directory.path / "cohort.json"),
         "voxels": labeled_voxels(cohort),
+        **({"kept_structures": kept} if (kept := kept_names(cohort)) else {}),
         "validation": validations[0],
         **({"validation_of_boxes": validations[1]} if len(validations) > 1 else {}),
         "config": config.model_dump(mode="json"),

@@ -4,6 +4,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
@@ -83,7 +84,9 @@ def record_validation(run: Run, cases: list[Case], snapshots: Snapshots) -> None
     names = run.cohort.labels.names
     first: list[tuple[Tensor, list[float | None]]] = []
 
-    def seen(number: int, logits: Tensor, dice: list[float | None]) -> None:
+    def seen(number: int, logits: Tensor, labels: NDArray[np.int16], dice: list[float | None]) -> None:
+        if run.forgetting is not None:
+            run.forgetting.compare(number, labels)
         if number == 0:
             first.append((logits, dice))
         if accelerator.num_processes == 1 and number < len(cases) - 1:
@@ -95,6 +98,8 @@ def record_validation(run: Run, cases: list[Case], snapshots: Snapshots) -> None
     mean = sum(known) / len(known) if known else 0.0
     validation = {"step": state.step, "dice": dict(zip(names, dice, strict=True)), "mean": mean}
     emit("validation", **validation, seconds=time.monotonic() - began)
+    if run.forgetting is not None:
+        emit("kept", step=state.step, agreement=run.forgetting.agreement(accelerator))
     stuck = [name for name, value in zip(names, dice, strict=True) if value == 0]
     if stuck:
         emit("stuck", step=state.step, classes=stuck)

@@ -18,6 +18,7 @@ from dinomix.training.budget import Budget
 from dinomix.training.candidates import Candidates, not_drawn
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
+from dinomix.training.forgetting import Forgetting
 from dinomix.training.foundation import FoundationModel
 from dinomix.training.methods import method_class
 from dinomix.training.methods.method import Method
@@ -53,6 +54,7 @@ class Run:
         foundation: FKD's teacher on the run's device; None without FKD.
         began: when this process began to work on the run, by ``time.monotonic``.
         control: hears what the run is asked to do.
+        forgetting: watches the structures that the run keeps from its start model; None where there are none.
         method: with what it keeps from step to step.
         cases: the prepared cases by their names, once ``preparing.prepare`` has made them.
         budget: the time of a run whose configuration gives one; its clock began at ``began``.
@@ -65,6 +67,7 @@ class Run:
     control: Control
     emit: Emit
     began: float = field(default_factory=monotonic)
+    forgetting: Forgetting | None = None
     method: Method = field(init=False)
     cases: Mapping[str, AnyCase] = field(init=False)
     state: State = field(init=False)

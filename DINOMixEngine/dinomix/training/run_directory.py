@@ -3,6 +3,7 @@
 config.json  cohort.json  plan.json
 start.safetensors (where it starts from a model; start-second.safetensors where that has a second stage)
 events.jsonl  checkpoints/  snapshot/  model/  report.html
+kept/ (labels with what the start model predicts, where the run keeps its structures)
 second/ (the second stage's own config.json, cohort.json, plan.json, cases/, cache/ and checkpoints/, where the plan has one)
 request.json  alive.json (while a process trains)
 
@@ -22,7 +23,8 @@ from torch import Tensor
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Event, read_events
-from dinomix.files import json_text, read_table, write_json, write_text, written_aside
+from dinomix.files import json_text, read_table, sha256, write_json, write_text, written_aside
+from dinomix.models.manifest import MANIFEST
 from dinomix.planning.plan import Plan
 from dinomix.training.checkpoints import Checkpoints
 from dinomix.training.config import TrainConfig
@@ -35,7 +37,8 @@ class RunDirectory:
     """An opened run directory.
 
     Attributes:
-        start_model: the model folder that it started from, which may be gone.
+        start_model: the model folder that it started from, which may be gone; or the file of an encoder.
+        start_fingerprint: of that model, by which it is known again; None for runs of earlier versions.
         whole: the run whose second stage this is, and which holds its events; None for a run of its own.
         steps_before: steps of the first stage, with which those events count.
     """
@@ -46,6 +49,7 @@ class RunDirectory:
     plan: Plan
     cache: Path
     start_model: Path | None = None
+    start_fingerprint: str | None = None
     whole: Path | None = None
     steps_before: int = 0
 
@@ -103,11 +107,13 @@ class RunDirectory:
             if weights is not None:
                 with written_aside(path / name) as aside:
                     save_file(weights, aside)
+        manifest = start_model / MANIFEST if start_model else None
         # A cache inside the run moves with it.
         data = {
             "train": config.model_dump(mode="json"),
             "cache": str(cache.resolve()) if cache else None,
             "start_model": str(start_model.absolute()) if start_model else None,
+            **({"start_fingerprint": sha256(manifest)} if manifest is not None and manifest.is_file() else {}),
             **({"steps_before": steps_before} if steps_before else {}),
         }
         write_json(path / "config.json", data)
@@ -120,6 +126,7 @@ class RunDirectory:
             config = TrainConfig.model_validate(data["train"])
             cache = Path(data["cache"]) if data["cache"] else path / "cache"
             start_model = Path(data["start_model"]) if data.get("start_model") else None
+            fingerprint = str(data["start_fingerprint"]) if data.get("start_fingerprint") else None
             steps_before = int(data.get("steps_before", 0))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DinomixError(
@@ -127,7 +134,7 @@ class RunDirectory:
             ) from error
         cohort, plan = Cohort.read(path / "cohort.json"), Plan.read(path / "plan.json")
         whole = path.parent if steps_before else None
-        return cls(path, config, cohort, plan, cache, start_model, whole, steps_before)
+        return cls(path, config, cohort, plan, cache, start_model, fingerprint, whole, steps_before)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dinomix.events import Emit
 from dinomix.training.checkpoints import Best
-from dinomix.training.control import Asked, RunPaused, Wish
+from dinomix.training.control import Asked, Control, RunPaused, Wish
 from dinomix.training.loop import take_steps
 from dinomix.training.preparing import prepare
 from dinomix.training.run import Run
@@ -60,17 +60,22 @@ def take_all_steps(run: Run) -> Wish:
         prepare(run)
         wish = take_steps(run)
     except Asked:
-        run.control.obeyed()
-        raise RunPaused(
-            "The run was ended while its cases were still being prepared, so no model was written.",
-            "Resume it to train it; the cases that are done are kept.",
-            asked=True,
-        ) from None
+        raise paused_in_preparation(run.control) from None
     if wish is Wish.INTERRUPT:
         raise KeyboardInterrupt
     if wish is Wish.PAUSE:
         raise paused_as_asked(run)
     return wish
+
+
+def paused_in_preparation(control: Control) -> RunPaused:
+    """The request is obeyed, before there was anything to make a model of: what is to be raised."""
+    control.obeyed()
+    return RunPaused(
+        "The run was ended while its cases were still being prepared, so no model was written.",
+        "Resume it to train it; the cases that are done are kept.",
+        asked=True,
+    )
 
 
 def paused_as_asked(run: Run) -> RunPaused:

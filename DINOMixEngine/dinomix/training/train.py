@@ -17,17 +17,19 @@ from dinomix.models.network import build_network
 from dinomix.names import listed
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
+from dinomix.training.asking_start import ask_start, watch_kept
 from dinomix.training.config import TrainConfig
-from dinomix.training.control import Control, RunPaused, Wish, terminated_like_interrupted
+from dinomix.training.control import Asked, Control, RunPaused, Wish, terminated_like_interrupted
 from dinomix.training.disk import cached_size, cases_with_features
 from dinomix.training.failures import failures_as_pauses
 from dinomix.training.finish import write_result
+from dinomix.training.forgetting import Forgetting
 from dinomix.training.foundation import FoundationModel
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
-from dinomix.training.stage import Trained, take_all_steps
+from dinomix.training.stage import Trained, paused_in_preparation, take_all_steps
 from dinomix.training.state import choose_algorithms, device_reason, make_accelerator
 from dinomix.training.trial import try_network
 from dinomix.training.two_stages import train_two_stages
@@ -172,18 +174,36 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
     if config.fkd.mode != "off":
         foundation = foundation or fkd.teacher_of(config.fkd, directory.plan, directory.cohort)
         foundation.on(accelerator.device, config.precision)
-    run = Run(directory, accelerator, foundation, control, emit, began)
+    directory, forgetting = _with_start(directory, accelerator, control, emit)
+    run = Run(directory, accelerator, foundation, control, emit, began, forgetting)
     if directory.plan.second is None:
         wish = take_all_steps(run)
         stages = [Trained.of_run(run)]
     else:
         wish, stages = train_two_stages(run)
     if accelerator.is_main_process:
-        write_result(directory, foundation.name if foundation else None, stages, emit)
+        write_result(directory, foundation.name if foundation else None, stages, str(accelerator.device), emit)
         control.obeyed()
         emit("finished", path=str(directory.model), seconds=monotonic() - began, stopped=wish is Wish.STOP)
     accelerator.wait_for_everyone()
     return directory.model
+
+
+def _with_start(
+    directory: RunDirectory, accelerator: Accelerator, control: Control, emit: Emit
+) -> tuple[RunDirectory, Forgetting | None]:
+    """What the model that a run starts from says of its cases, before the first step: labels to keep, and how good it is."""
+    try:
+        if accelerator.is_main_process:
+            # Where several processes prepare a run, one that left would keep the others waiting.
+            obedient = control if accelerator.num_processes == 1 else Control(None)
+            ask_start(directory, str(accelerator.device), obedient, emit)
+    except Asked:
+        raise paused_in_preparation(control) from None
+    accelerator.wait_for_everyone()
+    if directory.config.keep_structures:
+        directory = RunDirectory.open(directory.path)  # its labels have been merged
+    return directory, watch_kept(directory, str(accelerator.device))
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

@@ -117,7 +117,7 @@ def _run_of_first(run: Run) -> Run:
 
     emit = _OfStage(run, 0, steps_after, left.time)
     directory = replace(run.directory, config=config_of_first(config, second))
-    return Run(directory, run.accelerator, run.foundation, run.control, emit, run.began)
+    return Run(directory, run.accelerator, run.foundation, run.control, emit, run.began, run.forgetting)
 
 
 def _begun_second(run: Run, spent: float) -> RunDirectory:

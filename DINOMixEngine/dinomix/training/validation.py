@@ -36,8 +36,8 @@ def dice_per_class(
     ]
 
 
-Seen = Callable[[int, Tensor, list[float | None]], None]
-"""Gets the number of a case, its logits (channels, x, y, z) and its Dice per class."""
+Seen = Callable[[int, Tensor, NDArray[np.int16], list[float | None]], None]
+"""Gets the number of a case, its logits (channels, x, y, z), the labels (x, y, z) that they stand for, and its Dice per class."""
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def validate(network: nn.Module, cases: Sequence[AnyCase], not_drawn: Sequence[S
         remove_stray_pieces(labels, one_piece)
         dice = dice_per_class(labels, np.asarray(cases[number].label), classes, not_drawn[number])
         mine.append((number, dice))
-        seen(number, logits, dice)
+        seen(number, logits, labels, dice)
     gathered = gather_object(mine) if accelerator.num_processes > 1 else mine
     # In the order of the cases, not of the processes: sums of floats must not depend on who computed them.
     per_case = [dice for _, dice in sorted(gathered)]

@@ -1,0 +1,161 @@
+"""Structures that the start model knows and the labels do not hold: its own predictions stand in for labels of them.
+
+A run that keeps them has a label set of all, in its cohort.json. In its labeled cases what is drawn wins over what is predicted:
+a predicted structure is only where nothing is drawn, so that it gives way to a new one; and of the structures that are drawn, the
+start model's idea does not count. The labels so merged lie in RUN/kept, and RUN/cohort.json names them from then on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from dinomix.cohort.case_label import UNLABELED
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.errors import DinomixError
+from dinomix.evaluation.matched_model import reference_of
+from dinomix.events import Emit, Progress, silent
+from dinomix.files import sha256
+from dinomix.images.volume import Volume
+from dinomix.images.writing import write_image
+from dinomix.labels import LabelSet
+from dinomix.models.folder import Model
+from dinomix.models.joining import joined_labels
+from dinomix.names import listed
+from dinomix.training.control import Control
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.start_model import StartModel
+
+FOLDER = "kept"
+
+
+def cohort_with_kept(cohort: Cohort, model: Model | None, emit: Emit) -> Cohort:
+    """The cohort with all structures of ``model`` in its label set, and those of the labels under the model's ids and names.
+
+    Args:
+        model: that the run starts from; None where it starts from none.
+
+    Raises:
+        DinomixError: there is no model, it is of another modality, or knows nothing more; or names cannot be told apart.
+    """
+    if model is None:
+        raise DinomixError(
+            "To keep the structures of a model, a run must start from one, and from no encoder.",
+            "Give its folder with --start, or leave out --keep-structures.",
+            code="keep-structures",
+        )
+    if model.plan.modality != cohort.modality:
+        raise DinomixError(
+            f"{model.path} is for {model.plan.modality}, the cohort is {cohort.modality}: what it says of these images cannot "
+            "stand in for labels.",
+            "Start from a model of the same modality, or leave out --keep-structures.",
+            code="keep-structures",
+        )
+    labels, ids = joined_labels(model.labels, cohort.labels)
+    kept = [structure.name for structure in labels.structures if structure.id not in ids.values()]
+    if not kept:
+        raise DinomixError(
+            f"{model.path} knows no structure that the labels do not hold, so there is nothing to keep.",
+            "Leave out --keep-structures; what both know is taken over by its name.",
+            code="keep-structures",
+        )
+    _tell_names(cohort.labels, labels, ids, model, emit)
+    emit(
+        "notice",
+        message=f"{listed(kept, 20)} {'is' if len(kept) == 1 else 'are'} not in the labels and kept as {model.path} predicts "
+        f"{'it' if len(kept) == 1 else 'them'}.",
+    )
+    return cohort.model_copy(
+        update={"labels": labels, "cases": tuple(_under_ids(case, ids) for case in cohort.cases)},
+    )
+
+
+def _tell_names(of_cohort: LabelSet, joined: LabelSet, ids: Mapping[int, int], model: Model, emit: Emit) -> None:
+    name_of = dict(zip(joined.ids, joined.names, strict=True))
+    taken_for = [
+        f"{structure.name} for {name_of[ids[structure.id]]}"
+        for structure in of_cohort.structures
+        if structure.name != name_of[ids[structure.id]]
+    ]
+    if taken_for:
+        emit("notice", message=f"Of the labels, {listed(taken_for)} of {model.path} is taken.")
+
+
+def _under_ids(case: Case, ids: Mapping[int, int]) -> Case:
+    """The case under other ids: of the label set that is now larger, it has drawn what it had."""
+    if case.label is None:
+        return case
+    # A value that the table lacks is its own id.
+    values = {id: id for id in ids} | case.label_values
+    return case.model_copy(
+        update={
+            "label_values": {value: ids.get(id, id) for value, id in values.items()},
+            "voxels": {ids[id]: count for id, count in case.voxels.items()},
+            "thickness": {ids[id]: mm for id, mm in case.thickness.items()},
+            "drawn": tuple(sorted(ids[id] for id in (case.drawn if case.drawn is not None else ids))),
+            "undecided": tuple(sorted(ids[id] for id in case.undecided)),
+        }
+    )
+
+
+def with_predictions(directory: RunDirectory, start: StartModel, control: Control, emit: Emit) -> RunDirectory:
+    """Merge what the start model predicts into the labels of the labeled cases, once; RUN/cohort.json names them from then on.
+
+    Raises:
+        Asked: within a case; what is done is kept.
+        DinomixError: a file cannot be read any more, or has changed since it was checked.
+    """
+    cohort = directory.cohort
+    labeled = cohort.with_role("labeled")
+    if is_merged(cohort):
+        return directory
+    merged = {}
+    progress = Progress(control.obeying(emit), "predict kept structures", len(labeled))
+    for number, case in enumerate(labeled, 1):
+        merged[case.name] = _merged(
+            case, cohort.labels, start.labels_of(case, control.obeying(silent)), start.model, directory
+        )
+        progress(number)
+    cases = tuple(merged.get(case.name, case) for case in cohort.cases)
+    whole = cohort.model_copy(update={"cases": cases})
+    whole.write(directory.path / "cohort.json")
+    return replace(directory, cohort=whole)
+
+
+def is_merged(cohort: Cohort) -> bool:
+    """Whether the labels of a run that keeps structures hold the predictions already."""
+    return all(case.predicted for case in cohort.with_role("labeled"))
+
+
+def _merged(case: Case, labels: LabelSet, predicted: Volume, model: Model, directory: RunDirectory) -> Case:
+    """The case with a label that also says where the start model sees what is not drawn."""
+    kept = tuple(id for id in model.labels.ids if not case.has_drawn(id))
+    label = reference_of(case, predicted.geometry).array
+    array = np.where((label == 0) & np.isin(predicted.array, kept), predicted.array, label)
+    unlabeled = max(labels.ids) + 1
+    array[label == UNLABELED] = unlabeled
+    array = array.astype(np.uint8 if unlabeled < 256 else np.uint16)
+    path = directory.path / FOLDER / f"{case.name}.nrrd"
+    write_image(Volume(array, predicted.geometry), path)
+    counts = np.bincount(array.ravel(), minlength=unlabeled)
+    known = {*kept, *(id for id in labels.ids if case.has_drawn(id))}
+    return case.model_copy(
+        update={
+            "label": path,
+            "label_sha256": sha256(path),
+            "label_values": {id: id for id in labels.ids},
+            "order": (),
+            "voxels": {id: int(counts[id]) for id in labels.ids},
+            "drawn": None if known == set(labels.ids) else tuple(sorted(known)),
+            "undecided": tuple(id for id in case.undecided if id not in known),
+            "ignored": (unlabeled,) if case.ignored or case.labeled_slices is not None else (),
+            "labeled_slices": None,
+            "predicted": kept,
+        }
+    )
+
+
+def kept_names(cohort: Cohort) -> list[str]:
+    """The structures of a run's cohort that somebody drew in no case to learn from: its labels hold predictions of them."""
+    labeled = cohort.with_role("labeled")
+    return [s.name for s in cohort.labels.structures if all(s.id in case.predicted for case in labeled)]

@@ -1,0 +1,100 @@
+"""The model that a run starts from, and what it says of the run's cases: asked once, and kept beside the prepared cases."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from dinomix.cohort.cohort import Case
+from dinomix.errors import DinomixError
+from dinomix.events import Emit, silent
+from dinomix.files import written_aside
+from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Volume
+from dinomix.images.writing import write_labels
+from dinomix.inference.segment import segment_volume
+from dinomix.models.folder import Model, load_model
+from dinomix.planning.cache import refuse_changed
+from dinomix.planning.plan import Plan
+from dinomix.planning.preprocessing import labels_to_plan_grid
+from dinomix.training.run_directory import RunDirectory
+
+FORMAT = 1
+"""Raised when what an older version has kept must not be read."""
+
+
+@dataclass(frozen=True)
+class StartModel:
+    """
+    Attributes:
+        cache: where its predictions are kept, that of the run.
+        device: as ``segment_volume`` takes it.
+    """
+
+    model: Model
+    cache: Path
+    device: str
+
+    @classmethod
+    def of(cls, directory: RunDirectory, device: str) -> "StartModel | None":
+        """That of a run; None for a run from scratch, from an encoder, or from a model of another modality.
+
+        Raises:
+            DinomixError: it is not there any more, or is another by now.
+        """
+        path = directory.start_model
+        if path is None or path.is_file():
+            return None
+        model = load_model(path)
+        if directory.start_fingerprint not in (None, model.fingerprint):
+            raise DinomixError(
+                f"{path} is not the model any more that the run began with.", "Put that back to compare with it."
+            )
+        return cls(model, directory.cache, device) if model.plan.modality == directory.cohort.modality else None
+
+    def labels_of(self, case: Case, emit: Emit = silent) -> Volume:
+        """The model's structures, by its own ids, on the grid of the case's image; by its own plan and at full quality.
+
+        Args:
+            emit: what it raises ends the work.
+
+        Raises:
+            DinomixError: the image cannot be read any more, or has changed since it was checked.
+        """
+        file = self._file(case, ".nrrd")
+        self.cache.mkdir(parents=True, exist_ok=True)
+        # Runs that share a cache wait here for each other, and find written what they would have written.
+        with FileLock(self.cache / ".lock-start"):
+            if (known := _read(file)) is not None:
+                return known
+            refuse_changed(case)
+            labels = segment_volume(read_image(case.image), self.model, device=self.device, precision="float32",
+                                    emit=emit, network=self.model.warm_network)  # fmt: skip
+            write_labels(labels.array, labels.geometry, self.model.labels, file)
+        return labels
+
+    def on_grid(self, case: Case, plan: Plan) -> Path:
+        """A file of ``labels_of`` on the grid of a plan: (X, Y, Z), channel numbers of the model's network."""
+        file = self._file(case, ".npy", grid=plan.grid.model_dump(mode="json"))
+        if not file.exists():
+            ids = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
+            ids[list(self.model.labels.ids)] = np.arange(1, self.model.labels.channels)
+            with written_aside(file) as aside:
+                np.save(aside, ids[labels_to_plan_grid(self.labels_of(case), plan)[0].numpy()])
+        return file
+
+    def _file(self, case: Case, ending: str, **made_with: object) -> Path:
+        source = {"format": FORMAT, "image": case.image_sha256, "model": self.model.fingerprint, **made_with}
+        key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
+        return self.cache / f"start-{key}{ending}"
+
+
+def _read(file: Path) -> Volume | None:
+    """What was kept; None where there is nothing, or it is damaged."""
+    try:
+        return read_label(file)[0] if file.exists() else None
+    except DinomixError:
+        return None

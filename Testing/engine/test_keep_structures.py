@@ -1,0 +1,243 @@
+"""A run that learns a new structure and keeps those of the model that it starts from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dinomix.cohort.cohort import Cohort
+from dinomix.errors import DinomixError
+from dinomix.events import read_events
+from dinomix.images.reading import read_image, read_label
+from dinomix.inference.segment import segment_volume
+from dinomix.labels import LabelSet
+from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.joining import joined_labels, model_under
+from dinomix.models.network import build_network
+from dinomix.planning.cache import cache_cases
+from dinomix.planning.plan import OnePiece
+from dinomix.training.arranging import Arranged, arrange
+from dinomix.training.control import RunPaused
+from dinomix.training.kept_structures import cohort_with_kept
+from dinomix.training.run_directory import RunDirectory
+from dinomix.training.train import resume, train
+from tiny_cohort import LABELS, make_cohort, make_plan
+
+START = LabelSet.from_names({2: "spleen", 5: "liver"})
+
+
+def silent(kind: str, **fields: object) -> None:
+    """An ``emit``."""
+
+
+def with_only(cohort: Cohort, name: str, new_name: str = "") -> Cohort:
+    """The cohort as if only one structure had been drawn, its other voxels being background."""
+    drawn = next(s for s in LABELS.structures if s.name == name)
+    labels = LabelSet.from_names({drawn.id: new_name or name})
+    cases = []
+    for case in cohort.cases:
+        update = {"voxels": {drawn.id: case.voxels.get(drawn.id, 0)}} if case.label else {}
+        if case.label:
+            update["label_values"] = {value: value if value == drawn.id else 0 for value in (1, 2)}
+        cases.append(case.model_copy(update=update))
+    return cohort.model_copy(update={"labels": labels, "cases": tuple(cases)})
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Model:
+    """A model of spleen (2) and liver (5) that is bright and dark, and knows nothing of the rest."""
+    folder = tmp_path_factory.mktemp("start")
+    torch.manual_seed(5)
+    write_model(
+        folder / "model", plan=make_plan(), labels=START, weights=build_network(make_plan(), 3).state_dict(), record={}
+    )
+    return load_model(folder / "model")
+
+
+# -- Label sets
+
+
+def test_new_structures_keep_their_ids_where_these_are_free() -> None:
+    others = LabelSet.from_names({2: "tumor", 3: "liver", 7: "cyst"})
+    labels, ids = joined_labels(START, others)
+    assert dict(zip(labels.ids, labels.names, strict=True)) == {1: "tumor", 2: "spleen", 5: "liver", 7: "cyst"}
+    assert ids == {2: 1, 3: 5, 7: 7}
+    kept = {s.name: s for s in labels.structures}
+    assert kept["spleen"] == START.structures[0]
+    assert (kept["tumor"].color, kept["tumor"].terminology) == (
+        others.structures[0].color,
+        others.structures[0].terminology,
+    )
+
+
+def test_the_name_and_the_codes_of_the_model_stay() -> None:
+    labels, ids = joined_labels(START, LabelSet.from_names({1: "Liver"}))
+    assert labels == START and ids == {1: 5}
+
+
+@pytest.mark.parametrize("names", [{1: "Tumor", 2: "tumor"}, {1: "left cyst", 2: "cyst_left"}])
+def test_names_that_differ_only_in_case_are_refused(names: dict[int, str]) -> None:
+    for pair in ((START, LabelSet.from_names(names)), (LabelSet.from_names(names), START)):
+        with pytest.raises(DinomixError, match="differ only in case") as raised:
+            joined_labels(*pair)
+        assert raised.value.code == "structures" and all(name in raised.value.problem for name in names.values())
+
+
+def test_a_model_under_another_label_set_segments_the_same(start: Model, tmp_path: Path) -> None:
+    plan = start.plan.model_copy(update={"one_piece": OnePiece(channels=(2,))})
+    model = Model(start.path, start.labels, plan, start.weights, {})
+    labels = LabelSet.from_names({1: "liver", 2: "spleen"})
+    other = model_under(labels, model)
+    assert other.plan.one_piece.channels == (1,)
+    case = make_cohort(tmp_path, 1, 0, 0).cases[0]
+    own, under = (segment_volume(read_image(case.image), m, device="cpu").array for m in (model, other))
+    assert np.array_equal(np.array([0, 0, 2, 0, 0, 1])[own], under) and len(np.unique(own)) > 1
+
+
+# -- The cohort
+
+
+def test_the_cohort_has_all_structures_and_its_labels_go_by_their_ids(start: Model, tmp_path: Path) -> None:
+    cohort = with_only(make_cohort(tmp_path), "gallbladder")
+    told: list[str] = []
+    joined = cohort_with_kept(cohort, start, lambda kind, **fields: told.append(fields["message"]))
+    assert joined.labels.names == ("gallbladder", "spleen", "liver") and joined.labels.ids == (1, 2, 5)
+    before, after = cohort.cases[0], joined.cases[0]
+    assert after.label_values == {1: 0, 2: 1} and after.voxels == {1: before.voxels[2]} and after.drawn == (1,)
+    assert any("spleen, liver are not in the labels and kept" in message for message in told)
+
+
+def test_a_value_that_the_table_of_a_case_lacks_is_still_its_own_id(start: Model, tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path, 1, 0, 0)
+    bare = cohort.model_copy(update={"cases": (cohort.cases[0].model_copy(update={"label_values": {}}),)})
+    assert cohort_with_kept(bare, start, silent).cases[0].label_values == {1: 5, 2: 1}
+
+
+def test_what_cannot_be_kept_is_refused(start: Model, tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path)
+    with pytest.raises(DinomixError, match="must start from one") as raised:
+        cohort_with_kept(cohort, None, silent)
+    assert raised.value.code == "keep-structures"
+    with pytest.raises(DinomixError, match="is for CT, the cohort is MR"):
+        cohort_with_kept(cohort.model_copy(update={"modality": "MR"}), start, silent)
+    everything = cohort.model_copy(update={"labels": LabelSet.from_names({1: "liver", 2: "Spleen"})})
+    with pytest.raises(DinomixError, match="knows no structure that the labels do not hold"):
+        cohort_with_kept(everything, start, silent)
+
+
+# -- A run
+
+
+@pytest.fixture(scope="module")
+def cohort_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    with_only(make_cohort(folder / "cases", 2, 2, 1), "gallbladder", "tumor").write(folder / "cohort.json")
+    return folder / "cohort.json"
+
+
+def arranged(cohort_file: Path, start: Model, **others: object) -> Arranged:
+    settings = {"batch_labeled": 1, "batch_unlabeled": 1, "validate_every": 2, "checkpoint_every": 2, "record_every": 1}
+    common = {"method": "mean-teacher", "fkd": "off", "steps": 3, "device": "cpu", "keep_structures": True}
+    return arrange(cohort_file, start=start.path, settings=settings, **{**common, **others})  # type: ignore[arg-type]
+
+
+def begun(made: Arranged, run: Path, start: Model, cache: Path, emit=silent) -> Path:
+    return train(
+        made.cohort, run, made.config, made.plan, cache=cache, start=made.weights, start_model=start.path, emit=emit
+    )
+
+
+def test_what_is_drawn_wins_over_what_is_predicted(cohort_file: Path, start: Model, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    made = arranged(cohort_file, start)
+    model = load_model(begun(made, tmp_path / "run", start, cache))
+    assert model.labels.names == ("tumor", "spleen", "liver")
+    assert model.record["kept_structures"] == ["spleen", "liver"]
+
+    cohort = RunDirectory.open(tmp_path / "run").cohort
+    drawn = {case.name: case for case in Cohort.read(cohort_file).cases}
+    for case in cohort.with_role("labeled"):
+        assert case.predicted == (2, 5) and case.label == tmp_path / "run/kept" / f"{case.name}.nrrd"
+        predicted = segment_volume(read_image(case.image), start, device="cpu", precision="float32").array
+        tumor = read_label(drawn[case.name].label)[0].array == 2
+        merged = read_label(case.label)[0].array
+        assert (merged[tumor] == 1).all() and (predicted[tumor] > 0).any()
+        assert np.array_equal(merged[~tumor], predicted[~tumor])
+        assert case.voxels == {id: int((merged == id).sum()) for id in (1, 2, 5)}
+    validation = cohort.with_role("validation")[0]
+    assert validation.label == drawn[validation.name].label and not validation.predicted
+    cached = cache_cases(cohort, made.plan, cache, silent)
+    # Where nothing is drawn, there may be a spleen or a liver; what was left out is background.
+    assert validation.drawn == (1,) and set(np.unique(cached[validation.name].label)) == {0, 1, cohort.labels.channels}
+    assert all(case.is_whole for case in cohort.with_role("labeled"))
+
+    events = list(read_events(tmp_path / "run/events.jsonl"))
+    kept = [event for event in events if event["kind"] == "kept"]
+    assert [event["step"] for event in kept] == [2, 3]
+    assert set(kept[0]["agreement"]) == {"spleen", "liver"} and kept[0]["agreement"]["spleen"] > 0.5
+    # No ground truth: it is told apart from Dice, and does not count as such.
+    validations = [event for event in events if event["kind"] == "validation"]
+    assert all(event["dice"]["liver"] is None and event["mean"] == event["dice"]["tumor"] for event in validations)
+
+
+def test_predictions_are_made_once_and_a_paused_run_goes_on(
+    cohort_file: Path, start: Model, tmp_path: Path, monkeypatch
+) -> None:
+    made, cache = arranged(cohort_file, start), tmp_path / "cache"
+    begun(made, tmp_path / "whole", start, cache)
+
+    def pause_within(kind: str, **fields: object) -> None:
+        if kind == "progress" and fields["stage"] == "predict kept structures" and fields["step"] == 1:
+            (tmp_path / "run/request.json").write_text(json.dumps({"request": "pause"}))
+
+    monkeypatch.setattr("dinomix.training.control.POLL_SECONDS", 0.0)
+    with pytest.raises(RunPaused, match="still being prepared"):
+        begun(made, tmp_path / "run", start, tmp_path / "other", pause_within)
+    assert len(list((tmp_path / "other").glob("start-*.nrrd"))) == 1
+    assert not any(case.predicted for case in RunDirectory.open(tmp_path / "run").cohort.cases)
+    resumed = load_model(resume(tmp_path / "run"))
+    whole = load_model(tmp_path / "whole/model")
+    assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
+
+    # With the same cache nothing is predicted again; another model of the run's name does not count.
+    monkeypatch.setattr("dinomix.training.start_model.segment_volume", None)
+    begun(made, tmp_path / "again", start, cache)
+
+
+def test_a_model_that_is_gone_is_missed_only_as_long_as_it_is_needed(
+    cohort_file: Path, start: Model, tmp_path: Path
+) -> None:
+    made = arranged(cohort_file, start)
+    labels = {"start": made.weights, "start_model": tmp_path / "gone"}
+    RunDirectory.create(tmp_path / "run", made.config, made.cohort, made.plan, None, **labels)  # type: ignore[arg-type]
+    with pytest.raises(DinomixError, match="gone"):
+        resume(tmp_path / "run")
+    begun(made, tmp_path / "other", start, tmp_path / "cache")
+    config = json.loads((tmp_path / "other/config.json").read_text())
+    (tmp_path / "other/config.json").write_text(json.dumps({**config, "start_model": str(tmp_path / "gone")}))
+    told: list[str] = []
+    resume(tmp_path / "other", emit=lambda kind, **fields: told.append(fields.get("message", "")))
+    assert any("cannot be compared" in message for message in told)
+
+
+def test_a_model_of_another_network_teaches_by_its_predictions_alone(
+    cohort_file: Path, start: Model, tmp_path: Path
+) -> None:
+    plan = start.plan.model_copy(update={
+        "network": {"_target_": "monai.networks.nets.UNet", "channels": [4, 8], "strides": [2], "num_res_units": 0},
+        "grid": start.plan.grid.model_copy(update={"spacing": (2.0, 2.0, 2.0)}), "patch": (16, 16, 16), "fkd_stage": 2,
+    })  # fmt: skip
+    plan.write(tmp_path / "plan.json")
+    told: list[str] = []
+    made = arranged(cohort_file, start, plan=tmp_path / "plan.json", steps=1,
+                    emit=lambda kind, **fields: told.append(fields["message"]))  # fmt: skip
+    assert made.weights is None and made.config.learning_rate == 0.003
+    assert any("Its weights are not taken over" in message for message in told)
+    model = load_model(begun(made, tmp_path / "run", start, tmp_path / "cache"))
+    assert model.plan.network["_target_"].endswith("UNet") and model.labels.names == ("tumor", "spleen", "liver")
+    case = RunDirectory.open(tmp_path / "run").cohort.cases[0]
+    assert case.voxels[2] + case.voxels[5] > 0
+    with pytest.raises(DinomixError, match="is not the plan's network"):
+        arranged(cohort_file, start, plan=tmp_path / "plan.json", keep_structures=False)
