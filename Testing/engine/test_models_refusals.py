@@ -6,6 +6,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from foreign_models import change_json, spleen_config, write_auto3dseg, write_bu
 from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
-from dinomix.importing import unpack as unpacking
+from dinomix.importing import opened
 from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
-from dinomix.importing.unpack import unpack
 from dinomix.importing.weights import read_checkpoint
+from dinomix.unpacking import unpack
 
 
 class Harm:
@@ -100,7 +101,7 @@ def test_an_archive_that_lies_about_its_size(tmp_path: Path) -> None:
 
 
 def test_an_archive_of_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_FILES", 3)
+    monkeypatch.setattr(opened, "LIMITS", replace(opened.LIMITS, files=3))
     refusal(tmp_path, archive_of(tmp_path / "model.zip", *((f"{i}", b"") for i in range(4))), "4 files")
 
 
@@ -169,7 +170,7 @@ def test_a_disk_that_takes_no_more_while_a_model_is_imported(
 def test_a_good_archive_is_unpacked(tmp_path: Path) -> None:
     folder = tmp_path / "into"
     folder.mkdir()
-    unpack(archive_of(tmp_path / "a.zip", ("deep/er/file", b"content"), ("empty", b"")), folder)
+    unpack(archive_of(tmp_path / "a.zip", ("deep/er/file", b"content"), ("empty", b"")), folder, opened.LIMITS)
     assert (folder / "deep/er/file").read_bytes() == b"content" and (folder / "empty").read_bytes() == b""
 
 

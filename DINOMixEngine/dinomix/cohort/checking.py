@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
+from dinomix.cohort.archives import unpacked_folders
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
 from dinomix.cohort.finding import find_cases
@@ -61,9 +62,9 @@ def check_cohort(
     """Find, pair and check the cases of a study, and give each its part.
 
     Args:
-        labeled: folders of images with labels; see ``layouts.recognizing``.
-        unlabeled: folders of images; no label there is ever opened.
-        test: folders of images with labels that are only evaluated on.
+        labeled: folders of images with labels, or zips of them; see ``layouts.recognizing``.
+        unlabeled: folders of images, or zips; no label there is ever opened.
+        test: folders of images with labels, or zips, that are only evaluated on.
         validation: that many of the labeled cases, or below 1 that fraction, drawn by patient.
         test_fraction: the same for test cases, drawn before and besides ``test``.
         labeled_count: keep only so many labeled cases and take the others as unlabeled; for experiments.
@@ -102,9 +103,13 @@ def check_cohort(
     label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
     new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
     listing_problems: list[Problem] = []
-    given = read_cases(cases_file, listing_problems) if cases_file is not None else []
-    found = find_cases(labeled, unlabeled, test, given, exclude)
+    listed_cases = read_cases(cases_file, listing_problems) if cases_file is not None else []
+    archives = Findings()
+    labeled, unlabeled, test = (unpacked_folders(given, out, archives, emit) for given in (labeled, unlabeled, test))
+    found = find_cases(labeled, unlabeled, test, listed_cases, exclude)
+    found.notices += archives.notices
     problems = found.problems
+    problems += archives.problems
     problems += [problem for problem in listing_problems if problem.case not in exclude]
     if split_file is not None:
         split = read_split(str(split_file))

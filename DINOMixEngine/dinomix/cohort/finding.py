@@ -41,7 +41,12 @@ def find_cases(
             if not folder.is_dir():
                 what = "is not a folder" if folder.exists() else "does not exist"
                 found.problems.append(
-                    Problem(f"{folder} {what}.", f"Give a folder after --{pool}.", code="folder", file=folder)
+                    Problem(
+                        f"{folder} {what}.",
+                        f"Give a folder, or a .zip of one, after --{pool}.",
+                        code="folder",
+                        file=folder,
+                    )
                 )
                 continue
             place = os.path.realpath(folder)

@@ -22,7 +22,7 @@ from dinomix.files import folder_written_aside, read_json, sha256, write_json
 from dinomix.importing.catalog import CatalogModel, find_entry
 from dinomix.importing.download import download
 from dinomix.importing.hints import Hints
-from dinomix.importing.unpack import opened
+from dinomix.importing.opened import opened
 from dinomix.models.installed import find_models, model_folders
 from dinomix.models.manifest import MANIFEST, read_manifest
 

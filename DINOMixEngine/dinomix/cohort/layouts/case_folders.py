@@ -60,6 +60,12 @@ def image_folders(folder: Path) -> list[ImageFile]:
     return images
 
 
+def is_case_folder(folder: Path) -> bool:
+    """Whether a folder holds the image and the label of one case."""
+    images, labels, masks = _parts(folder)
+    return len(images) == 1 and (masks is not None or len(labels) == 1)
+
+
 def _subfolders(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
 

@@ -1,45 +1,53 @@
 """Unpacking archives of strangers: nothing is written outside, nothing swells beyond reason."""
 
 import errno
+import hashlib
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import LONGEST_NAME
 
-LARGEST = 24 * 2**30
-"""Bytes; the largest of the published models unpack to less than 2 GB."""
-LARGEST_RATIO, RATIO_COUNTS_FROM = 30, 2**28
-"""Weights hardly compress: what is larger than the second and compressed more than the first is no model."""
-MOST_FILES, DEEPEST = 20_000, 20
+RATIO_COUNTS_FROM = 2**28
+DEEPEST = 20
 _CHUNK = 2**20
 
 
-def unpack(archive_path: Path, into: Path, emit: Emit = silent) -> None:
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may unpack to.
+
+    Attributes:
+        largest: bytes.
+        files: how many.
+        ratio: to the bytes of the archive, where it unpacks to more than ``RATIO_COUNTS_FROM``.
+        remedy: what else to do where the disk is too full.
+    """
+
+    largest: int
+    files: int
+    ratio: float
+    remedy: str
+
+
+def unpack(archive_path: Path, into: Path, limits: Limits, emit: Emit = silent) -> None:
     """Unpack a zip archive into a folder.
 
     Raises:
         DinomixError: not a zip, damaged or cut short; an entry that is absolute, climbs out, is a link, is encrypted, or
-            appears twice; or more files or bytes than a model has. In all of these cases but a damaged entry nothing was
-            written.
+            appears twice; or more files or bytes than the limits allow. In all of these cases but a damaged entry nothing
+            was written.
         OSError: the disk is full.
     """
-    try:
-        archive = zipfile.ZipFile(archive_path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DinomixError(
-            f"{archive_path} is not a zip archive, or was cut short ({error}).", "Get the file again."
-        ) from error
-    with archive:
-        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-        _check(archive_path, entries, into)
+    with _opened(archive_path) as archive:
+        entries = _files(archive)
+        _check(archive_path, entries, into, limits)
         total = sum(entry.file_size for entry in entries)
         progress, done = Progress(emit, "unpack", total), 0
         for entry in entries:
@@ -48,6 +56,26 @@ def unpack(archive_path: Path, into: Path, emit: Emit = silent) -> None:
             for size in _copy(archive_path, archive, entry, target):
                 done += size
                 progress(done)
+
+
+def contents_sha256(archive_path: Path) -> str:
+    """A hash of the names, sizes and checksums in an archive's own table; unpacks nothing. Raises DinomixError as ``unpack``."""
+    with _opened(archive_path) as archive:
+        told = sorted((entry.filename, entry.file_size, entry.CRC) for entry in _files(archive))
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def _opened(archive_path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive_path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DinomixError(
+            f"{archive_path} is not a zip archive, or was cut short ({error}).", "Get the file again."
+        ) from error
+
+
+def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
 
 
 def _copy(archive_path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Iterator[int]:
@@ -65,7 +93,7 @@ def _copy(archive_path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, 
         ) from error
 
 
-def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> None:
+def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path, limits: Limits) -> None:
     again = "Do not use this archive; get it from its publisher again."
     seen: set[str] = set()
     for entry in entries:
@@ -89,7 +117,8 @@ def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> No
         seen.add(name.casefold())
     total = sum(entry.file_size for entry in entries)
     packed = archive_path.stat().st_size
-    if len(entries) > MOST_FILES or total > LARGEST or (total > RATIO_COUNTS_FROM and total > LARGEST_RATIO * packed):
+    swells = total > RATIO_COUNTS_FROM and total > limits.ratio * packed
+    if len(entries) > limits.files or total > limits.largest or swells:
         raise DinomixError(
             f"{archive_path} is refused: it would unpack to {len(entries)} files of {total / 1e9:.1f} GB.", again
         )
@@ -97,31 +126,5 @@ def _check(archive_path: Path, entries: list[zipfile.ZipInfo], into: Path) -> No
     if total > free:
         raise DinomixError(
             f"{archive_path} unpacks to {total / 1e6:.1f} MB, but {into.parent} has {free / 1e6:.1f} MB free.",
-            "Free some disk space, or choose another models folder (DINOMIX_MODELS).",
+            f"Free some disk space, {limits.remedy}.",
         )
-
-
-@contextmanager
-def opened(source: Path, near: Path, emit: Emit = silent) -> Iterator[Path]:
-    """A folder with the source's files: itself, or a zip unpacked beside where the model will lie, and removed after.
-
-    Raises:
-        DinomixError: there is no such file, or the archive is refused.
-    """
-    if not source.exists():
-        raise DinomixError(f"There is no file or folder {source}.", "Check the path.")
-    if not source.is_dir() and not source.is_file():
-        raise DinomixError(f"{source} is neither a file nor a folder.", "Give the file or the folder of a model.")
-    if source.is_dir() or source.suffix.lower() != ".zip":
-        yield source
-        return
-    near.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".partial-", suffix="-unpacked", dir=near))
-    try:
-        unpack(source, folder, emit)
-        yield folder
-    except DinomixError as error:
-        # The folder will be gone when the message is read.
-        raise DinomixError(error.problem.replace(str(folder), str(source)), error.remedy, error.code) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
