@@ -21,7 +21,9 @@ verdict        start (title of the model that the run started from), kept ("trai
                mean {before, after}, dice {class name: {before, after}}, agreement (as of ``kept``), message, remedy; at the end
 validation     step, dice {class name: float or None}, mean (float), seconds
 snapshot       step, case, path (relative to the run), mean (float or None): one validation case as it is segmented now
-case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; of a check
+case           name, role, image, label (or None), size, spacing, orientation, patient, voxels {structure name: count}; where the
+               structures are known, drawn, absent, not_drawn, undecided [names], labeled_slices {axis, numbers} (or None) and
+               ignored, what its label leaves open; of a check
 names          names [{name in the label files, cases (how many), matched (name in the label set, or None)}]; of a check
 problem        case (name or None), file (or None), message, remedy, code, and the case's role, image and label (or None); of a
                check that fails

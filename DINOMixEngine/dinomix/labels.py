@@ -165,7 +165,9 @@ class LabelSet(BaseModel):
             if "structures" in data:
                 return cls.model_validate(data)
             table, regions = table_and_regions(data)
-            return cls.from_names(names_by_id(table)).with_regions(regions)
+            names = names_by_id(table)
+            structures = {value: name for value, name in names.items() if not stands_for_unlabeled(name)}
+            return cls.from_names(structures).with_regions(regions)
         except (OSError, ValueError) as error:
             raise DinomixError(
                 f"{path} is not a label set ({reason_of(error)}).",
@@ -184,8 +186,15 @@ def table_and_regions(data: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[int
     return parts_and_regions(labels, data.get("regions_class_order"))
 
 
+def stands_for_unlabeled(name: str) -> bool:
+    """Whether what a label file calls so are voxels that nobody labeled, as nnU-Net has it."""
+    return normalized_name(name) == "ignore"
+
+
 def names_by_id(labels: Any) -> dict[int, str]:
     """id -> name from either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net v2); background dropped.
+
+    "ignore" is among them, which is no structure; see ``stands_for_unlabeled``.
 
     Raises:
         ValueError: it is no such table; says in words why.
@@ -203,10 +212,6 @@ def names_by_id(labels: Any) -> dict[int, str]:
             continue
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"the structure of the number {number} has no name")
-        if name.strip().casefold() == "ignore":
-            raise ValueError(
-                '"ignore" stands for voxels that nobody labeled, which cannot be used so far: set them to 0'
-            )
         if int(number) in names:
             raise ValueError(f'"{names[int(number)]}" and "{name}" have the same number {number}')
         names[int(number)] = name

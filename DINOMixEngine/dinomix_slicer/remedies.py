@@ -33,6 +33,7 @@ def remedies() -> dict[str, str]:
         "folder-twice": _("Add it as labeled only, and the unlabeled images in a folder of their own."),
         "keep-structures": _("Start from a model that knows more, or do not keep its structures."),
         "label-map": _("Put a label map in its place."),
+        "labeled-slices": _("Say in the list of cases which slices were labeled, or that all were."),
         "license": _("Read its license and agree to it."),
         "memory": _(
             "Close other programs and resume the run; or begin one with a smaller patch or fewer patches a step."
@@ -48,6 +49,7 @@ def remedies() -> dict[str, str]:
         "no-label": _("Add a label of the image's name, or put the image into a folder of unlabeled ones."),
         "no-labeled": _("Add a folder of labeled cases, or use some of the scene."),
         "no-run": _("Choose the folder that a run was started in, or start one."),
+        "no-structure": _("If they were not labeled yet, add them as unlabeled cases."),
         "no-unlabeled": _("Add unlabeled cases on the page Cases, check them, and train again."),
         "no-validation": _("Choose a number of validation cases on the page Cases."),
         "not-finite": _("The last checkpoint is kept. Begin another run with a lower learning rate."),
@@ -55,6 +57,7 @@ def remedies() -> dict[str, str]:
         "overlap": _(
             "Subtract one from the other in the Segment Editor, or check the cases by the command line, with an order."
         ),
+        "partial": _("Say in the table of cases whether they are absent in the patient, or were not drawn."),
         "patients": _("If they are not, give a pattern of patients under Advanced."),
         "plan": _("Correct the patch under Advanced."),
         "plan-file": _("Copy the model or run again from where it came from, or train it again."),

@@ -67,10 +67,6 @@ def fractions(folder: Path) -> None:
     write(folder / "labels/b.nii.gz", label_array().astype(np.float32) * 0.4)
 
 
-def empty_label(folder: Path) -> None:
-    write(folder / "labels/b.nii.gz", label_array() * 0)
-
-
 def unknown_label(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({"labels": {"1": "liver", "2": "spleen"}}))
     label = label_array()
@@ -93,7 +89,6 @@ MISTAKES: dict[Callable[[Path], None], str] = {
     shifted_label: "labels/b.nii.gz is not on the grid of its image",
     smaller_label: "labels/b.nii.gz is not on the grid of its image",
     fractions: "labels/b.nii.gz holds numbers that are not whole",
-    empty_label: "labels/b.nii.gz is empty",
     unknown_label: "labels/b.nii.gz holds the label 9",
     same_image_in_another_format: "images/b.nrrd (labeled) is the same image as",
 }

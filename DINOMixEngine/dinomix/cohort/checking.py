@@ -22,11 +22,15 @@ from dinomix.cohort.naming import (
     values_to_ids,
     with_numbers_as_names,
     with_regions,
+    without_unlabeled,
 )
+from dinomix.cohort.open_labels import OpenLabel, open_labels, said_of_no_case, without_structures
+from dinomix.cohort.open_notices import told_of
 from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_one_remedy
 from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
 from dinomix.cohort.renaming import Renames
+from dinomix.cohort.said import Decisions
 from dinomix.cohort.splitting import CaseWithRole, Draw, drawn_roles, given_roles, read_split
 from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
@@ -57,6 +61,9 @@ def check_cohort(
     exclude: Sequence[str] = (),
     renames: Path | Renames | None = None,
     order: Sequence[str] = (),
+    partial: bool = False,
+    absent: Sequence[str] = (),
+    labeled_slices: Sequence[str] = (),
     emit: Emit = silent,
 ) -> Cohort:
     """Find, pair and check the cases of a study, and give each its part.
@@ -80,6 +87,11 @@ def check_cohort(
         exclude: names of cases to leave out.
         renames: other names for structures, or the file of them; see ``renaming``.
         order: names of structures as the label files have them; where some overlap, the later one wins.
+        partial: structures that a case lacks, and others have, were not drawn in it. Without this, ``absent`` and the list of
+            cases nothing is decided, which a notice tells; nothing is learned of them there in any case.
+        absent: names of structures that a patient may lack, so that a case without one says that it is not there; "all" for any.
+        labeled_slices: which slices were labeled: "found" (those of labels that show single slices at equal distances; the
+            default), "all", "drawn" (those that show something), or of one case "CASE=10,20,30".
         emit: gets progress and notices; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
 
     Returns:
@@ -103,13 +115,16 @@ def check_cohort(
     label_set = LabelSet.read(labels) if isinstance(labels, Path) else labels
     new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
     listing_problems: list[Problem] = []
-    listed_cases = read_cases(cases_file, listing_problems) if cases_file is not None else []
+    listed_cases, said = read_cases(cases_file, listing_problems) if cases_file is not None else ([], {})
     archives = Findings()
     labeled, unlabeled, test = (unpacked_folders(given, out, archives, emit) for given in (labeled, unlabeled, test))
     found = find_cases(labeled, unlabeled, test, listed_cases, exclude)
     found.notices += archives.notices
     problems = found.problems
     problems += archives.problems
+    said |= {case.name: case.said for case in found.cases if case.said is not None}
+    decisions = Decisions.of_options(partial, absent, labeled_slices, said)
+    problems += said_of_no_case(decisions, found, exclude)
     problems += [problem for problem in listing_problems if problem.case not in exclude]
     if split_file is not None:
         split = read_split(str(split_file))
@@ -124,7 +139,7 @@ def check_cohort(
     remembered = RememberedFacts(out, new_names, order)
     facts = _read_all(cases, remembered, problems, emit)
     try:
-        cohort = _cohort(cases, facts, found, label_set, new_names, order, modality, seed, emit)
+        cohort = _cohort(cases, facts, found, label_set, new_names, order, decisions, modality, seed, emit)
     finally:
         tell_problems(problems, cases, emit)
     if out is not None:
@@ -201,6 +216,7 @@ def _cohort(
     given: LabelSet | None,
     renames: Renames,
     order: Sequence[str],
+    decisions: Decisions,
     modality: Literal["CT", "MR", "auto"],
     seed: int,
     emit: Emit,
@@ -208,7 +224,11 @@ def _cohort(
     problems = found.problems
     contents = {
         c.case.name: LabelContent(
-            c.case.label, tuple(facts[c.case.name].counts), facts[c.case.name].names or {}, c.case.names, c.case.name
+            c.case.label,
+            tuple(facts[c.case.name].counts),
+            without_unlabeled(facts[c.case.name].names or {}),
+            without_unlabeled(c.case.names),
+            c.case.name,
         )
         for c in cases
         if c.case.label is not None and c.case.name in facts
@@ -218,13 +238,22 @@ def _cohort(
         problems += unknown_in_order(order, (name for c in as_found.values() for name in c.names.values()))
     contents = {name: content.with_renames(renames) for name, content in as_found.items()}
     labels = given or cohort_label_set(list(contents.values()), problems)
-    tell_cases(cases, facts, as_found, contents, labels, emit)
     if labels is None:
+        tell_cases(cases, facts, as_found, contents, None, {}, emit)
         raise_if_any(problems)
         raise DinomixError("No structure was found in any label file.", "Check the labeled folders.")
     source = "the given label set" if given else f"the label set of the cohort ({len(labels.ids)} structures)"
     labels = with_regions(labels, found.regions, renames, problems)
     ids = {name: values_to_ids(content, labels, source, problems) for name, content in contents.items()}
+    voxels = {name: _voxels(facts[name], of_case, labels) for name, of_case in ids.items()}
+    problems += without_structures(cases, voxels)
+    opened = open_labels(cases, facts, voxels, labels, decisions, renames, problems)
+    made = [
+        _case(c, facts[c.case.name], ids.get(c.case.name, {}), labels, order, opened.get(c.case.name, OpenLabel()))
+        for c in cases
+        if c.case.name in facts
+    ]
+    tell_cases(cases, facts, as_found, contents, labels, {case.name: told_of(case, labels) for case in made}, emit)
     raise_if_any(problems)
     chosen, reason, different = choose_modality(
         modality,
@@ -236,7 +265,7 @@ def _cohort(
         modality=chosen,
         labels=labels,
         seed=seed,
-        cases=tuple(_case(c, facts[c.case.name], ids.get(c.case.name, {}), labels, order) for c in cases),
+        cases=tuple(made),
     )
     unnamed = [name for name, content in as_found.items() if not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
@@ -258,13 +287,22 @@ def _cohort(
     return cohort
 
 
-def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet, order: Sequence[str]) -> Case:
+def _voxels(facts: CaseFacts, ids: dict[int, int], labels: LabelSet) -> dict[int, int]:
+    """Structure id -> voxels; of values that are known."""
     counted: Counter[int] = Counter()
-    thickness: dict[int, float] = {}
     for value, count in facts.counts.items():
-        counted[ids[value]] += count
+        counted[ids.get(value, 0)] += count
+    return {id: counted.get(id, 0) for id in labels.ids}
+
+
+def _case(
+    c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelSet, order: Sequence[str], opened: OpenLabel
+) -> Case:
+    thickness: dict[int, float] = {}
+    for value, mm in facts.thickness.items() if opened.labeled_slices is None else ():
         # Of a structure that is put together from several, that of its thickest part.
-        thickness[ids[value]] = max(facts.thickness[value], thickness.get(ids[value], 0.0))
+        thickness[ids.get(value, 0)] = max(mm, thickness.get(ids.get(value, 0), 0.0))
+    drawn = labels.ids if opened.drawn is None else opened.drawn
     return Case(
         name=c.case.name,
         role=c.role,
@@ -279,10 +317,11 @@ def _case(c: CaseWithRole, facts: CaseFacts, ids: dict[int, int], labels: LabelS
         intensity=facts.intensity,
         # The plan is made from these; the test cases must not have a say in it.
         foreground_intensity=None if c.role == "test" else facts.foreground_intensity,
-        thickness={id: thickness[id] for id in labels.ids if id in thickness and c.role != "test"},
-        voxels={id: counted.get(id, 0) for id in labels.ids} if c.case.label is not None else {},
+        thickness={id: thickness[id] for id in labels.ids if id in thickness and id in drawn and c.role != "test"},
+        voxels=_voxels(facts, ids, labels) if c.case.label is not None else {},
         label_values=ids,
         order=tuple(order) if facts.overlaps else (),
+        **vars(opened),
     )
 
 

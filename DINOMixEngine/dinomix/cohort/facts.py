@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dinomix.cohort.labeled_slices import Runs, runs_of
 from dinomix.cohort.renaming import Renames
 from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
@@ -18,6 +19,7 @@ from dinomix.images.formats import is_segmentation
 from dinomix.images.overlaps import Overlaps
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
+from dinomix.labels import stands_for_unlabeled
 
 _CODES = ("LR", "PA", "IS")
 
@@ -29,8 +31,10 @@ class CaseFacts:
     Attributes:
         pixels_sha256: of the voxels in RAS axis order; equal for one image in two formats, names or axis orders.
         intensity, foreground_intensity: percentiles 0.5, 50 and 99.5; foreground is every voxel that is not 0 and not dropped.
-        counts: voxels of each value in the label file but 0.
-        thickness: mm, of each value but 0; see ``thickness.thickness``.
+        counts: voxels of each value in the label file but 0 and the ``ignored``.
+        thickness: mm, of each of these; see ``thickness.thickness``.
+        ignored: values that stand for voxels that nobody labeled.
+        runs: of the slices along (i, j, k) that show something; see ``labeled_slices``.
         names: value -> name, where the label file itself carries names.
         overlaps: what an order settled in the label; see ``Volume``.
         dicom_modality: the tag (0008,0060) of a DICOM series.
@@ -45,6 +49,8 @@ class CaseFacts:
     foreground_intensity: tuple[float, float, float] | None = None
     counts: dict[int, int] = field(default_factory=dict)
     thickness: dict[int, float] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+    runs: tuple[Runs, Runs, Runs] = ((), (), ())
     names: dict[int, str] | None = None
     overlaps: Overlaps = ()
     dicom_modality: str | None = None
@@ -67,7 +73,7 @@ def read_facts(
 
     Raises:
         DinomixError: a file cannot be used; the image holds one value only; the label lies on another grid than the
-            image or holds no structure.
+            image or holds only structures that are left out.
         OSError: a file cannot be opened.
     """
     volume = read_image(image)
@@ -106,21 +112,19 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
             f"{label} is not on the grid of its image {image}: {difference} (image against label).",
             "Export it again with the image as reference, or resample it with nearest neighbor.",
         )
-    values, counts = np.unique(labels.array, return_counts=True)
-    present = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != 0}
-    if not present:
-        raise DinomixError(
-            f"{label} is empty: it holds no structure.",
-            "Take the case out, or move its image to a folder that is given after --unlabeled.",
-            code="no-label",
-        )
     called = names or folder_names
+    values, counts = np.unique(labels.array, return_counts=True)
+    ignored = tuple(int(value) for value in values if stands_for_unlabeled(called.get(int(value), "")))
+    shown = labels.array
+    if ignored:
+        shown = np.where(np.isin(shown, ignored), 0, shown)
+    present = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0 and v not in ignored}
     dropped = [value for value in present if renames.drops(called.get(value, f"class_{value}"))]
-    if len(dropped) == len(present):
+    if dropped and len(dropped) == len(present):
         raise DinomixError(
             f"{label} holds no structure beside those that are left out.", "Take the case out, or keep one of them."
         )
-    inside = ~np.isin(labels.array, [0, *dropped])
+    inside = ~np.isin(shown, [0, *dropped])
     return CaseFacts(
         geometry=facts.geometry,
         orientation=facts.orientation,
@@ -128,9 +132,11 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         image_sha256=facts.image_sha256,
         intensity=facts.intensity,
         label_sha256=sha256(label),
-        foreground_intensity=_percentiles(volume.array[inside]),
+        foreground_intensity=_percentiles(volume.array[inside]) if inside.any() else None,
         counts=present,
-        thickness=thicknesses(labels.array, labels.geometry.spacing[::-1]),
+        thickness=thicknesses(shown, labels.geometry.spacing[::-1]),
+        ignored=ignored,
+        runs=runs_of(shown != 0),
         names=names,
         overlaps=labels.overlaps,
         dicom_modality=facts.dicom_modality,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dinomix.cohort.problems import Problem
+from dinomix.cohort.said import Said
 from dinomix.events import Notice
 
 Pool = Literal["labeled", "unlabeled", "validation", "test"]
@@ -22,6 +23,7 @@ class FoundCase:
         names: voxel value -> name, where the folder's ``dataset.json`` says so.
         drawn: names of the structures that were drawn completely, where the layout says it: those that have a mask file, an
             empty one too. None where it does not.
+        said: what a list of cases says of the completeness of its label.
     """
 
     name: str
@@ -32,6 +34,7 @@ class FoundCase:
     patient: str | None = None
     names: dict[int, str] = field(default_factory=dict)
     drawn: tuple[str, ...] | None = None
+    said: Said | None = None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.renaming import Renames
 from dinomix.errors import reason_of
-from dinomix.labels import LabelSet
+from dinomix.labels import LabelSet, stands_for_unlabeled
 from dinomix.names import listed, normalized_name
 
 # A label map without names and with more values than this is more likely an image in the wrong folder.
@@ -55,6 +55,11 @@ class LabelContent:
             dropped=tuple(sorted(dropped)),
             renamed=frozenset(value for value, name in names.items() if value not in dropped and name in renames),
         )
+
+
+def without_unlabeled(names: dict[int, str]) -> dict[int, str]:
+    """Value -> name of what are structures."""
+    return {value: name for value, name in names.items() if not stands_for_unlabeled(name)}
 
 
 def with_numbers_as_names(

@@ -20,7 +20,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry
 
-FORMAT = 4
+FORMAT = 5
 """Raised when checks find out more, or something else, about the same files."""
 
 
@@ -123,6 +123,8 @@ def _from_data(data: dict[str, Any]) -> CaseFacts:
             "geometry": Geometry(size, spacing, origin, np.array(data["geometry"]["direction"])),  # type: ignore[arg-type]
             "intensity": tuple(data["intensity"]),
             "foreground_intensity": tuple(foreground) if foreground is not None else None,
+            "ignored": tuple(data["ignored"]),
+            "runs": tuple(tuple((start, stop) for start, stop in runs) for runs in data["runs"]),
             "counts": {int(value): count for value, count in data["counts"].items()},
             "thickness": {int(value): mm for value, mm in data["thickness"].items()},
             "names": {int(value): name for value, name in data["names"].items()} if data["names"] is not None else None,

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import numpy as np
 
 from dinomix.cohort.cohort import Cohort, Role
+from dinomix.cohort.open_notices import open_notices, told_of
 from dinomix.events import Notice
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -20,8 +21,9 @@ def summary(cohort: Cohort) -> dict[str, Any]:
     Returns:
         ``cases`` {role: count}; ``patients``; ``modality``; ``spacing`` mm along the files' (i, j, k) and ``size`` voxels,
         each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels, fraction, cases}] over
-        all cases with a label, ``voxels_labeled`` over those to train on; ``imbalance``, the ratio of the largest to the
-        smallest class that occurs in those; ``notices``, sentences.
+        all cases with a label, ``voxels_labeled`` over those to train on, ``not_drawn`` the number of cases in which it was not
+        drawn, or not completely; ``open_labels`` {case: what its label leaves open, see ``open_notices.told_of``};
+        ``imbalance``, the ratio of the largest to the smallest class that occurs in those to train on; ``notices``, sentences.
     """
     labeled = [case for case in cohort.cases if case.label is not None]
     training = cohort.with_role("labeled")
@@ -46,9 +48,13 @@ def summary(cohort: Cohort) -> dict[str, Any]:
                     role: sum(case.voxels.get(s.id, 0) > 0 for case in cohort.with_role(role))
                     for role in ROLES if role != "unlabeled"
                 },
+                "not_drawn": sum(not case.has_drawn(s.id) for case in labeled),
             }
             for s in cohort.labels.structures
         ],
+        "open_labels": {
+            case.name: told_of(case, cohort.labels) for case in labeled if case.undecided or not case.is_whole
+        },
         "imbalance": max(present) / min(present) if present else None,
         "notices": [notice.text for notice in notices_about(cohort)],
     }  # fmt: skip
@@ -69,6 +75,7 @@ def notices_about(cohort: Cohort) -> list[Notice]:
         ))  # fmt: skip
     training = cohort.with_role("labeled")
     holders = {s.name: sum(case.voxels.get(s.id, 0) > 0 for case in training) for s in cohort.labels.structures}
+    found += open_notices(cohort)
     if nowhere := [name for name, count in holders.items() if count == 0]:
         found.append(
             Notice(
@@ -97,12 +104,17 @@ def table(data: dict[str, Any]) -> str:
         "Orientations  " + ", ".join(f"{code} ({count})" for code, count in data["orientations"].items()),
         "",
     ]
-    rows = [("id", "structure", "voxels to learn from", "share", "labeled", "validation", "test")]
+    rows: list[tuple[str, ...]] = [
+        ("id", "structure", "voxels to learn from", "share", "labeled", "validation", "test")
+    ]
     rows += [
         (str(c["id"]), c["name"], f"{c['voxels_labeled']:,}", f"{100 * c['fraction']:.2f}%",
          *(str(c["cases"][role]) for role in ("labeled", "validation", "test")))
         for c in data["classes"]
     ]  # fmt: skip
+    if any(c["not_drawn"] for c in data["classes"]):
+        last = ["not drawn", *(str(c["not_drawn"]) for c in data["classes"])]
+        rows = [(*row, cell) for row, cell in zip(rows, last, strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dinomix.cohort.facts import CaseFacts
 from dinomix.cohort.naming import LabelContent
@@ -18,6 +19,7 @@ def tell_cases(
     as_found: Mapping[str, LabelContent],
     contents: Mapping[str, LabelContent],
     labels: LabelSet | None,
+    opened: Mapping[str, Mapping[str, Any]],
     emit: Emit,
 ) -> None:
     """Announce a ``case`` event for each case that could be read, and one ``names`` event.
@@ -25,6 +27,7 @@ def tell_cases(
     Args:
         as_found, contents: case name -> what its label file holds, before and after renaming.
         labels: None where the structures could not be told.
+        opened: case name -> what its label leaves open, as ``open_notices.told_of`` tells it.
     """
     known = {normalized_name(name): name for name in labels.names} if labels else {}
     by_id = dict(zip(labels.ids, labels.names, strict=True)) if labels else {}
@@ -49,6 +52,7 @@ def tell_cases(
             orientation=found.orientation,
             patient=c.patient,
             voxels=dict(voxels),
+            **opened.get(name, {}),
         )
     emit("names", names=_names(as_found, contents, known, by_id))
 

@@ -56,7 +56,27 @@ from dinomix.errors import DinomixError
     "cases_file",
     type=click.Path(path_type=Path),
     help='More cases: [{"image": FILE, "label": FILE or null, "role": "labeled" | "unlabeled" | "validation" | "test"}]. '
-    "They take the place of cases of folders with the same image.",
+    "They take the place of cases of folders with the same image. What is said of a label stands beside it, or, without "
+    'an image, with the "name" of a case: "drawn": [NAMES] (completely, and nothing else), "absent": [NAMES], '
+    '"not_drawn": [NAMES], "labeled_slices": [10, 20, 30].',
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Structures that a case lacks, and others have, were not drawn in it: nothing is learned of them there.",
+)
+@click.option(
+    "--absent",
+    multiple=True,
+    metavar="NAME|all",
+    help="A structure that patients may lack, as a removed gallbladder: where a case has none, it is not there. May be repeated.",
+)
+@click.option(
+    "--labeled-slices",
+    multiple=True,
+    metavar="found|all|drawn|CASE=N,N,N",
+    help="Slices that were labeled. found: those of labels that show single slices at equal distances. drawn: those that show "
+    "anything. Of one case: numbers from 0 along the file's third axis.  [default: found]",
 )
 @click.option("--exclude", multiple=True, metavar="NAME", help="Leave out the case of this name. May be repeated.")
 @click.option(
