@@ -12,7 +12,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, predict_slabs
 from dinomix.models.folder import Model
 from dinomix.models.network import build_network
-from dinomix.planning.plan import RangeWindow, SpacingGrid
+from dinomix.planning.plan import InputChannel, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, small_plan
 
 PLAN = small_plan(SpacingGrid(spacing=(1.0, 1.0, 1.0)), RangeWindow(low=0, high=1))
@@ -95,6 +95,12 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tensor() -> torch.Tensor:
     return torch.rand((1, 50, 40, 45), generator=torch.Generator().manual_seed(0))
+
+
+def test_ends_of_a_network_of_several_images_are_found() -> None:
+    more = tuple(InputChannel(name=name, modality="CT", window=RangeWindow(low=0, high=1)) for name in ("b", "c"))
+    plan = PLAN.model_copy(update={"channel": "a", "more_channels": more})
+    assert Ends.of(build_network(plan, 3).eval(), plan) == Ends(*ENDS[0][1:])
 
 
 @pytest.mark.parametrize(("architecture", "first", "last"), ENDS)

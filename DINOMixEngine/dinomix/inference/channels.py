@@ -24,7 +24,7 @@ def as_channels(volumes: Sequence[Volume], plan: Plan, emit: Emit) -> list[Volum
             Hounsfield units for the network has the image of another one.
     """
     if len(volumes) != len(plan.channels):
-        raise _other_number(len(volumes), plan)
+        raise other_number(len(volumes), plan)
     if len(volumes) == 1:
         return list(volumes)
     if swapped := in_wrong_places(volumes, plan):
@@ -118,7 +118,8 @@ def _named_case(names: Sequence[str], given: Mapping[str, str | Path]) -> CaseFi
     return CaseFiles(base_name(images[0]), images)
 
 
-def _other_number(count: int, plan: Plan) -> DinomixError:
+def other_number(count: int, plan: Plan) -> DinomixError:
+    """What is said of a case with more or fewer images than the plan has channels."""
     wanted, given = len(plan.channels), f"{count} {'was' if count == 1 else 'were'} given"
     if wanted == 1:
         return DinomixError(f"The model takes one image of a case; {given}.", "Give one image.", "channels")

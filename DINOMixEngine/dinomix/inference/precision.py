@@ -77,7 +77,7 @@ class Ends:
     def of(cls, network: torch.nn.Module, plan: Plan) -> "Ends":
         """Found by a run without data."""
         if network not in _ENDS:
-            window = torch.empty((1, 1, *plan.patch), device="meta")
+            window = torch.empty((1, len(plan.channels), *plan.patch), device="meta")
             found = cls._where_channels_end(network, window)
             choices = (found, cls((), found.last), cls())
             _ENDS[network] = next(choice for choice in choices if choice._fits(network, window))

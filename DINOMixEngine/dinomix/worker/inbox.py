@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from numpy.typing import NDArray
+
 from dinomix.errors import DinomixError
 from dinomix.worker import scratch
 from dinomix.worker.arrays import ArrayFromFrames, frame_bytes
@@ -18,6 +20,8 @@ from dinomix.worker.stream import Decoder, Message, short
 BLOCK = 2**18
 LONGEST_NAME = 255
 """Bytes of a file's name, which is what file systems take; characters of a job's."""
+MOST_IMAGES = 16
+"""Of one case: as many as a plan has channels at most."""
 AGAIN = "Send the request again; if that does not help, update dinomix on both sides."
 
 
@@ -26,7 +30,7 @@ class Request:
     """One request, with what its frames have brought."""
 
     fields: dict[str, Any]
-    array: ArrayFromFrames | None = None
+    arrays: "ReceivedArrays | None" = None
     files: "ReceivedFiles | None" = None
 
     @property
@@ -36,9 +40,37 @@ class Request:
 
     def discard(self) -> None:
         """Remove what was received."""
-        self.array = None
+        self.arrays = None
         if self.files is not None:
             self.files.remove()
+
+
+class ReceivedArrays:
+    """The images of a case that come as frames, one after the other."""
+
+    def __init__(self, images: list[Any]) -> None:
+        """Raises DinomixError unless each of ``images`` says its shape and type, and the memory suffices for all."""
+        if len(images) > MOST_IMAGES:
+            raise DinomixError(f"A case of {len(images)} images cannot be segmented.", f"Send up to {MOST_IMAGES}.")
+        if not all(isinstance(image, dict) and isinstance(image.get("shape"), list) for image in images):
+            raise DinomixError("The request does not say the shape of each volume that is sent.", AGAIN)
+        self._receivers = [ArrayFromFrames(tuple(image["shape"]), image.get("dtype")) for image in images]
+        self._current = 0
+
+    def add(self, message: Message) -> None:
+        """Take one frame. Raises DinomixError as ``ArrayFromFrames.add``."""
+        receiver = self._receivers[self._current]
+        receiver.add(message)
+        self._current += receiver.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        return self._current == len(self._receivers)
+
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """(k, j, i) each, in the order in which they came."""
+        return [receiver.array for receiver in self._receivers]
 
 
 @dataclass
@@ -177,9 +209,8 @@ class Inbox:
             self._add(request)
             return
         if message.type == "segment":
-            if not isinstance(image.get("shape"), list):
-                raise DinomixError("The request does not say the shape of the volume that is sent.", AGAIN)
-            request.array = ArrayFromFrames(tuple(image["shape"]), image.get("dtype"))
+            more = message.fields.get("more") or []
+            request.arrays = ReceivedArrays([image, *(more if isinstance(more, list) else [more])])
         else:
             request.files = ReceivedFiles()
         self._receiving[job] = request
@@ -188,7 +219,7 @@ class Inbox:
         request = self._receiving.get(job)
         if request is None:
             return  # of a job that was cancelled or refused while its frames were on their way
-        receiver = request.array or request.files
+        receiver = request.arrays or request.files
         assert receiver is not None
         receiver.add(message)
         if receiver.is_complete:

@@ -18,6 +18,7 @@ from dinomix.images.formats import ENDINGS
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
+from dinomix.inference.channels import other_number
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.precision import has_bfloat16
@@ -28,7 +29,7 @@ from dinomix.models.installed import structures_as_data
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
 from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
-from dinomix.worker.inbox import Request
+from dinomix.worker.inbox import AGAIN, Request
 from dinomix.worker.pipe import Output
 from dinomix.worker.requests import ArrayImage, Estimate, Load, Segment, SegmentFile, parse_request
 from dinomix.worker.warm_models import WarmModel, WarmModels
@@ -106,13 +107,17 @@ class Jobs:
 
     def _segment(self, request: Segment, job: Job) -> None:
         model = job.warm.model
-        array = _array_of(request.image, job.received)
+        described = [request.image, *request.more]
+        images = [
+            (array, np.array(image.affine_ras))
+            for array, image in zip(_arrays_of(described, job.received), described, strict=True)
+        ]
         keep = kept_labels(model.labels, request.keep)
         job.emit("progress", stage="preparing the image", step=0, total=1, eta=None)
         labels, notices = segment_array(
-            array,
-            np.array(request.image.affine_ras),
+            *images[0],
             model,
+            more=images[1:],
             device=request.device,
             max_memory=request.max_memory,
             precision=request.precision,
@@ -142,23 +147,23 @@ class Jobs:
             self.output.send_bytes(frame)
 
     def _segment_file(self, request: SegmentFile, job: Job) -> None:
-        if job.received.files is not None:
-            image = _root(job.received.files.folder)
-        elif request.image.path is not None:
-            image = request.image.path
-        else:
-            raise DinomixError("The request names no image.", "Give the image's path, or send its files as frames.")
+        model, paths = job.warm.model, _paths_of(request, job.received)
+        if len(paths) > 1 and len(paths) != len(model.plan.channels):
+            raise other_number(len(paths), model.plan)
+        # One path may be a folder or a file with all images of the case.
+        channels = dict(zip(model.plan.channels, paths, strict=True)) if len(paths) > 1 else None
+        images = paths if channels is None else []
         options: dict[str, Any] = {
-            "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
+            "channels": channels, "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
             "all_pieces": request.all_pieces, "keep": request.keep, "emit": job.emit, "network": job.warm.network,
         }  # fmt: skip
         if request.out.path is not None:
-            written = segment_files(job.warm.model, [image], request.out.path, overwrite=request.overwrite, **options)
+            written = segment_files(model, images, request.out.path, overwrite=request.overwrite, **options)
             self.output.send("result", job=job.name, path=str(written[0]), seconds=job.seconds)
             return
         folder = scratch.new_folder()
         try:
-            written = segment_files(job.warm.model, [image], folder / f"labels.{request.out.format}", **options)
+            written = segment_files(model, images, folder / f"labels.{request.out.format}", **options)
             self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
             for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
                 job.stop_if_cancelled()
@@ -187,7 +192,7 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtyp
     home = next(warm.network.parameters()).device
     try:
         network = ready(warm.network, warm.model.plan, Way(device, device, 1, dtype))
-        window = torch.zeros(1, 1, *warm.model.plan.patch, device=device)
+        window = torch.zeros(1, len(warm.model.plan.channels), *warm.model.plan.patch, device=device)
         with torch.inference_mode():
             for _ in range(2):
                 began = time.monotonic()
@@ -202,10 +207,13 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtyp
     return seconds
 
 
-def _array_of(image: ArrayImage, received: Request) -> NDArray[np.generic]:
-    """The image's voxels (k, j, i); from a file they are memory-mapped."""
-    if received.array is not None:
-        return received.array.array
+def _arrays_of(images: list[ArrayImage], received: Request) -> list[NDArray[Any]]:
+    """The images' voxels, (k, j, i) each."""
+    return received.arrays.arrays if received.arrays is not None else [_array_of(image) for image in images]
+
+
+def _array_of(image: ArrayImage) -> NDArray[np.generic]:
+    """The voxels (k, j, i) in an image's file, memory-mapped."""
     if image.file is None:
         raise DinomixError("The request names no volume.", "Give its file, or send it as frames.")
     array = read_array(image.file)
@@ -223,6 +231,21 @@ def _rectangular(shape: tuple[int, ...], affine_ras: NDArray[np.float64]) -> Geo
         spacing = np.linalg.norm(affine_ras[:3, :3], axis=0)
         affine_ras = np.diag([*spacing, 1.0])
     return geometry_of_affine(affine_ras, size, THE_VOLUME)
+
+
+def _paths_of(request: SegmentFile, received: Request) -> list[Path]:
+    """Where the images of the case lie; those that came as frames, of several each in a folder of its number."""
+    if received.files is not None:
+        folder, count = received.files.folder, 1 + len(request.more)
+        folders = [folder / str(number) for number in range(count)] if count > 1 else [folder]
+        if not all(each.is_dir() for each in folders):
+            raise DinomixError("The files of an image did not arrive.", AGAIN)
+        return [_root(each) for each in folders]
+    paths = [image.path for image in (request.image, *request.more)]
+    known = [path for path in paths if path is not None]
+    if len(known) < len(paths):
+        raise DinomixError("The request names no image.", "Give each image's path, or send its files as frames.")
+    return known
 
 
 def _root(folder: Path) -> Path:

@@ -57,10 +57,11 @@ class ArrayResult(BaseModel):
 
 
 class Segment(_Computing):
-    """Segment an array."""
+    """Segment an array; ``more`` are the further images of its case, in the order of the model's channels."""
 
     type: Literal["segment"]
     image: ArrayImage
+    more: tuple[ArrayImage, ...] = ()
     result: ArrayResult
     keep: tuple[str, ...] = ()
 
@@ -79,10 +80,11 @@ class FileResult(BaseModel):
 
 
 class SegmentFile(_Computing):
-    """Segment a file."""
+    """Segment a file; ``more`` are the further images of its case, in the order of the model's channels."""
 
     type: Literal["segment_file"]
     image: FileImage
+    more: tuple[FileImage, ...] = ()
     out: FileResult
     keep: tuple[str, ...] = ()
     overwrite: bool = False
