@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError, printable
 VERBS = {
     "demo": "Train, segment and evaluate on generated phantoms; ends with a report.",
     "check": "Find, pair and check cases; write the cohort file.",
+    "mend": "Put a label map on its image's grid, into a new file.",
     "train": "Train a model from labeled and unlabeled volumes, or resume a run.",
     "compare": "Compare a run's model with the one it started from.",
     "rank": "Rank a run's unlabeled cases: which to label next.",

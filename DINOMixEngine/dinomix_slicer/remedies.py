@@ -18,8 +18,12 @@ def textOf(told: Mapping[str, Any]) -> str:
     return f"{told.get('message') or ''} {remedyOf(told)}".strip()
 
 
+AS_IT_IS = ("grid",)
+"""Codes of which the windows have no words of their own: what the engine says to run is run in a terminal."""
+
+
 def remedies() -> dict[str, str]:
-    """Code of an error, see docs/python_api.md -> what to do in the window."""
+    """Code of an error, see docs/python_api.md -> what to do in the window; none for ``AS_IT_IS``."""
     return {
         "channels": _("Choose one image for each channel, all of one patient and in the model's order."),
         "cohort": _("Check the cases again on the page Cases."),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dinomix_slicer.remedies import remedies, remedyOf, textOf
+from dinomix_slicer.remedies import AS_IT_IS, remedies, remedyOf, textOf
 from dinomix_slicer.worker.job import Job
 
 DOCUMENT = Path(__file__).parents[2] / "docs/python_api.md"
@@ -11,7 +11,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/python_api.md"
 
 def test_every_code_of_the_engine_has_one_in_the_windows_words():
     cells = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(remedies()) == set(re.findall(r"[a-z-]+", " ".join(cells)))
+    assert {*remedies(), *AS_IT_IS} == set(re.findall(r"[a-z-]+", " ".join(cells)))
     for text in remedies().values():
         assert text.endswith(".") and "--" not in text
 
@@ -20,6 +20,8 @@ def test_the_engines_own_words_stay_where_there_is_no_code():
     told = {"message": "The file is damaged.", "remedy": "Copy it again.", "code": ""}
     assert remedyOf(told) == "Copy it again." and textOf(told) == "The file is damaged. Copy it again."
     assert remedyOf({**told, "code": "from a later version"}) == "Copy it again."
+    command = "Put it right into a new file: dinomix mend --image a.nii.gz."
+    assert remedyOf({**told, "code": "grid", "remedy": command}) == command
     assert textOf({"message": "Half precision was used."}) == "Half precision was used."
 
 

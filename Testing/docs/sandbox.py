@@ -1,6 +1,7 @@
 """A folder in which the commands of the documents find what they name: small generated scans, a model, a teacher's file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,9 @@ def fill(folder: Path, home: Path) -> None:
             write_labels(moved, GRID, ABDOMEN, new(folder / prediction / f"scan{number}.nii.gz"))
     for number in range(2):
         write_masks(folder / "masks" / f"case{number}", number)
+    write_image(image_of(balls(13), 13), new(folder / "beside" / "images" / "case1.nii.gz"))
+    shifted = replace(GRID, origin=(2.0, 0.0, 0.0), size=(SIZE - 2, SIZE, SIZE))
+    write_image(Volume(np.ascontiguousarray(balls(13)[:, :, 2:]), shifted), new(folder / "beside/labels/case1.nii.gz"))
     write_dataset(folder / "dataset.json", "CT", ABDOMEN)
     write_hippocampus(folder / "Task04_Hippocampus")
     write_started_model(home / ".dinomix" / "models" / "abdomen")

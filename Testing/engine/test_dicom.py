@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
 from dinomix.images import dicom_pixels
-from dinomix.images.reading import is_image_path, read_geometry, read_image, read_label
+from dinomix.images.reading import is_image_path, read_geometry, read_image
 
 # What the one line must say of each series.
 FAILING = {
@@ -172,10 +172,6 @@ def test_dicom_without_a_place_and_without_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no DICOM" in refusal(tmp_path / "empty")
     assert not is_image_path(tmp_path / "empty")
-
-
-def test_labels_are_not_read_from_dicom(test_data: Path) -> None:
-    assert "for images only" in refusal(test_data / "dicom" / "ge_anatomical" / "001", read_label)
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])

@@ -14,10 +14,11 @@ from dinomix.cohort.renaming import Renames
 from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
+from dinomix.images.dicom_drawn import check_drawn_on
 from dinomix.images.dicom_header import is_dicom_file, read_dicom_header
-from dinomix.images.formats import is_segmentation
+from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
-from dinomix.images.reading import read_image, read_label
+from dinomix.images.reading import is_dicom, is_placed, read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import stands_for_unlabeled
 
@@ -103,15 +104,11 @@ def orientation(geometry: Geometry) -> str:
 
 def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
                 renames: Renames, order: Sequence[str]) -> CaseFacts:  # fmt: skip
-    # 3D Slicer crops its segmentations, which are put back in place; in any other file a shift is a mistake. Of a folder of
-    # masks, the one that lies elsewhere is named.
-    like = volume.geometry if is_segmentation(label) or label.is_dir() else None
-    labels, names = read_label(label, like=like, order=order)
-    if difference := volume.geometry.difference(labels.geometry):
-        raise DinomixError(
-            f"{label} is not on the grid of its image {image}: {difference} (image against label).",
-            "Export it again with the image as reference, or resample it with nearest neighbor.",
-        )
+    if is_dicom(image):
+        check_drawn_on(label, image)
+    labels, names = read_label(label, like=volume.geometry if is_placed(label) else None, order=order)
+    if found := mismatch(labels, volume.geometry):
+        raise not_on_grid(found, image, label)
     called = names or folder_names
     values, counts = np.unique(labels.array, return_counts=True)
     ignored = tuple(int(value) for value in values if stands_for_unlabeled(called.get(int(value), "")))

@@ -12,9 +12,10 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation import dhc_compat, strict
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
-from dinomix.images.formats import ENDINGS, case_name, is_segmentation
+from dinomix.images.dicom_drawn import drawn_in
+from dinomix.images.formats import ENDINGS, case_name
 from dinomix.images.masks import mask_folders_in
-from dinomix.images.reading import is_image_path, read_label
+from dinomix.images.reading import is_image_path, is_placed, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
 from dinomix.names import listed, normalized_name
@@ -128,11 +129,12 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
 def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None, order: Sequence[str] = ()) -> Volume:
     """A label volume whose values are the ids of ``labels``; matched by name where the file carries names.
 
-    A ``.seg.nrrd``, which Slicer crops when it saves, is put back on the voxels of ``like``; other files are never moved.
+    A ``.seg.nrrd``, which Slicer crops when it saves, is put back on the voxels of ``like``, and so are DICOM segmentations and
+    structure sets; other files are never moved.
 
     Raises DinomixError when a value or a name is not in ``labels``.
     """
-    volume, names = read_label(path, like=like if is_segmentation(path) else None, order=order)
+    volume, names = read_label(path, like=like if is_placed(path) else None, order=order)
     values = [int(value) for value in np.unique(volume.array) if value != 0]
     ids = {normalized_name(s.name): s.id for s in labels.structures}
     if names is None:
@@ -209,7 +211,8 @@ def _files_by_case(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DinomixError(f"{folder} is not a folder.", "Give a folder with one label file per case.")
     by_case: dict[str, Path] = {}
-    for path in [*sorted(p for p in folder.iterdir() if p.is_file() and is_image_path(p)), *mask_folders_in(folder)]:
+    files = {p for p in folder.iterdir() if p.is_file() and is_image_path(p)}
+    for path in [*sorted(files.union(drawn_in(folder))), *mask_folders_in(folder)]:
         name = path.name if path.is_dir() else case_name(path)
         if name in by_case:
             raise DinomixError(

@@ -69,7 +69,7 @@ def series_geometry(path: Path) -> Geometry:
 
 def _slices_of(path: Path) -> list[_Slice]:
     """The slices of the one series, sorted along their normal; they make a regular grid, up to a tilt."""
-    slices = [_slice(header, path) for header in _headers_of_one_series(path)]
+    slices = [_slice(header, path) for header in series_headers(path)]
     first = slices[0]
     turned = [s for s in slices if not _same_direction(s, first)]
     if turned:
@@ -93,7 +93,11 @@ def _slices_of(path: Path) -> list[_Slice]:
     return slices
 
 
-def _headers_of_one_series(path: Path) -> list[DicomHeader]:
+def series_headers(path: Path) -> list[DicomHeader]:
+    """The headers of the one series in a folder, or of the one that a file belongs to, by name.
+
+    Raises DinomixError where there is none, or several.
+    """
     folder = path if path.is_dir() else path.parent
     series: dict[str, list[DicomHeader]] = defaultdict(list)
     for header in _headers_in(folder):
@@ -107,7 +111,7 @@ def _headers_of_one_series(path: Path) -> list[DicomHeader]:
         raise DinomixError(f"{path} holds no DICOM images.", remedy)
     if len(found) > 1:
         listed = "; ".join(
-            f"{_description(headers[0].tags)}, {len(headers)} files, e.g. {headers[0].path.name}" for headers in found
+            f"{describe_series(headers[0])}, {len(headers)} files, e.g. {headers[0].path.name}" for headers in found
         )
         raise DinomixError(
             f"{path} holds {len(found)} DICOM series ({listed}).",
@@ -138,7 +142,9 @@ def _headers_in(folder: Path) -> list[DicomHeader]:
     return images
 
 
-def _description(tags: dict[str, str]) -> str:
+def describe_series(header: DicomHeader) -> str:
+    """Modality and description of a series, in words."""
+    tags = header.tags
     words = [tags.get("0008|0060", ""), f'"{tags["0008|103e"]}"' if tags.get("0008|103e") else ""]
     return " ".join(word for word in words if word) or "without a description"
 

@@ -26,7 +26,7 @@ _NUMBERS = {"0028|0002", "0028|0010", "0028|0011", "0028|0100"}
 MODALITY, SERIES_DESCRIPTION, PATIENT_ID = "0008|0060", "0008|103e", "0010|0020"
 _TEXTS = {
     PATIENT_ID,
-    "0002|0010", "0008|0008", "0008|0016", "0008|0060", "0008|103e", "0020|000e",
+    "0002|0010", "0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e", "0020|0052",
     "0020|0032", "0020|0037", "0028|0008", "0028|0030", "0028|1052", "0028|1053",
 }  # fmt: skip
 _LONGEST_VALUE = 2**14
@@ -37,6 +37,10 @@ _BITS = (1, 8, 12, 16, 24, 32, 64)
 _MOST_UNPACKED, _ALLOWANCE = 1000, 2**22
 _NO_IMAGES = ("SR", "PR", "KO", "DOC", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTRECORD", "RWV", "PLAN", "ECG", "AU")
 _DIRECTORY = "1.2.840.10008.1.3.10"
+SEGMENTATION, LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+_NOT_OF_A_SCANNER = (SEGMENTATION, LABEL_MAP, "1.2.840.10008.5.1.4.1.1.481.2")
+"""Classes of files (0008,0016) that hold pixels, but no image: segmentations and doses of radiotherapy."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,17 @@ class DicomHeader:
 
     Attributes:
         tags: (group|element) -> text, numbers too; what the file lacks is not in it.
-        is_image: whether it holds pixels, and not a report, a plan or a list of files.
+        is_image: whether it holds pixels of a scanner, and not a segmentation, a dose, a report, a plan or a list of files.
     """
 
     path: Path
     tags: dict[str, str]
     is_image: bool
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it holds structures that were drawn: a DICOM segmentation or an RT structure set."""
+        return self.tags.get("0008|0016") in (SEGMENTATION, LABEL_MAP, STRUCTURE_SET)
 
 
 @dataclass
@@ -111,6 +120,16 @@ def first_dicom_header(path: Path) -> DicomHeader | None:
         return None  # reading the voxels will say why
 
 
+def is_dicom_image(path: Path) -> bool:
+    """Whether a file is DICOM and holds an image of a scanner, as far as can be told: also a damaged one."""
+    if not is_dicom_file(path):
+        return False
+    try:
+        return read_dicom_header(path).is_image
+    except DinomixError:
+        return True  # reading it will say what is wrong
+
+
 def read_dicom_header(path: Path) -> DicomHeader:
     """Walk through a file that ``is_dicom_file``.
 
@@ -132,10 +151,10 @@ def read_dicom_header(path: Path) -> DicomHeader:
         raise DinomixError(f"{path} is cut off.", DAMAGED) from error
     except _Damaged as error:
         raise DinomixError(f"{path} is a damaged DICOM file ({error}).", DAMAGED) from error
-    is_image = stored is not None or not _holds_no_image(tags)
-    if is_image:
+    has_pixels = stored is not None or not _holds_no_image(tags)
+    if has_pixels:
         _check_pixels(path, tags, stored, syntax in _NATIVE)
-    return DicomHeader(path, tags, is_image)
+    return DicomHeader(path, tags, has_pixels and tags.get("0008|0016") not in _NOT_OF_A_SCANNER)
 
 
 def _file_tags(source: _Bytes) -> dict[str, str]:
@@ -254,7 +273,10 @@ def _check_pixels(path: Path, tags: dict[str, str], stored: int | None, native: 
         raise DinomixError(
             f"{path} is a damaged DICOM file ({frames} frames of {columns} x {rows} pixels of {bits} bits).", DAMAGED
         )
-    expected = (rows * columns * bits + 7) // 8 * samples * int(frames)
+    if bits == 1:  # frames of single bits follow one another without a gap
+        expected = (rows * columns * samples * int(frames) + 7) // 8
+    else:
+        expected = (rows * columns * bits + 7) // 8 * samples * int(frames)
     if native:
         # Some writers fill up; a row too few or too many is a header of another image.
         if not expected <= stored < expected + max(2, columns * samples * bits // 8):

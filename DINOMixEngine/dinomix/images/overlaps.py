@@ -88,7 +88,9 @@ class LabelMap:
             if other == value:
                 continue
             decided = self._rank[other] != self._rank[value]
-            (self._settled if decided else self._open)[int(other), value] += int(counts[other])
+            # Frames of DICOM come slice by slice, so that either of two structures may come first.
+            pair = min(int(other), value), max(int(other), value)
+            (self._settled if decided else self._open)[pair] += int(counts[other])
         free = (there == 0) | (self._rank[there] < self._rank[value])
         part[mask] = np.where(free, value, there).astype(part.dtype)
 

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import read_series, series_geometry
-from dinomix.images.dicom_header import is_dicom_file
-from dinomix.images.formats import ENDINGS
+from dinomix.images.dicom_drawn import drawn_file
+from dinomix.images.dicom_header import is_dicom_file, is_dicom_image
+from dinomix.images.dicom_labels import read_dicom_label
+from dinomix.images.formats import ENDINGS, is_segmentation
 from dinomix.images.header import Header
+from dinomix.images.lattice import lattice, on_lattice
 from dinomix.images.masks import mask_files, read_masks
 from dinomix.images.metaimage import read_metaimage_header
 from dinomix.images.nifti import read_nifti_header
@@ -31,13 +34,13 @@ ONE_VOLUME = "Export the one volume that you mean as a file of its own."
 
 
 def is_image_path(path: Path) -> bool:
-    """Whether a path is named like an image file, or is a DICOM file or a folder that holds DICOM files."""
+    """Whether a path is named like an image file, or is a folder that holds DICOM images; what is drawn on them is none."""
     if path.name.startswith("."):
         return False
     if path.is_dir():
         # What is named like another format is not opened: a folder may hold a hundred masks.
         files = (file for file in path.iterdir() if file.is_file() and not file.name.lower().endswith(ENDINGS))
-        return any(is_dicom_file(file) for file in files)
+        return any(map(is_dicom_image, files))
     return path.name.lower().endswith((*ENDINGS, ".dcm"))
 
 
@@ -63,7 +66,7 @@ def read_image(
     path = Path(path)
     with _in_words(path):
         notices: tuple[str, ...] = ()
-        if _is_dicom(path):
+        if is_dicom(path):
             array, affine = read_series(path)
         else:
             header = _read_header(path)
@@ -101,7 +104,7 @@ def count_volumes(path: Path) -> int:
     """How many volumes, or values for each voxel, an image file holds by its header; 1 for DICOM and what cannot be read."""
     try:
         with _in_words(path):
-            if _is_dicom(path):
+            if is_dicom(path):
                 return 1
             header = _read_header(path)
             return header.frames * header.values
@@ -123,19 +126,28 @@ def _image(
     return Volume(array, geometry_of_affine(affine, size, path), notices)
 
 
+def is_placed(path: Path) -> bool:
+    """Whether a label is put on its image's grid when it is read, or refused then: Slicer's segmentations, which are cropped,
+    DICOM, and folders of masks. In any other file, a shift is a mistake.
+    """
+    return is_segmentation(path) or path.is_dir() or drawn_file(path) is not None
+
+
 def read_label(
     path: Path, *, like: Geometry | None = None, order: Sequence[str] = ()
 ) -> tuple[Volume, dict[int, str] | None]:
     """Read a label map.
 
     Args:
-        path: a NIfTI, NRRD or MetaImage file; ``.seg.nrrd`` of 3D Slicer too; or a folder with a mask for each structure.
-        like: the image's grid. 3D Slicer crops segmentations; one on the voxels of ``like`` is put back in its place.
+        path: a NIfTI, NRRD or MetaImage file; ``.seg.nrrd`` of 3D Slicer too; a folder with a mask for each structure; a DICOM
+            segmentation (SEG) or structure set (RTSTRUCT), or a folder that holds one of these alone.
+        like: the image's grid. 3D Slicer crops segmentations; one on the voxels of ``like`` is put back in its place. DICOM is
+            read onto it; a structure set cannot be read without.
         order: names of structures; where some overlap, the later one in it wins.
 
     Returns:
-        A uint8 or uint16 volume, array (k, j, i), and id -> name if the file carries names (``.seg.nrrd``, or the names of
-        masks), else None.
+        A uint8 or uint16 volume, array (k, j, i), and id -> name if the file carries names (``.seg.nrrd``, DICOM, or the names
+        of masks), else None.
 
     Raises:
         DinomixError: as ``read_image``; also numbers that are negative, above 65535 or not whole; labels outside of ``like``;
@@ -145,10 +157,8 @@ def read_label(
     with _in_words(path):
         if mask_files(path):
             return read_masks(path, _read_mask, like, order)
-        if _is_dicom(path):
-            raise DinomixError(
-                f"{path} is DICOM, which is read for images only.", "Export the labels as .seg.nrrd or .nii.gz."
-            )
+        if is_dicom(path):
+            return read_dicom_label(path, like, order)
         header = _read_header(path)
         names, notices = None, header.notices
         overlaps: Overlaps = ()
@@ -176,7 +186,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises DinomixError as ``read_image`` does for what a header shows.
     """
     with _in_words(path):
-        if _is_dicom(path):
+        if is_dicom(path):
             return series_geometry(path)
         header = _read_header(path)
         return geometry_of_affine(header.affine, header.size, path)
@@ -185,7 +195,7 @@ def read_geometry(path: Path) -> Geometry:
 def check_header(path: Path) -> None:
     """Raises DinomixError for what ``read_image`` would find in the header of a file, without reading a voxel."""
     with _in_words(path):
-        if not _is_dicom(path):
+        if not is_dicom(path):
             _check_one_volume(_read_header(path), None, path)
 
 
@@ -207,7 +217,8 @@ def _in_words(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a path is a folder or a DICOM file; False for the other files that are read. Raises DinomixError for others."""
     if path.is_dir() or path.suffix.lower() == ".dcm":
         return True
     if path.name.lower().endswith(ENDINGS):
@@ -304,23 +315,12 @@ def _whole_numbers(array: NDArray, path: Path) -> NDArray:
 
 def _placed(label: Volume, like: Geometry, path: Path) -> Volume:
     """The label map on ``like``'s grid where both lie on the same voxels, else as it is."""
-    own = label.geometry
-    if own.size == like.size and not own.difference(like):
+    if label.geometry.size == like.size and not label.geometry.difference(like):
         return label
-    corner = np.linalg.inv(like.affine_ras) @ own.affine_ras
-    shift = np.rint(corner[:3, 3]).astype(int)
-    last = np.array([*own.size, 1]) - [1, 1, 1, 0]
-    expected = np.array([*(last[:3] + shift), 1])
-    if np.abs(corner[:3, 3] - shift).max() > 0.05 or np.abs(corner @ last - expected).max() > 0.05:
+    way = lattice(label.geometry, like)
+    if way is None or way.is_turned or not way.coincides:
         return label
-    array = np.zeros(like.size[::-1], label.array.dtype)
-    low = np.maximum(shift, 0)
-    high = np.minimum(shift + own.size, like.size)
-    if (high > low).all():
-        into = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
-        out_of = tuple(slice(a, b) for a, b in zip((low - shift)[::-1], (high - shift)[::-1], strict=True))
-        array[into] = label.array[out_of]
-    lost = int(np.count_nonzero(label.array)) - int(np.count_nonzero(array))
+    array, lost = on_lattice(label.array, way, like.size)
     if lost:
         raise DinomixError(
             f"{path} has {lost} labeled voxels outside of its image.", "Check that the label map belongs to the image."

@@ -5,13 +5,15 @@ Layouts that are recognized in a labeled folder, in this order:
 - ``images/`` and ``labels/`` (also ``img/`` or ``image/`` and ``label/``, ``images/`` and ``masks/``) with equal file names;
 - ``imagesTr/`` and ``labelsTr/`` with ``dataset.json``, as nnU-Net and the Medical Segmentation Decathlon have them;
 - images and labels side by side (``case.nii.gz`` with ``case.seg.nrrd``, ``case_seg.nii.gz``, ``case-label.nrrd``);
+- DICOM series with DICOM segmentations or structure sets, at any depth, told apart by their UIDs;
 - one subfolder for each case with an image and a label.
 
 Before these, a data set in BIDS and the data store of a MONAI Label server are told by their folders.
 
 A label may be a folder with a mask file for each structure: ``labels/CASE/liver.nii.gz``, ``CASE/segmentations/liver.nii.gz``.
 
-Wherever an image file may be, a folder with one DICOM series may be, too.
+Wherever an image file may be, a folder with one DICOM series may be, too; and wherever a label file, a DICOM segmentation or
+structure set, or a folder with one.
 """
 
 from pathlib import Path
@@ -20,6 +22,7 @@ from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.bids import cases_of_bids, is_bids, unlabeled_of_bids
 from dinomix.cohort.layouts.case_folders import case_folders, image_folders
 from dinomix.cohort.layouts.dataset_json import names_of
+from dinomix.cohort.layouts.dicom_trees import dicom_tree, tree_cases
 from dinomix.cohort.layouts.image_files import (
     ImageFile,
     files_in,
@@ -31,6 +34,7 @@ from dinomix.cohort.layouts.monai_label import cases_of_store, images_of_store, 
 from dinomix.cohort.layouts.pairs import paired
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
+from dinomix.images.dicom_drawn import drawn_in
 from dinomix.images.masks import mask_folders_in
 from dinomix.images.reading import is_image_path
 
@@ -52,7 +56,7 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     for images_name, labels_name in PAIRS[pool]:
         images_dir, labels_dir = folder / images_name, folder / labels_name
         if images_dir.is_dir() and labels_dir.is_dir():
-            label_files = [*files_in(labels_dir), *mask_folders_in(labels_dir)]
+            label_files = [*files_in(labels_dir), *mask_folders_in(labels_dir), *drawn_in(labels_dir)]
             images = without_channel(images_in(images_dir), label_files)
             return paired(images, label_files, labels_dir, pool, names, found)
     for images_name, labels_name in PAIRS[pool]:
@@ -65,9 +69,13 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             ))  # fmt: skip
             return []
     images, labels = told_apart(images_in(folder))
-    if not labels and (cases := case_folders(folder, pool, names, found)):
-        return cases
-    return paired(images, [label.path for label in labels], folder, pool, names, found)
+    if not labels and not files_in(folder):
+        tree = dicom_tree(folder)
+        if tree.labels:
+            return tree_cases(tree, pool, names, found)
+        if cases := case_folders(folder, pool, names, found):
+            return cases
+    return paired(images, [*(label.path for label in labels), *drawn_in(folder)], folder, pool, names, found)
 
 
 def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[FoundCase]:

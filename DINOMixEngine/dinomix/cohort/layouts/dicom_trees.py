@@ -1,0 +1,160 @@
+"""Folders as an archive exports them: DICOM series at any depth, and the segmentations or structure sets drawn on them.
+
+Which series a label was drawn on is told by UIDs, not by names or places: ``PATIENT/STUDY/SERIES/`` may lie beside
+``PATIENT/STUDY/SEG/``, and several series and labels may lie in one folder.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dinomix.cohort.found import Findings, FoundCase, Pool
+from dinomix.cohort.layouts.image_files import ImageFile, files_in, told_apart
+from dinomix.cohort.problems import Problem
+from dinomix.errors import DinomixError
+from dinomix.events import Notice
+from dinomix.images.dicom import describe_series
+from dinomix.images.dicom_drawn import DrawnOn, drawn_on
+from dinomix.images.dicom_header import STRUCTURE_SET, DicomHeader, is_dicom_file, read_dicom_header
+from dinomix.images.formats import ENDINGS, case_name
+from dinomix.names import listed
+
+
+@dataclass
+class DicomTree:
+    """The DICOM files of a folder, at any depth.
+
+    Attributes:
+        series: UID of a series -> the headers of its slices, by path.
+        labels: the headers of segmentations and structure sets.
+    """
+
+    folder: Path
+    series: dict[str, list[DicomHeader]] = field(default_factory=lambda: defaultdict(list))
+    labels: list[DicomHeader] = field(default_factory=list)
+
+
+def dicom_tree(folder: Path) -> DicomTree:
+    """All DICOM below a folder; damaged files are passed over, since reading their series will tell of them."""
+    tree = DicomTree(folder)
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or path.name.lower().endswith(ENDINGS) or not path.is_file():
+            continue
+        try:
+            header = read_dicom_header(path) if is_dicom_file(path) else None
+        except (DinomixError, OSError):
+            continue
+        if header is not None and header.is_label:
+            tree.labels.append(header)
+        elif header is not None and header.is_image:
+            tree.series[header.tags.get("0020|000e", "")].append(header)
+    return tree
+
+
+def tree_cases(tree: DicomTree, pool: Pool, names: dict[int, str], found: Findings) -> list[FoundCase]:
+    """Each label with what it was drawn on; a label without its image, and a subfolder without a label, are problems."""
+    by_image: dict[Path, list[DicomHeader]] = defaultdict(list)
+    for label in tree.labels:
+        image = _image_of(label, tree, found)
+        if image is not None:
+            by_image[image].append(label)
+    chosen = {image: _chosen(image, labels, found) for image, labels in by_image.items()}
+    pairs = {image: label for image, label in chosen.items() if label is not None}
+    places = {image: _place(image).relative_to(tree.folder).parts for image in by_image}
+    cases = []
+    for image, label in pairs.items():
+        parts = places[image]
+        alone = sum(other[:1] == parts[:1] for other in places.values()) == 1
+        name = (parts[0] if alone else "_".join(parts)) if parts else case_name(image)
+        patient = parts[0] if parts and not alone else None
+        cases.append(FoundCase(name, name, pool, image, label.path, patient, names))
+    _tell_the_rest(tree, by_image, found)
+    return cases
+
+
+def _image_of(label: DicomHeader, tree: DicomTree, found: Findings) -> Path | None:
+    """What a label was drawn on: a series of the tree, as its folder or one of its files, or the only other image beside it."""
+    try:
+        said = drawn_on(label.path)
+    except DinomixError as error:
+        found.problems.append(Problem(error.problem, error.remedy, file=label.path))
+        return None
+    fitting = _series_of(said, tree)
+    if len(fitting) == 1:
+        return _path_of(fitting[0], tree)
+    if len(fitting) > 1:
+        described = listed([f"{describe_series(headers[0])} ({headers[0].path.parent})" for headers in fitting])
+        found.problems.append(Problem(
+            f"{label.path} does not say on which of several series it was drawn: {described}.",
+            "Put it into a folder with the one that it belongs to, and give that folder.", file=label.path,
+        ))  # fmt: skip
+        return None
+    images, _ = told_apart([ImageFile(case_name(path), path) for path in files_in(label.path.parent)])
+    if len(images) == 1:
+        return images[0].path
+    on = f"the series {listed(sorted(said.series), 3)}" if said.series else "a series that it does not name"
+    found.problems.append(Problem(
+        f"{label.path} was drawn on {on}, which does not lie in {tree.folder}.",
+        "Put the series beside it, or take the file away.", file=label.path,
+    ))  # fmt: skip
+    return None
+
+
+def _series_of(said: DrawnOn, tree: DicomTree) -> list[list[DicomHeader]]:
+    """The series that a label may be of: those that it names, else those of the slices or of the space that it names."""
+    named = [headers for uid, headers in tree.series.items() if uid in said.series]
+    return named or [headers for headers in tree.series.values() if said.fits(headers)]
+
+
+def _path_of(headers: list[DicomHeader], tree: DicomTree) -> Path:
+    """The folder of a series; one of its files where another series lies there too."""
+    folder = headers[0].path.parent
+    others = (other for other in tree.series.values() if other is not headers)
+    return headers[0].path if any(slice_.path.parent == folder for other in others for slice_ in other) else folder
+
+
+def _chosen(image: Path, labels: list[DicomHeader], found: Findings) -> DicomHeader | None:
+    """The label of an image: its only one, or its only segmentation, which has voxels where a structure set has contours."""
+    if len(labels) == 1:
+        return labels[0]
+    segmentations = [label for label in labels if label.tags["0008|0016"] != STRUCTURE_SET]
+    if len(segmentations) == 1:
+        found.notices.append(
+            Notice(f"Of several labels of {image}, the segmentation was taken: {segmentations[0].path}.")
+        )
+        return segmentations[0]
+    found.problems.append(Problem(
+        f"{image} has several labels: {listed([str(label.path) for label in labels], 5)}.", "Keep one of them.", file=image,
+    ))  # fmt: skip
+    return None
+
+
+def _place(image: Path) -> Path:
+    return image if image.is_dir() else image.parent
+
+
+def _tell_the_rest(tree: DicomTree, by_image: dict[Path, list[DicomHeader]], found: Findings) -> None:
+    """Subfolders without any label are problems; other series beside labeled ones, such as scouts, are passed over."""
+    labeled = {path.relative_to(tree.folder).parts[:1] for path in [header.path for header in tree.labels]}
+    for path in sorted(tree.folder.iterdir()):
+        inside = path.is_dir() and not path.name.startswith(".")
+        if inside and (path.name,) not in labeled and (files_in(path) or _holds_series(path, tree)):
+            found.problems.append(Problem(
+                f"{path} holds no DICOM segmentation or structure set, as other folders beside it do.",
+                "Add it, or put the case into another folder that is given after --labeled or --unlabeled.",
+                code="no-label", case=path.name, file=path,
+            ))  # fmt: skip
+    other = [
+        headers
+        for headers in tree.series.values()
+        if _path_of(headers, tree) not in by_image and headers[0].path.relative_to(tree.folder).parts[:1] in labeled
+    ]
+    if other:
+        found.notices.append(Notice(
+            f"Series on which nothing was drawn were passed over in {tree.folder}: {len(other)}, such as "
+            f"{describe_series(other[0][0])} in {other[0][0].path.parent}."
+        ))  # fmt: skip
+
+
+def _holds_series(folder: Path, tree: DicomTree) -> bool:
+    return any(folder in header.path.parents for headers in tree.series.values() for header in headers)

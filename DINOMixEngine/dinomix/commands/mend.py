@@ -1,0 +1,51 @@
+"""``dinomix mend``: a label map is put on its image's grid."""
+
+import json
+from pathlib import Path
+
+import click
+
+from dinomix.errors import DinomixError
+
+
+@click.command(
+    "mend",
+    epilog="Example: dinomix mend --image study/images/case1.nii.gz --label study/labels/case1.nii.gz "
+    "--out mended/case1.nii.gz",
+)
+@click.option("--image", type=click.Path(path_type=Path), required=True, help="The image: a file or a DICOM folder.")
+@click.option("--label", type=click.Path(path_type=Path), required=True, help="The label map beside the image's grid.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The new file: .nii.gz, .nii, .nrrd, .mha, or .seg.nrrd, which keeps the names.",
+)
+@click.option(
+    "--axes",
+    metavar="I,J,K",
+    help="Where the header is wrong: the image's axes that the label's own run along, such as i,j,k, or k,-j,i where the second "
+    "one runs the other way.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what stands at --out.")
+@click.option("--json", "as_json", is_flag=True, help="The result as a JSON line on stdout.")
+def command(image: Path, label: Path, out: Path, axes: str | None, overwrite: bool, as_json: bool) -> None:
+    """Put a label map that was flipped, turned, cropped or padded on its image's grid, into a new file.
+
+    No labeled voxel is lost or made up: where that is not possible, nothing is written. A header that says another place than the
+    image's by less than a voxel gives way to the image's. One that says nothing, or is wrong, is passed over with --axes only:
+    then look at the result over the image.
+    """
+    from dinomix.images.mending import mend
+
+    if out.exists() and not overwrite:
+        raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.", "exists")
+    if out.exists() and out.samefile(label):
+        raise DinomixError(f"{out} is the label itself.", "Choose another name: the label is left as it is.", "output")
+    told = mend(image, label, out, axes)
+    if as_json:
+        click.echo(json.dumps({"kind": "mended", "path": str(out), "notices": told}))
+        return
+    for sentence in told:
+        click.echo(sentence)
+    click.echo(f"Written: {out}")
