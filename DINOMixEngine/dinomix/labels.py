@@ -191,6 +191,14 @@ def stands_for_unlabeled(name: str) -> bool:
     return normalized_name(name) == "ignore"
 
 
+def unlabeled_values(path: Path) -> tuple[int, ...]:
+    """The values that a ``dataset.json`` says stand for voxels that nobody labeled. Raises DinomixError as ``LabelSet.read``."""
+    LabelSet.read(path)
+    data = read_table(path)
+    names = {} if "structures" in data else names_by_id(table_and_regions(data)[0])
+    return tuple(value for value, name in names.items() if stands_for_unlabeled(name))
+
+
 def names_by_id(labels: Any) -> dict[int, str]:
     """id -> name from either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net v2); background dropped.
 

@@ -10,8 +10,10 @@ import pytest
 import SimpleITK as sitk
 
 from dinomix.cli import main
+from dinomix.cohort.checking import check_cohort
 from dinomix.errors import DinomixError
-from dinomix.evaluation.evaluate import evaluate_folders, pair_cases, read_ids, table
+from dinomix.evaluation.evaluate import evaluate_folders, pair_cases, table
+from dinomix.evaluation.label_ids import read_ids
 from dinomix.images.formats import case_name
 from dinomix.labels import LabelSet
 
@@ -271,3 +273,78 @@ def test_masks_are_compared_by_their_names(tmp_path: Path, run: Run, labels: Pat
     assert code == 2 and '--order "liver,spleen"' in error
     assert run(*given, "--order", "liver,spleen")[0] == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["mean"]["dice"] == 1.0
+
+
+def partial_study(folder: Path) -> Path:
+    """References a (whole), b (without the spleen, which was not drawn) and c (every second slice), and their cohort file."""
+    whole = {1: (slice(1, 7), slice(1, 5), slice(1, 5)), 2: cube(1, 6, 7)}
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        write(folder / f"labels/{name}.nii.gz", whole if name != "b" else {1: whole[1]})
+        write(folder / f"prediction/{name}.nii.gz", whole)
+        image = sitk.GetImageFromArray(rng.integers(0, 500, (8, 9, 10)).astype(np.int16))
+        image.SetSpacing((1.0, 2.0, 3.0))
+        (folder / "images").mkdir(exist_ok=True)
+        sitk.WriteImage(image, str(folder / f"images/{name}.nii.gz"))
+    write(
+        folder / "labels/c.nii.gz",
+        {1: (slice(1, 7, 2), slice(1, 5), slice(1, 5)), 2: (slice(1, 2), slice(6, 8), slice(7, 9))},
+    )
+    # Beyond the slices that were labeled, the prediction may say what it will.
+    array = np.zeros((8, 9, 10), np.uint8)
+    array[1:7, 1:5, 1:5], array[1:3, 6:8, 7:9] = 1, 2
+    array[::2] = 2
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    sitk.WriteImage(image, str(folder / "prediction/c.nii.gz"))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "spleen": 2}}))
+    check_cohort([folder], [], [], labeled_slices=["c=1,3,5"], out=folder / "cohort.json")
+    return folder
+
+
+def test_what_a_reference_leaves_open_is_not_counted(run: Run, tmp_path: Path) -> None:
+    study = partial_study(tmp_path / "study")
+    arguments = [
+        "--prediction",
+        study / "prediction",
+        "--reference",
+        study / "labels",
+        "--labels",
+        study / "dataset.json",
+    ]
+    out = tmp_path / "metrics.json"
+    assert run(*arguments, "--cohort", study / "cohort.json", "--out", out)[0] == 0
+    metrics = json.loads(out.read_text())
+    assert metrics["cases"]["b"]["spleen"] == {
+        "dice": None,
+        "nsd": None,
+        "hd95": None,
+        "asd": None,
+        "status": "not_drawn",
+    }
+    assert metrics["cases"]["c"]["spleen"] == {
+        "dice": 1.0,
+        "nsd": None,
+        "hd95": None,
+        "asd": None,
+        "status": "scored_in_part",
+    }
+    spleen = metrics["classes"]["spleen"]
+    assert (spleen["n"], spleen["n_distance"], spleen["false_positive"], spleen["dice"]) == (2, 1, 0, 1.0)
+    # Without the cohort nobody knows, and b has a false positive.
+    assert run(*arguments, "--out", out, "--overwrite")[0] == 0
+    assert json.loads(out.read_text())["classes"]["spleen"]["false_positive"] == 1
+    code, _, error = run(
+        *arguments, "--cohort", study / "cohort.json", "--protocol", "dhc-compat", "--out", out, "--overwrite"
+    )
+    assert code == 2 and "leaves open" in error
+
+
+def test_voxels_called_ignore_are_left_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "spleen": 2, "ignore": 3}}))
+    write(tmp_path / "r/a.nii.gz", {1: cube(1, 1, 1), 3: (slice(4, 8), slice(0, 9), slice(0, 10))})
+    write(tmp_path / "p/a.nii.gz", {1: cube(1, 1, 1), 2: cube(5, 5, 5)})
+    arguments = ["--prediction", tmp_path / "p", "--reference", tmp_path / "r", "--labels", tmp_path / "dataset.json"]
+    assert run(*arguments, "--out", tmp_path / "m.json")[0] == 0
+    case = json.loads((tmp_path / "m.json").read_text())["cases"]["a"]
+    assert case["liver"]["dice"] == 1.0 and case["spleen"]["status"] == "absent"

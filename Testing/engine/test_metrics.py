@@ -8,6 +8,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
 from dinomix.evaluation.metrics import common_box, dice, surface_distances
+from dinomix.evaluation.references import Reference
 from dinomix.evaluation.strict import case_metrics
 from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.reading import read_label
@@ -118,7 +119,7 @@ def test_real_organs_moved_by_one_voxel(test_data: Path) -> None:
     volume, _ = read_label(test_data / "ct_multiorgan/labels_synapse13.nii.gz")
     labels = LabelSet.from_names({int(id): str(id) for id in np.unique(volume.array) if id})
     moved = Volume(np.roll(volume.array, 1, axis=2), volume.geometry)
-    metrics = case_metrics(moved, volume, labels, dict.fromkeys(labels.names, 3.0))
+    metrics = case_metrics(moved, Reference(volume), labels, dict.fromkeys(labels.names, 3.0))
     assert len(metrics) == 12  # the esophagus is not labeled in this scan
     for values in metrics.values():
         assert values["nsd"] == 1.0 and 0 < values["asd"] < 3.0 and values["hd95"] <= 3.0 + 1e-4

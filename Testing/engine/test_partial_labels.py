@@ -1,11 +1,14 @@
 """Labels that leave open what a voxel is: nothing there is drawn where not all structures were, or nobody labeled it."""
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
 from dinomix.cohort.cohort import Cohort, LabeledSlices
+from dinomix.errors import DinomixError
 from dinomix.events import silent
 from dinomix.files import sha256
 from dinomix.planning.cache import cache_cases, structures_in
@@ -14,11 +17,12 @@ from dinomix.planning.field_of_view import _smallest_structure
 from dinomix.planning.plan import OnePiece
 from dinomix.training.batches import Batches, labeled_counts
 from dinomix.training.candidates import Candidates, not_drawn
+from dinomix.training.control import RunPaused
 from dinomix.training.filling import filled
 from dinomix.training.losses import segmentation_loss
 from dinomix.training.reliability import judged
 from dinomix.training.schedule import schedule_of_steps
-from dinomix.training.train import train
+from dinomix.training.train import resume, train
 from dinomix.training.validation import dice_per_class
 from tiny_cohort import SIZE, make_cohort, make_plan, small_config
 
@@ -239,3 +243,39 @@ def test_decided_structures_are_those_of_the_case(tmp_path):
     assert not_drawn(case, cohort.labels) == {1} and case.has_drawn(2) and not case.is_whole
     cohort.model_copy(update={"cases": (case,)}).write(tmp_path / "cohort.json")
     assert Cohort.read(tmp_path / "cohort.json").cases[0].drawn == (2,)
+
+
+def test_without_unlabeled_cases_the_teacher_still_fills_in_what_labels_leave_open(tmp_path):
+    every_tenth = {"labeled_slices": LabeledSlices(numbers=(9, 19, 29))}
+    cohort = partly(make_cohort(tmp_path, labeled=2, unlabeled=0), case0=every_tenth, case1=every_tenth)
+    events: list[dict] = []
+
+    def told(kind: str, **fields: object) -> None:
+        events.append({"kind": kind, **fields})
+
+    train(
+        cohort, tmp_path / "run", small_config("mean-teacher", steps=4, pseudo_label_start=0.5), make_plan(), emit=told
+    )
+    learned = [event["unsupervised"] for event in events if event["kind"] == "loss"]
+    assert learned[0] is None and learned[-1] > 0
+    whole = make_cohort(tmp_path / "whole", labeled=2, unlabeled=0)
+    with pytest.raises(DinomixError, match="no unlabeled case"):
+        train(whole, tmp_path / "other", small_config("mean-teacher", steps=4), make_plan())
+
+
+def test_a_resumed_run_of_partly_labeled_cases_is_the_same(tmp_path):
+    cohort = without(make_cohort(tmp_path / "data"), "case0", 2)
+    slices = LabeledSlices(axis="j", numbers=(5, 15, 25))
+    cohort = partly(cohort, case0={"drawn": (1,)}, case1={"labeled_slices": slices})
+    config = small_config("dino-mix", fkd="off", steps=6, checkpoint_every=3)
+    train(cohort, tmp_path / "one", config, make_plan())
+
+    def pause(kind: str, **fields: object) -> None:
+        if kind == "checkpoint" and fields["step"] == 3 and not fields["best"]:
+            (tmp_path / "two" / "request.json").write_text(json.dumps({"request": "pause"}))
+
+    with pytest.raises(RunPaused):
+        train(cohort, tmp_path / "two", config, make_plan(), emit=pause)
+    resume(tmp_path / "two")
+    one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,8 +1,9 @@
 """The label of a case as its file has it, but for what nobody labeled."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dinomix.cohort.cohort import Case
+from dinomix.cohort.cohort import Case, LabeledSlices
 from dinomix.images.reading import read_label
 from dinomix.images.volume import Geometry, Volume
 
@@ -23,7 +24,12 @@ def read_case_label(case: Case, like: Geometry) -> Volume:
     values = volume.array.astype(np.int32)
     values[np.isin(values, case.ignored)] = UNLABELED
     if case.labeled_slices is not None:
-        axis = "kji".index(case.labeled_slices.axis)
-        others = np.setdiff1d(np.arange(values.shape[axis]), case.labeled_slices.numbers)
-        np.moveaxis(values, axis, 0)[others] = UNLABELED
+        values[outside_slices(values.shape, case.labeled_slices)] = UNLABELED
     return Volume(values, volume.geometry, volume.notices)
+
+
+def outside_slices(shape: tuple[int, ...], slices: LabeledSlices) -> NDArray[np.bool_]:
+    """True in the slices that nobody labeled, of a volume of ``shape`` (k, j, i)."""
+    outside = np.ones(shape, bool)
+    np.moveaxis(outside, "kji".index(slices.axis), 0)[list(slices.numbers)] = False
+    return outside

@@ -46,6 +46,12 @@ from dinomix.errors import DinomixError
     help="Tolerance of the normalized surface Dice in mm, for all classes or for one; may be repeated.  [default: 1]",
 )
 @click.option(
+    "--cohort",
+    "cohort_path",
+    type=click.Path(path_type=Path),
+    help="The cohort file of the references: what it says was not drawn, or not labeled, in a case is not counted for it.",
+)
+@click.option(
     "--order",
     metavar="FILE|NAME,NAME",
     help="Which structures lie over which where a file has several in one voxel: the later wins.",
@@ -59,19 +65,24 @@ def command(
     protocol: Any,
     out: Path,
     tolerance: tuple[str, ...],
+    cohort_path: Path | None,
     order: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare segmentations with references: Dice, NSD, HD95 and ASD per case and class."""
+    from dinomix.cohort.cohort import Cohort
     from dinomix.cohort.overlapping import read_order
     from dinomix.evaluation.evaluate import evaluate_folders, table
+    from dinomix.evaluation.references import Known
     from dinomix.evaluation.strict import classes_of
     from dinomix.events import shown_events
-    from dinomix.labels import LabelSet
+    from dinomix.labels import LabelSet, unlabeled_values
 
     _refuse_to_replace(out, overwrite)
     labels = LabelSet.read(labels_path)
+    cohort = Cohort.read(cohort_path) if cohort_path is not None else None
+    known = Known.of_cohort(cohort, unlabeled_values(labels_path))
     tolerances = _parse_tolerances(tolerance, tuple(classes_of(labels)))
     with shown_events(as_json) as emit:
         metrics = evaluate_folders(
@@ -82,6 +93,7 @@ def command(
             out=out,
             tolerance=tolerances,
             order=read_order(order) if order is not None else (),
+            known=known,
             emit=emit,
         )
     if as_json:

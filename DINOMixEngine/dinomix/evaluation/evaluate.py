@@ -10,15 +10,17 @@ import numpy as np
 
 from dinomix.errors import DinomixError
 from dinomix.evaluation import dhc_compat, strict
+from dinomix.evaluation.label_ids import read_ids
+from dinomix.evaluation.references import ALL_KNOWN, Known, read_reference
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.dicom_drawn import drawn_in
 from dinomix.images.formats import ENDINGS, case_name
 from dinomix.images.masks import mask_folders_in
-from dinomix.images.reading import is_image_path, is_placed, read_label
-from dinomix.images.volume import Geometry, Volume
+from dinomix.images.reading import is_image_path
+from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
-from dinomix.names import listed, normalized_name
+from dinomix.names import listed
 
 Protocol = Literal["strict", "dhc-compat"]
 DEFAULT_TOLERANCE = 1.0
@@ -35,6 +37,7 @@ def evaluate_folders(
     out: Path | None = None,
     tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
     order: Sequence[str] = (),
+    known: Known = ALL_KNOWN,
     emit: Emit = silent,
 ) -> dict[str, Any]:
     """Compare every file of ``reference`` with the file of the same case name in ``prediction``.
@@ -42,6 +45,7 @@ def evaluate_folders(
     Args:
         tolerance: of NSD in mm, for all classes, or class name -> mm (the others take 1 mm). Protocol `strict` only.
         order: names of structures; where a file has several in one voxel, the later one wins.
+        known: what is not drawn or labeled in the references, which is not counted. Protocol `strict` only.
         out: where to write ``metrics.json``; the CSV gets the same name with the ending .csv. None writes nothing.
 
     Returns:
@@ -53,7 +57,9 @@ def evaluate_folders(
         DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
     """
     pairs = pair_cases(prediction, reference, emit)
-    return evaluate_pairs(pairs, labels, protocol=protocol, out=out, tolerance=tolerance, order=order, emit=emit)
+    return evaluate_pairs(
+        pairs, labels, protocol=protocol, out=out, tolerance=tolerance, order=order, known=known, emit=emit
+    )
 
 
 def evaluate_pairs(
@@ -65,6 +71,7 @@ def evaluate_pairs(
     tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE,
     order: Sequence[str] = (),
     compat_size: tuple[int, int, int] = dhc_compat.SIZE,
+    known: Known = ALL_KNOWN,
     emit: Emit = silent,
 ) -> dict[str, Any]:
     """As ``evaluate_folders``, for case name -> (prediction, reference).
@@ -77,13 +84,19 @@ def evaluate_pairs(
     cases: dict[str, Any] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
         predicted = read_ids(predicted_path, labels, order=order)
-        expected = read_ids(reference_path, labels, like=predicted.geometry, order=order)
+        reference = read_reference(name, reference_path, labels, known, predicted.geometry, order)
+        expected = reference.volume
         if predicted.geometry.size != expected.geometry.size:
             predicted = read_ids(predicted_path, labels, like=expected.geometry, order=order)
         if protocol == "strict" or predicted.geometry.size != compat_size:
             _refuse_other_grid(predicted, predicted_path, expected, reference_path)
+        if protocol != "strict" and (reference.unlabeled is not None or reference.not_drawn):
+            raise DinomixError(
+                f"{reference_path} leaves open what some voxels are, which the protocol {protocol} does not know.",
+                "Take --protocol strict.",
+            )
         if protocol == "strict":
-            cases[name] = strict.case_metrics(predicted, expected, labels, tolerances)
+            cases[name] = strict.case_metrics(predicted, reference, labels, tolerances)
         else:
             cases[name] = dhc_compat.case_metrics(predicted, expected, labels, compat_size)
         progress(done)
@@ -124,39 +137,6 @@ def pair_cases(prediction: Path, reference: Path, emit: Emit = silent) -> dict[s
     if extra:
         emit("notice", message=f"There is no reference of {listed(extra)} in {reference}; left out.")
     return {name: (predictions[name], references[name]) for name in references}
-
-
-def read_ids(path: Path, labels: LabelSet, like: Geometry | None = None, order: Sequence[str] = ()) -> Volume:
-    """A label volume whose values are the ids of ``labels``; matched by name where the file carries names.
-
-    A ``.seg.nrrd``, which Slicer crops when it saves, is put back on the voxels of ``like``, and so are DICOM segmentations and
-    structure sets; other files are never moved.
-
-    Raises DinomixError when a value or a name is not in ``labels``.
-    """
-    volume, names = read_label(path, like=like if is_placed(path) else None, order=order)
-    values = [int(value) for value in np.unique(volume.array) if value != 0]
-    ids = {normalized_name(s.name): s.id for s in labels.structures}
-    if names is None:
-        mapping = {value: value for value in values if value in labels.ids}
-    else:
-        by_name = {value: ids.get(normalized_name(names[value])) for value in values if value in names}
-        mapping = {value: id for value, id in by_name.items() if id is not None}
-    unknown = [value for value in values if value not in mapping]
-    if unknown:
-        described = listed(
-            [f'{value} "{names[value]}"' if names and value in names else str(value) for value in unknown]
-        )
-        raise DinomixError(
-            f"{path} holds the label {described}, which the label set does not have.",
-            "Give the label set of this study with --labels, with every structure that the files hold.",
-            code="structures",
-        )
-    if all(value == id for value, id in mapping.items()):
-        return volume
-    table = np.zeros(max(values) + 1, dtype=np.uint16)
-    table[list(mapping)] = list(mapping.values())
-    return Volume(table[volume.array], volume.geometry, volume.notices)
 
 
 def write_metrics(metrics: dict[str, Any], out: Path) -> None:

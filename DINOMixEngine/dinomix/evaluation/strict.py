@@ -1,6 +1,6 @@
 """Protocol `strict`: native grid, millimetres, symmetric distances; what is not there is counted, never averaged in.
 
-A case and class falls into one of four:
+A case and class falls into one of these:
 
 ==============  =========  ==========  ==============================================================================
 status          reference  prediction  what it gives
@@ -9,10 +9,12 @@ scored          present    present     Dice, NSD, HD95, ASD
 missed          present    empty       Dice 0, NSD 0; no distance exists: HD95 and ASD are None, counted in ``missed``
 false_positive  empty      present     nothing enters a mean; counted in ``false_positive``
 absent          empty      empty       nothing
+scored_in_part  in part    present     Dice, where somebody labeled; a surface ends where nobody did, so no distance exists
+not_drawn       not drawn  anything    nothing
 ==============  =========  ==========  ==============================================================================
 
-``n`` counts scored and missed cases, over which Dice and NSD are averaged; ``n_distance`` the scored ones, over which
-HD95 and ASD are. So a network that misses a structure is punished in Dice and NSD and shows in ``missed``; its
+``n`` counts scored (also in part) and missed cases, over which Dice and NSD are averaged; ``n_distance`` the scored ones, of
+which HD95 and ASD are. So a network that misses a structure is punished in Dice and NSD and shows in ``missed``; its
 distances speak only of the cases that it found.
 """
 
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from dinomix.evaluation.metrics import common_box, dice, surface_distances
+from dinomix.evaluation.references import Reference
 from dinomix.images.bounding_boxes import Box, bounding_boxes
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
@@ -36,25 +39,32 @@ CaseMetrics = dict[str, dict[str, Any]]
 
 
 def case_metrics(
-    prediction: Volume, reference: Volume, labels: LabelSet, tolerances: Mapping[str, float]
+    prediction: Volume, compared: Reference, labels: LabelSet, tolerances: Mapping[str, float]
 ) -> CaseMetrics:
     """Metrics of one case: two label volumes (k, j, i) on one grid, their values the ids of ``labels``.
 
     Args:
         tolerances: of NSD, class name -> mm.
     """
+    reference, prediction = compared.volume, compared.in_part(prediction)
     spacing = reference.geometry.spacing[::-1]
     predicted_boxes, reference_boxes = bounding_boxes(prediction.array), bounding_boxes(reference.array)
     result: CaseMetrics = {}
     for name, ids in classes_of(labels).items():
         here, there = (_box_of_all(ids, boxes) for boxes in (predicted_boxes, reference_boxes))
         box = common_box(here, there)
-        if box is None:
+        if not compared.not_drawn.isdisjoint(ids):
+            result[name] = {**NOTHING, "status": "not_drawn"}
+        elif box is None:
             result[name] = {**NOTHING, "status": "absent"}
         elif there is None:
             result[name] = {**NOTHING, "status": "false_positive"}
         elif here is None:
-            result[name] = {**NOTHING, "dice": 0.0, "nsd": 0.0, "status": "missed"}
+            nsd = 0.0 if compared.unlabeled is None else None
+            result[name] = {**NOTHING, "dice": 0.0, "nsd": nsd, "status": "missed"}
+        elif compared.unlabeled is not None:
+            predicted, expected = np.isin(prediction.array[box], ids), np.isin(reference.array[box], ids)
+            result[name] = {**NOTHING, "dice": dice(predicted, expected), "status": "scored_in_part"}
         else:
             predicted, expected = np.isin(prediction.array[box], ids), np.isin(reference.array[box], ids)
             distances = surface_distances(predicted, expected, spacing)
@@ -98,7 +108,7 @@ def _class_summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     statuses = [entry["status"] for entry in entries]
     return {
         **{metric: _mean([entry[metric] for entry in entries]) for metric in METRICS},
-        "n": statuses.count("scored") + statuses.count("missed"),
+        "n": sum(statuses.count(status) for status in ("scored", "scored_in_part", "missed")),
         "n_distance": statuses.count("scored"),
         "missed": statuses.count("missed"),
         "false_positive": statuses.count("false_positive"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dinomix.errors import DinomixError
-from dinomix.evaluation.evaluate import read_ids
+from dinomix.evaluation.label_ids import read_ids
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.formats import case_name, is_segmentation
 from dinomix.images.reading import read_image, read_label

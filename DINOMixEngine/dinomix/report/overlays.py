@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.evaluation.evaluate import read_ids
+from dinomix.evaluation.label_ids import read_ids
 from dinomix.evaluation.matched_model import reference_of
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name

@@ -153,7 +153,7 @@ class Batches(Dataset[Batch]):
 
     def _needs_unlabeled(self, step: int) -> bool:
         """Before pseudo-labels count, only FKD has a use for unlabeled patches."""
-        if not self.config.uses_unlabeled:
+        if not self.config.uses_unlabeled or not self.unlabeled_cases:
             return False
         return step >= self.schedule.pseudo_labels_from or self.config.fkd.mode != "off"
 

@@ -27,6 +27,7 @@ from dinomix.training.forgetting import Forgetting
 from dinomix.training.foundation import FoundationModel
 from dinomix.training.heartbeat import NAME as ALIVE
 from dinomix.training.heartbeat import heartbeat
+from dinomix.training.methods import method_class
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.stage import Trained, paused_in_preparation, take_all_steps
@@ -62,7 +63,7 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         raise DinomixError(
             "The cohort has no labeled case.", "Give at least one with `dinomix check --labeled`.", code="no-labeled"
         )
-    if config.uses_unlabeled and not cohort.with_role("unlabeled"):
+    if config.uses_unlabeled and not cohort.with_role("unlabeled") and not _has_something_to_fill_in(cohort, config):
         raise DinomixError(
             f"The cohort has no unlabeled case, and {config.method} needs some.",
             "Give them with `dinomix check --unlabeled`, or train with --method labeled-only.",
@@ -91,6 +92,11 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
         RunDirectory.create(run, config, cohort, plan, cache, start, start_model, second_start=second_start)
     accelerator.wait_for_everyone()
     return _run(run, emit, foundation, since)
+
+
+def _has_something_to_fill_in(cohort: Cohort, config: TrainConfig) -> bool:
+    """Whether labels leave something open that the method learns from pseudo-labels, as it does from unlabeled cases."""
+    return method_class(config.method).fills_in and any(not case.is_whole for case in cohort.with_role("labeled"))
 
 
 def _largest_slice(cohort: Cohort, config: TrainConfig, plan: Plan) -> tuple[int, int]:

@@ -31,6 +31,8 @@ class MeanTeacher(Method):
     """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and whether the teacher
     has found all."""
 
+    fills_in = True
+
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:
         super().__init__(config, cohort)
         self.sightings: Sightings = Sightings(len(cohort.labels.structures), config.pic.count_decay, config.pic.places)
@@ -44,10 +46,12 @@ class MeanTeacher(Method):
         unlabeled: PseudoLabeled | None = None
         shown, features = batch.unlabeled, batch.unlabeled_features
         open_labels: Filled | None = None
-        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from and self._is_ready(run, batch):
-            unlabeled = self._pseudo_labeled(run, batch)
-            shown, features = unlabeled.images, unlabeled.features
+        has_use = len(batch.unlabeled) > 0 or run.candidates is not None
+        if has_use and step >= run.schedule.pseudo_labels_from and self._is_ready(run, batch):
             open_labels = self._filled(run, batch)
+            if len(batch.unlabeled):
+                unlabeled = self._pseudo_labeled(run, batch)
+                shown, features = unlabeled.images, unlabeled.features
         if unlabeled is None and run.foundation is None:
             shown = shown[:0]  # before pseudo-labels count, the unlabeled patches are there for FKD only
         images = student_sees(run, batch.labeled, shown)
@@ -55,13 +59,15 @@ class MeanTeacher(Method):
             heads, projected = run.state.student(images)
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
         losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels, candidates=run.candidates), 1.0)}
+        learned = []
         if unlabeled is not None:
-            weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
-            learned = loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight, run.candidates)
-            if open_labels is not None:
-                learned = learned + loss_of_heads(of_labeled, open_labels.labels, open_labels.weight)
-            losses["unsupervised"] = Term(learned, weight)
+            learned.append(loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight, run.candidates))
             tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
+        if open_labels is not None:
+            learned.append(loss_of_heads(of_labeled, open_labels.labels, open_labels.weight))
+        if learned:
+            weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
+            losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
         return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:

@@ -38,10 +38,12 @@ class Method:
 
     Attributes:
         students: networks that a step trains, with which memory and disk are reckoned.
+        fills_in: whether pseudo-labels also teach what the labels of labeled cases leave open.
         sightings: what its teacher has seen in the unlabeled cases, by which their patches are cut; None where it keeps none.
     """
 
     students: ClassVar[int] = 1
+    fills_in: ClassVar[bool] = False
     sightings: Sightings | None = None
 
     def __init__(self, config: TrainConfig, cohort: Cohort) -> None:

@@ -1,0 +1,84 @@
+"""References of which not everything is drawn or labeled: what is not, is not counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinomix.cohort.case_label import outside_slices
+from dinomix.cohort.cohort import Case, Cohort
+from dinomix.evaluation.label_ids import with_ids
+from dinomix.images.formats import case_name
+from dinomix.images.reading import is_placed, read_label
+from dinomix.images.volume import Geometry, Volume
+from dinomix.labels import LabelSet, stands_for_unlabeled
+from dinomix.names import normalized_name
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The label of a case to compare with.
+
+    Attributes:
+        volume: its values the ids of a label set; 0 too where nobody labeled.
+        unlabeled: (k, j, i), where nobody labeled; None where all was.
+        not_drawn: ids of the structures that were not drawn, or not completely.
+    """
+
+    volume: Volume
+    unlabeled: NDArray[np.bool_] | None = None
+    not_drawn: frozenset[int] = frozenset()
+
+    def in_part(self, prediction: Volume) -> Volume:
+        """A prediction of the same grid where somebody labeled, 0 elsewhere."""
+        if self.unlabeled is None:
+            return prediction
+        return Volume(np.where(self.unlabeled, 0, prediction.array).astype(prediction.array.dtype), prediction.geometry)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the references of a study beside their files.
+
+    Attributes:
+        cases: by the names of cases and of their label files, with the names of the structures that were not drawn completely.
+        ignored: values that stand for voxels that nobody labeled, in files without names.
+    """
+
+    cases: Mapping[str, tuple[Case, frozenset[str]]] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+
+    @classmethod
+    def of_cohort(cls, cohort: Cohort | None, ignored: tuple[int, ...]) -> "Known":
+        by_file, by_name = {}, {}
+        for case in cohort.cases if cohort is not None else ():
+            if cohort is None or case.label is None:
+                continue
+            unknown = frozenset(normalized_name(s.name) for s in cohort.labels.structures if not case.has_drawn(s.id))
+            by_file[case_name(case.label)] = by_name[case.name] = case, unknown
+        return cls(by_file | by_name, ignored)
+
+
+ALL_KNOWN = Known()
+"""Every reference is drawn and labeled completely."""
+
+
+def read_reference(
+    name: str, path: Path, labels: LabelSet, known: Known, like: Geometry | None = None, order: Sequence[str] = ()
+) -> Reference:
+    """The reference of the case ``name``; ``like``, ``order`` and what is raised as of ``read_ids``."""
+    volume, names = read_label(path, like=like if is_placed(path) else None, order=order)
+    case, unknown = known.cases.get(name, (None, frozenset()))
+    ignored = [value for value, called in (names or {}).items() if stands_for_unlabeled(called)]
+    if names is None:
+        ignored = [*known.ignored, *(case.ignored if case is not None else ())]
+    unlabeled = np.isin(volume.array, ignored)
+    if case is not None and case.labeled_slices is not None:
+        unlabeled |= outside_slices(unlabeled.shape, case.labeled_slices)
+    not_drawn = frozenset(s.id for s in labels.structures if normalized_name(s.name) in unknown)
+    if not unlabeled.any():
+        return Reference(with_ids(volume, names, labels, path), None, not_drawn)
+    labeled = Volume(np.where(unlabeled, 0, volume.array).astype(volume.array.dtype), volume.geometry, volume.notices)
+    return Reference(with_ids(labeled, names, labels, path), unlabeled, not_drawn)
