@@ -140,6 +140,7 @@ set(SCRIPTS
   "dinomix/inference/outputs.py"
   "dinomix/inference/places.py"
   "dinomix/inference/precision.py"
+  "dinomix/inference/region_files.py"
   "dinomix/inference/segment.py"
   "dinomix/inference/sliding_window.py"
   "dinomix/inference/two_stages.py"

@@ -30,6 +30,7 @@ def segment(
     precision: Precision = "auto",
     keep: Sequence[str] = (),
     all_pieces: bool = False,
+    regions: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
 ) -> list[Path]:
@@ -48,6 +49,7 @@ def segment(
         precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
         keep: names of the structures to keep; empty for all.
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
+        regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
         overwrite: replace files that are there.
         emit: called with what happens, see ``dinomix.events``.
 
@@ -69,6 +71,7 @@ def segment(
         precision=precision,
         keep=tuple(keep),
         all_pieces=all_pieces,
+        regions=regions,
         overwrite=overwrite,
         emit=emit,
     )

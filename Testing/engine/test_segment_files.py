@@ -16,6 +16,8 @@ from dinomix.errors import DinomixError
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
+from dinomix.inference.channels import find_case_images
+from dinomix.inference.outputs import Output, is_done, name_of, plan_outputs, write_output
 from dinomix.models.folder import Model
 from random_models import labels_with_ids, random_model, small_plan
 
@@ -278,3 +280,67 @@ def coarse_grid() -> object:
     from dinomix.planning.plan import SpacingGrid
 
     return SpacingGrid(spacing=(12.0, 12.0, 12.0))
+
+
+def test_dicom_at_any_depth_is_called_by_the_way_to_it_and_a_batch_of_it_goes_on(
+    test_data: Path, tmp_path: Path
+) -> None:
+    series = test_data / "dicom" / "ge_anatomical" / "001"
+    for place in ("P1/S1/series", "P2/S1/series", "P2/S2/series"):
+        shutil.copytree(series, tmp_path / "archive" / place)
+    (tmp_path / "archive" / "P3").symlink_to(series)
+    write_random_image(tmp_path / "archive" / "plain.nrrd")
+
+    def planned() -> dict[str, Output]:
+        cases = find_case_images([tmp_path / "archive"], [""])
+        return {output.path.name: output for output in plan_outputs(cases, tmp_path / "out", None)}
+
+    before = planned()
+    assert set(before) == {
+        *(f"{name}_series.nii.gz" for name in ("P1_S1", "P2_S1", "P2_S2")),
+        "P3.nii.gz",
+        "plain.nii.gz",
+    }
+    one = before["P2_S2_series.nii.gz"]
+    write_output(np.zeros((10, 30, 20), np.uint8), read_geometry(one.image), LABELS, one, {"model": "m"})
+    shutil.copytree(series, tmp_path / "archive" / "P0" / "S1" / "series")
+    after = planned()
+    assert set(after) - set(before) == {"P0_S1_series.nii.gz"}
+    assert is_done(after["P2_S2_series.nii.gz"], {"model": "m"})
+
+
+def test_names_of_series_are_never_too_long(tmp_path: Path) -> None:
+    series = tmp_path / ("1.2." + "34567890." * 12) / ("1.2." + "34567890." * 12)
+    series.mkdir(parents=True)
+    assert len(name_of(series, [tmp_path])) == 200
+    assert name_of(series, [series]) == series.name and name_of(series, [series.parent]) == series.name
+
+
+def test_a_folder_without_images_at_any_depth_is_refused(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "notes.txt").write_text("nothing")
+    assert segment(model, tmp_path / "a", "--out", tmp_path / "out") == 2
+    assert "holds no images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "seg.nrrd"])
+def test_regions_are_written_as_masks(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Model
+) -> None:
+    image = write_random_image(tmp_path / "images" / "scan.nrrd")
+    labels = LABELS.with_regions({"whole/all": [2, 5]})
+    with_regions = random_model(tmp_path / "model", small_plan(), labels, image)
+    given = (tmp_path / "images", "--out", tmp_path / "out", "--format", ending, "--regions")
+    assert segment(with_regions, *given) == 0
+    mask_file = tmp_path / "out" / "scan_regions" / f"whole_all.{ending}"
+    grid = read_geometry(image)
+    whole, names = read_label(mask_file, like=grid)
+    structures, _ = read_label(tmp_path / "out" / f"scan.{ending}", like=grid)
+    np.testing.assert_array_equal(whole.array, structures.array > 0)
+    assert names == ({1: "whole/all"} if ending == "seg.nrrd" else None)
+    mask_file.unlink()
+    assert segment(with_regions, *given) == 0 and mask_file.exists()
+    assert segment(model, image, "--out", tmp_path / "plain.nii.gz", "--regions") == 2
+    assert "There are no regions to write" in capsys.readouterr().err

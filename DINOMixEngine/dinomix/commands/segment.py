@@ -40,6 +40,11 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option(
     "--all-pieces", is_flag=True, help="Keep also small pieces that lie apart from a structure's largest one."
 )
+@click.option(
+    "--regions",
+    is_flag=True,
+    help="Write a mask for each region of the model, such as a whole tumor, into NAME_regions/ too.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
 def command(
@@ -53,16 +58,17 @@ def command(
     precision: Literal["auto", "float32", "bfloat16"],
     keep: tuple[str, ...],
     all_pieces: bool,
+    regions: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Segment images, each on its own grid.
 
-    IMAGE is a file, a DICOM folder or a folder of images. For a model that takes several images of a case, such as T1 and T2,
-    these are files NAME_0000, NAME_0001, ..., 4D files, or a folder for each case with an image for each channel; or each is
-    named with --channel. A batch that was interrupted goes on where it stopped when
-    the same command is given again; several GPUs share it under `accelerate launch -m dinomix segment ...`. The exit
-    code is 0 when every image was segmented, else 2.
+    IMAGE is a file, a DICOM folder, or a folder of images or of DICOM at any depth. For a model that takes several images of a
+    case, such as T1 and T2, these are files NAME_0000, NAME_0001, ..., 4D files, or a folder for each case with an image for
+    each channel; or each is named with --channel. A batch that was interrupted goes on where it stopped when the same command
+    is given again; several GPUs share it under `accelerate launch -m dinomix segment ...`. The exit code is 0 when every image
+    was segmented, else 2.
     """
     limit = parse_size(max_memory) if max_memory else None
     by_channel = name_and_value(channels)
@@ -101,6 +107,7 @@ def command(
             precision=precision,
             keep=keep,
             all_pieces=all_pieces,
+            regions=regions,
             overwrite=overwrite,
             emit=emit,
         )

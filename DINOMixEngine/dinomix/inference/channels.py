@@ -12,7 +12,7 @@ from dinomix.images.channel_files import CaseFiles, channels_of, group, in_folde
 from dinomix.images.channels import on_first_grid
 from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Volume
-from dinomix.inference.outputs import base_name, find_images
+from dinomix.inference.outputs import base_name, find_images, name_of
 from dinomix.planning.plan import Plan
 
 
@@ -73,7 +73,7 @@ def find_case_images(
         return [_named_case(names, given)]
     channels = channels_of(names, {name: str(pattern) for name, pattern in given.items()})
     if len(names) == 1:
-        return [CaseFiles(base_name(path), (path,)) for path in find_images(paths)]
+        return [CaseFiles(name_of(path, paths), (path,)) for path in find_images(paths)]
     problems: list[DinomixError] = []
     cases: list[CaseFiles] = []
     loose: list[Path] = []

@@ -20,6 +20,8 @@ from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet
 
 RECORDS = ".dinomix-batch"
+LONGEST_SERIES_NAME = 200
+"""Bytes; folders of DICOM are often called after identifiers of 64 characters each."""
 MadeBy = dict[str, object]
 """What a result depends on beside its image: the model's fingerprint and the options."""
 
@@ -50,7 +52,9 @@ class Output:
 
 
 def find_images(paths: list[Path]) -> list[Path]:
-    """Image files and DICOM folders among ``paths`` and, one level down, in the folders among them; sorted.
+    """Image files and DICOM folders among ``paths``, and in the folders among them; sorted.
+
+    Of a folder, these are the image files in it, and the DICOM series at any depth, as PATIENT/STUDY/SERIES.
 
     Raises:
         DinomixError: a path does not exist, is not an image, or is a folder without images.
@@ -62,7 +66,7 @@ def find_images(paths: list[Path]) -> list[Path]:
         if is_image_path(path):
             found.append(path)
         elif path.is_dir():
-            inside = sorted(child for child in path.iterdir() if is_image_path(child))
+            inside = [image for child in sorted(path.iterdir()) for image in _images_of(child)]
             if not inside:
                 raise DinomixError(
                     f"The folder {path} holds no images.", f"Images end in {', '.join(ENDINGS)}, or are DICOM."
@@ -72,6 +76,29 @@ def find_images(paths: list[Path]) -> list[Path]:
             raise DinomixError(f"{path} is not an image.", f"Images end in {', '.join(ENDINGS)}, or are DICOM folders.")
     by_place = {os.path.realpath(path): path for path in found}
     return [by_place[place] for place in sorted(by_place)]
+
+
+def _images_of(child: Path) -> list[Path]:
+    """What is an image of a file or folder in a folder of images: itself, or the DICOM series below it."""
+    if is_image_path(child):
+        return [child]
+    if child.name.startswith(".") or not child.is_dir():
+        return []
+    return [path for path in sorted(child.rglob("*")) if path.is_dir() and is_image_path(path)]
+
+
+def name_of(image: Path, given: Sequence[Path]) -> str:
+    """What the results of an image are called: like its file or folder; a DICOM series by the way to it, PATIENT_STUDY_SERIES.
+
+    So each series keeps its name whatever else lies there, and an interrupted batch finds what it has made.
+
+    Args:
+        given: the files and folders that the image was found in.
+    """
+    for folder in given:
+        if image != folder and image.is_dir() and image.is_relative_to(folder):
+            return shortened_name("_".join(image.relative_to(folder).parts), LONGEST_SERIES_NAME)
+    return base_name(image)
 
 
 def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: str | None) -> list[Output]:

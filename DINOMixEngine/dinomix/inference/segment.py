@@ -32,6 +32,7 @@ from dinomix.inference.outputs import (
     write_output,
 )
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
+from dinomix.inference.region_files import region_files, write_regions
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.inference.two_stages import two_stage_labels
 from dinomix.labels import LabelSet
@@ -220,6 +221,7 @@ def segment_files(
     precision: Precision = "auto",
     keep: tuple[str, ...] = (),
     all_pieces: bool = False,
+    regions: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
@@ -238,6 +240,7 @@ def segment_files(
         precision: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
         all_pieces: see ``segment_volume``.
+        regions: write a mask file for each region of the model's labels, too; see ``region_files``.
         overwrite: replace files that are there.
         network: ``model.network()``, when it is at hand from earlier.
 
@@ -256,11 +259,12 @@ def segment_files(
     made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
     if model.plan.one_piece.channels:
         made_by["all_pieces"] = all_pieces
+    masks = {output.path: tuple(region_files(labels, output.path).values()) if regions else () for output in outputs}
     failed = 0
 
     def read(output: Output) -> list[Volume]:
         check_name(output)
-        if not overwrite and is_done(output, made_by):
+        if not overwrite and is_done(output, made_by) and all(mask.exists() for mask in masks[output.path]):
             return []
         return read_channels(output.images, resample_sheared=True, keep_integers=True)
 
@@ -282,6 +286,8 @@ def segment_files(
             result = _segment(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
             if keep:
                 keep_only(result.array, labels.ids)
+            if regions:
+                write_regions(result.array, result.geometry, labels, output.path)
             write_output(result.array, result.geometry, labels, output, made_by)
             emit("finished", path=str(output.path), seconds=time.monotonic() - began)
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:

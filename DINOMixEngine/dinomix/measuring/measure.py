@@ -1,6 +1,5 @@
 """Segmentation files measured, with their images where these are given."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from dinomix.evaluation.label_ids import read_ids
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.formats import case_name, is_segmentation
 from dinomix.images.reading import read_image, read_label
-from dinomix.inference.outputs import find_images
+from dinomix.inference.outputs import find_images, name_of
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import measured
 from dinomix.measuring.table import Row, rows
@@ -38,7 +37,7 @@ def measure_files(
         DinomixError: a file cannot be read, has no image among ``images``, or holds what the label set does not have.
     """
     files = find_images(list(segmentations))
-    by_name = _by_name(find_images(list(images)) if images else [])
+    by_name = _by_name(images)
     progress = Progress(emit, "measure", len(files))
     found: list[Row] = []
     for done, file in enumerate(files, start=1):
@@ -60,10 +59,10 @@ def measure_files(
     return found
 
 
-def _by_name(images: list[Path]) -> dict[str, Path]:
+def _by_name(images: Sequence[Path]) -> dict[str, Path]:
     by_name: dict[str, Path] = {}
-    for image in images:
-        name = Path(os.path.realpath(image)).name if image.is_dir() else case_name(image)
+    for image in find_images(list(images)) if images else []:
+        name = name_of(image, images)
         if name in by_name:
             raise DinomixError(f"Two images are called {name}: {by_name[name]} and {image}.", "Give one of them.")
         by_name[name] = image
