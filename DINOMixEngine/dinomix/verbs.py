@@ -10,8 +10,8 @@ from typing import Any
 from dinomix.events import Emit, silent
 from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
-from dinomix.inference.segment import segment_files
 from dinomix.models.folder import Model, load_model
+from dinomix.report.segmenting import segment_and_report
 from dinomix.training import train as training
 from dinomix.training.arranging import arrange
 from dinomix.training.config import FkdMode
@@ -31,6 +31,9 @@ def segment(
     keep: Sequence[str] = (),
     all_pieces: bool = False,
     regions: bool = False,
+    statistics: str | Path | None = None,
+    preview: bool = False,
+    any_image: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
 ) -> list[Path]:
@@ -50,6 +53,9 @@ def segment(
         keep: names of the structures to keep; empty for all.
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
         regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
+        statistics: a table of measurements to write beside, .csv or .json.
+        preview: also a picture of each case, and of a folder a page of all, overview.html.
+        any_image: segment also what looks like no image for this model, such as a CT that is not in HU.
         overwrite: replace files that are there.
         emit: called with what happens, see ``dinomix.events``.
 
@@ -60,7 +66,7 @@ def segment(
         DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
     """
     paths = [images] if isinstance(images, str | Path) else images
-    return segment_files(
+    return segment_and_report(
         model if isinstance(model, Model) else load_model(model),
         [Path(path) for path in paths],
         Path(out),
@@ -72,6 +78,9 @@ def segment(
         keep=tuple(keep),
         all_pieces=all_pieces,
         regions=regions,
+        statistics=None if statistics is None else Path(statistics),
+        preview=preview,
+        any_image=any_image,
         overwrite=overwrite,
         emit=emit,
     )

@@ -50,6 +50,7 @@ def remedies() -> dict[str, str]:
         ),
         "model-plan": _("Import it by the command line, which takes its plan and its labels; see docs/models.md."),
         "name": _("Rename the file or folder: letters, digits, - and _ are possible."),
+        "no-image": _("Choose the image that was segmented."),
         "no-label": _("Add a label of the image's name, or put the image into a folder of unlabeled ones."),
         "no-labeled": _("Add a folder of labeled cases, or use some of the scene."),
         "no-run": _("Choose the folder that a run was started in, or start one."),
@@ -57,6 +58,7 @@ def remedies() -> dict[str, str]:
         "no-unlabeled": _("Add unlabeled cases on the page Cases, check them, and train again."),
         "no-validation": _("Choose a number of validation cases on the page Cases."),
         "not-finite": _("The last checkpoint is kept. Begin another run with a lower learning rate."),
+        "other-image": _("Choose a model for images of this kind, or export the image again with its rescale."),
         "output": _("Choose another output folder."),
         "overlap": _(
             "Subtract one from the other in the Segment Editor, or check the cases by the command line, with an order."

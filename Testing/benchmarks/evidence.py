@@ -4,14 +4,13 @@
     python Testing/benchmarks/evidence.py run --data DATA --out runs/evidence --cohorts cardiac-3 --rows labeled-only --seeds 0
     python Testing/benchmarks/evidence.py table --out runs/evidence
 
-A run takes one core, for ``--minutes`` of its processor time: two short runs of the same settings say what a step costs, and as
-many steps as fit are trained. So a busy machine gives the same table, later. What is there already is not repeated, what was
-interrupted goes on. ``--jobs`` runs are made side by side.
+A run takes one core, for ``--minutes`` of its processor time, by ``dinomix train --time``, whose clock counts that time here. So
+a busy machine gives the same table, later. What is there already is not repeated, what was interrupted goes on.
+``--jobs`` runs are made side by side.
 """
 
 import argparse
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -32,8 +31,10 @@ ROWS = {
     "dino-mix-untrained-teacher": [*FKD, "random:tf_efficientnet_lite0"],
 }
 NNUNET, ALL_LABELS = "nnunet", "all-labels"
-PROBES = (8, 40)
-"""Steps of the two short runs; what the longer one costs more is the price of its further steps."""
+BY_PROCESSOR_TIME = (
+    "import time; time.monotonic = time.perf_counter = time.process_time; from dinomix.cli import main; main()"
+)
+"""The command line, whose clock stands still while another program has the processor."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +86,25 @@ def prepare_trunk(data: Path, out: Path, labeled: int, test: int, seed: int) -> 
 
 
 def train(cohort: Path, run: Path, options: list[str], minutes: float, cache: Path) -> None:
-    """Train for ``minutes`` of processor time."""
+    """Train for ``minutes``, as ``--time`` has it."""
     if (run / "config.json").exists():
-        processor_seconds("train", "--resume", run)
+        trained("train", "--resume", run)
         return
     common = ["train", "--cohort", cohort, "--device", "cpu", "--cache", cache, *options]
-    probes = []
-    for steps in (PROBES[0], *PROBES):  # the first one also prepares the cases, for all runs
-        probe = run.with_name(f"probe-{run.name}-{steps}")
-        shutil.rmtree(probe, ignore_errors=True)
-        # Within so few steps no teacher finds every structure, and a step that waits for it costs less than the run's.
-        waits = ("--set", "wait_until_found=false")
-        probes.append(processor_seconds(*common, *waits, "--out", probe, "--steps", steps))
-        shutil.rmtree(probe)
-    per_step = (probes[2] - probes[1]) / (PROBES[1] - PROBES[0])
-    fixed = max(probes[1] - PROBES[0] * per_step, 0)
-    steps = max(math.floor((60 * minutes - fixed) / per_step), PROBES[1])
-    processor_seconds(*common, "--out", run, "--steps", steps)
+    first = run.with_name(f"first-{run.name}")
+    shutil.rmtree(first, ignore_errors=True)
+    trained(*common, "--out", first, "--steps", "1")  # prepares the cases for all runs
+    shutil.rmtree(first)
+    trained(*common, "--out", run, "--time", f"{minutes:g}m")
 
 
-def processor_seconds(*arguments: object) -> float:
-    """Run one verb on one thread; the processor's time that it took, user and system."""
+def trained(*arguments: object) -> None:
+    """Run one verb on one thread, by a clock that counts the time of the processor."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "dinomix", *map(str, arguments)]
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(command, env=environment, stdout=nowhere, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        messages = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)}\n{messages[-2000:]}")
-    return usage.ru_utime + usage.ru_stime
+    command = [sys.executable, "-c", BY_PROCESSOR_TIME, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
 
 
 def make(name: str, row: str, seed: int, arguments: argparse.Namespace) -> Path:

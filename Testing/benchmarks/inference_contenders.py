@@ -98,7 +98,7 @@ def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str],
     """The engine as ``dinomix segment`` uses it, with its settings or with changes to the model's plan."""
 
     def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
-        from dinomix.inference.segment import segment_files
+        from dinomix.inference.batch import segment_files
         from dinomix.models.folder import Model, load_model
         from dinomix.models.light_monai import import_monai_for_networks
 

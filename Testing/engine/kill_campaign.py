@@ -27,7 +27,7 @@ import torch
 
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
-from dinomix.inference.segment import segment_files
+from dinomix.inference.batch import segment_files
 from dinomix.models.folder import load_model
 from dinomix.models.light_monai import import_monai_for_networks
 from dinomix.training.run_directory import RunDirectory

@@ -12,7 +12,8 @@ from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.inference.any_grid import segment_array
-from dinomix.inference.segment import segment_files, segment_volume
+from dinomix.inference.batch import segment_files
+from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import InputChannel, PercentileWindow, Plan, RangeWindow
 from dinomix.planning.preprocessing import preprocess

@@ -12,7 +12,7 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_pairs
 from dinomix.evaluation.matched_model import MatchedModel
 from dinomix.images.reading import read_geometry, read_label
-from dinomix.inference.segment import segment_files
+from dinomix.inference.batch import segment_files
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.report.comparing import compare_run

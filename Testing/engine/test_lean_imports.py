@@ -49,7 +49,8 @@ def test_segment_imports_only_what_it_uses(tmp_path: Path) -> None:
         small_plan(SpacingGrid(spacing=(1.0,) * 3), RangeWindow(low=0, high=1)),
         labels_with_ids(1, 2),
     )
-    image = Volume(np.zeros((20, 20, 20), np.float32), Geometry((20, 20, 20), (1.0,) * 3, (0.0,) * 3, np.eye(3)))
+    in_hu = np.linspace(-1000, 300, 8000, dtype=np.float32).reshape(20, 20, 20)
+    image = Volume(in_hu, Geometry((20, 20, 20), (1.0,) * 3, (0.0,) * 3, np.eye(3)))
     write_image(image, tmp_path / "image.nii.gz")
     paths = ("--model", str(model.path), str(tmp_path / "image.nii.gz"), "--out", str(tmp_path / "labels.nii.gz"))
     result = run("segment", "--device", "cpu", *paths)

@@ -12,7 +12,8 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.labels import LabelSet, Structure
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import Plan, SizeGrid, SpacingGrid
-from dinomix.training.preview import draw_preview, front_view
+from dinomix.report.front_view import front_view
+from dinomix.training.preview import draw_preview
 from tiny_cohort import make_cohort, make_plan
 
 TWO = LabelSet(

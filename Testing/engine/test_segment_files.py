@@ -270,7 +270,9 @@ def test_sheared_grid_is_announced(
 ) -> None:
     coarse = random_model(tmp_path / "coarse", small_plan().model_copy(update={"grid": coarse_grid()}), LABELS)
     image = test_data / "geometry/gantry_tilt_sheared_affine.nii.gz"
-    assert segment(coarse, image, "--out", tmp_path / "out.nii.gz") == 0
+    out = tmp_path / "out.nii.gz"
+    assert segment(coarse, image, "--out", out) == 2 and "looks like a CT" in capsys.readouterr().err
+    assert segment(coarse, image, "--out", out, "--any-image") == 0
     assert "sheared" in capsys.readouterr().err
     labels, _ = read_label(tmp_path / "out.nii.gz")
     assert np.allclose(labels.geometry.direction.T @ labels.geometry.direction, np.eye(3))
@@ -344,3 +346,26 @@ def test_regions_are_written_as_masks(
     assert segment(with_regions, *given) == 0 and mask_file.exists()
     assert segment(model, image, "--out", tmp_path / "plain.nii.gz", "--regions") == 2
     assert "There are no regions to write" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_beside_the_labels_is_there_also_when_an_image_fails(model: Model, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        write_random_image(tmp_path / "in" / f"{name}.nrrd", seed)
+    (tmp_path / "in" / "c.nrrd").write_text("no image")
+    table = tmp_path / "table.csv"
+    asked = ("--out", tmp_path / "out", "--statistics", table, "--preview")
+    assert segment(model, tmp_path / "in", *asked) == 2
+    assert len(table.read_text().splitlines()) == 1 + 2 * len(LABELS.ids)
+    assert files_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "overview.html", "previews"]
+    (tmp_path / "in" / "c.nrrd").unlink()
+    write_random_image(tmp_path / "in" / "c.nrrd", 5)
+    assert segment(model, tmp_path / "in", *asked) == 0  # goes on, and its table has all cases
+    assert len(table.read_text().splitlines()) == 1 + 3 * len(LABELS.ids)
+    assert files_in(tmp_path / "out" / "previews") == ["a.png", "b.png", "c.png"]
+
+
+def test_a_table_of_somebody_else_is_refused_before_anything_is_computed(model: Model, tmp_path: Path) -> None:
+    write_random_image(tmp_path / "in" / "a.nrrd")
+    (tmp_path / "table.csv").write_text("my,own\n")
+    assert segment(model, tmp_path / "in", "--out", tmp_path / "out", "--statistics", tmp_path / "table.csv") == 2
+    assert (tmp_path / "table.csv").read_text() == "my,own\n" and not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from test_segment_files import files_in, segment, write_random_image
 
 from dinomix.cohort.finding import find_cases
 from dinomix.images.reading import read_label
-from dinomix.inference import segment as segmenting
+from dinomix.inference import batch as segmenting
 from dinomix.models.folder import Model
 from random_models import labels_with_ids, random_model, small_plan
 
@@ -135,14 +135,14 @@ def test_whatever_goes_wrong_with_one_image_the_others_are_done(
 ):
     for seed, name in enumerate(("a", "b", "c")):
         write_random_image(tmp_path / "images" / f"{name}.nrrd", seed)
-    read = segmenting.read_image
+    read = segmenting.read_channels
 
-    def fails_once(path: Path, **options: bool):
-        if path.name == "b.nrrd":
+    def fails_once(paths: tuple[Path, ...], **options: bool):
+        if paths[0].name == "b.nrrd":
             raise error
-        return read(path, **options)
+        return read(paths, **options)
 
-    monkeypatch.setattr(segmenting, "read_image", fails_once)
+    monkeypatch.setattr(segmenting, "read_channels", fails_once)
     assert segment(model, tmp_path / "images", "--out", tmp_path / "out") == 2
     told = capsys.readouterr().err
     assert f"Error: {tmp_path}/images/b.nrrd" in told and "1 of 3 images could not be segmented" in told

@@ -13,9 +13,10 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.importing.installing import import_model, verify
 from dinomix.inference.any_grid import segment_array
+from dinomix.inference.batch import segment_files
 from dinomix.inference.boxes import boxes_around
 from dinomix.inference.places import box_at, learned_places, measures
-from dinomix.inference.segment import segment_files, segment_volume
+from dinomix.inference.segment import segment_volume
 from dinomix.inference.two_stages import brightness
 from dinomix.labels import LabelSet
 from dinomix.models.archive import export_model

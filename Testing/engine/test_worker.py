@@ -13,7 +13,8 @@ from worker_process import WorkerProcess, described
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import segment_array
-from dinomix.inference.segment import segment_files, segment_volume
+from dinomix.inference.batch import segment_files
+from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from dinomix.worker.arrays import frame_bytes, frames_of_array, frames_of_file

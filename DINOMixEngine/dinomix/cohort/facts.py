@@ -15,7 +15,7 @@ from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix.images.dicom_drawn import check_drawn_on
-from dinomix.images.dicom_header import is_dicom_file, read_dicom_header
+from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
 from dinomix.images.reading import is_dicom, is_placed, read_image, read_label
@@ -88,7 +88,7 @@ def read_facts(
         pixels_sha256=_pixels_sha256(volume),
         image_sha256=sha256(image),
         intensity=_percentiles(volume.array),
-        dicom_modality=_dicom_modality(image),
+        dicom_modality=dicom_modality(image),
         notices=volume.notices,
     )
     if label is None:
@@ -165,10 +165,3 @@ def _pixels_sha256(volume: Volume) -> str:
 def _percentiles(array: NDArray[Any]) -> tuple[float, float, float]:
     low, middle, high = (float(value) for value in np.percentile(array, [0.5, 50, 99.5]))
     return low, middle, high
-
-
-def _dicom_modality(path: Path) -> str | None:
-    if not path.is_dir():
-        return None
-    first = next(p for p in sorted(path.iterdir()) if p.is_file() and is_dicom_file(p))
-    return read_dicom_header(first).tags.get("0008|0060")

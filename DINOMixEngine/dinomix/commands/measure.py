@@ -5,8 +5,6 @@ from pathlib import Path
 
 import click
 
-from dinomix.errors import DinomixError
-
 
 @click.command(
     "measure",
@@ -46,11 +44,9 @@ def command(
     from dinomix.events import shown_events
     from dinomix.labels import LabelSet
     from dinomix.measuring.measure import measure_files
-    from dinomix.measuring.table import check_table_name, write_table
+    from dinomix.measuring.table import check_table, write_table
 
-    check_table_name(out)
-    if out.exists() and not overwrite:
-        raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.", "exists")
+    check_table(out, overwrite)
     labels = LabelSet.read(labels_path) if labels_path else None
     with shown_events(as_json) as emit:
         found = measure_files(segmentations, images=images, labels=labels, modality=modality, emit=emit)

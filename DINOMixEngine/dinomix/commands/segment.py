@@ -45,6 +45,17 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     is_flag=True,
     help="Write a mask for each region of the model, such as a whole tumor, into NAME_regions/ too.",
 )
+@click.option(
+    "--statistics", type=click.Path(path_type=Path), metavar="FILE", help="Also a table of measurements, .csv or .json."
+)
+@click.option(
+    "--preview", is_flag=True, help="Also a picture of each case, and of a folder a page of all, overview.html."
+)
+@click.option(
+    "--any-image",
+    is_flag=True,
+    help="Segment also what looks like no image for this model, such as a CT that is not in HU.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
 def command(
@@ -59,6 +70,9 @@ def command(
     keep: tuple[str, ...],
     all_pieces: bool,
     regions: bool,
+    statistics: Path | None,
+    preview: bool,
+    any_image: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -83,9 +97,9 @@ def command(
     from tqdm import tqdm
 
     from dinomix.events import shown_events
-    from dinomix.inference.segment import segment_files
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks
+    from dinomix.report.segmenting import segment_and_report
 
     import_monai_for_networks()
     with shown_events(as_json) as shown:
@@ -96,10 +110,13 @@ def command(
                 # Above a progress bar, if there is one.
                 tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
 
-        written = segment_files(
+        written = segment_and_report(
             load_model(model),
             list(images),
             out,
+            statistics=statistics,
+            preview=preview,
+            any_image=any_image,
             channels=by_channel,
             format=format,
             device=device,

@@ -12,8 +12,8 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.events import Emit, silent
 from dinomix.files import read_json, write_json
+from dinomix.inference.batch import segment_files
 from dinomix.inference.devices import choose_device
-from dinomix.inference.segment import segment_files
 from dinomix.models.folder import load_model
 from dinomix.planning.planning import make_plan
 from dinomix.report.overlays import read_overlays, write_overlay_picture

@@ -130,6 +130,12 @@ def is_dicom_image(path: Path) -> bool:
         return True  # reading it will say what is wrong
 
 
+def dicom_modality(path: Path) -> str | None:
+    """What a DICOM file or folder says of the kind of its images, such as "CT"; None for other files."""
+    header = first_dicom_header(path)
+    return header.tags.get("0008|0060") if header is not None else None
+
+
 def read_dicom_header(path: Path) -> DicomHeader:
     """Walk through a file that ``is_dicom_file``.
 

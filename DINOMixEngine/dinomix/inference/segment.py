@@ -1,38 +1,22 @@
-"""Segmenting one volume, or many files: preprocess, predict, and bring the labels back to the image's own grid."""
+"""Segmenting one volume: preprocess, predict, and bring the labels back to the image's own grid."""
 
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dinomix.errors import DEFECTS, DinomixError, told_of
+from dinomix.errors import DinomixError
 from dinomix.events import Emit, RepeatedProgress, silent
-from dinomix.images.channels import read_channels
 from dinomix.images.volume import Volume
 from dinomix.inference.certainty import LabelChanges
-from dinomix.inference.channels import as_channels, find_case_images
+from dinomix.inference.channels import as_channels
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, plan_memory
 from dinomix.inference.native_grid import NativeLabels
-from dinomix.inference.outputs import (
-    MadeBy,
-    Output,
-    check_name,
-    is_done,
-    plan_outputs,
-    write_output,
-)
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
-from dinomix.inference.region_files import region_files, write_regions
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.inference.two_stages import two_stage_labels
 from dinomix.labels import LabelSet
@@ -76,10 +60,10 @@ def segment_volume(
             they show different places, or some are plainly in each other's place.
     """
     given = [volumes] if isinstance(volumes, Volume) else list(volumes)
-    return _segment(given, 0, model, device, max_memory, precision, all_pieces, emit, network)
+    return segment_taken(given, 0, model, device, max_memory, precision, all_pieces, emit, network)
 
 
-def _segment(
+def segment_taken(
     volumes: list[Volume],
     given_back: int,
     model: Model,
@@ -177,7 +161,7 @@ class _Computing:
             message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32.",
         )
         del array
-        return self._labels_in(torch.float32, _named(self.emit, "again in float32"))
+        return self._labels_in(torch.float32, named(self.emit, "again in float32"))
 
     def _noise(self) -> float | None:
         """None also where the trial failed: the memory may not suffice, or the device or network be short of an operation."""
@@ -209,101 +193,6 @@ class _Computing:
         return labels.array
 
 
-def segment_files(
-    model: Model,
-    images: list[Path],
-    out: Path,
-    *,
-    channels: Mapping[str, str | Path] | None = None,
-    format: str | None = None,
-    device: str = "auto",
-    max_memory: int | None = None,
-    precision: Precision = "auto",
-    keep: tuple[str, ...] = (),
-    all_pieces: bool = False,
-    regions: bool = False,
-    overwrite: bool = False,
-    emit: Emit = silent,
-    network: torch.nn.Module | None = None,
-) -> list[Path]:
-    """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
-
-    An interrupted batch goes on where it stopped when it is called again. Under ``accelerate launch`` each process
-    takes its share of the images. An image that fails is announced by an ``error`` event and the others go on.
-
-    Args:
-        images: with a model of several channels, files as ``images.channel_files`` knows them.
-        out: a file's name for one image, or a folder.
-        channels: for a model of several channels, by their names: the image of each, where ``images`` is empty; else patterns
-            by which the images of ``images`` are told.
-        format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
-        precision: see ``segment_volume``.
-        keep: names of the structures to keep; empty for all.
-        all_pieces: see ``segment_volume``.
-        regions: write a mask file for each region of the model's labels, too; see ``region_files``.
-        overwrite: replace files that are there.
-        network: ``model.network()``, when it is at hand from earlier.
-
-    Returns:
-        The files of this process's share, those that were already there included.
-
-    Raises:
-        DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
-    """
-    labels = kept_labels(model.labels, keep)
-    outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
-    share = _Share.of_this_process()
-    mine = outputs[share.rank :: share.processes]
-    device, reason = _device_of(share, device)
-    emit("device", device=device, reason=reason)
-    made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
-    if model.plan.one_piece.channels:
-        made_by["all_pieces"] = all_pieces
-    masks = {output.path: tuple(region_files(labels, output.path).values()) if regions else () for output in outputs}
-    failed = 0
-
-    def read(output: Output) -> list[Volume]:
-        check_name(output)
-        if not overwrite and is_done(output, made_by) and all(mask.exists() for mask in masks[output.path]):
-            return []
-        return read_channels(output.images, resample_sheared=True, keep_integers=True)
-
-    # With a limit to the memory, no second image is read while one is computed.
-    ahead = 1 if max_memory is None else 0
-    for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
-        emit_here = _named(emit, f"{output.name} ({number} of {len(mine)})")
-        began = time.monotonic()
-        network = network or model.network()  # while the first image is being read
-        try:
-            volumes = reading.result()
-            if not volumes:
-                emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
-                continue
-            for image, volume in zip(output.images, volumes, strict=True):
-                for notice in volume.notices:
-                    emit("notice", message=f"{image}: {notice}")
-            size = sum(volume.array.nbytes for volume in volumes)
-            result = _segment(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
-            if keep:
-                keep_only(result.array, labels.ids)
-            if regions:
-                write_regions(result.array, result.geometry, labels, output.path)
-            write_output(result.array, result.geometry, labels, output, made_by)
-            emit("finished", path=str(output.path), seconds=time.monotonic() - began)
-        except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
-            if len(outputs) == 1 and isinstance(error, DEFECTS):
-                raise
-            told = told_of(error, output.image)
-            if len(outputs) == 1:
-                raise told from error
-            failed += 1
-            emit("error", **told.fields)
-    share.wait_for_the_others()
-    if failed:
-        raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
-    return [output.path for output in mine]
-
-
 def keep_only(array: NDArray[Any], ids: tuple[int, ...]) -> None:
     """Set all labels but ``ids`` to 0, in place."""
     kept = np.zeros(65536, array.dtype)
@@ -327,52 +216,7 @@ def kept_labels(labels: LabelSet, keep: tuple[str, ...]) -> LabelSet:
     return labels.only({known[normalized_name(name)].id for name in keep})
 
 
-@dataclass(frozen=True)
-class _Share:
-    """This process's part of a batch; one process without ``accelerate launch``."""
-
-    rank: int = 0
-    processes: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def of_this_process(cls) -> "_Share":
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-            return cls()
-        from accelerate import PartialState
-
-        # On the CPU: the processes only wait for one another, and one may wait as long as another's share takes.
-        state = PartialState(cpu=True, timeout=timedelta(days=30))
-        return cls(state.process_index, state.num_processes, state.local_process_index)
-
-    def wait_for_the_others(self) -> None:
-        """The launcher stops all processes when one ends with an error, so none may end before all are done."""
-        if self.processes > 1:
-            from accelerate import PartialState
-
-            PartialState().wait_for_everyone()
-
-
-def _read_ahead(
-    read: Callable[[Output], list[Volume]], outputs: list[Output], ahead: int
-) -> Iterator[tuple[Output, Future[list[Volume]]]]:
-    """Each output with its image, which a thread reads while up to ``ahead`` images before it are worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        futures = deque[Future[list[Volume]]]()
-        for number, output in enumerate(outputs):
-            for coming in outputs[number + len(futures) : number + ahead + 1]:
-                futures.append(pool.submit(read, coming))
-            yield output, futures.popleft()
-
-
-def _device_of(share: _Share, device: str) -> tuple[str, str]:
-    chosen, reason = choose_device(device)
-    if share.processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
-        chosen, reason = choose_device(f"cuda:{share.local_rank % torch.cuda.device_count()}")
-    return str(chosen), reason
-
-
-def _named(emit: Emit, name: str) -> Emit:
+def named(emit: Emit, name: str) -> Emit:
     """Announces progress under the image's name."""
 
     def emit_named(kind: str, **fields: Any) -> None:

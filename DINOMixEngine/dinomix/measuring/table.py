@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dinomix.errors import DinomixError
-from dinomix.files import write_json, write_text
+from dinomix.files import open_file, write_json, write_text
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import PERCENTILES, Measurement
 
@@ -14,14 +14,26 @@ ENDINGS = (".csv", ".json")
 Row = dict[str, str | int | float | bool | None]
 
 
-def check_table_name(path: Path) -> None:
-    """Raises DinomixError for a file that is no table, before anything is measured."""
+def check_table(path: Path, may_replace: bool) -> None:
+    """Raises DinomixError for a file that is no table, or is there already, before anything is measured."""
     if path.suffix.lower() not in ENDINGS:
         raise DinomixError(
             f"{path} is no table that can be written.", "Give a name that ends in .csv or .json.", "output"
         )
     if path.is_dir():
         raise DinomixError(f"{path} is a folder.", "Give the name of a file, such as measurements.csv.", "output")
+    if path.exists() and not may_replace:
+        raise DinomixError(f"{path} exists.", "Add --overwrite to replace it, or choose another name.", "exists")
+
+
+def is_table_of_measurements(path: Path) -> bool:
+    """Whether a file is a table that was written here."""
+    if not path.is_file():
+        return False
+    with open_file(path) as file:
+        head = file.read(200).decode("utf-8", "replace")
+    columns = list(_row("", "", None, Measurement(0, 0.0), None))[:4]
+    return head.startswith(",".join(columns)) or all(f'"{column}"' in head for column in columns)
 
 
 def rows(case: str, found: Mapping[str, Measurement], labels: LabelSet, modality: str | None) -> list[Row]:

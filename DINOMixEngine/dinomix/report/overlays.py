@@ -1,5 +1,6 @@
 """References and predictions drawn on the image in three planes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from dinomix.report.run_files import RunFiles
 PLANES = ("axial", "coronal", "sagittal")
 SOFT_TISSUE = (-160.0, 240.0)
 """HU that are shown from black to white."""
+LEGEND, LEGEND_LINES = 2.6, 16
+"""Inches of a column of the legend, and names in it for each row of pictures."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def overlay_figure(
     dice: Mapping[str, float | None] | None = None,
     title: str = "",
     dice_before: Mapping[str, float | None] | None = None,
+    front: NDArray[np.float64] | None = None,
 ) -> Figure:
     """The overlay's rows, columns axial, coronal, sagittal, and a legend.
 
@@ -110,15 +114,19 @@ def overlay_figure(
     Args:
         dice: name -> Dice of this case, shown in the legend.
         dice_before: the same of an earlier model, shown before it.
+        front: a picture (row, column, RGBA) to show beside the planes, such as ``front_view``'s.
     """
     rows = list(overlay.rows)
     extents = [size * mm for size, mm in zip(overlay.image.shape, overlay.spacing, strict=True)]
     widths = [extents[0], extents[0], extents[1]]
     height = max(extents[1], extents[2])
     scale = 3.0 / height
-    figure = new_figure(scale * sum(widths) + 2.6, len(rows) * 3.0 + 0.35)
+    legend = LEGEND * _legend_columns(rows)
+    if front is not None:
+        widths.append(height * front.shape[1] / front.shape[0])
+    figure = new_figure(scale * sum(widths) + legend, len(rows) * 3.0 + 0.35)
     figure.set_facecolor("#101418")
-    grid = figure.add_gridspec(len(rows), 4, width_ratios=[*widths, 2.6 / scale])
+    grid = figure.add_gridspec(len(rows), len(widths) + 1, width_ratios=[*widths, legend / scale])
     at = _planes(rows[0][1]) if rows else [size // 2 for size in overlay.image.shape]
     for row, (row_name, ids) in enumerate(rows):
         for column, plane in enumerate(PLANES):
@@ -128,7 +136,11 @@ def overlay_figure(
                 axes.set_title(plane, color="#c9d1d9", fontsize=10)
             if column == 0:
                 axes.set_ylabel(row_name, color="white", fontsize=12)
-    legend_axes = figure.add_subplot(grid[:, 3])
+    if front is not None:
+        front_axes = figure.add_subplot(grid[:, 3])
+        front_axes.imshow(front)
+        front_axes.axis("off")
+    legend_axes = figure.add_subplot(grid[:, -1])
     legend_axes.axis("off")
     _draw_legend(legend_axes, rows, labels, dice, dice_before)
     if title:
@@ -143,10 +155,11 @@ def write_overlay_picture(
     dice: Mapping[str, float | None] | None = None,
     title: str = "",
     dice_before: Mapping[str, float | None] | None = None,
+    front: NDArray[np.float64] | None = None,
 ) -> None:
     """Write one overlay as a PNG, such as the picture of the README."""
     with written_aside(out) as aside:
-        aside.write_bytes(small_png(overlay_figure(overlay, labels, dice, title, dice_before)))
+        aside.write_bytes(small_png(overlay_figure(overlay, labels, dice, title, dice_before, front)))
 
 
 def _draw_plane(axes: Axes, overlay: Overlay, ids: NDArray[Any], labels: LabelSet, plane: str, at: list[int]) -> None:
@@ -181,7 +194,7 @@ def _draw_plane(axes: Axes, overlay: Overlay, ids: NDArray[Any], labels: LabelSe
 def _draw_legend(axes: Axes, rows: list[tuple[str, NDArray[Any]]], labels: LabelSet,
                  dice: Mapping[str, float | None] | None,
                  before: Mapping[str, float | None] | None) -> None:  # fmt: skip
-    present = {int(i) for _, ids in rows for i in np.unique(ids)}
+    present = _present(rows)
     handles, texts = [], []
     for structure in labels.structures:
         if structure.id not in present:
@@ -191,9 +204,18 @@ def _draw_legend(axes: Axes, rows: list[tuple[str, NDArray[Any]]], labels: Label
         color = colors_of(labels)[structure.name]
         handles.append(Line2D([], [], marker="s", linestyle="", markersize=9, color=color))
         texts.append(readable(structure.name) + (f"  {shown}" if any(value is not None for value in values) else ""))
+    title = "structure and Dice of this case" + (", before → after" if before else "")
     axes.legend(handles, texts, loc="center left", frameon=False, fontsize=9, labelcolor="#e6edf3", borderaxespad=0,
-                title="structure and Dice of this case" + (", before → after" if before else "") if dice else None,
+                ncols=_legend_columns(rows), title=title if dice else None,
                 title_fontproperties={"size": 8}, handletextpad=0.3).get_title().set_color("#9aa4af")  # fmt: skip
+
+
+def _present(rows: list[tuple[str, NDArray[Any]]]) -> set[int]:
+    return {int(id) for _, ids in rows for id in np.unique(ids) if id}
+
+
+def _legend_columns(rows: list[tuple[str, NDArray[Any]]]) -> int:
+    return max(1, math.ceil(len(_present(rows)) / (LEGEND_LINES * len(rows)))) if rows else 1
 
 
 def _planes(ids: NDArray[Any]) -> list[int]:

@@ -13,6 +13,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
+from dinomix.models import training_cases
 from dinomix.models.folder import Model, write_model
 from dinomix.models.joining import joined_labels, model_under
 from dinomix.planning.cache import cache_cases
@@ -126,6 +127,7 @@ def _record(
         "cohort_sha256": sha256(directory.path / "cohort.json"),
         "voxels": labeled_voxels(cohort),
         **({"kept_structures": kept} if (kept := kept_names(cohort)) else {}),
+        training_cases.KEY: training_cases.TrainingCases.of(cohort).model_dump(mode="json"),
         "validation": validations[0],
         **({"validation_of_boxes": validations[1]} if len(validations) > 1 else {}),
         "config": config.model_dump(mode="json"),

@@ -18,11 +18,12 @@ from dinomix.images.formats import ENDINGS
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
+from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import other_number
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.precision import has_bfloat16
-from dinomix.inference.segment import kept_labels, segment_files
+from dinomix.inference.segment import kept_labels
 from dinomix.inference.sliding_window import Way, count_windows, ready
 from dinomix.inference.two_stages import expected_windows
 from dinomix.models.installed import structures_as_data

@@ -1,0 +1,192 @@
+"""Segmenting files: which belong to a case, whether an image is one for the model, and a batch that goes on where it stopped."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from dinomix.errors import DEFECTS, DinomixError, told_of
+from dinomix.events import Emit, silent
+from dinomix.images.channels import read_channels
+from dinomix.images.dicom_header import dicom_modality
+from dinomix.images.volume import Volume
+from dinomix.inference.channels import find_case_images
+from dinomix.inference.devices import choose_device
+from dinomix.inference.outputs import MadeBy, Output, check_name, is_done, plan_outputs, write_output
+from dinomix.inference.precision import Precision
+from dinomix.inference.region_files import region_files, write_regions
+from dinomix.inference.segment import keep_only, kept_labels, named, segment_taken
+from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result
+from dinomix.models.folder import Model
+from dinomix.models.training_cases import TrainingCases
+
+
+def segment_files(
+    model: Model,
+    images: list[Path],
+    out: Path,
+    *,
+    channels: Mapping[str, str | Path] | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    max_memory: int | None = None,
+    precision: Precision = "auto",
+    keep: tuple[str, ...] = (),
+    all_pieces: bool = False,
+    regions: bool = False,
+    any_image: bool = False,
+    overwrite: bool = False,
+    emit: Emit = silent,
+    network: torch.nn.Module | None = None,
+    done: Callable[[Output], None] = lambda output: None,
+) -> list[Path]:
+    """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
+
+    An interrupted batch goes on where it stopped when it is called again. Under ``accelerate launch`` each process
+    takes its share of the images. An image that fails is announced by an ``error`` event and the others go on.
+
+    Args:
+        images: with a model of several channels, files as ``images.channel_files`` knows them.
+        out: a file's name for one image, or a folder.
+        channels: for a model of several channels, by their names: the image of each, where ``images`` is empty; else patterns
+            by which the images of ``images`` are told.
+        format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
+        precision: see ``segment_volume``.
+        keep: names of the structures to keep; empty for all.
+        all_pieces: see ``segment_volume``.
+        regions: write a mask file for each region of the model's labels, too; see ``region_files``.
+        any_image: segment also what is no image for the model, see ``suitability``.
+        overwrite: replace files that are there.
+        network: ``model.network()``, when it is at hand from earlier.
+        done: called with each result as soon as it is there, or was found there.
+
+    Returns:
+        The files of this process's share, those that were already there included.
+
+    Raises:
+        DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
+    """
+    labels = kept_labels(model.labels, keep)
+    outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
+    share = _Share.of_this_process()
+    mine = outputs[share.rank :: share.processes]
+    device, reason = _device_of(share, device)
+    emit("device", device=device, reason=reason)
+    made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
+    if model.plan.one_piece.channels:
+        made_by["all_pieces"] = all_pieces
+    masks = {output.path: tuple(region_files(labels, output.path).values()) if regions else () for output in outputs}
+    failed = 0
+
+    def read(output: Output) -> list[Volume]:
+        check_name(output)
+        if not overwrite and is_done(output, made_by) and all(mask.exists() for mask in masks[output.path]):
+            return []
+        return read_channels(output.images, resample_sheared=True, keep_integers=True)
+
+    # With a limit to the memory, no second image is read while one is computed.
+    ahead = 1 if max_memory is None else 0
+    for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
+        emit_here = named(emit, f"{output.name} ({number} of {len(mine)})")
+        began = time.monotonic()
+        network = network or model.network()  # while the first image is being read
+        try:
+            volumes = reading.result()
+            if not volumes:
+                emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
+                done(output)
+                continue
+            for image, volume in zip(output.images, volumes, strict=True):
+                for notice in volume.notices:
+                    emit("notice", message=f"{image}: {notice}")
+            _tell(doubts_of_case(output, volumes, model), output, any_image, emit)
+            size = sum(volume.array.nbytes for volume in volumes)
+            result = segment_taken(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
+            if keep:
+                keep_only(result.array, labels.ids)
+            if regions:
+                write_regions(result.array, result.geometry, labels, output.path)
+            write_output(result.array, result.geometry, labels, output, made_by)
+            _tell(doubts_of_result(result, labels, TrainingCases.of_record(model.record)), output, True, emit)
+            emit("finished", path=str(output.path), seconds=time.monotonic() - began)
+            done(output)
+        except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
+            if len(outputs) == 1 and isinstance(error, DEFECTS):
+                raise
+            told = told_of(error, output.image)
+            if len(outputs) == 1:
+                raise told from error
+            failed += 1
+            emit("error", **told.fields)
+    share.wait_for_the_others()
+    if failed:
+        raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
+    return [output.path for output in mine]
+
+
+def doubts_of_case(output: Output, volumes: list[Volume], model: Model) -> list[Doubt]:
+    """What speaks against the images of a case, in the order of the model's channels."""
+    cases, found = TrainingCases.of_record(model.record), list[Doubt]()
+    for path, volume, wanted in zip(output.images, volumes, model.plan.modalities, strict=True):
+        found += doubts_of_image(volume, wanted, cases, dicom_modality(path))
+    return found
+
+
+def _tell(doubts: list[Doubt], output: Output, any_image: bool, emit: Emit) -> None:
+    """Raises DinomixError for the first that is grave, unless ``any_image``; the others are notices."""
+    for doubt in doubts:
+        if doubt.grave and not any_image:
+            remedy = f"{doubt.remedy} With --any-image it is segmented all the same."
+            raise DinomixError(f"{output.image}: {doubt.message}", remedy, "other-image")
+        emit("notice", message=f"{output.image}: {doubt.message} {doubt.remedy}")
+
+
+@dataclass(frozen=True)
+class _Share:
+    """This process's part of a batch; one process without ``accelerate launch``."""
+
+    rank: int = 0
+    processes: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def of_this_process(cls) -> "_Share":
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return cls()
+        from accelerate import PartialState
+
+        # On the CPU: the processes only wait for one another, and one may wait as long as another's share takes.
+        state = PartialState(cpu=True, timeout=timedelta(days=30))
+        return cls(state.process_index, state.num_processes, state.local_process_index)
+
+    def wait_for_the_others(self) -> None:
+        """The launcher stops all processes when one ends with an error, so none may end before all are done."""
+        if self.processes > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+def _read_ahead(
+    read: Callable[[Output], list[Volume]], outputs: list[Output], ahead: int
+) -> Iterator[tuple[Output, Future[list[Volume]]]]:
+    """Each output with its image, which a thread reads while up to ``ahead`` images before it are worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        futures = deque[Future[list[Volume]]]()
+        for number, output in enumerate(outputs):
+            for coming in outputs[number + len(futures) : number + ahead + 1]:
+                futures.append(pool.submit(read, coming))
+            yield output, futures.popleft()
+
+
+def _device_of(share: _Share, device: str) -> tuple[str, str]:
+    chosen, reason = choose_device(device)
+    if share.processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
+        chosen, reason = choose_device(f"cuda:{share.local_rank % torch.cuda.device_count()}")
+    return str(chosen), reason

@@ -1,0 +1,76 @@
+"""What the cases of a training run were like: what an image is held against before a model is trusted with it."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dinomix.cohort.cohort import Case, Cohort
+
+KEY = "training_cases"
+"""In a model's ``record.json``."""
+
+Amount = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
+Range = tuple[Amount, Amount]
+"""Smallest and largest of all cases."""
+AXES = ("RL", "PA", "IS")
+"""The patient's axes, by the letters of their two ends."""
+
+
+class TrainingCases(BaseModel):
+    """Labeled and unlabeled cases, taken together.
+
+    Attributes:
+        spacing, extent: mm between voxels and of the whole image, along the axes nearest to right-left, back-front, and down-up.
+        volume: ml of each structure, by name, in the labeled cases that show it.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    spacing: tuple[Range, Range, Range]
+    extent: tuple[Range, Range, Range]
+    volume: dict[str, Range] = {}
+
+    @classmethod
+    def of(cls, cohort: Cohort) -> "TrainingCases":
+        """Of the cases that a run learns from."""
+        cases = (*cohort.with_role("labeled"), *cohort.with_role("unlabeled"))
+        spacings = np.array([along_body(case.spacing, case.orientation) for case in cases])
+        extents = spacings * np.array([along_body(case.size, case.orientation) for case in cases])
+        volumes = {
+            structure.name: _range(
+                volume for case in cohort.with_role("labeled") if (volume := _ml(case, structure.id))
+            )
+            for structure in cohort.labels.structures
+            if any(_ml(case, structure.id) for case in cohort.with_role("labeled"))
+        }
+        return cls(spacing=_ranges(spacings), extent=_ranges(extents), volume=volumes)
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> "TrainingCases | None":
+        """What a model's record says of them; None for models from elsewhere, and for those of earlier versions."""
+        try:
+            return cls.model_validate(record[KEY])
+        except (KeyError, ValidationError):
+            return None
+
+
+def along_body(values: Iterable[float], orientation: str) -> tuple[float, float, float]:
+    """Values along a file's axes, whose code is ``orientation`` ("LPS"), in the order of ``AXES``."""
+    by_letter = dict(zip(orientation, values, strict=True))
+    first, second, third = (next(by_letter[letter] for letter in axis if letter in by_letter) for axis in AXES)
+    return first, second, third
+
+
+def _ml(case: Case, structure: int) -> float:
+    return case.voxels.get(structure, 0) * float(np.prod(case.spacing)) / 1000
+
+
+def _range(values: Iterable[float]) -> Range:
+    known = list(values)
+    return round(min(known), 4), round(max(known), 4)
+
+
+def _ranges(values: np.ndarray) -> tuple[Range, Range, Range]:
+    x, y, z = (_range(column) for column in values.T.tolist())
+    return x, y, z

@@ -1,0 +1,183 @@
+"""What a batch of segmentations came to, at one look: measurements and a picture of each case, one table, one page."""
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, select_autoescape
+from matplotlib.image import imread
+
+from dinomix import __version__
+from dinomix.errors import DinomixError
+from dinomix.evaluation.label_ids import read_ids
+from dinomix.files import read_json, sha256, shortened_name, write_json, write_text
+from dinomix.images.dicom_header import dicom_modality
+from dinomix.images.formats import case_name
+from dinomix.images.reading import read_image
+from dinomix.images.volume import Volume
+from dinomix.inference.outputs import RECORDS, Output
+from dinomix.inference.suitability import doubts_of_image, doubts_of_result
+from dinomix.labels import LabelSet
+from dinomix.measuring.measurements import measured
+from dinomix.measuring.table import rows, write_table
+from dinomix.models.folder import Model
+from dinomix.models.training_cases import TrainingCases
+from dinomix.report.figures import readable
+from dinomix.report.front_view import front_view
+from dinomix.report.overlays import make_overlay, write_overlay_picture
+from dinomix.report.unusual import unusual_volumes
+
+PAGE, PICTURES = "overview.html", "previews"
+MADE = '<meta name="generator" content="DINOMix batch">'
+"""By which a page of ours is known, so that no other is written over."""
+
+
+@dataclass
+class Batch:
+    """The results of one call of ``segment``.
+
+    Attributes:
+        labels: the structures that the results may hold.
+        model: what made them.
+        statistics: the table to write, .csv or .json; None for none.
+        pictures: draw each case; of a folder also ``overview.html``.
+    """
+
+    labels: LabelSet
+    model: Model
+    statistics: Path | None = None
+    pictures: bool = False
+    _of_single_files: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, output: Output) -> None:
+        """Measure and draw one result that was written; what was done for the same file before is kept.
+
+        Raises:
+            DinomixError: the image or the result cannot be read again.
+        """
+        picture, result = picture_of(output), sha256(output.path)
+        known = self._known(output, result)
+        if known is not None and (picture.is_file() or not self.pictures):
+            return
+        image = read_image(output.image, resample_sheared=True)
+        segmentation = read_ids(output.path, self.labels, like=image.geometry)
+        name = _name(output)
+        told: dict[str, Any] = {
+            "labels_sha256": result,
+            "structures": list(self.labels.names),
+            "rows": rows(name, measured(segmentation, self.labels, image), self.labels, self.modality),
+            "doubts": self._doubts(output, image, segmentation),
+        }
+        if self.pictures:
+            self._draw(name, image, segmentation, picture)
+        if output.record is None:
+            self._of_single_files[output.path] = told
+        else:
+            write_json(_kept_beside(output), told)
+
+    def write(self, outputs: Sequence[Output]) -> list[Path]:
+        """Write the table, and of a folder the page, from all results that there are by now.
+
+        Returns:
+            The files that were written, pictures included.
+        """
+        done = [(output, told) for output in outputs if (told := self._of(output)) is not None]
+        written = [picture_of(output) for output, _ in done] if self.pictures else []
+        if self.statistics is not None and done:
+            write_table(self.statistics, [row for _, told in done for row in told["rows"]])
+            written.append(self.statistics)
+        if self.pictures and done and done[0][0].record is not None:
+            page = done[0][0].path.parent / PAGE
+            write_text(page, self._page(done))
+            written.append(page)
+        return written
+
+    @property
+    def modality(self) -> str:
+        return self.model.plan.modalities[0]
+
+    def _doubts(self, output: Output, image: Volume, segmentation: Volume) -> list[str]:
+        """Of the first image of the case, and of the result."""
+        cases = TrainingCases.of_record(self.model.record)
+        found = doubts_of_image(image, self.modality, cases, dicom_modality(output.image))
+        return [doubt.message for doubt in found + doubts_of_result(segmentation, self.labels, cases)]
+
+    def _of(self, output: Output) -> dict[str, Any] | None:
+        return self._known(output, sha256(output.path)) if output.path.exists() else None
+
+    def _known(self, output: Output, result: str) -> dict[str, Any] | None:
+        """What was measured in the same result, for the same structures."""
+        told = self._of_single_files.get(output.path)
+        if output.record is not None:
+            try:
+                told = read_json(_kept_beside(output))
+            except (OSError, ValueError):
+                return None
+        wanted = {"labels_sha256": result, "structures": list(self.labels.names)}
+        return told if isinstance(told, dict) and wanted.items() <= told.items() else None
+
+    def _draw(self, name: str, image: Volume, segmentation: Volume, picture: Path) -> None:
+        overlay = make_overlay(name, image, {"Segmentation": segmentation}, self.modality)
+        channels = np.searchsorted([0, *self.labels.ids], overlay.rows[0][1])
+        x, y, z = overlay.spacing
+        front = front_view(channels, (x, y, z), self.labels)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        shown = imread(io.BytesIO(front)) if front is not None else None
+        write_overlay_picture(overlay, self.labels, picture, title=name, front=shown)
+
+    def _page(self, done: list[tuple[Output, dict[str, Any]]]) -> str:
+        volumes = {_name(output): {str(row["structure"]): float(row["volume_ml"]) for row in told["rows"]}
+                   for output, told in done}  # fmt: skip
+        unusual = unusual_volumes(volumes)
+        cases = [
+            {
+                "name": _name(output),
+                "picture": f"{PICTURES}/{picture_of(output).name}",
+                "file": output.path.name,
+                "rows": told["rows"],
+                "found": sum(bool(row["voxels"]) for row in told["rows"]),
+                "doubts": told["doubts"],
+                "unusual": unusual[_name(output)],
+                "cut": [str(row["structure"]) for row in told["rows"] if row["touches_edge_of_image"]],
+            }
+            for output, told in done
+        ]
+        cases.sort(key=lambda case: -len(case["doubts"]) - len(case["unusual"]))
+        environment = Environment(loader=PackageLoader("dinomix.report", "."), autoescape=select_autoescape())
+        environment.filters["readable"] = readable
+        return environment.get_template("batch.html").render(
+            made=MADE,
+            cases=cases,
+            structures=self.labels.names,
+            colors={s.name: "rgb({}, {}, {})".format(*s.color) for s in self.labels.structures},
+            table=self.statistics.name if self.statistics is not None else None,
+            version=__version__,
+            written=time.strftime("%Y-%m-%d %H:%M"),
+        )
+
+
+def check_page(folder: Path, overwrite: bool) -> None:
+    """Raises DinomixError where the page would take the place of another's file, before anything is computed."""
+    page = folder / PAGE
+    if page.exists() and not overwrite and MADE not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
+        raise DinomixError(f"{page} was not written by this command.", "Give another --out, or --overwrite.", "exists")
+
+
+def picture_of(output: Output) -> Path:
+    """Beside a file that the user named, in a folder of their own for a batch."""
+    if output.record is None:
+        return output.path.with_name(_name(output) + ".png")
+    return output.path.parent / PICTURES / shortened_name(_name(output) + ".png")
+
+
+def _name(output: Output) -> str:
+    """As the file is called, which tells images of the same name apart."""
+    return case_name(output.path)
+
+
+def _kept_beside(output: Output) -> Path:
+    return output.path.parent / RECORDS / shortened_name(output.path.name + ".measured.json")
