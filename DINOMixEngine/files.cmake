@@ -120,6 +120,7 @@ set(SCRIPTS
   "dinomix/importing/download.py"
   "dinomix/importing/encoders.py"
   "dinomix/importing/hints.py"
+  "dinomix/importing/inputs.py"
   "dinomix/importing/installing.py"
   "dinomix/importing/label_names.py"
   "dinomix/importing/monai_bundle.py"

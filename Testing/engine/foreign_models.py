@@ -24,13 +24,16 @@ AUTO3DSEG_NETWORK = {
 }  # fmt: skip
 
 
-def write_bundle(folder: Path, config: dict[str, Any], names: list[str], modality: str = "CT") -> Path:
+def write_bundle(
+    folder: Path, config: dict[str, Any], names: list[str], modality: str = "CT", images: tuple[str, ...] = ("image",)
+) -> Path:
     """A bundle of the MONAI Model Zoo: configs, metadata, and ``models/model.pt`` of ``network_def``."""
     definition = config["network_def"]
     channels = {str(k): name for k, name in enumerate(["background", *names])}
-    image = {"type": "image", "format": "hounsfield", "modality": modality, "num_channels": 1,
+    image = {"type": "image", "format": "hounsfield", "modality": modality,
+             "num_channels": len(images),
              "spatial_shape": [96, 96, 96], "dtype": "float32", "value_range": [0, 1], "is_patch_data": True,
-             "channel_def": {"0": "image"}}  # fmt: skip
+             "channel_def": {str(k): name for k, name in enumerate(images)}}  # fmt: skip
     metadata = {
         "version": "0.5.9", "name": "A bundle", "authors": "MONAI team", "copyright": "Copyright (c) MONAI Consortium",
         "data_source": "Task09_Spleen.tar from http://medicaldecathlon.com/",
@@ -196,7 +199,11 @@ def residual_architecture(
 
 
 def write_nnunet(
-    folder: Path, labels: dict[str, int], weights: dict[str, torch.Tensor] | None = None, **changes: Any
+    folder: Path,
+    labels: dict[str, int],
+    weights: dict[str, torch.Tensor] | None = None,
+    images: tuple[str, ...] = ("CT",),
+    **changes: Any,
 ) -> Path:
     """A model folder of nnU-Net v2 with one fold. ``changes``: fields of the configuration 3d_fullres."""
     import numpy
@@ -213,17 +220,21 @@ def write_nnunet(
     plans = {
         "dataset_name": "Dataset509_Spleen", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": intensity},
+        "foreground_intensity_properties_per_channel": {str(k): intensity for k in range(len(images))},
         "configurations": {"3d_fullres": configuration},
     }  # fmt: skip
-    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, **labels}, "file_ending": ".nii.gz"}
+    dataset = {
+        "channel_names": {str(k): name for k, name in enumerate(images)},
+        "labels": {"background": 0, **labels},
+        "file_ending": ".nii.gz",
+    }
     (folder / "fold_0").mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     if weights is None:
         residual = architecture["network_class_name"].endswith("ResidualEncoderUNet")
         make = residual_weights if residual else nnunet_weights
-        weights = make(architecture["arch_kwargs"], len(labels) + 1)
+        weights = make(architecture["arch_kwargs"], len(labels) + 1, len(images))
     checkpoint = {
         "network_weights": weights, "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.99}]},
         "grad_scaler_state": None, "logging": {"mean_fg_dice": [numpy.float64(0.5)], "epoch_end_timestamps": [1.5]},
@@ -235,7 +246,7 @@ def write_nnunet(
     return folder
 
 
-def nnunet_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.Tensor]:
+def nnunet_weights(arguments: dict[str, Any], classes: int, images: int = 1) -> dict[str, torch.Tensor]:
     """Random weights under the names that nnU-Net's PlainConvUNet gives them, each once more under ``all_modules``."""
     torch.manual_seed(1)
     features, kernels, strides = (arguments[key] for key in ("features_per_stage", "kernel_sizes", "strides"))
@@ -251,7 +262,7 @@ def nnunet_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.T
                 weights[f"{place}.norm.{part}"] = weights[f"{place}.all_modules.1.{part}"] = torch.rand(outputs) + 0.5
 
     for stage, (width, kernel) in enumerate(zip(features, kernels, strict=True)):
-        convolutions(f"encoder.stages.{stage}.0", 1 if stage == 0 else features[stage - 1], width, kernel)
+        convolutions(f"encoder.stages.{stage}.0", images if stage == 0 else features[stage - 1], width, kernel)
     weights.update({f"decoder.{name}": tensor for name, tensor in list(weights.items())})
     for number in range(len(features) - 1):
         level = len(features) - 2 - number
@@ -264,14 +275,14 @@ def nnunet_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.T
     return weights
 
 
-def residual_weights(arguments: dict[str, Any], classes: int) -> dict[str, torch.Tensor]:
+def residual_weights(arguments: dict[str, Any], classes: int, images: int = 1) -> dict[str, torch.Tensor]:
     """Random weights under all names that nnU-Net's ResidualEncoderUNet gives them, with its heads for deep supervision."""
     from dinomix.models.residual_encoder import ResidualEncoderUNet
 
     torch.manual_seed(1)
     taken = ("features_per_stage", "kernel_sizes", "strides", "n_blocks_per_stage", "n_conv_per_stage_decoder",
              "conv_bias", "norm_op_kwargs", "nonlin_kwargs")  # fmt: skip
-    network = ResidualEncoderUNet(in_channels=1, out_channels=classes, **{key: arguments[key] for key in taken})
+    network = ResidualEncoderUNet(in_channels=images, out_channels=classes, **{key: arguments[key] for key in taken})
     for parameter in network.parameters():
         # Biases and scales that matter: as they are at the beginning of a training, they would hide a mistake.
         nn.init.normal_(parameter, std=0.3) if parameter.ndim == 1 else nn.init.kaiming_normal_(parameter)

@@ -237,7 +237,7 @@ def _other_normalization(configuration: dict[str, Any], dataset: dict[str, Any])
     [
         (_other_network, "Primus"), (_another_package, "mine"), (_code_for_a_class, "instance normalization"),
         (_convolutions_in_2d, "convolutions in 3D"), (_three_convolutions, "two convolutions per stage"),
-        (_two_images, "takes 2 images"), (_regions, "regions that overlap"), (_two_dimensions, "2D"),
+        (_two_images, "2 images of a case .T1, T2. and 1"), (_regions, "regions that overlap"), (_two_dimensions, "2D"),
         (_cascade, "cascade"), (_other_normalization, "MyOwnNormalization"),
     ],
 )  # fmt: skip

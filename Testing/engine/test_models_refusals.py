@@ -250,7 +250,8 @@ CODE = "$__import__('os').mkdir('harmed')"
         (("inferer", "_target_"), "SimpleInferer", "sliding window"),
         (("preprocessing", "transforms", 3, "pixdim"), "$list(range(3))", "it is code"),
         (("preprocessing", "transforms", 4, "_target_"), "HistogramNormalized", "HistogramNormalized"),
-        (("network_def", "in_channels"), 4, "takes 4 images"),
+        (("network_def", "in_channels"), 4, "takes 4 images of a patient at once, configs/metadata.json says 1"),
+        (("network_def", "in_channels"), 40, "takes 40 images"),
         (("network_def", "spatial_dims"), 2, "2 dimensions"),
         (("network_def", "channels"), [4, 8, 16, 32, 48], "do not fit"),
         (("network_def", "channels"), "@network_def", "refers to itself"),
@@ -267,8 +268,8 @@ def test_a_bundle_with_code_or_what_cannot_be_done(
 
 
 def test_a_message_names_the_archive_and_not_where_it_was_unpacked(tmp_path: Path) -> None:
-    archive = zipped(write_auto3dseg(tmp_path / "model", ["Liver"], input_channels=4), "inner")
-    refusal(tmp_path, archive, rf"^{archive}/inner/model\.pt takes 4 images")
+    archive = zipped(write_auto3dseg(tmp_path / "model", ["Liver"], input_channels=17), "inner")
+    refusal(tmp_path, archive, rf"^{archive}/inner/model\.pt takes 17 images")
 
 
 def test_weights_with_more_input_channels_than_the_configuration_says(tmp_path: Path) -> None:
@@ -276,14 +277,14 @@ def test_weights_with_more_input_channels_than_the_configuration_says(tmp_path: 
     checkpoint = torch.load(source / "model.pt", weights_only=False)
     checkpoint["config"]["input_channels"] = 1
     torch.save(checkpoint, source / "model.pt")
-    refusal(tmp_path, source, "takes 2 images")
+    refusal(tmp_path, source, "takes 2 images of a patient at once, its configuration says 1")
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"input_channels": 2}, "takes 2 images"),
-        ({"extra_modalities": {"image2": "meanstd"}}, "needs 2 images"),
+        ({"extra_modalities": {"image2": "meanstd"}}, "its network takes 1 images"),
+        ({"input_channels": 2, "extra_modalities": {"image2": "pet"}}, "'pet'"),
         ({"normalize_mode": "pet"}, "'pet'"),
         ({"modality": "pet"}, "model for pet"),
         ({"roi_size": [63, 64, 48]}, "multiple of 4"),

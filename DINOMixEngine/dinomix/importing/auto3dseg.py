@@ -5,16 +5,19 @@ from typing import Any
 
 from dinomix.errors import DinomixError
 from dinomix.importing.converted import Converted, make_plan
+from dinomix.importing.inputs import Input
 from dinomix.importing.label_names import labels_from_names, read_labels_csv
 from dinomix.importing.networks import network_of, with_background, without_supervision
 from dinomix.importing.weights import state_dict_of
 from dinomix.labels import LabelSet
 from dinomix.models.matching import class_axes
-from dinomix.planning.plan import Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
+from dinomix.planning.plan import Modality, Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
 
 DEFAULT_BOUNDS = (-250.0, 250.0)
 """Where ``intensity_bounds`` is missing, as in the algorithm."""
 OVERLAP = 0.625
+_CT_MODES = ("range", "ct")
+"""Scalings of Hounsfield units."""
 
 
 def is_auto3dseg(checkpoint: Any) -> bool:
@@ -34,15 +37,10 @@ def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | No
         labels_csv: the table of labels that the extension MONAIAuto3DSeg puts beside the weights.
 
     Raises:
-        DinomixError: more than one input image, regions that overlap, PET, or a network that cannot be used.
+        DinomixError: regions that overlap, an image that is scaled as PET, or a network that cannot be used.
     """
     config = checkpoint["config"]
-    network, outputs = network_of({**config["network"], **_counts(config, path)}, path)
-    if config.get("extra_modalities"):
-        raise DinomixError(
-            f"{path} needs {1 + len(config['extra_modalities'])} images of a patient at once; models of one image can be "
-            "used.", "Choose a model with one input channel.",
-        )  # fmt: skip
+    network, count, outputs = network_of({**config["network"], **_counts(config, path)}, path)
     if config.get("anisotropic_scales") and not network.get("resolution"):
         network["resolution"] = _numbers(config, "resample_resolution", 3, path)
     sigmoid = bool(config.get("sigmoid", False))
@@ -51,9 +49,8 @@ def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | No
     labels = _labels(config, channels, sigmoid, path, labels_csv)
     plan = make_plan(
         path,
-        modality=_modality(config, path),
+        _inputs(config, count, path),
         grid=SpacingGrid(spacing=_spacing(config, path, notes)),
-        window=_window(config, path),
         patch=_numbers(config, "roi_size", 3, path),
         overlap=(OVERLAP, OVERLAP, OVERLAP),
         network=network,
@@ -104,7 +101,26 @@ def _labels(config: dict[str, Any], channels: int, sigmoid: bool, path: Path, la
     return labels_from_names({k: str(name) for k, name in enumerate(names, start) if k}, channels, path)
 
 
-def _modality(config: dict[str, Any], path: Path) -> Any:
+def _inputs(config: dict[str, Any], count: int, path: Path) -> list[Input]:
+    """The images of a case: the first and ``extra_modalities``, or without these, the volumes of a 4D file."""
+    modality, mode = _modality(config, path), str(config.get("normalize_mode", "")).lower()
+    first = Input("image", modality, _window(config, mode, path))
+    extra = config.get("extra_modalities") or {}
+    if not isinstance(extra, dict) or (extra and len(extra) != count - 1):
+        raise DinomixError(
+            f"{path}: its extra_modalities are {extra!r}; its network takes {count} images.",
+            "The model's configuration is damaged.",
+        )
+    if not extra:
+        return [first._replace(name=f"image {number}") for number in range(1, count + 1)]
+    return [first, *(_extra_input(str(name), str(how).lower(), config, path) for name, how in extra.items())]
+
+
+def _extra_input(name: str, mode: str, config: dict[str, Any], path: Path) -> Input:
+    return Input(name, "CT" if mode in _CT_MODES else "MR", _window(config, mode, path))
+
+
+def _modality(config: dict[str, Any], path: Path) -> Modality:
     modality = str(config.get("modality", "")).lower()
     if modality in ("ct", "mri", "mr"):
         return "CT" if modality == "ct" else "MR"
@@ -113,10 +129,9 @@ def _modality(config: dict[str, Any], path: Path) -> Any:
     )
 
 
-def _window(config: dict[str, Any], path: Path) -> StepsWindow:
-    mode = str(config.get("normalize_mode", "")).lower()
+def _window(config: dict[str, Any], mode: str, path: Path) -> StepsWindow:
     steps: tuple[Step, ...]
-    if mode in ("range", "ct"):
+    if mode in _CT_MODES:
         bounds = DEFAULT_BOUNDS
         if config.get("intensity_bounds") is not None:
             bounds = _numbers(config, "intensity_bounds", 2, path)

@@ -1,5 +1,6 @@
 """What every importer gives: a model of elsewhere in our terms. It is tried on a test volume before it is kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
+from dinomix.importing.inputs import Input, channel_fields
 from dinomix.labels import LabelSet
 from dinomix.models.folder import misfit_of, write_model
 from dinomix.models.network import build_network, footprint
@@ -40,11 +42,15 @@ class Converted:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(source: Path, **fields: Any) -> Plan:
-    """A plan of a model of elsewhere. Raises DinomixError, with the first field that cannot be used."""
+def make_plan(source: Path, inputs: Sequence[Input], **fields: Any) -> Plan:
+    """A plan of a model of elsewhere that sees ``inputs`` of each case.
+
+    Raises:
+        DinomixError: there are too many inputs; or with the first field that cannot be used.
+    """
     reasons = dict.fromkeys(("spacing", "window", "patch", "network"), "the model's own")
     try:
-        return Plan(reasons=reasons, **fields)
+        return Plan(reasons=reasons, **channel_fields(inputs, source), **fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "plan"
@@ -78,9 +84,9 @@ def loaded_network(model: Converted, source: Path) -> nn.Module:
             and first is not None
             and first.ndim == 5
             and first.shape[0] == wanted[name][0]
-            and first.shape[1] != 1
+            and first.shape[1] != len(model.plan.channels)
         ):
-            raise other_channels(source, int(first.shape[1]))
+            raise _other_inputs(source, int(first.shape[1]), len(model.plan.channels))
         kind = str(model.plan.network["_target_"]).rpartition(".")[2]
         raise DinomixError(
             f"{source}: weights and network do not fit ({misfit}).",
@@ -91,10 +97,10 @@ def loaded_network(model: Converted, source: Path) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def other_channels(source: Path, channels: int) -> DinomixError:
+def _other_inputs(source: Path, taken: int, said: int) -> DinomixError:
     return DinomixError(
-        f"{source} takes {channels} images of a patient at once; models of one image can be used.",
-        "Choose a model with one input channel.",
+        f"{source}: its weights are of a network that takes {taken} images of a patient at once, its configuration says {said}.",
+        "Check that configuration and weights belong together.",
     )
 
 
@@ -105,8 +111,8 @@ def try_on_test_volume(network: nn.Module, model: Converted, source: Path) -> No
         DinomixError: it fails, gives another number of maps than there are classes, or values that are not finite.
     """
     plan = model.plan.model_copy(update={"patch": _small_patch(model.plan)})
-    tensor = preprocess(_test_volume(plan), plan).tensor
-    window = torch.zeros(1, 1, *plan.patch)
+    tensor = preprocess([_test_volume(plan)] * len(plan.channels), plan).tensor
+    window = torch.zeros(1, len(plan.channels), *plan.patch)
     part = tensor[:, : plan.patch[0], : plan.patch[1], : plan.patch[2]]
     window[0, :, : part.shape[1], : part.shape[2], : part.shape[3]] = part
     try:

@@ -20,7 +20,6 @@ from torch import Tensor
 from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Emit
-from dinomix.importing.converted import other_channels
 from dinomix.importing.nnunet_networks import Triple, read_architecture
 from dinomix.importing.weights import ENDINGS, read_checkpoint, state_dict_of
 from dinomix.models.folder import misfit_of
@@ -159,7 +158,7 @@ def _read_nnssl(checkpoint: dict[str, Any], path: Path) -> Encoder:
             "start-model",
         )
     if adaptation["pretrain_num_input_channels"] != 1:
-        raise other_channels(path, int(adaptation["pretrain_num_input_channels"]))
+        raise _several_images(path, int(adaptation["pretrain_num_input_channels"]))
     named = {"architecture": {"network_class_name": _UNET, "arch_kwargs": arguments}}
     architecture = read_architecture(named, path, _axis_order(adaptation))
     places = {adaptation["key_to_stem"]: f"{PREFIX}stem", adaptation["key_to_encoder"]: f"{PREFIX}stages"}
@@ -175,6 +174,14 @@ def _read_nnssl(checkpoint: dict[str, Any], path: Path) -> Encoder:
     return Encoder(path, title, architecture.network(), architecture.weights(found, path), window, "RAS")
 
 
+def _several_images(path: Path, channels: int) -> DinomixError:
+    return DinomixError(
+        f"{path} takes {channels} images of a patient at once; encoders of one image can be a start.",
+        "Choose an encoder with one input channel, or start from scratch.",
+        "start-model",
+    )
+
+
 def _axis_order(adaptation: dict[str, Any]) -> Triple:
     """nnssl's axis that is x, y and z: files are read as (z, y, x), then transposed."""
     forward = (adaptation.get("pretrain_plan") or {}).get("transpose_forward") or [0, 1, 2]
@@ -187,7 +194,7 @@ def _read_segresnet(weights: dict[str, Tensor], first: str, path: Path) -> Encod
     given = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(places)}
     filters, channels = given[_FIRST_OF_SEGRESNET].shape[:2]
     if channels != 1:
-        raise other_channels(path, channels)
+        raise _several_images(path, channels)
     blocks: dict[int, int] = {}
     for level, number in (map(int, found.groups()) for name in given if (found := _BLOCK.fullmatch(name))):
         blocks[level] = max(blocks.get(level, 0), number + 1)

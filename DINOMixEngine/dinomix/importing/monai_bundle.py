@@ -1,17 +1,28 @@
 """Bundles of the MONAI Model Zoo: their configuration is read as data, and none of it is executed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table
 from dinomix.importing.bundle_values import LARGEST_CONFIGURATION, BundleConfig
-from dinomix.importing.converted import Converted, make_plan, other_channels
+from dinomix.importing.converted import Converted, make_plan
+from dinomix.importing.inputs import Input, modality_of
 from dinomix.importing.label_names import labels_from_names
 from dinomix.importing.networks import network_of, with_background, without_supervision
 from dinomix.importing.weights import is_weights, read_checkpoint, state_dict_of
 from dinomix.models.matching import class_axes
-from dinomix.planning.plan import MinMax, PercentileWindow, RangeWindow, SpacingGrid, Step, StepsWindow, ToRange, ZScore
+from dinomix.planning.plan import (
+    MinMax,
+    Modality,
+    PercentileWindow,
+    RangeWindow,
+    SpacingGrid,
+    Step,
+    StepsWindow,
+    ToRange,
+    ZScore,
+)
 
 CONFIGURATION = "configs/inference.json"
 METADATA = "configs/metadata.json"
@@ -21,6 +32,8 @@ _CHANGE_NOTHING = (
     "DeleteItems", "SelectItems",
 )  # fmt: skip
 _CROPS = ("CropForeground",)
+_ONTO_THE_FIRST = ("ResampleToMatch",)
+_JOIN = "ConcatItems"
 _INFERER = "SlidingWindowInferer"
 
 
@@ -36,21 +49,20 @@ def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: st
         weights: the file of weights in the folder; None for models/model.pt, or the only one there is.
 
     Raises:
-        DinomixError: what the bundle does cannot be expressed here, holds code where a value is needed, or takes several
-            images.
+        DinomixError: what the bundle does cannot be expressed here, or holds code where a value is needed.
     """
     config = BundleConfig(folder / CONFIGURATION, changes)
     metadata = _metadata(folder / METADATA)
     place = "network_def" if config.get("network_def") is not None else "network"
-    network, outputs = network_of(config.get(place), config.path)
+    network, count, outputs = network_of(config.get(place), config.path)
     notes: list[str] = []
-    grid, window = _preprocessing(config, notes)
+    images = _images(config, metadata, count, folder)
+    grid, windows = _preprocessing(config, images, count, notes)
     patch, overlap, blend = _inferer(config, notes)
     plan = make_plan(
         folder,
-        modality=_modality(metadata, folder),
+        [Input(name, modality, window) for (name, modality), window in zip(images.kinds, windows, strict=True)],
         grid=grid,
-        window=window,
         patch=patch,
         overlap=overlap,
         blend=blend,
@@ -91,18 +103,62 @@ def _metadata(path: Path) -> dict[str, Any]:
         raise DinomixError(f"{path} cannot be read ({reason_of(error)}).", "Get the bundle again.") from error
 
 
-def _modality(metadata: dict[str, Any], folder: Path) -> str:
+class _Images(NamedTuple):
+    """The images of a case.
+
+    Attributes:
+        kinds: the name and modality of each, in the network's order.
+        keys: under which the preprocessing has each until it joins them; empty where one key has them all from the start.
+    """
+
+    kinds: list[tuple[str, Modality]]
+    keys: tuple[str, ...]
+
+
+def _images(config: BundleConfig, metadata: dict[str, Any], count: int, folder: Path) -> _Images:
     inputs = _inputs(metadata)
-    if (channels := inputs.get("num_channels", 1)) != 1:
-        raise other_channels(folder, channels)
-    modality = str(inputs.get("modality", "")).upper()
-    if modality.startswith("CT"):
-        return "CT"
-    if modality.startswith("MR"):
-        return "MR"
-    raise DinomixError(
-        f"{folder} is a model for {modality or 'an unknown modality'}.", "Models for CT or MR can be used."
-    )
+    if (said := inputs.get("num_channels", count)) != count:
+        raise DinomixError(
+            f"{folder}: its network takes {count} images of a patient at once, {METADATA} says {said!r}.",
+            "Get the bundle again.",
+        )
+    keys = _joined_keys(config)
+    if keys and len(keys) != count:
+        raise DinomixError(
+            f"{config.path} joins {len(keys)} images, its network takes {count}.", "Choose another model."
+        )
+    channels = inputs.get("channel_def")
+    named = channels if isinstance(channels, dict) else {}
+    names = [key if key else str(named.get(str(number), "")) for number, key in enumerate(keys or [""] * count)]
+    return _Images([(name, _modality(name, inputs, folder)) for name in names], keys)
+
+
+def _joined_keys(config: BundleConfig) -> tuple[str, ...]:
+    """The keys that ``ConcatItemsd`` makes one of; none without it."""
+    for number, step in enumerate(_transforms(config, "preprocessing")):
+        if _name_of(step) == _JOIN:
+            return _keys_of(step, f"preprocessing#transforms#{number}", config)
+    return ()
+
+
+def _keys_of(step: dict[str, Any], place: str, config: BundleConfig) -> tuple[str, ...]:
+    keys = config.resolve(step.get("keys", []), f"{place}#keys")
+    return tuple(map(str, keys)) if isinstance(keys, list) else (str(keys),)
+
+
+def _name_of(step: dict[str, Any]) -> str:
+    """The name of a transform without its package, and without the d of those for dictionaries."""
+    return str(step.get("_target_", "")).rpartition(".")[2].removesuffix("d")
+
+
+def _modality(name: str, inputs: dict[str, Any], folder: Path) -> Modality:
+    """Of an image, by its own name or else by what the metadata says of all."""
+    modality = str(inputs.get("modality", ""))
+    if (known := modality_of(name) or modality_of(modality)) is None:
+        raise DinomixError(
+            f"{folder} is a model for {modality or 'an unknown modality'}.", "Models for CT, MR or PET can be used."
+        )
+    return known
 
 
 def _inputs(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -143,15 +199,17 @@ def _transforms(config: BundleConfig, place: str) -> list[dict[str, Any]]:
     return steps
 
 
-def _preprocessing(config: BundleConfig, notes: list[str]) -> tuple[SpacingGrid, Any]:
+def _preprocessing(
+    config: BundleConfig, images: _Images, count: int, notes: list[str]
+) -> tuple[SpacingGrid, list[Any]]:
+    """The grid, and the window of each of ``count`` images."""
     steps = _transforms(config, "preprocessing")
     if len(steps) > MOST_STEPS:
         raise DinomixError(f"{config.path} prepares a scan in {len(steps)} steps.", f"Up to {MOST_STEPS} can be used.")
-    orientation, spacing = None, None
-    before: list[Step | PercentileWindow] = []
-    after: list[Step | PercentileWindow] = []
+    orientation, spacing, are_joined = None, None, not images.keys
+    scalings = [_Scaling([], []) for _ in range(count)]
     for number, step in enumerate(steps):
-        name = str(step.get("_target_", "")).rpartition(".")[2].removesuffix("d")
+        name = _name_of(step)
         place = f"preprocessing#transforms#{number}"
         if name in _CHANGE_NOTHING:
             continue
@@ -162,24 +220,43 @@ def _preprocessing(config: BundleConfig, notes: list[str]) -> tuple[SpacingGrid,
         }
         if name in _CROPS:
             notes.append("The model's own pipeline crops a scan to its foreground; here the whole scan is segmented.")
+        elif name in _ONTO_THE_FIRST:
+            notes.append("Further images are brought onto the grid of the first by linear interpolation.")
+        elif name == _JOIN:
+            are_joined = True
         elif name == "Orientation":
             orientation = str(arguments.get("axcodes"))
         elif name == "Spacing":
             spacing = arguments.get("pixdim")
         else:
-            (before if spacing is None else after).append(_intensity(name, arguments, config, place))
+            keys = _keys_of(step, place, config)
+            seen = range(count) if are_joined else [n for n, key in enumerate(images.keys) if key in keys]
+            scaling = _intensity(name, arguments, config, place, count if are_joined else 1)
+            for index in seen:
+                (scalings[index].before if spacing is None else scalings[index].after).append(scaling)
     if not isinstance(spacing, list) or len(spacing) != 3:
         raise DinomixError(
             f"{config.path} does not resample scans to a spacing of 3 numbers (Spacingd).", "Choose another model."
         )
-    if before and after:
-        raise DinomixError(f"{config.path} scales intensities before and after resampling.", "Choose another model.")
     if orientation is None:
         notes.append("The model does not say how its scans were turned; RAS axes are assumed.")
-    scaling = before or after
-    if not scaling:
-        raise DinomixError(f"{config.path} does not scale intensities.", "Choose another model.")
-    return make_grid(spacing, orientation or "RAS", config.path), _window(scaling, bool(after), config.path)
+    grid = make_grid(spacing, orientation or "RAS", config.path)
+    return grid, [_window_of(scaling, config.path) for scaling in scalings]
+
+
+class _Scaling(NamedTuple):
+    """How the intensities of one image are scaled, before and after resampling."""
+
+    before: list[Step | PercentileWindow]
+    after: list[Step | PercentileWindow]
+
+
+def _window_of(scaling: _Scaling, path: Path) -> Any:
+    if scaling.before and scaling.after:
+        raise DinomixError(f"{path} scales intensities before and after resampling.", "Choose another model.")
+    if not (steps := scaling.before or scaling.after):
+        raise DinomixError(f"{path} does not scale intensities.", "Choose another model.")
+    return _window(steps, bool(scaling.after), path)
 
 
 def make_grid(spacing: list[Any], orientation: str, path: Path) -> SpacingGrid:
@@ -192,10 +269,13 @@ def make_grid(spacing: list[Any], orientation: str, path: Path) -> SpacingGrid:
         ) from error
 
 
-def _intensity(name: str, arguments: dict[str, Any], config: BundleConfig, place: str) -> Step | PercentileWindow:
+def _intensity(
+    name: str, arguments: dict[str, Any], config: BundleConfig, place: str, count: int
+) -> Step | PercentileWindow:
+    """What a transform does to each of the ``count`` images that it is given as one."""
     known: dict[str, set[str]] = {
         "ScaleIntensityRange": {"a_min", "a_max", "b_min", "b_max", "clip"},
-        "ScaleIntensityRangePercentiles": {"lower", "upper", "b_min", "b_max", "clip", "relative"},
+        "ScaleIntensityRangePercentiles": {"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"},
         "NormalizeIntensity": {"nonzero", "channel_wise"},
         "ScaleIntensity": {"minv", "maxv", "channel_wise"},
     }
@@ -205,6 +285,11 @@ def _intensity(name: str, arguments: dict[str, Any], config: BundleConfig, place
     if unknown := given.keys() - known[name]:
         raise DinomixError(
             f"{config.path} uses {name}d with {min(unknown)}, which cannot be done here.", "Choose another."
+        )
+    if count > 1 and name != "ScaleIntensityRange" and not given.get("channel_wise"):
+        raise DinomixError(
+            f"{config.path} scales its {count} images by what they have in common ({name}d, {place}).",
+            "Models that scale each image by itself (channel_wise) can be used.",
         )
     try:
         if name == "ScaleIntensityRange":

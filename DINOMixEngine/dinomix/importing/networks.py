@@ -1,25 +1,33 @@
 """Networks as configurations of elsewhere name them, in the few terms that a plan allows."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from dinomix.errors import DinomixError
-from dinomix.importing.converted import other_channels
 from dinomix.labels import LARGEST_ID
 from dinomix.models.network import NETWORKS, PACKAGE, not_plain
+from dinomix.planning.plan import MOST_CHANNELS
 
 _DECIDED = ("spatial_dims", "dimensions", "in_channels", "out_channels")
 
 
-def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
-    """A network definition of MONAI's configuration language, and its output channels.
+class NamedNetwork(NamedTuple):
+    """A network as a plan has it, and how many channels go in and come out."""
+
+    definition: dict[str, Any]
+    inputs: int
+    outputs: int
+
+
+def network_of(definition: Any, source: Path) -> NamedNetwork:
+    """The network that MONAI's configuration language defines.
 
     Deep supervision is switched off: only the last output segments.
 
     Raises:
-        DinomixError: not one of ``NETWORKS``, arguments that are code, 2D, or more than one input channel.
+        DinomixError: not one of ``NETWORKS``, arguments that are code, 2D, or channels that are no number.
     """
     if not isinstance(definition, dict) or not isinstance(definition.get("_target_"), str):
         raise DinomixError(f"{source} does not say which network it is.", "Its network needs a _target_ of MONAI.")
@@ -39,8 +47,11 @@ def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
     channels, inputs = arguments.get("out_channels", 2), arguments.get("in_channels", 1)
     if dimensions != 3:
         raise DinomixError(f"{source} is a network of {dimensions} dimensions.", "Choose a 3D model.")
-    if inputs != 1:
-        raise other_channels(source, inputs)
+    if not isinstance(inputs, int) or not 1 <= inputs <= MOST_CHANNELS:
+        raise DinomixError(
+            f"{source} takes {inputs!r} images of a patient at once (in_channels).",
+            f"1 to {MOST_CHANNELS} are possible.",
+        )
     if not isinstance(channels, int) or not 1 <= channels <= LARGEST_ID:
         raise DinomixError(
             f"{source} does not say how many classes there are (out_channels {channels!r}).",
@@ -56,7 +67,7 @@ def network_of(definition: Any, source: Path) -> tuple[dict[str, Any], int]:
     if isinstance(kind, str) and kind.upper() == "INSTANCE_NVFUSER":
         # NVIDIA's faster form of the same, with the same parameters; only where apex is installed.
         arguments["norm"] = ["INSTANCE", *rest] if rest else "INSTANCE"
-    return {"_target_": PACKAGE + name, **arguments}, channels
+    return NamedNetwork({"_target_": PACKAGE + name, **arguments}, inputs, channels)
 
 
 def without_supervision(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:

@@ -5,13 +5,14 @@ from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table
-from dinomix.importing.converted import Converted, make_plan, other_channels
+from dinomix.importing.converted import Converted, make_plan
+from dinomix.importing.inputs import Input, modality_of
 from dinomix.importing.label_names import labels_from_names
 from dinomix.importing.monai_bundle import make_grid
 from dinomix.importing.nnunet_networks import ONLY, Triple, read_architecture, triple
 from dinomix.importing.weights import read_checkpoint, state_dict_of
 from dinomix.labels import names_by_id
-from dinomix.planning.plan import MinMax, Step, StepsWindow, ToRange, ZScore
+from dinomix.planning.plan import MinMax, Modality, Step, StepsWindow, ToRange, ZScore
 
 LARGEST_CONFIGURATION = 8 * 10**6
 """Bytes; dataset.json may list thousands of cases."""
@@ -42,7 +43,7 @@ def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None =
         fold: its number, or "all"; None for the first.
 
     Raises:
-        DinomixError: no such fold, another network, a cascade, regions that overlap, or several input images.
+        DinomixError: no such fold, another network, a cascade, or regions that overlap.
     """
     plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
     notes: list[str] = []
@@ -51,17 +52,16 @@ def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None =
     name = _get(checkpoint, "init_args", "configuration") or "3d_fullres"
     configuration = _configuration(plans, str(name), folder)
     order = _axis_order(plans, folder)
-    _only_one_channel(dataset, configuration, folder)
+    inputs = _inputs(plans, configuration, dataset, folder, notes)
     names = _label_names(dataset, folder)
     architecture = read_architecture(configuration, folder / PLANS, order)
-    window, modality = _window(plans, configuration, dataset, folder, notes)
     patch = triple(configuration.get("patch_size"), order, folder / PLANS, "patch_size")
     grid = make_grid(
         [float(configuration["spacing"][axis]) for axis in order],
         _orientation(plans, orientation, notes),
         folder / PLANS,
     )
-    plan = make_plan(folder, modality=modality, grid=grid, window=window, patch=patch, network=architecture.network())
+    plan = make_plan(folder, inputs, grid=grid, patch=patch, network=architecture.network())
     channels = max(names) + 1
     trainer = str(_get(checkpoint, "trainer_name") or "")
     given = state_dict_of(checkpoint, file)
@@ -147,13 +147,6 @@ def _about_mirroring(checkpoint: Any) -> str:
     return "Each window is seen once, as nnU-Net itself does with this model, whose checkpoint allows no mirror images."
 
 
-def _only_one_channel(dataset: dict[str, Any], configuration: dict[str, Any], folder: Path) -> None:
-    channels = dataset.get("channel_names", dataset.get("modality")) or {}
-    count = max(len(channels), len(configuration.get("normalization_schemes") or ()))
-    if count != 1:
-        raise other_channels(folder, count)
-
-
 def _label_names(dataset: dict[str, Any], folder: Path) -> dict[int, str]:
     labels = dataset.get("labels")
     if not isinstance(labels, dict) or any(isinstance(value, (list, tuple)) for value in labels.values()):
@@ -171,34 +164,66 @@ def _label_names(dataset: dict[str, Any], folder: Path) -> dict[int, str]:
     return names
 
 
-def _window(
+def _inputs(
     plans: dict[str, Any], configuration: dict[str, Any], dataset: dict[str, Any], folder: Path, notes: list[str]
-) -> tuple[StepsWindow, str]:
-    scheme = str((configuration.get("normalization_schemes") or [""])[0])
-    masked = bool((configuration.get("use_mask_for_norm") or [False])[0])
-    called = str(next(iter((dataset.get("channel_names", dataset.get("modality")) or {"0": "?"}).values())))
-    modality = "CT" if scheme == "CTNormalization" or called.upper() == "CT" else "MR"
-    step: Step
+) -> list[Input]:
+    """The images of a case in the order of their numbers, each with its own normalization."""
+    names = _image_names(dataset, folder)
+    schemes, masks = configuration.get("normalization_schemes") or [], configuration.get("use_mask_for_norm") or []
+    if len(schemes) != len(names):
+        raise DinomixError(
+            f"{folder} names {len(names)} images of a case ({', '.join(names)}) and {len(schemes)} normalizations.",
+            "Get the model again.",
+        )
+    inputs: list[Input] = []
+    for number, (name, scheme) in enumerate(zip(names, schemes, strict=True)):
+        masked = bool(masks[number]) if number < len(masks) else False
+        step = _step(str(scheme), number, masked, plans, folder)
+        said: Modality | None = "CT" if scheme == "CTNormalization" else modality_of(name)
+        if said is None:
+            notes.append(f"The model calls its images {name!r}; they are taken for MR.")
+        inputs.append(Input(name, said or "MR", StepsWindow(on="file", steps=(step,))))
+        if masked and len(names) > 1:
+            notes.append(
+                f"The z-score of {name} is of that image's voxels that are not 0; nnU-Net takes those not 0 in any image."
+            )
+    return inputs
+
+
+def _image_names(dataset: dict[str, Any], folder: Path) -> list[str]:
+    named = dataset.get("channel_names", dataset.get("modality")) or {"0": "?"}
+    try:
+        return [str(named[key]) for key in sorted(named, key=int)]
+    except (TypeError, ValueError) as error:
+        raise DinomixError(
+            f"{folder / DATASET}: its channel_names cannot be used ({reason_of(error)}).", "Get the model again."
+        ) from error
+
+
+def _step(scheme: str, number: int, masked: bool, plans: dict[str, Any], folder: Path) -> Step:
+    """What nnU-Net's normalization of the image with this number does; each scheme is a class of that name."""
     match scheme:
         case "CTNormalization":
-            step = _ct_step(plans, folder)
+            return _ct_step(plans, number, folder)
         case "ZScoreNormalization":
-            step = ZScore(nonzero=masked)
+            return ZScore(nonzero=masked)
         case "RescaleTo01Normalization":
-            step = MinMax(to=(0.0, 1.0))
-        case _:
-            raise DinomixError(f"{folder} scales intensities by {scheme or 'nothing'}.", "CT and z-score can be used.")
-    if modality == "MR" and not called.upper().startswith(("MR", "T1", "T2", "FLAIR")):
-        notes.append(f"The model calls its images {called!r}; they are taken for MR.")
-    return StepsWindow(on="file", steps=(step,)), modality
+            return MinMax(to=(0.0, 1.0))
+        case "RGBTo01Normalization":
+            return ToRange(low=0.0, high=255.0, to=(0.0, 1.0), clip=False)
+        case "NoNormalization":
+            return ToRange(low=0.0, high=1.0, to=(0.0, 1.0), clip=False)
+    raise DinomixError(
+        f"{folder} scales intensities by {scheme or 'nothing'}.", "nnU-Net's own normalizations can be used."
+    )
 
 
-def _ct_step(plans: dict[str, Any], folder: Path) -> ToRange:
+def _ct_step(plans: dict[str, Any], number: int, folder: Path) -> ToRange:
     properties = plans.get("foreground_intensity_properties_per_channel") or plans.get(
         "foreground_intensity_properties_by_modality"
     )
     try:
-        of_channel = properties["0"]  # type: ignore[index]
+        of_channel = properties[str(number)]  # type: ignore[index]
         low, high = float(of_channel["percentile_00_5"]), float(of_channel["percentile_99_5"])
         mean, deviation = float(of_channel["mean"]), max(float(of_channel["std"]), 1e-8)
         return ToRange(low=low, high=high, to=((low - mean) / deviation, (high - mean) / deviation), clip=True)
