@@ -91,10 +91,7 @@ def test_what_would_do_harm_is_refused_and_leaves_nothing(tmp_path: Path) -> Non
         check_cohort([archive, broken], [], [], out=tmp_path / "out" / "cohort.json")
     told = {problem.file: problem.problem for problem in refused.value.problems}
     assert "would be written outside of its folder" in told[archive] and "is not a zip archive" in told[broken]
-    assert (
-        sorted(path.name for path in tmp_path.rglob("*"))
-        == ["broken.zip", "evil.zip"] + ["out"] * (tmp_path / "out").exists()
-    )
+    assert {path.name for path in tmp_path.rglob("*")} <= {"broken.zip", "evil.zip", "out"}
 
 
 def test_a_zip_needs_a_cohort_file_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,3 +348,19 @@ def test_voxels_called_ignore_are_left_out(run: Run, tmp_path: Path) -> None:
     assert run(*arguments, "--out", tmp_path / "m.json")[0] == 0
     case = json.loads((tmp_path / "m.json").read_text())["cases"]["a"]
     assert case["liver"]["dice"] == 1.0 and case["spleen"]["status"] == "absent"
+
+
+def test_cases_as_a_data_set_of_masks_has_them_and_regions_beside_labels(tmp_path: Path) -> None:
+    write(tmp_path / "reference" / "a" / "ct.nii.gz", {1: cube(0, 0, 0)})
+    write(tmp_path / "reference" / "a" / "segmentations" / "liver.nii.gz", {1: cube(2, 2, 2)})
+    write(tmp_path / "prediction" / "a.nii.gz", {1: cube(2, 2, 2), 2: cube(5, 5, 5)})
+    write(tmp_path / "prediction" / "a_regions" / "whole.nii.gz", {1: cube(2, 2, 2)})
+    told: list[str] = []
+    pairs = pair_cases(tmp_path / "prediction", tmp_path / "reference", lambda kind, **fields: told.append(kind))
+    assert pairs == {"a": (tmp_path / "prediction" / "a.nii.gz", tmp_path / "reference" / "a" / "segmentations")}
+    assert not told
+    metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", LabelSet.from_names(NAMES))
+    assert metrics["cases"]["a"]["spleen"]["status"] == "not_drawn"
+    write(tmp_path / "reference" / "a" / "segmentations" / "spleen.nii.gz", {})
+    metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", LabelSet.from_names(NAMES))
+    assert metrics["cases"]["a"]["spleen"]["status"] == "false_positive"

@@ -127,6 +127,9 @@ def test_bids_a_table_beside_the_label_comes_first(tmp_path: Path) -> None:
     assert cases == {"sub-01_ses-1_T1w": {1: "GM", 2: "WM"}, "sub-02_T1w": {1: "lesion"}}
     beside.write_text("number,name\n1,lesion\n")
     assert 'the columns "index" and "name"' in problem_of(find_cases([folder], [], []))
+    for row in (b"1\t\xff", b"1", b"1\ta\n1\tb", b"x\ta"):
+        beside.write_bytes(b"index\tname\n" + row + b"\n")
+        assert "cannot be used" in problem_of(find_cases([folder], [], []))
 
 
 def test_bids_one_pipeline_is_chosen_by_its_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.dicom_drawn import drawn_in
 from dinomix.images.formats import ENDINGS, case_name
-from dinomix.images.masks import mask_folders_in
+from dinomix.images.masks import REGIONS, mask_folders_in, masks_in_case
 from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
@@ -192,8 +192,12 @@ def _files_by_case(folder: Path) -> dict[str, Path]:
         raise DinomixError(f"{folder} is not a folder.", "Give a folder with one label file per case.")
     by_case: dict[str, Path] = {}
     files = {p for p in folder.iterdir() if p.is_file() and is_image_path(p)}
-    for path in [*sorted(files.union(drawn_in(folder))), *mask_folders_in(folder)]:
-        name = path.name if path.is_dir() else case_name(path)
+    named = [(case_name(path), path) for path in sorted(files.union(drawn_in(folder)))]
+    with_masks = {path.name: masks for path in sorted(folder.iterdir()) if (masks := masks_in_case(path)) is not None}
+    with_masks |= {path.name: path for path in mask_folders_in(folder) if path.name not in with_masks}
+    # Masks of regions lie beside the labels that they were made of.
+    of_regions = {name + REGIONS for name, _path in named}
+    for name, path in [*named, *((name, path) for name, path in with_masks.items() if name not in of_regions)]:
         if name in by_case:
             raise DinomixError(
                 f"{folder} holds two files of case {name}: {by_case[name].name} and {path.name}.", "Keep one of them."

@@ -11,6 +11,7 @@ from dinomix.cohort.case_label import outside_slices
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.label_ids import with_ids
 from dinomix.images.formats import case_name
+from dinomix.images.masks import mask_files
 from dinomix.images.reading import is_placed, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet, stands_for_unlabeled
@@ -77,6 +78,8 @@ def read_reference(
     unlabeled = np.isin(volume.array, ignored)
     if case is not None and case.labeled_slices is not None:
         unlabeled |= outside_slices(unlabeled.shape, case.labeled_slices)
+    if mask_files(path):  # a structure without a mask was not drawn; an absent one has an empty mask
+        unknown |= {normalized_name(name) for name in labels.names} - set(map(normalized_name, (names or {}).values()))
     not_drawn = frozenset(s.id for s in labels.structures if normalized_name(s.name) in unknown)
     if not unlabeled.any():
         return Reference(with_ids(volume, names, labels, path), None, not_drawn)

@@ -16,12 +16,22 @@ from dinomix.images.overlaps import Box, LabelMap
 from dinomix.images.volume import Geometry, Volume
 from dinomix.names import normalized_name
 
+MASK_FOLDERS = ("segmentations", "segmentation", "masks", "mask", "labels", "label", "structures", "rois")
+"""Names, in small letters, of a case's folder with a mask for each structure."""
+REGIONS = "_regions"
+"""What the folder with the masks of regions is called, after the name of their case."""
 NO_MASK = "Give a mask: one value inside of the structure, and 0 elsewhere."
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
     """Name of the structure -> file, sorted by name; empty where the folder holds none. No file is opened."""
     return {case_name(path): path for path in _files(folder)}
+
+
+def masks_in_case(folder: Path) -> Path | None:
+    """The folder of masks in that of a case, beside the image: ``CASE/segmentations``; None where there is none."""
+    inside = sorted(path for path in folder.iterdir() if path.name.lower() in MASK_FOLDERS) if folder.is_dir() else []
+    return next((path for path in inside if mask_files(path)), None)
 
 
 def mask_folders_in(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import case_name, format_of
+from dinomix.images.masks import REGIONS
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet
@@ -24,7 +25,7 @@ def region_files(labels: LabelSet, path: Path) -> dict[str, Path]:
         raise DinomixError(
             "There are no regions to write: the labels are structures only.", f"They are {', '.join(labels.names)}."
         )
-    folder = path.with_name(case_name(path) + "_regions")
+    folder = path.with_name(case_name(path) + REGIONS)
     names = {region.name: file_name(region.name, "region") for region in labels.regions}
     if len({name.casefold() for name in names.values()}) < len(names):
         names = {region: f"{number}_{name}" for number, (region, name) in enumerate(names.items(), 1)}

@@ -178,8 +178,11 @@ def _read_names(path: Path, found: Findings) -> dict[int, str]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file.read(LARGEST_TABLE).splitlines(), delimiter="\t"))
-        return names_by_id({row["index"].strip(): row["name"] for row in rows})
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        names = {row["index"].strip(): row["name"] for row in rows}
+        if len(names) < len(rows):
+            raise ValueError("a number stands in it twice")
+        return names_by_id(names)
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
         problem = Problem(
             f"The names in {path} cannot be used ({reason_of(error)}).",
             'Write a table with the columns "index" and "name", separated by tabs.', file=path,

@@ -11,12 +11,9 @@ from dinomix.cohort.layouts.image_files import ImageFile, files_in, told_apart
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.images.formats import case_name
-from dinomix.images.masks import mask_files
+from dinomix.images.masks import MASK_FOLDERS, mask_files, masks_in_case
 from dinomix.images.reading import is_image_path
 from dinomix.names import listed
-
-MASK_FOLDERS = ("segmentations", "segmentation", "masks", "mask", "labels", "label", "structures", "rois")
-"""Names, in small letters, of a case's folder with a mask for each structure."""
 
 
 def case_folders(folder: Path, pool: Pool, names: dict[int, str], found: Findings) -> list[FoundCase]:
@@ -73,7 +70,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _parts(folder: Path) -> tuple[list[ImageFile], list[ImageFile], Path | None]:
     """Images, label files, and the folder of masks of a case's folder."""
     inside = _subfolders(folder)
-    masks = next((path for path in inside if path.name.lower() in MASK_FOLDERS and mask_files(path)), None)
+    masks = masks_in_case(folder)
     dicom = [ImageFile(path.name, path) for path in (folder, *inside) if path != masks and is_image_path(path)]
     files = [ImageFile(case_name(path), path) for path in files_in(folder)]
     images, labels = told_apart([*files, *dicom])
