@@ -83,6 +83,7 @@ set(SCRIPTS
   "dinomix/images/channel_files.py"
   "dinomix/images/channels.py"
   "dinomix/images/dicom.py"
+  "dinomix/images/dicom_codes.py"
   "dinomix/images/dicom_drawn.py"
   "dinomix/images/dicom_header.py"
   "dinomix/images/dicom_labels.py"

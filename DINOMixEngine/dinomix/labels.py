@@ -154,6 +154,15 @@ class LabelSet(BaseModel):
             for i, name in names.items()
         ))  # fmt: skip
 
+    def with_codes(self, codes: Mapping[str, Terminology]) -> "LabelSet":
+        """With codes by ``normalized_name``, of those structures whose names are not known here."""
+        return self.model_copy(update={
+            "structures": tuple(
+                s if s.terminology else s.model_copy(update={"terminology": codes.get(normalized_name(s.name))})
+                for s in self.structures
+            )
+        })  # fmt: skip
+
     @classmethod
     def read(cls, path: Path) -> "LabelSet":
         """Read a label set: our own JSON, a plain {"1": "liver"} or a ``dataset.json`` ("labels").

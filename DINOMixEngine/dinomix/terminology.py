@@ -38,6 +38,8 @@ DICOM_MASTER = "Segmentation category and type - DICOM master list"
 REGIONS = "Anatomic codes - DICOM master list"
 ANATOMY = Code(scheme="SCT", value="123037004", meaning="Anatomical Structure")
 TISSUE = Code(scheme="SCT", value="85756007", meaning="Tissue")
+_NO_TYPE = (TISSUE.value, "T-D0050")
+"""Tissue of no particular kind, in SNOMED CT and as older files have it."""
 SIDES = {
     "left": Code(scheme="SCT", value="7771000", meaning="Left"),
     "right": Code(scheme="SCT", value="24028007", meaning="Right"),
@@ -71,6 +73,20 @@ def terminology_entry(terminology: Terminology | None) -> str:
     context = GENERAL_ANATOMY if _in_general_anatomy(codes) else DICOM_MASTER
     parts = [context, *(_triplet(c) for c in (codes.category, codes.type, codes.modifier)), REGIONS, "^^", "^^"]
     return "~".join(parts)
+
+
+def terminology_of(entry: str) -> Terminology | None:
+    """The codes of a text as ``terminology_entry`` writes it; None where it has none, or says tissue of no particular kind."""
+    codes = [_code_of(part) for part in entry.split("~")[1:4]]
+    if len(codes) < 2 or codes[0] is None or codes[1] is None or codes[1].value in _NO_TYPE:
+        return None
+    return Terminology(category=codes[0], type=codes[1], modifier=codes[2] if len(codes) > 2 else None)
+
+
+def _code_of(triplet: str) -> Code | None:
+    scheme, _, rest = triplet.partition("^")
+    value, _, meaning = rest.partition("^")
+    return Code(scheme=scheme, value=value, meaning=meaning) if scheme and value else None
 
 
 def _triplet(code: Code | None) -> str:

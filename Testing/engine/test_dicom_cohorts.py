@@ -1,5 +1,6 @@
 """Cohorts whose labels are DICOM segmentations and structure sets: each is found by the UIDs of the series it was drawn on."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,46 @@ def test_an_archives_tree(tmp_path: Path) -> None:
     ct(more / "study/4-CT", 7)
     both = check_cohort([root], [more], [], exclude=["study_1-CT"])  # which is P1's
     assert [case.name for case in both.with_role("unlabeled")] == ["study_2-scout", "study_4-CT"]
+
+
+def test_codes_come_along(tmp_path: Path) -> None:
+    """Of names that are not known here: from a segmentation, a structure set and Slicer's own format alike."""
+    import pydicom
+    from pydicom.sequence import Sequence
+
+    root = tmp_path / "dicom"
+    slices = ct(root / "P1/ct", 0)
+    write_seg(root / "P1/seg/1.dcm", slices, organs(), names=["Leber", "thing", "kidney"])
+    slices = ct(root / "P2/ct", 1)
+    path = write_structures(root / "P2/rt/1.dcm", slices, {"Milz": square(2), "GTV": square(4)})
+    data = pydicom.dcmread(path)
+    observation, code = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "78961009", "SCT", "Spleen"
+    observation.ObservationNumber = observation.ReferencedROINumber = 1
+    observation.RTROIIdentificationCodeSequence = Sequence([code])
+    data.RTROIObservationsSequence = Sequence([observation])
+    data.save_as(path)
+    labels = labeled(root).labels
+    out = tmp_path / "cohort.json"
+    check_cohort([root], [], [], out=out)
+    earlier = json.loads(out.read_text())
+    for structure in earlier["labels"]["structures"]:
+        structure["terminology"] = None
+    out.write_text(json.dumps(earlier))
+    check_cohort([root], [], [], out=out)  # a file of an earlier version is the same cohort
+    codes = {s.name: s.terminology and s.terminology.type.value for s in labels.structures}
+    assert codes == {"Leber": "10200004", "thing": None, "kidney": "64033007", "Milz": "78961009", "GTV": None}
+    image = read_image(root / "P1/ct")
+    write_image(image, tmp_path / "slicer/a.nii.gz")
+    array = organs()
+    array[array > 2] = 0
+    write_labels(array, image.geometry, labels, tmp_path / "slicer/a.seg.nrrd")
+    again = labeled(tmp_path / "slicer").labels
+    for name in ("Leber", "Milz", "thing"):
+        assert (
+            again.structures[again.names.index(name)].terminology
+            == labels.structures[labels.names.index(name)].terminology
+        )
 
 
 def test_two_series_of_a_patient(tmp_path: Path) -> None:

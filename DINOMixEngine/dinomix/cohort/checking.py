@@ -18,6 +18,7 @@ from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
 from dinomix.cohort.naming import (
     LabelContent,
+    codes_by_name,
     cohort_label_set,
     values_to_ids,
     with_numbers_as_names,
@@ -243,6 +244,8 @@ def _cohort(
         raise_if_any(problems)
         raise DinomixError("No structure was found in any label file.", "Check the labeled folders.")
     source = "the given label set" if given else f"the label set of the cohort ({len(labels.ids)} structures)"
+    if given is None:
+        labels = labels.with_codes(codes_by_name((f.codes for f in facts.values()), renames))
     labels = with_regions(labels, found.regions, renames, problems)
     ids = {name: values_to_ids(content, labels, source, problems) for name, content in contents.items()}
     voxels = {name: _voxels(facts[name], of_case, labels) for name, of_case in ids.items()}
@@ -383,6 +386,8 @@ def _write(cohort: Cohort, out: Path, overwrite: bool) -> None:
 
 def _comparable(cohort: Cohort, out: Path) -> str:
     data = cohort.model_dump(mode="json")
+    for structure in data["labels"]["structures"]:
+        del structure["terminology"]  # which earlier versions did not take from label files
     for case in data["cases"]:
         del case["thickness"]  # which earlier versions did not measure
         for key in ("image", "label"):

@@ -18,7 +18,7 @@ from dinomix.images.dicom_drawn import check_drawn_on
 from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
-from dinomix.images.reading import is_dicom, is_placed, read_image, read_label
+from dinomix.images.reading import is_dicom, is_placed, read_codes, read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import stands_for_unlabeled
 
@@ -37,6 +37,7 @@ class CaseFacts:
         ignored: values that stand for voxels that nobody labeled.
         runs: of the slices along (i, j, k) that show something; see ``labeled_slices``.
         names: value -> name, where the label file itself carries names.
+        codes: name -> terminology entry as Slicer has it, where the label file itself carries codes.
         overlaps: what an order settled in the label; see ``Volume``.
         dicom_modality: the tag (0008,0060) of a DICOM series.
     """
@@ -53,6 +54,7 @@ class CaseFacts:
     ignored: tuple[int, ...] = ()
     runs: tuple[Runs, Runs, Runs] = ((), (), ())
     names: dict[int, str] | None = None
+    codes: dict[str, str] = field(default_factory=dict)
     overlaps: Overlaps = ()
     dicom_modality: str | None = None
     notices: tuple[str, ...] = ()
@@ -135,6 +137,7 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         ignored=ignored,
         runs=runs_of(shown != 0),
         names=names,
+        codes=read_codes(label),
         overlaps=labels.overlaps,
         dicom_modality=facts.dicom_modality,
         notices=tuple(dict.fromkeys((*facts.notices, *labels.notices))),

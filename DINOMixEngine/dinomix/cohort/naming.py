@@ -1,7 +1,7 @@
 """One label set for the whole cohort: structures are matched by name, and by number only where no name is known."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.errors import reason_of
 from dinomix.labels import LabelSet, stands_for_unlabeled
 from dinomix.names import listed, normalized_name
+from dinomix.terminology import Terminology, terminology_of
 
 # A label map without names and with more values than this is more likely an image in the wrong folder.
 MOST_UNNAMED = 256
@@ -123,6 +124,20 @@ def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> L
         for content in images
     )
     return LabelSet.from_names({value: f"class_{value}" for value in values}) if values and not images else None
+
+
+def codes_by_name(files: Iterable[Mapping[str, str]], renames: Renames) -> dict[str, Terminology]:
+    """``normalized_name`` in the cohort -> codes, the first that a label file gives.
+
+    Args:
+        files: of each file, name -> terminology entry.
+    """
+    found: dict[str, Terminology] = {}
+    for entries in files:
+        for name, entry in entries.items():
+            if not renames.drops(name) and (codes := terminology_of(entry)) is not None:
+                found.setdefault(normalized_name(renames(name)), codes)
+    return found
 
 
 def with_regions(

@@ -20,7 +20,7 @@ from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
 from dinomix.images.volume import Geometry
 
-FORMAT = 5
+FORMAT = 6
 """Raised when checks find out more, or something else, about the same files."""
 
 

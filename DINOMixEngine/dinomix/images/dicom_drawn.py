@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ACROSS = UNEVEN + SAME_PLACE
 """Parts of a slice's distance that what is drawn may lie beside its slice: slices may lie as far off their even grid."""
+_LARGE = 2**20
+"""Bytes; values that are larger, such as pixels, are read when they are asked for."""
 ON_ITS_IMAGE = "Export it as .seg.nrrd from 3D Slicer, with the image as its reference."
 
 
@@ -140,7 +142,7 @@ def opened(path: Path) -> Iterator["Dataset"]:
             "Give the file with the labels: DICOM SEG, RTSTRUCT, .seg.nrrd or .nii.gz.",
         )
     try:
-        yield pydicom.dcmread(path)
+        yield pydicom.dcmread(path, defer_size=_LARGE)
     except (*DEFECTS, EOFError, struct.error, zlib.error, pydicom.errors.InvalidDicomError) as error:
         raise DinomixError(f"{path} is a damaged DICOM file ({reason_of(error)}).", DAMAGED) from error
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import read_series, series_geometry
+from dinomix.images.dicom_codes import codes_of_dicom
 from dinomix.images.dicom_drawn import drawn_file
 from dinomix.images.dicom_header import is_dicom_file, is_dicom_image
 from dinomix.images.dicom_labels import read_dicom_label
@@ -178,6 +179,19 @@ def _read_mask(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     header = _read_header(path)
     _check_one_volume(header, None, path)
     return _read_voxels(path, header), geometry_of_affine(header.affine, header.size, path)
+
+
+def read_codes(path: Path) -> dict[str, str]:
+    """Name of a structure -> terminology entry as Slicer has it, where a label file says it (``.seg.nrrd``, DICOM).
+
+    Raises DinomixError as ``read_label`` does for what a header shows.
+    """
+    with _in_words(path):
+        if (file := drawn_file(path)) is not None:
+            return codes_of_dicom(file)
+        if not is_segmentation(path):
+            return {}
+        return {segment.name: segment.terminology for segment in segments_of(_read_header(path), path)}
 
 
 def read_geometry(path: Path) -> Geometry:
