@@ -23,6 +23,7 @@ set(SCRIPTS
   "dinomix/cohort/layouts/pairs.py"
   "dinomix/cohort/layouts/recognizing.py"
   "dinomix/cohort/listing.py"
+  "dinomix/cohort/mending_folders.py"
   "dinomix/cohort/modality.py"
   "dinomix/cohort/naming.py"
   "dinomix/cohort/open_labels.py"

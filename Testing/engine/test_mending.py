@@ -14,7 +14,7 @@ from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.problems import CohortError
 from dinomix.errors import DinomixError
 from dinomix.images.mending import mend
-from dinomix.images.reading import read_label
+from dinomix.images.reading import read_codes, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
 
@@ -201,12 +201,42 @@ def test_names_come_along(folder: Path) -> None:
     with pytest.raises(DinomixError, match="already"):
         mend(image, path, out)
     told = mend(image, path, out, "i,-j,k")
+    assert read_codes(out)["liver"].count("10200004") == 1
     volume, names = read_label(out)
     assert names == {1: "liver", 2: "my own"}
     np.testing.assert_array_equal(volume.array, LABEL[:, ::-1])
     assert any("look at it over the image" in sentence for sentence in told)
     told = mend(image, path, out.with_name("a.nii.gz"), "i,j,k")
     assert any("no place for the names: 1 liver, 2 my own" in sentence for sentence in told)
+
+
+def test_a_folder_of_labels(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """What is right is copied, what is not is mended, and what cannot be is told at the end."""
+    label_file(folder, *flipped())
+    for number, name in enumerate("bcd", 1):
+        write_image(Volume(image_array(number), GRID), folder / "images" / f"{name}.nii.gz")
+    right = label_file(folder, LABEL, GRID, "b.nii.gz")
+    hopeless = label_file(folder, LABEL[:, :, :7], replace(GRID, spacing=(1.2, 1.5, 2.0)), "c.nii.gz")
+    words = ["mend", "--image", f"{folder}/images", "--label", f"{folder}/labels", "--out", f"{folder}/mended"]
+    assert run(words) == 2
+    told = capsys.readouterr().err
+    assert f"{hopeless} is not on the grid" in told
+    assert f"2 of 3 labels are in {folder}/mended." in told
+    hopeless.unlink()
+    assert run(words) == 2
+    assert run([*words, "--overwrite"]) == 0
+    told = capsys.readouterr().out
+    assert f"Written: {folder}/mended/a.nii.gz By its header, it is flipped along the image's j." in told
+    assert f"Copied, since it needs nothing: {folder}/mended/b.nii.gz" in told
+    assert (folder / "mended/b.nii.gz").read_bytes() == right.read_bytes()
+    (folder / "labels").rename(folder / "before")
+    (folder / "mended").rename(folder / "labels")
+    (folder / "images/c.nii.gz").unlink()
+    (folder / "images/d.nii.gz").unlink()
+    assert [sum(case.voxels.values()) for case in check_cohort([folder], [], []).cases] == [int((LABEL > 0).sum())] * 2
+    write_image(Volume(LABEL, GRID), folder / "labels/x.nii.gz")
+    assert run([*words, "--overwrite"]) == 2
+    assert "x.nii.gz has no image" in capsys.readouterr().err
 
 
 def test_the_label_itself_is_never_replaced(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,13 +13,23 @@ from dinomix.errors import DinomixError
     epilog="Example: dinomix mend --image study/images/case1.nii.gz --label study/labels/case1.nii.gz "
     "--out mended/case1.nii.gz",
 )
-@click.option("--image", type=click.Path(path_type=Path), required=True, help="The image: a file or a DICOM folder.")
-@click.option("--label", type=click.Path(path_type=Path), required=True, help="The label map beside the image's grid.")
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The image: a file or a DICOM folder. Or a folder of images.",
+)
+@click.option(
+    "--label",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The label map beside the image's grid. Or a folder of labels, called like the images.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="The new file: .nii.gz, .nii, .nrrd, .mha, or .seg.nrrd, which keeps the names.",
+    help="The new file: .nii.gz, .nii, .nrrd, .mha, or .seg.nrrd, which keeps the names. Or a new folder.",
 )
 @click.option(
     "--axes",
@@ -35,17 +45,24 @@ def command(image: Path, label: Path, out: Path, axes: str | None, overwrite: bo
     No labeled voxel is lost or made up: where that is not possible, nothing is written. A header that says another place than the
     image's by less than a voxel gives way to the image's. One that says nothing, or is wrong, is passed over with --axes only:
     then look at the result over the image.
+
+    Given folders, all labels are mended; those that need nothing are copied, so that the new folder can take the old one's place.
     """
+    from dinomix.cohort.mending_folders import mend_folder
+    from dinomix.events import shown_events
     from dinomix.images.mending import mend
 
     if out.exists() and not overwrite:
         raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.", "exists")
     if out.exists() and out.samefile(label):
         raise DinomixError(f"{out} is the label itself.", "Choose another name: the label is left as it is.", "output")
-    told = mend(image, label, out, axes)
-    if as_json:
-        click.echo(json.dumps({"kind": "mended", "path": str(out), "notices": told}))
-        return
-    for sentence in told:
-        click.echo(sentence)
-    click.echo(f"Written: {out}")
+    if label.is_dir():
+        with shown_events(as_json) as emit:
+            done = mend_folder(image, label, out, axes, emit=emit)
+    else:
+        done = {out: mend(image, label, out, axes)}
+    for path, told in done.items():
+        if as_json:
+            click.echo(json.dumps({"kind": "mended", "path": str(path), "notices": told}))
+        else:
+            click.echo(" ".join(["Written:" if told else "Copied, since it needs nothing:", str(path), *told]))

@@ -16,11 +16,12 @@ from dinomix.errors import DinomixError
 from dinomix.images.dicom_drawn import drawn_file
 from dinomix.images.formats import is_segmentation
 from dinomix.images.lattice import SAME_PLACE, Lattice, lattice, on_lattice, turned
-from dinomix.images.reading import read_geometry, read_label
+from dinomix.images.reading import read_codes, read_geometry, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image, write_labels
 from dinomix.labels import LabelSet
-from dinomix.names import listed
+from dinomix.names import listed, normalized_name
+from dinomix.terminology import terminology_of
 
 AGAIN = "Export it again with the image as reference, or resample it with nearest neighbor."
 _AXES = "ijk"
@@ -45,6 +46,10 @@ class Mismatch:
     way: Lattice | None
     axes: str
     is_exact: bool = True
+
+
+class AlreadyThere(DinomixError):
+    """A label that needs no mending."""
 
 
 def mismatch(label: Volume, image: Geometry) -> Mismatch | None:
@@ -105,8 +110,8 @@ def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[
         Full sentences about what was done.
 
     Raises:
-        DinomixError: a file cannot be read; the label lies on the grid already, or cannot be put there without a guess or without
-            losing labels.
+        AlreadyThere: the label lies on the grid already.
+        DinomixError: a file cannot be read; the label cannot be put on the grid without a guess or without losing voxels.
         OSError: the file cannot be written.
     """
     if drawn_file(label) is not None:
@@ -118,7 +123,7 @@ def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[
     if axes is None:
         found = mismatch(labels, grid)
         if found is None:
-            raise DinomixError(f"{label} lies on the grid of {image} already.", "Use it as it is.")
+            raise AlreadyThere(f"{label} lies on the grid of {image} already.", "Use it as it is.")
         if found.way is None:
             raise not_on_grid(found, image, label)
         way, told = found.way, [f"By its header, {found.text}."]
@@ -132,7 +137,9 @@ def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[
     if is_segmentation(out):
         values = [int(value) for value in np.unique(array) if value]
         names = names or {value: f"class_{value}" for value in values}
-        write_labels(array, grid, LabelSet.from_names(names), out)
+        codes = {normalized_name(name): terminology_of(entry) for name, entry in read_codes(label).items()}
+        known = {name: code for name, code in codes.items() if code is not None}
+        write_labels(array, grid, LabelSet.from_names(names).with_codes(known), out)
     else:
         write_image(Volume(array, grid), out)
         if names:
