@@ -60,9 +60,7 @@ def remedies() -> dict[str, str]:
         "not-finite": _("The last checkpoint is kept. Begin another run with a lower learning rate."),
         "other-image": _("Choose a model for images of this kind, or export the image again with its rescale."),
         "output": _("Choose another output folder."),
-        "overlap": _(
-            "Subtract one from the other in the Segment Editor, or check the cases by the command line, with an order."
-        ),
+        "overlap": _("Say under Advanced which one lies on top, or subtract one from the other in the Segment Editor."),
         "partial": _("Say in the table of cases whether they are absent in the patient, or were not drawn."),
         "patients": _("If they are not, give a pattern of patients under Advanced."),
         "plan": _("Correct the patch under Advanced."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import is_dicom_file
 from dinomix.images.formats import is_segmentation
+from dinomix.images.masks import mask_files
 from dinomix_slicer.scene.label_file import LabelFile
 from dinomix_slicer.scene.segmentations import attach
 
@@ -90,6 +92,8 @@ def loadLabel(case: CheckedCase, volume: Any, cohort: Cohort | None) -> Any:
     try:
         if is_segmentation(Path(case.label)):
             node = slicer.util.loadSegmentation(case.label, {"name": name})
+        elif masks := mask_files(Path(case.label)):
+            node = importMasks(masks, name, cohort)
         else:
             node = importLabelMap(case, name, cohort)
     except RuntimeError as error:
@@ -101,13 +105,8 @@ def loadLabel(case: CheckedCase, volume: Any, cohort: Cohort | None) -> Any:
 
 def importLabelMap(case: CheckedCase, name: str, cohort: Cohort | None) -> Any:
     """A segmentation of a file with numbers, whose structures the cohort knows."""
-    labels = slicer.util.loadVolume(case.label, {"name": name, "labelmap": True, "show": False})
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    try:
-        if not slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, node):
-            raise RuntimeError(name)
-    finally:
-        slicer.mrmlScene.RemoveNode(labels)
+    addSegments(node, case.label, name)
     structures = cohort.labels.get(case.name, {}) if cohort is not None else {}
     for number in range(node.GetSegmentation().GetNumberOfSegments()):
         segment = node.GetSegmentation().GetNthSegment(number)
@@ -116,6 +115,31 @@ def importLabelMap(case: CheckedCase, name: str, cohort: Cohort | None) -> Any:
             segment.SetName(structure)
             segment.SetColor(*(value / 255 for value in cohort.colors[structure]))
     return node
+
+
+def importMasks(masks: Mapping[str, Path], name: str, cohort: Cohort | None) -> Any:
+    """A segmentation of the files of masks, each a segment called like its file."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    segmentation = node.GetSegmentation()
+    for structure, path in masks.items():
+        before = segmentation.GetNumberOfSegments()
+        addSegments(node, str(path), structure)
+        for number in range(before, segmentation.GetNumberOfSegments()):
+            segment = segmentation.GetNthSegment(number)
+            segment.SetName(structure)
+            if cohort is not None and structure in cohort.colors:
+                segment.SetColor(*(value / 255 for value in cohort.colors[structure]))
+    return node
+
+
+def addSegments(node: Any, path: str, name: str) -> None:
+    """Add a segment for each number in a file of labels. Raises RuntimeError where Slicer cannot load it."""
+    labels = slicer.util.loadVolume(path, {"name": name, "labelmap": True, "show": False})
+    try:
+        if not slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, node):
+            raise RuntimeError(name)
+    finally:
+        slicer.mrmlScene.RemoveNode(labels)
 
 
 def showOnly(segmentation: Any, volume: Any) -> None:

@@ -110,7 +110,7 @@ class CohortPage(Page):
         modalities = [(_("Automatic"), "auto"), (_("CT"), "CT"), (_("MR"), "MR")]
         showChoices(self.ui.modalityComboBox, modalities, node.modality)
         inputs = (self.ui.studyPathEdit, self.ui.validationSpinBox, self.ui.patternLineEdit, self.ui.seedSpinBox)
-        for widget in (*inputs, self.ui.modalityComboBox):
+        for widget in (*inputs, self.ui.orderLineEdit, self.ui.modalityComboBox):
             widget.enabled = isIdle
         self.folders.show(node, isIdle)
         self._showScene()

@@ -63,6 +63,7 @@ class CohortRequest:
     sceneUnlabeled: tuple[str, ...] = ()
     validationCount: int = 0
     patientPattern: str = ""
+    overlapOrder: str = ""
     modality: str = "auto"
     seed: int = 0
     renames: str = ""
@@ -140,6 +141,8 @@ class CohortRequest:
             words += ["--validation", str(self.validationCount)]
         if self.patientPattern:
             words += [f"--patient-pattern={self.patientPattern}"]
+        if self.overlapOrder.strip():
+            words += [f"--order={self.overlapOrder}"]
         if self.hasList:
             words += ["--cases", str(self.folder / CASES)]
         if self.renames:

@@ -11,6 +11,8 @@ from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.renaming import Renames
+from dinomix.cohort.table import summary
+from dinomix.cohort.table import table as cohort_table
 from dinomix.evaluation.evaluate import evaluate_folders, table
 from dinomix.inference.segment import kept_labels
 from dinomix.labels import LabelSet
@@ -48,6 +50,7 @@ def test_nested_regions_become_structures_that_exclude_each_other(tmp_path: Path
     regions = {region.name: region.structures for region in cohort.labels.regions}
     assert regions == {"whole tumor": (1, 2, 3), "tumor core": (2, 3)}
     assert Cohort.read(out) == cohort
+    assert "Region        tumor core = 2 + 3" in cohort_table(summary(cohort))
 
 
 @pytest.mark.parametrize(

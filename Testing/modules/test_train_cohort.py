@@ -91,6 +91,26 @@ class FoldersTest(CohortTestCase):
         (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         self.assertTrue(np.array_equal(segmentVoxels(segmentation, "class_1", volume), labels() == 1))
 
+    def test_masks_that_overlap_are_settled_under_advanced_and_shown_with_their_names(self):
+        case = self.folder / "labeled" / "patient1"
+        write(image(1), case / "ct.nii.gz")
+        liver, tumor = labels() == 1, np.zeros_like(labels())
+        tumor[4:6, 4:6, 4:6] = 255
+        write(liver.astype(np.uint8), case / "segmentations" / "liver.nii.gz")
+        write(tumor, case / "segmentations" / "tumor.nii.gz")
+        self.chooseStudy()
+        self.addFolder(self.ui.addLabeledButton, self.folder / "labeled")
+        self.check()
+        self.assertIn("liver and tumor (8 voxels)", " ".join(self.row("patient1")))
+        self.ui.orderLineEdit.text = "liver, tumor"
+        self.check()
+        self.assertReady()
+        self.selectCases("patient1")
+        self.click(self.ui.loadCaseButton)
+        (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        self.assertEqual(segmentNames(segmentation), ["liver", "tumor"])
+        self.assertTrue(np.array_equal(segmentVoxels(segmentation, "tumor", self.shownVolume()), tumor > 0))
+
     def test_real_scans(self):
         data = realData() / "hippocampus"
         names = sorted(path.name for path in (data / "images").iterdir())[:8]
@@ -438,6 +458,7 @@ class LifeTest(CohortTestCase):
     def test_a_study_is_found_again(self):
         self.ui.validationSpinBox.value = 1
         self.ui.patternLineEdit.text = r"(case\d+)"
+        self.ui.orderLineEdit.text = "liver, spleen"
         self.choose(self.ui.modalityComboBox, "MR")
         self.check()
         self.assertReady()
@@ -454,6 +475,7 @@ class LifeTest(CohortTestCase):
         self.assertEqual(list(self.parameters.labeledFolders), [str(self.folder / "labeled")])
         self.assertEqual(self.ui.validationSpinBox.value, 1)
         self.assertEqual(self.ui.patternLineEdit.text, r"(case\d+)")
+        self.assertEqual(self.ui.orderLineEdit.text, "liver, spleen")
         self.assertEqual(self.ui.modalityComboBox.currentText, "MR")
         self.assertReady()
 

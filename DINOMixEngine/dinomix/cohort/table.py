@@ -22,7 +22,8 @@ def summary(cohort: Cohort) -> dict[str, Any]:
         ``cases`` {role: count}; ``patients``; ``modality``; ``spacing`` mm along the files' (i, j, k) and ``size`` voxels,
         each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels, fraction, cases}] over
         all cases with a label, ``voxels_labeled`` over those to train on, ``not_drawn`` the number of cases in which it was not
-        drawn, or not completely; ``open_labels`` {case: what its label leaves open, see ``open_notices.told_of``};
+        drawn, or not completely; ``regions`` {name: ids of its structures}; ``open_labels`` {case: what its label leaves open,
+        see ``open_notices.told_of``};
         ``imbalance``, the ratio of the largest to the smallest class that occurs in those to train on; ``notices``, sentences.
     """
     labeled = [case for case in cohort.cases if case.label is not None]
@@ -52,6 +53,7 @@ def summary(cohort: Cohort) -> dict[str, Any]:
             }
             for s in cohort.labels.structures
         ],
+        "regions": {region.name: list(region.structures) for region in cohort.labels.regions},
         "open_labels": {
             case.name: told_of(case, cohort.labels) for case in labeled if case.undecided or not case.is_whole
         },
@@ -121,6 +123,7 @@ def table(data: dict[str, Any]) -> str:
             text.ljust(w) if n == 1 else text.rjust(w) for n, (text, w) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
+    lines += [f"Region        {name} = {' + '.join(map(str, ids))}" for name, ids in data["regions"].items()]
     if data["imbalance"] is not None:
         lines += ["", f"Imbalance     {data['imbalance']:.1f} to 1 (largest to smallest structure)"]
     return "\n".join(lines)

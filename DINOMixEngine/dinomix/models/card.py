@@ -31,7 +31,10 @@ ONE_STAGE_IN_MONAI = (
 
 def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
     """``README.md`` of a model folder."""
-    structures = "\n".join(f"| {s.id} | {s.name} |" for s in labels.structures)
+    structures = "\n".join(
+        [*(f"| {s.id} | {s.name} |" for s in labels.structures),
+         *(f"| {' or '.join(map(str, region.structures))} | {region.name} |" for region in labels.regions)]
+    )  # fmt: skip
     facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
     modality = " and ".join(dict.fromkeys(plan.modalities))
     return f"""# {modality} model: {", ".join(labels.names)}
