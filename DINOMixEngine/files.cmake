@@ -195,6 +195,7 @@ set(SCRIPTS
   "dinomix/report/curves.py"
   "dinomix/report/figures.py"
   "dinomix/report/front_view.py"
+  "dinomix/report/job.py"
   "dinomix/report/overlays.py"
   "dinomix/report/report.py"
   "dinomix/report/run_files.py"

@@ -182,7 +182,9 @@ class TerminalEvents:
         elif kind == "schedule":
             tqdm.write(fields["message"], file=sys.stderr)
         elif kind == "notice":
-            tqdm.write(f"Note: {Notice(**fields).text}", file=sys.stderr)
+            tqdm.write(
+                f"Note: {Notice(**{key: fields[key] for key in Notice._fields if key in fields}).text}", file=sys.stderr
+            )
 
     def close(self) -> None:
         if self.bar is not None:

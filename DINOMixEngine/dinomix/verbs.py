@@ -33,6 +33,7 @@ def segment(
     regions: bool = False,
     statistics: str | Path | None = None,
     preview: bool = False,
+    manifest: str | Path | None = None,
     any_image: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
@@ -55,6 +56,7 @@ def segment(
         regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
         statistics: a table of measurements to write beside, .csv or .json.
         preview: also a picture of each case, and of a folder a page of all, overview.html.
+        manifest: a record of the call to write beside, .json.
         any_image: segment also what looks like no image for this model, such as a CT that is not in HU.
         overwrite: replace files that are there.
         emit: called with what happens, see ``dinomix.events``.
@@ -80,6 +82,7 @@ def segment(
         regions=regions,
         statistics=None if statistics is None else Path(statistics),
         preview=preview,
+        manifest=None if manifest is None else Path(manifest),
         any_image=any_image,
         overwrite=overwrite,
         emit=emit,

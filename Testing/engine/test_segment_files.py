@@ -13,6 +13,7 @@ import pytest
 from dinomix.cli import main
 from dinomix.commands.segment import parse_size
 from dinomix.errors import DinomixError
+from dinomix.files import sha256
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
@@ -369,3 +370,42 @@ def test_a_table_of_somebody_else_is_refused_before_anything_is_computed(model: 
     (tmp_path / "table.csv").write_text("my,own\n")
     assert segment(model, tmp_path / "in", "--out", tmp_path / "out", "--statistics", tmp_path / "table.csv") == 2
     assert (tmp_path / "table.csv").read_text() == "my,own\n" and not (tmp_path / "out").exists()
+
+
+def test_the_record_of_a_call_says_what_went_in_what_came_out_and_what_was_said(model: Model, tmp_path: Path) -> None:
+    write_random_image(tmp_path / "in" / "a.nrrd")
+    (tmp_path / "in" / "b.nrrd").write_text("no image")
+    record = tmp_path / "manifest.json"
+    structure = LABELS.names[1]
+    asked = (
+        "--out",
+        tmp_path / "out",
+        "--manifest",
+        record,
+        "--statistics",
+        tmp_path / "table.csv",
+        "--keep",
+        structure,
+    )
+    assert segment(model, tmp_path / "in", *asked) == 2
+    told = json.loads(record.read_text())
+    good, bad = told["cases"]
+    assert (good["name"], good["status"], bad["status"]) == ("a", "segmented", "failed") and good["seconds"] > 0
+    assert good["labels_sha256"] == sha256(tmp_path / "out" / "a.nii.gz") and bad["labels"] is None
+    assert good["images_sha256"] == sha256(tmp_path / "in" / "a.nrrd") and "b.nrrd" in bad["error"]["message"]
+    assert told["model"]["sha256_of_manifest"] == model.fingerprint and told["settings"]["keep"] == [structure]
+    assert told["further_files"] == [str(tmp_path / "table.csv")] and told["device"] == "cpu"
+    (tmp_path / "in" / "b.nrrd").unlink()
+    write_random_image(tmp_path / "in" / "b.nrrd", 3)
+    assert segment(model, tmp_path / "in", *asked) == 0
+    assert [case["status"] for case in json.loads(record.read_text())["cases"]] == ["kept", "segmented"]
+    record.write_text("{}")
+    assert segment(model, tmp_path / "in", *asked) == 2 and record.read_text() == "{}"
+
+
+def test_the_record_of_one_image_that_fails_says_why(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").write_text("no image")
+    record = tmp_path / "manifest.json"
+    image = write_random_image(tmp_path / "b.nrrd")
+    assert segment(model, image, "--out", tmp_path / "b.nii.gz", "--manifest", record, "--device", "cuda:77") == 2
+    assert json.loads(record.read_text())["cases"][0]["error"]["message"]

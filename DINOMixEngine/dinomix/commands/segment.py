@@ -52,6 +52,12 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     "--preview", is_flag=True, help="Also a picture of each case, and of a folder a page of all, overview.html."
 )
 @click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also a record of the call, .json: images, model, settings, results with their hashes, and what was said.",
+)
+@click.option(
     "--any-image",
     is_flag=True,
     help="Segment also what looks like no image for this model, such as a CT that is not in HU.",
@@ -72,6 +78,7 @@ def command(
     regions: bool,
     statistics: Path | None,
     preview: bool,
+    manifest: Path | None,
     any_image: bool,
     overwrite: bool,
     as_json: bool,
@@ -116,6 +123,7 @@ def command(
             out,
             statistics=statistics,
             preview=preview,
+            manifest=manifest,
             any_image=any_image,
             channels=by_channel,
             format=format,

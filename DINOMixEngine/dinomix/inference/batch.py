@@ -93,19 +93,19 @@ def segment_files(
     # With a limit to the memory, no second image is read while one is computed.
     ahead = 1 if max_memory is None else 0
     for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
-        emit_here = named(emit, f"{output.name} ({number} of {len(mine)})")
+        emit_here = _of_case(named(emit, f"{output.name} ({number} of {len(mine)})"), output)
         began = time.monotonic()
         network = network or model.network()  # while the first image is being read
         try:
             volumes = reading.result()
             if not volumes:
-                emit("notice", message=f"{output.path} is already there from this image and model; it is kept.")
+                emit_here("notice", message=f"{output.path} is already there from this image and model; it is kept.")
                 done(output)
                 continue
             for image, volume in zip(output.images, volumes, strict=True):
                 for notice in volume.notices:
-                    emit("notice", message=f"{image}: {notice}")
-            _tell(doubts_of_case(output, volumes, model), output, any_image, emit)
+                    emit_here("notice", message=f"{image}: {notice}")
+            _tell(doubts_of_case(output, volumes, model), output, any_image, emit_here)
             size = sum(volume.array.nbytes for volume in volumes)
             result = segment_taken(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
             if keep:
@@ -113,8 +113,8 @@ def segment_files(
             if regions:
                 write_regions(result.array, result.geometry, labels, output.path)
             write_output(result.array, result.geometry, labels, output, made_by)
-            _tell(doubts_of_result(result, labels, TrainingCases.of_record(model.record)), output, True, emit)
-            emit("finished", path=str(output.path), seconds=time.monotonic() - began)
+            _tell(doubts_of_result(result, labels, TrainingCases.of_record(model.record)), output, True, emit_here)
+            emit_here("finished", path=str(output.path), seconds=time.monotonic() - began)
             done(output)
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
             if len(outputs) == 1 and isinstance(error, DEFECTS):
@@ -123,11 +123,16 @@ def segment_files(
             if len(outputs) == 1:
                 raise told from error
             failed += 1
-            emit("error", **told.fields)
+            emit_here("error", **told.fields)
     share.wait_for_the_others()
     if failed:
         raise DinomixError(f"{failed} of {len(mine)} images could not be segmented.", "The lines above say why.")
     return [output.path for output in mine]
+
+
+def _of_case(emit: Emit, output: Output) -> Emit:
+    """Events say which case they are of, by the name of its file."""
+    return lambda kind, **fields: emit(kind, **({} if kind == "progress" else {"case": output.name_of_file}), **fields)
 
 
 def doubts_of_case(output: Output, volumes: list[Volume], model: Model) -> list[Doubt]:

@@ -44,6 +44,11 @@ class Output:
         """The first channel, by which the case is named in messages."""
         return self.images[0]
 
+    @property
+    def name_of_file(self) -> str:
+        """What ``path`` is called, without its ending; it tells images of the same name apart."""
+        return case_name(self.path)
+
     def images_sha256(self) -> str:
         """Of the one image, or of the hashes of all channels; several volumes of one file are hashed once."""
         if len(set(self.images)) == 1:

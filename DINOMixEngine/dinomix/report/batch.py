@@ -16,7 +16,6 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation.label_ids import read_ids
 from dinomix.files import read_json, sha256, shortened_name, write_json, write_text
 from dinomix.images.dicom_header import dicom_modality
-from dinomix.images.formats import case_name
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import RECORDS, Output
@@ -65,7 +64,7 @@ class Batch:
             return
         image = read_image(output.image, resample_sheared=True)
         segmentation = read_ids(output.path, self.labels, like=image.geometry)
-        name = _name(output)
+        name = output.name_of_file
         told: dict[str, Any] = {
             "labels_sha256": result,
             "structures": list(self.labels.names),
@@ -130,18 +129,18 @@ class Batch:
         write_overlay_picture(overlay, self.labels, picture, title=name, front=shown)
 
     def _page(self, done: list[tuple[Output, dict[str, Any]]]) -> str:
-        volumes = {_name(output): {str(row["structure"]): float(row["volume_ml"]) for row in told["rows"]}
+        volumes = {output.name_of_file: {str(row["structure"]): float(row["volume_ml"]) for row in told["rows"]}
                    for output, told in done}  # fmt: skip
         unusual = unusual_volumes(volumes)
         cases = [
             {
-                "name": _name(output),
+                "name": output.name_of_file,
                 "picture": f"{PICTURES}/{picture_of(output).name}",
                 "file": output.path.name,
                 "rows": told["rows"],
                 "found": sum(bool(row["voxels"]) for row in told["rows"]),
                 "doubts": told["doubts"],
-                "unusual": unusual[_name(output)],
+                "unusual": unusual[output.name_of_file],
                 "cut": [str(row["structure"]) for row in told["rows"] if row["touches_edge_of_image"]],
             }
             for output, told in done
@@ -170,13 +169,8 @@ def check_page(folder: Path, overwrite: bool) -> None:
 def picture_of(output: Output) -> Path:
     """Beside a file that the user named, in a folder of their own for a batch."""
     if output.record is None:
-        return output.path.with_name(_name(output) + ".png")
-    return output.path.parent / PICTURES / shortened_name(_name(output) + ".png")
-
-
-def _name(output: Output) -> str:
-    """As the file is called, which tells images of the same name apart."""
-    return case_name(output.path)
+        return output.path.with_name(output.name_of_file + ".png")
+    return output.path.parent / PICTURES / shortened_name(output.name_of_file + ".png")
 
 
 def _kept_beside(output: Output) -> Path:

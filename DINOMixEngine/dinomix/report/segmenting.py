@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import find_case_images
@@ -12,6 +13,7 @@ from dinomix.inference.outputs import plan_outputs
 from dinomix.inference.segment import kept_labels
 from dinomix.measuring.table import check_table, is_table_of_measurements
 from dinomix.models.folder import Model
+from dinomix.report.job import Job, check_record
 
 
 def segment_and_report(
@@ -21,6 +23,7 @@ def segment_and_report(
     *,
     statistics: Path | None,
     preview: bool,
+    manifest: Path | None,
     channels: Mapping[str, str | Path] | None = None,
     format: str | None = None,
     keep: tuple[str, ...] = (),
@@ -33,14 +36,15 @@ def segment_and_report(
     Args:
         statistics: a table of measurements, .csv or .json; None for none.
         preview: a picture of each case, and of a folder the page ``overview.html``.
+        manifest: the record of the call, see ``job``; None for none.
         options: further ones of ``segment_files``.
 
     Raises:
-        DinomixError: as ``segment_files``; the table or the page would take the place of a file of somebody else.
+        DinomixError: as ``segment_files``; the table, page or record would take the place of a file of somebody else.
     """
-    options |= {"channels": channels, "format": format, "keep": keep, "overwrite": overwrite, "emit": emit}
-    if statistics is None and not preview:
-        return segment_files(model, images, out, **options)
+    options |= {"channels": channels, "format": format, "keep": keep, "overwrite": overwrite}
+    if statistics is None and not preview and manifest is None:
+        return segment_files(model, images, out, **options, emit=emit)
 
     # Drawing takes a second to load.
     from dinomix.report.batch import Batch, check_page
@@ -49,12 +53,36 @@ def segment_and_report(
     if statistics is not None:
         # A batch that goes on has more cases for its own table.
         check_table(statistics, overwrite or is_table_of_measurements(statistics))
+    if manifest is not None:
+        check_record(manifest, overwrite)
     if preview and outputs[0].record is not None:
         check_page(out, overwrite)
+    job = Job(model, {key: _plain(value) for key, value in options.items()})
     batch = Batch(kept_labels(model.labels, keep), model, statistics, preview)
+    measuring = batch.add if statistics is not None or preview else lambda output: None
+    heard = job.listening(emit)
     try:
-        return segment_files(model, images, out, **options, done=batch.add)
+        return segment_files(model, images, out, **options, emit=heard, done=measuring)
+    except DinomixError as error:
+        if len(outputs) == 1:
+            job.failed(outputs[0], error)
+        raise
     finally:
         if os.environ.get("RANK", "0") == "0":  # of several processes, one writes for all
             for path in batch.write(outputs):
-                emit("written", path=str(path))
+                heard("written", path=str(path))
+            if manifest is not None:
+                job.write(manifest, outputs)
+                emit("written", path=str(manifest))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case Path():
+            return str(value)
+    return value
