@@ -239,6 +239,20 @@ def test_a_folder_of_labels(folder: Path, capsys: pytest.CaptureFixture) -> None
     assert "x.nii.gz has no image" in capsys.readouterr().err
 
 
+def test_masks_of_one_case(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """A folder with a mask for each structure is one label."""
+    array, grid = flipped()
+    for value, name in ((1, "liver"), (2, "spleen")):
+        mask = np.ascontiguousarray(array == value).astype(np.uint8)
+        write_image(Volume(mask, replace(grid, size=array.shape[::-1])), folder / "masks" / f"{name}.nii.gz")
+    out = folder.parent / "new.seg.nrrd"
+    words = ["--image", f"{folder}/images/a.nii.gz", "--label", f"{folder}/masks", "--out", str(out)]
+    assert run(["mend", *words]) == 0
+    volume, names = read_label(out)
+    assert names == {1: "liver", 2: "spleen"}
+    np.testing.assert_array_equal(volume.array, LABEL)
+
+
 def test_the_label_itself_is_never_replaced(folder: Path, capsys: pytest.CaptureFixture) -> None:
     path = label_file(folder, *flipped())
     before = path.read_bytes()

@@ -51,12 +51,13 @@ def command(image: Path, label: Path, out: Path, axes: str | None, overwrite: bo
     from dinomix.cohort.mending_folders import mend_folder
     from dinomix.events import shown_events
     from dinomix.images.mending import mend
+    from dinomix.images.reading import is_image_path
 
     if out.exists() and not overwrite:
         raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.", "exists")
     if out.exists() and out.samefile(label):
         raise DinomixError(f"{out} is the label itself.", "Choose another name: the label is left as it is.", "output")
-    if label.is_dir():
+    if label.is_dir() and image.is_dir() and not is_image_path(image):
         with shown_events(as_json) as emit:
             done = mend_folder(image, label, out, axes, emit=emit)
     else:
