@@ -67,7 +67,7 @@ def test_voxels_names_and_place(tmp_path: Path, oblique: Geometry, kind: str, gr
     alone, _ = read_label(path)
     np.testing.assert_array_equal(alone.array, array[1:])
     assert alone.geometry.size == (*geometry.size[:2], geometry.size[2] - 1)
-    check_drawn_on(path, tmp_path / "ct")
+    check_drawn_on(path, [tmp_path / "ct"])
 
 
 def test_it_agrees_with_highdicom(tmp_path: Path, series: list[Dataset]) -> None:
@@ -222,9 +222,9 @@ def test_the_series_it_was_drawn_on(tmp_path: Path, series: list[Dataset]) -> No
     write_ct(tmp_path / "ct", other, uid="1.2.3", description="Abdomen 3 mm")
     path = write_seg(tmp_path / "seg.dcm", series, organs())
     own, others = (next((tmp_path / "ct").glob(f"{uid}-*.dcm")) for uid in (series[0].SeriesInstanceUID, "1.2.3"))
-    check_drawn_on(path, own)
+    check_drawn_on(path, [own])
     with pytest.raises(DinomixError) as caught:
-        check_drawn_on(path, others)
+        check_drawn_on(path, [others])
     for word in (series[0].SeriesInstanceUID, "1.2.3", "Abdomen 3 mm", str(path), str(others)):
         assert word in caught.value.problem
 
@@ -237,10 +237,10 @@ def test_a_segmentation_that_names_no_series(tmp_path: Path, series: list[Datase
     for item in data.PerFrameFunctionalGroupsSequence:
         del item.DerivationImageSequence
     data.save_as(path)
-    check_drawn_on(path, tmp_path / "ct")
+    check_drawn_on(path, [tmp_path / "ct"])
     write_ct(tmp_path / "elsewhere", np.random.default_rng(5).integers(-100, 100, SIZE), frame="1.2.10")
     with pytest.raises(DinomixError, match="none that it names"):
-        check_drawn_on(path, tmp_path / "elsewhere")
+        check_drawn_on(path, [tmp_path / "elsewhere"])
 
 
 def test_an_image_is_no_label(tmp_path: Path, series: list[Dataset]) -> None:

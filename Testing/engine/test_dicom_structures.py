@@ -84,7 +84,7 @@ def test_contours_become_voxels(tmp_path: Path, oblique: Geometry, grid: str) ->
     assert names == {1: "Leber ü", 2: "spleen"}
     assert not volume.notices
     assert not volume.geometry.difference(image.geometry)
-    check_drawn_on(path, tmp_path / "ct")
+    check_drawn_on(path, [tmp_path / "ct"])
 
 
 def test_a_keyhole_leaves_its_hole_free(tmp_path: Path, series: list[Dataset]) -> None:

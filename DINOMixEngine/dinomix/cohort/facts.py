@@ -106,8 +106,7 @@ def orientation(geometry: Geometry) -> str:
 
 def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
                 renames: Renames, order: Sequence[str]) -> CaseFacts:  # fmt: skip
-    if is_dicom(image):
-        check_drawn_on(label, image)
+    check_drawn_on(label, [path for path in (image,) if is_dicom(path)])
     labels, names = read_label(label, like=volume.geometry if is_placed(label) else None, order=order)
     if found := mismatch(labels, volume.geometry):
         raise not_on_grid(found, image, label)

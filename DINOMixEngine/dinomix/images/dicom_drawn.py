@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,26 +104,29 @@ def references_of(dataset: "Dataset") -> DrawnOn:
     return DrawnOn(frozenset(series), frozenset(images), next(filter(None, frames), ""))
 
 
-def check_drawn_on(label: Path, image: Path) -> None:
-    """Raises DinomixError when a DICOM segmentation or structure set was drawn on another series than ``image``.
+def check_drawn_on(label: Path, images: Sequence[Path]) -> None:
+    """Raises DinomixError when a DICOM segmentation or structure set was drawn on another series than those of a case.
 
     Args:
-        label: such a file, or its folder.
-        image: a folder with one DICOM series, or one file of it.
+        label: such a file, or its folder; nothing is asked of other labels.
+        images: of the case's channels, the DICOM ones: folders with one series each, or files of such. On any of them, the
+            structures may have been drawn.
     """
     file = drawn_file(label)
-    if file is None:
+    if file is None or not images:
         return
-    headers = series_headers(image)
-    said = drawn_on(file)
-    if not said.fits(headers):
-        theirs = ", ".join(sorted(said.series)) or "none that it names"
-        uid = headers[0].tags.get("0020|000e", "without a UID")
-        raise DinomixError(
-            f"{label} was drawn on another series than {image}: on {theirs}, not on {uid} "
-            f"({describe_series(headers[0])}).",
-            "Put it beside the series that it was drawn on, or draw it again on this one.",
-        )
+    said, series = drawn_on(file), [series_headers(image) for image in images]
+    if any(said.fits(headers) for headers in series):
+        return
+    theirs = ", ".join(sorted(said.series)) or "none that it names"
+    ours = [
+        f"{headers[0].tags.get('0020|000e', 'without a UID')} ({describe_series(headers[0])})" for headers in series
+    ]
+    raise DinomixError(
+        f"{label} was drawn on another series than {listed([str(image) for image in images])}: on {theirs}, not on "
+        f"{listed(ours)}.",
+        "Put it beside the series that it was drawn on, or draw it again on this one.",
+    )
 
 
 @contextmanager
