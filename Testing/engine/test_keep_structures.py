@@ -72,6 +72,14 @@ def test_new_structures_keep_their_ids_where_these_are_free() -> None:
     )
 
 
+def test_regions_come_along_by_their_structures() -> None:
+    kept = START.with_regions({"both": [2, 5]})
+    others = LabelSet.from_names({1: "liver", 2: "tumor"}).with_regions({"liver with tumor": [1, 2], "both": [1, 2]})
+    labels, ids = joined_labels(kept, others)
+    assert ids == {1: 5, 2: 1}
+    assert {region.name: region.structures for region in labels.regions} == {"both": (2, 5), "liver with tumor": (1, 5)}
+
+
 def test_the_name_and_the_codes_of_the_model_stay() -> None:
     labels, ids = joined_labels(START, LabelSet.from_names({1: "Liver"}))
     assert labels == START and ids == {1: 5}

@@ -17,6 +17,7 @@ def joined_labels(kept: LabelSet, others: LabelSet) -> tuple[LabelSet, dict[int,
     """All of ``kept`` as it is, and what it lacks of ``others``: a new structure keeps its id too, where that is free.
 
     Structures are the same by name, or by terminology, as ``matched_channels`` has it; they then go by the name in ``kept``.
+    Regions come along, but for those of ``others`` whose names are taken.
 
     Returns:
         The label set, and for each id of ``others`` the id in it.
@@ -33,7 +34,12 @@ def joined_labels(kept: LabelSet, others: LabelSet) -> tuple[LabelSet, dict[int,
     for structure in new:
         ids[structure.id] = structure.id if structure.id not in kept.ids else next(free)
     renumbered = (structure.model_copy(update={"id": ids[structure.id]}) for structure in new)
-    return LabelSet(structures=(*kept.structures, *renumbered)), ids
+    joined = LabelSet(structures=(*kept.structures, *renumbered), regions=kept.regions)
+    taken_names = {normalized_name(name) for name in (*joined.names, *(region.name for region in kept.regions))}
+    regions = {
+        region.name: region.structures for region in others.regions if normalized_name(region.name) not in taken_names
+    }
+    return joined.with_regions({name: [ids[id] for id in of_region] for name, of_region in regions.items()}), ids
 
 
 def _refuse_alike(labels: LabelSet) -> None:
