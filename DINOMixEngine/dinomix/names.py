@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+CHANNEL_NAME = r"^[^\x00-\x1f/\\=@$%#]{1,100}$"
+"""What a kind of image may be called, such as "t2": it stands in options NAME=FILE and in one line of a text."""
 LONGEST = 180
 """Bytes of a name that a file is called after; something comes before and behind it."""
 
@@ -19,6 +21,11 @@ def normalized_name(name: str) -> str:
     """A name as it is compared: case, separators and the order of words do not matter ("Right Kidney" = "kidney_right")."""
     words = name.casefold().replace("_", " ").replace("-", " ").replace("/", " ").split()
     return " ".join(sorted(word for word in words if word not in {"and", "of", "the"}))
+
+
+def channel_name(text: str) -> str:
+    """A text as the name of a channel; see ``CHANNEL_NAME``."""
+    return re.sub(r"[\x00-\x1f/\\=@$%#]+", " ", text).strip()[:100] or "channel"
 
 
 def names_a_side(name: str) -> bool:

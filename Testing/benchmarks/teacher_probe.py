@@ -47,7 +47,7 @@ def samples(case: Case, cohort: Cohort, plan: Plan, teacher: FoundationModel, ce
     grid = torch.from_numpy(at[:, ::-1].astype(np.float32).copy()).view(1, -1, 1, 1, 3)
     features = []
     for cell in cells:
-        x, y, z = (max(1, round(side / cell)) for side in image.shape)
+        x, y, z = (max(1, round(side / cell)) for side in image.shape[1:])
         # In the plane and along the slices as features_on_the_fly does it.
         plane = F.interpolate(tokens, size=(x, y), mode="bilinear", align_corners=False)
         averaged = F.adaptive_avg_pool3d(plane.permute(1, 2, 3, 0), (x, y, z))[None]

@@ -133,7 +133,7 @@ def compare_formats(work: Path) -> dict[str, Any]:
         strides[str(stride)] = {
             "bytes": features.nbytes,
             "seconds": taken,
-            "cosine": _likeness(features, stride, whole, image.shape, plan),
+            "cosine": _likeness(features, stride, whole, image.shape[1:], plan),
         }
     stored = fkd.features_of_volume(foundation, image, 2)
     return {"case_bytes": case.image.nbytes + case.label.nbytes, "strides": strides,

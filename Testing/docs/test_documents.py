@@ -47,6 +47,8 @@ NOT_RUN = {
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix train --cohort cohort.json --out run --start ResEncL-OpenMind-MAE/checkpoint_final.pth":
         "needs OpenMind's file; Testing/engine/test_encoders.py starts from files of the same format",
+    "dinomix check --labeled patients --channel t1 --channel t2=*T2*TRA* --out cohort.json":
+        "needs patients of two sequences; Testing/engine/test_channels_cohort.py checks such folders",
     "python3 -m venv dinomix-env": "the tests run in an environment that was made so; a second one takes 7 GB",
     ". dinomix-env/bin/activate": "there is no such environment",
     "python -m pip install .": "7 GB; Testing/packaging/offline_install.py installs the same packages",

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from dinomix.images.volume import Geometry, Volume
+from dinomix.images.writing import write_labels
+from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.network import build_network
 from dinomix.planning.plan import InputChannel, PercentileWindow, Plan, SpacingGrid, Window
 from dinomix.planning.preprocessing import preprocess
+from image_files import write_image
 from random_models import NETWORK, labels_with_ids
 
 SIZE = (20, 18, 14)
@@ -59,3 +63,30 @@ def two_channel_model(path: Path, plan: Plan | None = None, volumes: list[Volume
         bias -= network(tensor).mean((0, 2, 3, 4))
     write_model(path, plan=plan, labels=labels, weights=network.state_dict(), record={})
     return load_model(path)
+
+
+def write_difference_case(folder: Path, seed: int, size: int = 32, *, with_label: bool = True) -> None:
+    """``one.nii.gz``, ``two.nii.gz`` and ``seg.nii.gz``: a ball that only the difference of the two images shows.
+
+    Both have the same random texture, which varies at the ball's own scale and by more than the ball adds to the second.
+    """
+    grid = Geometry((size,) * 3, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+    rng = np.random.default_rng(seed)
+    texture = gaussian_filter(rng.normal(size=(size,) * 3), 3)
+    texture = 100 * texture / texture.std()
+    center, radius = rng.uniform(9, size - 10, 3), rng.uniform(5, 7)
+    ball = ((np.indices((size,) * 3) - center[:, None, None, None]) ** 2).sum(0) < radius**2
+    for name, image in (("one", texture), ("two", texture + 60 * ball)):
+        noisy = (300 + image + rng.normal(0, 10, image.shape)).astype(np.float32)
+        write_image(folder / f"{name}.nii.gz", Volume(noisy, grid))
+    if with_label:
+        write_labels(ball.astype(np.uint8), grid, LabelSet.from_names({1: "lesion"}), folder / "seg.nii.gz")
+
+
+def difference_cohort(folder: Path, labeled: int = 8, unlabeled: int = 0, size: int = 32) -> Path:
+    """Folders ``labeled`` and ``unlabeled`` of such cases."""
+    for number in range(labeled):
+        write_difference_case(folder / f"labeled/case{number}", number, size)
+    for number in range(unlabeled):
+        write_difference_case(folder / f"unlabeled/more{number}", 100 + number, size, with_label=False)
+    return folder

@@ -44,7 +44,7 @@ def test_intensity_changes_repeat_with_their_generator_and_stay_in_range(name):
 def test_other_ranges_are_changed_as_the_unit_range_is():
     patches = torch.rand(8, 1, 8, 8, 8)
     unit = augmented_intensities(patches, rngs(*range(8)), WIDTHS["wide"])
-    other = augmented_intensities(patches * 6 - 3, rngs(*range(8)), WIDTHS["wide"], (-3.0, 3.0))
+    other = augmented_intensities(patches * 6 - 3, rngs(*range(8)), WIDTHS["wide"], [(-3.0, 3.0)])
     torch.testing.assert_close((other + 3) / 6, unit, atol=1e-5, rtol=0)
 
 
@@ -130,7 +130,8 @@ def test_codes_tell_a_side_too():
 
 def plain_batches(cohort: Cohort, plan: Plan, volume: np.ndarray, method: str = "mean-teacher", **settings) -> Batches:
     """Batches of cases that all have the same image, without labels."""
-    cases = {case.name: type("Case", (), {"name": case.name, "image": volume, "label": np.zeros(volume.shape, np.uint8),
+    cases = {case.name: type("Case", (), {"name": case.name, "image": volume[None], "size": volume.shape,
+                                          "label": np.zeros(volume.shape, np.uint8),
                                           "locations": staticmethod(dict)}) for case in cohort.cases}  # fmt: skip
     config = small_config(
         method, fkd="off", pic=True, **{"pseudo_label_start": 0.0, "steps": 30, "pic.probability": 0.0, **settings}

@@ -80,7 +80,7 @@ def test_a_structure_that_the_first_model_does_not_know_has_no_before(folder: Pa
     case = RunDirectory.open(folder / "second").cohort.with_role("validation")[0]
     from dinomix.images.reading import read_image
 
-    predicted = compared.segment(read_image(case.image), "cpu")
+    predicted = compared.segment([read_image(case.image)], "cpu")
     assert set(np.unique(predicted.array)) <= {0, 5}
     assert compared.dice(predicted, predicted, case)["spleen"] is None
 

@@ -99,7 +99,7 @@ def test_slices_that_differ_give_depth_cells_that_differ(teacher):
 def test_cached_features_of_the_whole_volume_equal_those_on_the_fly(teacher):
     coarse = torch.rand(1, 1, 4, 6, 3, generator=torch.Generator().manual_seed(0))
     image = torch.nn.functional.interpolate(coarse, size=(32, 48, 16), mode="trilinear")[0, 0]
-    cached = fkd.features_of_volume(teacher, image, stride=2)
+    cached = fkd.features_of_volume(teacher, image[None], stride=2)
     placement = random_placement(image.shape, image.shape, np.random.default_rng(0), WIDTHS["off"])
     sampled = sample_features(cached, 2, 16, placement, image.shape, image.shape, (4, 6, 2))
     live = fkd.features_on_the_fly(teacher, image[None, None], (4, 6, 2), stride=2)[0]

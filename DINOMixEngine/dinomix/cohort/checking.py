@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from dinomix.cohort.archives import unpacked_folders
+from dinomix.cohort.channels import channel_modalities, swapped, told_of_channels
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
 from dinomix.cohort.finding import find_cases
@@ -37,6 +38,7 @@ from dinomix.cohort.table import notices_about
 from dinomix.cohort.telling import tell_cases, tell_problems
 from dinomix.errors import DEFECTS, DinomixError, reason_of
 from dinomix.events import Emit, Notice, Progress, silent
+from dinomix.images.channel_files import Channel
 from dinomix.images.overlaps import OverlapError
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
@@ -65,6 +67,7 @@ def check_cohort(
     partial: bool = False,
     absent: Sequence[str] = (),
     labeled_slices: Sequence[str] = (),
+    channels: Sequence[Channel] = (),
     emit: Emit = silent,
 ) -> Cohort:
     """Find, pair and check the cases of a study, and give each its part.
@@ -93,6 +96,8 @@ def check_cohort(
         absent: names of structures that a patient may lack, so that a case without one says that it is not there; "all" for any.
         labeled_slices: which slices were labeled: "found" (those of labels that show single slices at equal distances; the
             default), "all", "drawn" (those that show something), or of one case "CASE=10,20,30".
+        channels: the images of each case, in the order in which a network takes them, and which files they are; see
+            ``images.channel_files``. Without any, those that ``dataset.json`` or the files of the labeled folders show, or one.
         emit: gets progress and notices; also, when the check fails too, ``case``, ``names`` and ``problem`` events.
 
     Returns:
@@ -117,9 +122,11 @@ def check_cohort(
     new_names = Renames.read(renames) if isinstance(renames, Path) else renames or Renames()
     listing_problems: list[Problem] = []
     listed_cases, said = read_cases(cases_file, listing_problems) if cases_file is not None else ([], {})
+    if twice := [c.name for c, count in Counter(channels).items() if count > 1]:
+        raise DinomixError(f"The channel {twice[0]} was given twice.", "Give each channel once.", "channels")
     archives = Findings()
     labeled, unlabeled, test = (unpacked_folders(given, out, archives, emit) for given in (labeled, unlabeled, test))
-    found = find_cases(labeled, unlabeled, test, listed_cases, exclude)
+    found = find_cases(labeled, unlabeled, test, listed_cases, exclude, channels)
     found.notices += archives.notices
     problems = found.problems
     problems += archives.problems
@@ -137,7 +144,7 @@ def check_cohort(
         problems.append(
             Problem("There is no labeled case.", "Give at least one folder after --labeled.", code="no-labeled")
         )
-    remembered = RememberedFacts(out, new_names, order)
+    remembered = RememberedFacts(out, new_names, order, [channel.name for channel in found.channels])
     facts = _read_all(cases, remembered, problems, emit)
     try:
         cohort = _cohort(cases, facts, found, label_set, new_names, order, decisions, modality, seed, emit)
@@ -157,10 +164,15 @@ def _read_all(
     unread = [c.case for c in cases if c.case.name not in facts]
     failed: dict[str, Problem] = {}
     overlaps: dict[str, OverlapError] = {}
-    renames, order = remembered.renames, remembered.order
+    asked = remembered.renames, remembered.order
     progress = Progress(emit, "check", len(cases), len(facts))
     with ThreadPoolExecutor(readers()) as pool:
-        jobs = {pool.submit(read_facts, case.image, case.label, case.names, renames, order): case for case in unread}
+        jobs = {
+            pool.submit(
+                read_facts, case.image, case.label, case.names, *asked, case.more_images, remembered.channels
+            ): case
+            for case in unread
+        }
         try:
             for number, job in enumerate(as_completed(jobs), len(cases) - len(unread) + 1):
                 case = jobs[job]
@@ -258,6 +270,10 @@ def _cohort(
     ]
     tell_cases(cases, facts, as_found, contents, labels, {case.name: told_of(case, labels) for case in made}, emit)
     raise_if_any(problems)
+    several = len(found.channels) > 1
+    kinds = channel_modalities(found.channels, facts, modality) if several else ()
+    problems += swapped(cases, facts, found.channels, kinds)
+    raise_if_any(problems)
     chosen, reason, different = choose_modality(
         modality,
         {name: f.intensity for name, f in facts.items()},
@@ -265,7 +281,9 @@ def _cohort(
         found.modality,
     )
     cohort = Cohort(
-        modality=chosen,
+        modality=kinds[0] if several else chosen,
+        channels=tuple(channel.name for channel in found.channels),
+        more_modalities=kinds[1:],
         labels=labels,
         seed=seed,
         cases=tuple(made),
@@ -276,11 +294,13 @@ def _cohort(
             f"Some label files carry no names ({len(unnamed)} of {len(contents)}, such as {contents[unnamed[0]].path}); "
             "their values were taken as the numbers of the cohort's label set."
         ))  # fmt: skip
-    if modality == "auto":
+    if several:
+        found.notices.append(told_of_channels(found.channels, kinds))
+    elif modality == "auto":
         found.notices.append(
             Notice(f"The modality was taken as {chosen}: {reason}.", "Give --modality to say otherwise.", "modality")
         )
-    if different:
+    if different and not several:
         found.notices.append(
             Notice(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}.")
         )
@@ -310,9 +330,11 @@ def _case(
         name=c.case.name,
         role=c.role,
         image=c.case.image,
+        more_images=c.case.more_images,
         label=c.case.label,
         patient=c.patient,
         image_sha256=facts.image_sha256,
+        more_image_sha256=tuple(channel.image_sha256 for channel in facts.more),
         label_sha256=facts.label_sha256,
         size=facts.geometry.size,
         spacing=facts.geometry.spacing,
@@ -320,6 +342,8 @@ def _case(
         intensity=facts.intensity,
         # The plan is made from these; the test cases must not have a say in it.
         foreground_intensity=None if c.role == "test" else facts.foreground_intensity,
+        more_intensity=tuple(channel.intensity for channel in facts.more),
+        more_foreground_intensity=tuple(None if c.role == "test" else f.foreground_intensity for f in facts.more),
         thickness={id: thickness[id] for id in labels.ids if id in thickness and id in drawn and c.role != "test"},
         voxels=_voxels(facts, ids, labels) if c.case.label is not None else {},
         label_values=ids,
@@ -393,4 +417,5 @@ def _comparable(cohort: Cohort, out: Path) -> str:
         for key in ("image", "label"):
             if case[key] is not None:
                 case[key] = os.path.realpath(out.parent / case[key])
+        case["more_images"] = [os.path.realpath(out.parent / image) for image in case.get("more_images", ())]
     return json.dumps(data, sort_keys=True)

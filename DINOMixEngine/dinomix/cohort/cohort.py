@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,13 +13,17 @@ from pydantic import (
     FiniteFloat,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json, write_json
 from dinomix.labels import LARGEST_ID, LabelSet
+from dinomix.names import CHANNEL_NAME, normalized_name
 
 
 def names_a_file(name: str) -> str:
@@ -34,6 +38,11 @@ CaseName = Annotated[str, AfterValidator(names_a_file)]
 Millimeters = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 LabelValue = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Role = Literal["labeled", "unlabeled", "validation", "test"]
+
+
+MOST_CHANNELS = 16
+ChannelName = Annotated[str, Field(pattern=CHANNEL_NAME)]
+Percentiles = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
 
 class LabeledSlices(BaseModel):
@@ -51,8 +60,10 @@ class Case(BaseModel):
     ``intensity`` are the percentiles 0.5, 50 and 99.5 of the image as stored; ``foreground_intensity`` the same inside
     the labeled structures; ``voxels`` maps structure id to count, and ``thickness`` to mm (see ``thickness.thickness``; empty in
     files of older versions); ``patient`` groups cases that must not be split apart.
-    ``label_values`` maps the value in the label file to the structure's id in the cohort's label set. ``order`` settles where
-    structures of the label overlap: names as the label has them, of which a later one lies over an earlier one.
+    ``more_images`` are the further channels of a case, in the order of ``Cohort.channels``; where all are one path, they are the
+    volumes of that file. What is said of the grid is said of the first one, on whose grid the others are resampled before they
+    are looked at. ``label_values`` maps the value in the label file to the structure's id in the cohort's label set. ``order``
+    settles where structures of the label overlap: names as the label has them, of which a later one lies over an earlier one.
 
     What the label does not say: ``drawn`` are the ids of the structures that were drawn completely, None for all. One of these
     without a voxel is absent in the patient; where the label is 0, there may be any of the others. ``undecided`` are those of the
@@ -66,15 +77,19 @@ class Case(BaseModel):
     name: CaseName
     role: Role
     image: Path
+    more_images: tuple[Path, ...] = ()
     label: Path | None = None
     patient: str
     image_sha256: str
+    more_image_sha256: tuple[str, ...] = ()
     label_sha256: str | None = None
     size: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing: tuple[Millimeters, Millimeters, Millimeters]
     orientation: str
-    intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    foreground_intensity: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    intensity: Percentiles
+    foreground_intensity: Percentiles | None = None
+    more_intensity: tuple[Percentiles, ...] = ()
+    more_foreground_intensity: tuple[Percentiles | None, ...] = ()
     voxels: dict[int, NonNegativeInt] = {}
     thickness: dict[int, Millimeters] = {}
     label_values: dict[LabelValue, LabelValue] = {}
@@ -91,7 +106,35 @@ class Case(BaseModel):
             raise ValueError(f"the {self.role} case {self.name} has {'no' if self.label is None else 'a'} label")
         if len(self.orientation) != 3 or not all(set(pair) & set(self.orientation) for pair in ("LR", "PA", "IS")):
             raise ValueError(f"the case {self.name} has the orientation {self.orientation}")
+        more = len(self.more_images)
+        if {len(self.more_image_sha256), len(self.more_intensity), len(self.more_foreground_intensity)} != {more}:
+            raise ValueError(f"the case {self.name} does not say the same of all its images")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A case of one image says nothing of others, as in files of earlier versions."""
+        return {key: value for key, value in serialized(self).items() if not key.startswith("more_") or value}
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Of all channels."""
+        return self.image, *self.more_images
+
+    @property
+    def images_sha256(self) -> str:
+        """The hash of the one image, or those of all, one after the other."""
+        return " ".join((self.image_sha256, *self.more_image_sha256))
+
+    @property
+    def intensities(self) -> tuple[Percentiles, ...]:
+        """Of all channels."""
+        return self.intensity, *self.more_intensity
+
+    @property
+    def foreground_intensities(self) -> tuple[Percentiles | None, ...]:
+        """Of all channels."""
+        return self.foreground_intensity, *self.more_foreground_intensity
 
     def has_drawn(self, structure_id: int) -> bool:
         """Whether its label says of each labeled voxel whether it is that structure."""
@@ -104,11 +147,17 @@ class Case(BaseModel):
 
 
 class Cohort(BaseModel):
-    """All cases of a study. ``modality`` is "CT" (intensities are HU) or "MR" (intensities have no unit)."""
+    """All cases of a study. ``modality`` is "CT" (intensities are HU), "MR" or "PT" (intensities have no unit).
+
+    ``channels`` are the names of the images that each case has, in the order in which a network takes them; empty where there is
+    one that needs no name. ``modality`` is then that of the first, and ``more_modalities`` are those of the others.
+    """
 
     model_config = ConfigDict(extra="forbid")
     version: Literal[1] = 1
-    modality: Literal["CT", "MR"]
+    modality: Modality
+    channels: Annotated[tuple[ChannelName, ...], Field(max_length=MOST_CHANNELS)] = ()
+    more_modalities: tuple[Modality, ...] = ()
     labels: LabelSet
     seed: int
     cases: tuple[Case, ...] = Field(min_length=1)
@@ -120,6 +169,33 @@ class Cohort(BaseModel):
             raise ValueError(f"two cases are called {twice[0]}")
         return cases
 
+    @model_validator(mode="after")
+    def _has_all_channels(self) -> "Cohort":
+        more = max(1, len(self.channels)) - 1
+        if len({normalized_name(name) for name in self.channels}) < len(self.channels):
+            raise ValueError(f"two channels have the same name ({', '.join(self.channels)})")
+        if len(self.more_modalities) != more:
+            raise ValueError("it does not say what each channel holds")
+        if other := next((case for case in self.cases if len(case.more_images) != more), None):
+            raise ValueError(f"the case {other.name} has {len(other.images)} images for {more + 1} channels")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            key: value for key, value in serialized(self).items() if key not in ("channels", "more_modalities") or value
+        }
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of all channels."""
+        return self.modality, *self.more_modalities
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """As ``Plan.channels`` has them: ("",) where there is one image that needs no name."""
+        return self.channels or ("",)
+
     def with_role(self, role: Role) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.role == role)
 
@@ -130,10 +206,9 @@ class Cohort(BaseModel):
         for case in data["cases"]:
             for key in ("image", "label"):
                 if case[key] is not None:
-                    # Not resolved: links may point to stores in which files have lost the ending that tells their format.
-                    absolute = Path(case[key]).absolute()
-                    inside = absolute.is_relative_to(folder)
-                    case[key] = str(absolute.relative_to(folder) if inside else absolute)
+                    case[key] = _below(folder, case[key])
+            if "more_images" in case:
+                case["more_images"] = [_below(folder, image) for image in case["more_images"]]
         write_json(path, data)
 
     @classmethod
@@ -147,7 +222,20 @@ class Cohort(BaseModel):
             ) from error
         folder = Path(os.path.realpath(path)).parent
         cases = tuple(
-            case.model_copy(update={"image": folder / case.image, "label": folder / case.label if case.label else None})
+            case.model_copy(
+                update={
+                    "image": folder / case.image,
+                    "more_images": tuple(folder / image for image in case.more_images),
+                    "label": folder / case.label if case.label else None,
+                }
+            )
             for case in cohort.cases
         )
         return cohort.model_copy(update={"cases": cases})
+
+
+def _below(folder: Path, path: str) -> str:
+    """A path as a cohort file in ``folder`` has it: relative where it lies below."""
+    # Not resolved: links may point to stores in which files have lost the ending that tells their format.
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,37 @@ from dinomix.cohort.renaming import Renames
 from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
+from dinomix.images.channels import on_first_grid, read_channels
 from dinomix.images.dicom_drawn import check_drawn_on
 from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
-from dinomix.images.reading import is_dicom, is_placed, read_codes, read_image, read_label
+from dinomix.images.reading import is_dicom, is_placed, read_codes, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import stands_for_unlabeled
 
 _CODES = ("LR", "PA", "IS")
+Percentiles = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ChannelFacts:
+    """What ``CaseFacts`` says of one of several images of a case, on the grid of the first."""
+
+    image_sha256: str
+    intensity: Percentiles
+    foreground_intensity: Percentiles | None = None
+    dicom_modality: str | None = None
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> "ChannelFacts":
+        """From the fields as JSON has them."""
+        foreground = data["foreground_intensity"]
+        tuples = {
+            "intensity": tuple(data["intensity"]),
+            "foreground_intensity": tuple(foreground) if foreground else None,
+        }
+        return cls(**{**data, **tuples})
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,7 @@ class CaseFacts:
         codes: name -> terminology entry as Slicer has it, where the label file itself carries codes.
         overlaps: what an order settled in the label; see ``Volume``.
         dicom_modality: the tag (0008,0060) of a DICOM series.
+        more: of the further channels; all else is of the first.
     """
 
     geometry: Geometry
@@ -58,6 +81,13 @@ class CaseFacts:
     overlaps: Overlaps = ()
     dicom_modality: str | None = None
     notices: tuple[str, ...] = ()
+    more: tuple[ChannelFacts, ...] = ()
+
+    @property
+    def channels(self) -> tuple[ChannelFacts, ...]:
+        """Of all channels."""
+        first = ChannelFacts(self.image_sha256, self.intensity, self.foreground_intensity, self.dicom_modality)
+        return first, *self.more
 
 
 def read_facts(
@@ -66,36 +96,52 @@ def read_facts(
     folder_names: dict[int, str] | None = None,
     renames: Renames | None = None,
     order: Sequence[str] = (),
+    more_images: Sequence[Path] = (),
+    channels: Sequence[str] = (),
 ) -> CaseFacts:
-    """Read a case's image and, where there is one, its label.
+    """Read a case's images and, where there is one, its label.
 
     Args:
         folder_names: value -> name in the label, where the label file says nothing.
         renames: which structures are dropped.
         order: names of structures; where some overlap, the later one wins.
+        more_images: of the further channels.
+        channels: the names of all channels, where there are several.
 
     Raises:
-        DinomixError: a file cannot be used; the image holds one value only; the label lies on another grid than the
-            image or holds only structures that are left out.
+        DinomixError: a file cannot be used; images show different places or patients, or are one and the same; an image holds
+            one value only; the label lies on another grid than the first image or holds only structures that are left out.
         OSError: a file cannot be opened.
     """
-    volume = read_image(image)
-    if volume.array.min() == volume.array.max():
-        raise DinomixError(
-            f"{image} is empty: all its voxels are {volume.array.flat[0]:g}.", "Take it out, or export it again."
-        )
+    images = (image, *more_images)
+    volumes = read_channels(images)
+    for path, its_volume in zip(images, volumes, strict=True):
+        if its_volume.array.min() == its_volume.array.max():
+            raise DinomixError(
+                f"{path} is empty: all its voxels are {its_volume.array.flat[0]:g}.", "Take it out, or export it again."
+            )
+    notices = tuple(dict.fromkeys(notice for v in volumes for notice in v.notices))
+    if more_images:
+        volumes, of_grids = on_first_grid(volumes, channels)
+        notices += tuple(of_grids)
+        _refuse_one_image_twice(volumes, channels, images)
+    volume, hashes = volumes[0], {path: sha256(path) for path in images}
     facts = CaseFacts(
         geometry=volume.geometry,
         orientation=orientation(volume.geometry),
         pixels_sha256=_pixels_sha256(volume),
-        image_sha256=sha256(image),
+        image_sha256=hashes[image],
         intensity=_percentiles(volume.array),
         dicom_modality=dicom_modality(image),
-        notices=volume.notices,
+        notices=notices,
+        more=tuple(
+            ChannelFacts(hashes[path], _percentiles(more.array), None, dicom_modality(path))
+            for path, more in zip(more_images, volumes[1:], strict=True)
+        ),
     )
     if label is None:
         return facts
-    return _with_label(facts, volume, image, label, folder_names or {}, renames or Renames(), order)
+    return _with_label(facts, volumes, images, label, folder_names or {}, renames or Renames(), order)
 
 
 def orientation(geometry: Geometry) -> str:
@@ -104,9 +150,21 @@ def orientation(geometry: Geometry) -> str:
     return "".join(_CODES[axis][int(sign > 0)] for axis, sign in zip(axes, signs, strict=True))
 
 
-def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, folder_names: dict[int, str],
+def _refuse_one_image_twice(volumes: Sequence[Volume], channels: Sequence[str], images: Sequence[Path]) -> None:
+    for second in range(1, len(volumes)):
+        for first in range(second):
+            if np.array_equal(volumes[first].array, volumes[second].array):
+                raise DinomixError(
+                    f"The channels {channels[first]} and {channels[second]} of {images[first]} are the same image.",
+                    "Give each channel its own image.",
+                    "channels",
+                )
+
+
+def _with_label(facts: CaseFacts, volumes: Sequence[Volume], images: Sequence[Path], label: Path, folder_names: dict[int, str],
                 renames: Renames, order: Sequence[str]) -> CaseFacts:  # fmt: skip
-    check_drawn_on(label, [path for path in (image,) if is_dicom(path)])
+    volume, image = volumes[0], images[0]
+    check_drawn_on(label, [path for path in images if is_dicom(path)])
     labels, names = read_label(label, like=volume.geometry if is_placed(label) else None, order=order)
     if found := mismatch(labels, volume.geometry):
         raise not_on_grid(found, image, label)
@@ -140,6 +198,10 @@ def _with_label(facts: CaseFacts, volume: Volume, image: Path, label: Path, fold
         overlaps=labels.overlaps,
         dicom_modality=facts.dicom_modality,
         notices=tuple(dict.fromkeys((*facts.notices, *labels.notices))),
+        more=tuple(
+            replace(channel, foreground_intensity=_percentiles(more.array[inside]) if inside.any() else None)
+            for channel, more in zip(facts.more, volumes[1:], strict=True)
+        ),
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.recognizing import labeled_cases, unlabeled_cases
+from dinomix.cohort.layouts.several_channels import channels_shown
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.files import shortened_name
+from dinomix.images.channel_files import Channel
 from dinomix.images.formats import ENDINGS
 
 LONGEST_CASE_NAME = 180
@@ -23,17 +25,19 @@ def find_cases(
     test: list[Path],
     listed: Sequence[FoundCase] = (),
     exclude: Sequence[str] = (),
+    channels: Sequence[Channel] = (),
 ) -> Findings:
     """Find and pair the cases of all folders; opens no image and no label, and lists no label of an unlabeled folder.
 
     Args:
         listed: cases beside those of the folders; see ``listing``. Where a folder has the same image, its case makes way.
         exclude: names of cases to leave out, with what is wrong with them.
+        channels: the images of each case; without any, those that the labeled folders show.
 
     Returns:
         The cases with unique names, and a problem for everything that could not be paired.
     """
-    found = Findings()
+    found = Findings(channels=tuple(channels) or channels_shown(labeled))
     seen: dict[str, Pool] = {}
     pools: tuple[tuple[Pool, list[Path]], ...] = (("labeled", labeled), ("unlabeled", unlabeled), ("test", test))
     for pool, folders in pools:
@@ -65,8 +69,21 @@ def find_cases(
     found.cases = _with_unique_names(
         _with_names_that_are_text([*_without_listed(found, listed), *listed], found), found
     )
+    _refuse_other_numbers(found)
     _leave_out(exclude, found)
     return found
+
+
+def _refuse_other_numbers(found: Findings) -> None:
+    """Cases with more or fewer images than channels, as lists and layouts that know no channels may have them, are problems."""
+    count = max(1, len(found.channels))
+    for case in found.cases:
+        if len(case.images) != count:
+            found.problems.append(Problem(
+                f"The case {case.name} has {len(case.images)} images; the cohort has {count} channels.",
+                "Name an image for each channel, in the cohort's order.", "channels", case=case.name, file=case.image,
+            ))  # fmt: skip
+    found.cases = [case for case in found.cases if len(case.images) == count]
 
 
 def _without_listed(found: Findings, listed: Sequence[FoundCase]) -> list[FoundCase]:
@@ -93,7 +110,7 @@ def _with_names_that_are_text(cases: list[FoundCase], found: Findings) -> list[F
     good = []
     for case in cases:
         try:
-            f"{case.image}{case.label}{case.name}".encode()
+            f"{case.images}{case.label}{case.name}".encode()
             good.append(case)
         except UnicodeEncodeError:
             found.problems.append(Problem(

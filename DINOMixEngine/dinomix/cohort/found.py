@@ -7,6 +7,7 @@ from typing import Literal
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.said import Said
 from dinomix.events import Notice
+from dinomix.images.channel_files import Channel
 
 Pool = Literal["labeled", "unlabeled", "validation", "test"]
 
@@ -21,6 +22,7 @@ class FoundCase:
         pool: which option brought it in, or the part that a list of cases gives it.
         patient: the folder that holds several series of one patient, else None.
         names: voxel value -> name, where the folder's ``dataset.json`` says so.
+        more_images: the further channels of the case, in the cohort's order; where one file holds all, it again and again.
         drawn: names of the structures that were drawn completely, where the layout says it: those that have a mask file, an
             empty one too. None where it does not.
         said: what a list of cases says of the completeness of its label.
@@ -35,6 +37,12 @@ class FoundCase:
     names: dict[int, str] = field(default_factory=dict)
     drawn: tuple[str, ...] | None = None
     said: Said | None = None
+    more_images: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Of all channels."""
+        return self.image, *self.more_images
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Findings:
     Attributes:
         modality: what the ``dataset.json`` files say, if anything.
         regions: of these files, region -> names of the structures that it is made of.
+        channels: the images of each case by their names, where there are several or one has a name.
     """
 
     cases: list[FoundCase] = field(default_factory=list)
@@ -51,3 +60,4 @@ class Findings:
     notices: list[Notice] = field(default_factory=list)
     modality: str | None = None
     regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()

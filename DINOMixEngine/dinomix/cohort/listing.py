@@ -18,11 +18,13 @@ class ListedCase(BaseModel):
     """One entry: relative paths start at the list's folder; without a name, the image's file gives it.
 
     An entry without an image says something of a case of the folders, by its name. ``drawn``, ``absent``, ``not_drawn`` and
-    ``labeled_slices`` (their numbers along ``slice_axis`` of the file, from 0) are as ``Said`` has them.
+    ``labeled_slices`` (their numbers along ``slice_axis`` of the file, from 0) are as ``Said`` has them. ``more_images`` are the
+    further channels, in the cohort's order.
     """
 
     model_config = ConfigDict(extra="forbid")
     image: Path | None = None
+    more_images: tuple[Path, ...] = ()
     label: Path | None = None
     role: Role | None = None
     name: CaseName | None = None
@@ -88,7 +90,8 @@ def read_cases(path: Path, problems: list[Problem]) -> tuple[list[FoundCase], di
                 case=name, file=image,
             ))  # fmt: skip
             continue
-        cases.append(FoundCase(name, name, entry.role, image, label, entry.patient, said=entry.said))
+        more = tuple(path.absolute().parent / part for part in entry.more_images)
+        cases.append(FoundCase(name, name, entry.role, image, label, entry.patient, said=entry.said, more_images=more))
     if twice:
         others = f", and {len(twice) - 1} others" if len(twice) > 1 else ""
         problems.append(Problem(f"{path} lists {min(twice)} twice{others}.", "List each image once.", file=path))

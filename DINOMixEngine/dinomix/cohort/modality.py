@@ -1,15 +1,19 @@
-"""CT or MR: whether intensities are Hounsfield units, which decides how they are scaled."""
+"""CT, MR or PET: whether intensities are Hounsfield units, which decides how they are scaled."""
 
 from collections import Counter
 from typing import Literal
 
 from dinomix.errors import DinomixError
 
-Modality = Literal["CT", "MR"]
+Modality = Literal["CT", "MR", "PT"]
+"""CT: intensities are HU. MR and PET: they have no unit that is the same in another scan."""
 
 _DECLARED: dict[str, Modality] = {
     "CT": "CT", "MR": "MR", "MRI": "MR", "T1": "MR", "T1W": "MR", "T1GD": "MR", "T2": "MR", "T2W": "MR", "FLAIR": "MR",
 }  # fmt: skip
+
+
+_PET = ("PT", "PET", "SUV")
 
 
 def looks_like_hu(intensity: tuple[float, float, float]) -> bool:
@@ -19,6 +23,15 @@ def looks_like_hu(intensity: tuple[float, float, float]) -> bool:
     """
     low, middle, high = intensity
     return low < -50 and middle < 1000 and high < 5000
+
+
+def modality_of_channel(
+    name: str, intensities: dict[str, tuple[float, float, float]], dicom: dict[str, str]
+) -> Modality:
+    """What one of several channels holds: as its name or the DICOM headers say, else by its intensities."""
+    if name.upper() in _PET or (dicom and set(dicom.values()) == {"PT"}):
+        return "PT"
+    return choose_modality("auto", intensities, dicom, name.upper())[0]
 
 
 def choose_modality(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dinomix.cohort.facts import CaseFacts
+from dinomix.cohort.facts import CaseFacts, ChannelFacts
 from dinomix.cohort.found import FoundCase
 from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
@@ -27,10 +27,11 @@ FORMAT = 6
 class RememberedFacts:
     """The facts of a cohort's cases in a file of JSON lines, to which each case is added as soon as it is read."""
 
-    def __init__(self, out: Path | None, renames: Renames, order: Sequence[str] = ()) -> None:
+    def __init__(self, out: Path | None, renames: Renames, order: Sequence[str] = (),
+                 channels: Sequence[str] = ()) -> None:  # fmt: skip
         """``out`` is the cohort file; None for a check that writes none, which remembers nothing."""
         self.path = out.with_name(f".{out.name}.facts") if out is not None else None
-        self.renames, self.order = renames, tuple(order)
+        self.renames, self.order, self.channels = renames, tuple(order), tuple(channels)
         self._lines = 0
         self._known = self._read()
         self._asked: dict[str, str] = {}
@@ -87,8 +88,10 @@ class RememberedFacts:
         return known
 
     def _key(self, case: FoundCase) -> str:
-        files = [_signature(path) for path in (case.image, case.label) if path is not None]
-        asked = [files, sorted(case.names.items()), sorted(self.renames.new.items()), self.order]
+        files = [_signature(path) for path in (*case.images, case.label) if path is not None]
+        asked: list[Any] = [files, sorted(case.names.items()), sorted(self.renames.new.items()), self.order]
+        if case.more_images:
+            asked.append(self.channels)
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -109,7 +112,8 @@ def _signature(path: Path) -> list[Any]:
 def _to_data(facts: CaseFacts) -> dict[str, Any]:
     geometry = facts.geometry
     return {
-        **{name: value for name, value in vars(facts).items() if name != "geometry"},
+        **{name: value for name, value in vars(facts).items() if name not in ("geometry", "more")},
+        "more": [asdict(channel) for channel in facts.more],
         "geometry": {**asdict(geometry), "direction": geometry.direction.tolist()},
     }
 
@@ -128,6 +132,7 @@ def _from_data(data: dict[str, Any]) -> CaseFacts:
             "counts": {int(value): count for value, count in data["counts"].items()},
             "thickness": {int(value): mm for value, mm in data["thickness"].items()},
             "names": {int(value): name for value, name in data["names"].items()} if data["names"] is not None else None,
+            "more": tuple(ChannelFacts.from_data(channel) for channel in data.get("more", ())),
             "overlaps": tuple((below, above, count) for below, above, count in data["overlaps"]),
             "notices": tuple(data["notices"]),
         }

@@ -19,8 +19,9 @@ def summary(cohort: Cohort) -> dict[str, Any]:
     """Counts and ranges of a cohort.
 
     Returns:
-        ``cases`` {role: count}; ``patients``; ``modality``; ``spacing`` mm along the files' (i, j, k) and ``size`` voxels,
-        each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels, fraction, cases}] over
+        ``cases`` {role: count}; ``patients``; ``modality``; ``channels`` [{name, modality}]; ``spacing`` mm along the files'
+        (i, j, k) and ``size`` voxels, each {min, median, max}; ``orientations`` {code: count}; ``classes`` [{id, name, voxels,
+        fraction, cases}] over
         all cases with a label, ``voxels_labeled`` over those to train on, ``not_drawn`` the number of cases in which it was not
         drawn, or not completely; ``regions`` {name: ids of its structures}; ``open_labels`` {case: what its label leaves open,
         see ``open_notices.told_of``};
@@ -34,6 +35,9 @@ def summary(cohort: Cohort) -> dict[str, Any]:
         "cases": {role: len(cohort.with_role(role)) for role in ROLES},
         "patients": len({case.patient for case in cohort.cases}),
         "modality": cohort.modality,
+        "channels": [
+            {"name": name, "modality": kind} for name, kind in zip(cohort.channels, cohort.modalities, strict=False)
+        ],
         "seed": cohort.seed,
         "spacing": _range([case.spacing for case in cohort.cases], 4),
         "size": _range([case.size for case in cohort.cases], 1),
@@ -101,6 +105,7 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         f"Cases         {cases} ({total} cases, {data['patients']} patients)",
         f"Modality      {data['modality']}",
+        *([f"Channels      {_channels(data['channels'])}"] if data["channels"] else []),
         f"Spacing (mm)  {_words(data['spacing'])}",
         f"Size          {_words(data['size'])}",
         "Orientations  " + ", ".join(f"{code} ({count})" for code, count in data["orientations"].items()),
@@ -127,6 +132,10 @@ def table(data: dict[str, Any]) -> str:
     if data["imbalance"] is not None:
         lines += ["", f"Imbalance     {data['imbalance']:.1f} to 1 (largest to smallest structure)"]
     return "\n".join(lines)
+
+
+def _channels(channels: list[dict[str, str]]) -> str:
+    return ", ".join(f"{channel['name']} ({channel['modality']})" for channel in channels)
 
 
 def _range(values: list[tuple[Any, ...]], digits: int) -> dict[str, list[float]]:

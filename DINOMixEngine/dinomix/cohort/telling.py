@@ -53,6 +53,7 @@ def tell_cases(
             patient=c.patient,
             voxels=dict(voxels),
             **opened.get(name, {}),
+            more_images=[str(image) for image in c.case.more_images],
         )
     emit("names", names=_names(as_found, contents, known, by_id))
 

@@ -91,6 +91,15 @@ from dinomix.errors import DinomixError
     help="Which structures lie over which where label files have several in one voxel: the later wins, as the tumor in "
     "liver,tumor. A JSON list in a file, or names with commas.",
 )
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME[=PATTERN]",
+    help="Where each case has several images, such as T1 and T2: the name of one, given for each in the network's order. Its "
+    "files have the name's words in theirs, or in their DICOM series' description, or fit the pattern, such as 't2=*T2*TRA*'. "
+    "Without it, dataset.json or the files tell.",
+)
 @click.option("--modality", type=click.Choice(["CT", "MR", "auto"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace another cohort at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the summary as JSON lines on stdout.")
@@ -102,6 +111,7 @@ def command(
     split: str | None,
     order: str | None,
     as_json: bool,
+    channels: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find, pair and check cases, and write the cohort file.
@@ -116,6 +126,7 @@ def command(
     from dinomix.cohort.problems import CohortError
     from dinomix.cohort.table import summary, table
     from dinomix.events import shown_events
+    from dinomix.images.channel_files import channel_of_option
 
     try:
         with shown_events(as_json) as emit:
@@ -127,6 +138,7 @@ def command(
                 out=out,
                 emit=emit,
                 order=read_order(order) if order is not None else (),
+                channels=[channel_of_option(text) for text in channels],
                 **options,
             )
     except CohortError as error:

@@ -14,7 +14,7 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
-from dinomix.models.matching import matched_channels
+from dinomix.models.matching import images_for, matched_channels
 
 Dice = dict[str, float | None]
 """Structure -> Dice; None where there is none."""
@@ -22,20 +22,31 @@ Dice = dict[str, float | None]
 
 @dataclass
 class MatchedModel:
-    """A model, and the label set of the cohort by which its labels are told."""
+    """A model, and the label set of the cohort by which its labels are told.
+
+    ``channels`` are the names of the cohort's images, see ``Plan.channels``.
+    """
 
     model: Model
     labels: LabelSet
+    channels: tuple[str, ...] = ("",)
 
     @cached_property
     def known(self) -> dict[int, int]:
         """Channel of the cohort -> channel of the model, as a run that starts from it matches them."""
         return matched_channels(self.labels, self.model.labels)
 
-    def segment(self, image: Volume, device: str) -> Volume:
-        """Labels on the image's grid, with the cohort's ids; structures that the cohort lacks are background."""
-        network = self.model.warm_network
-        return self.renamed(segment_volume(image, self.model, device=device, precision="float32", network=network))
+    def segment(self, images: Sequence[Volume], device: str) -> Volume:
+        """Labels on the images' grid, with the cohort's ids; structures that the cohort lacks are background.
+
+        Args:
+            images: of the cohort's channels, of which the model may see some.
+
+        Raises:
+            DinomixError: it sees one that the cohort lacks; or as ``segment_volume``.
+        """
+        network, seen = self.model.warm_network, images_for(self.model, self.channels, images)
+        return self.renamed(segment_volume(seen, self.model, device=device, precision="float32", network=network))
 
     def renamed(self, own: Volume) -> Volume:
         """Labels of the model with the cohort's ids; structures that the cohort lacks are background."""

@@ -8,7 +8,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,9 +17,21 @@ from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import SERIES_DESCRIPTION, first_dicom_header
 from dinomix.images.formats import case_name
 from dinomix.images.reading import count_volumes, is_image_path
-from dinomix.names import listed
+from dinomix.names import CHANNEL_NAME, listed
+
+
+class ChannelProblem(DinomixError):
+    """What is wrong with the images of ``case``, or with ``file``."""
+
+    def __init__(self, problem: str, remedy: str, *, case: str | None = None, file: Path | None = None) -> None:
+        super().__init__(problem, remedy, "channels")
+        self.case, self.file = case, file
+
 
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
+
+
+MANY_WORDS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,11 @@ class Channel:
     name: str
     pattern: str = ""
 
+    @property
+    def words(self) -> int:
+        """By how many words it is told; a pattern counts for more than any name has."""
+        return MANY_WORDS if self.pattern else len(set(_words(self.name)))
+
     def fits(self, text: str) -> bool:
         if self.pattern:
             return fnmatchcase(text.casefold(), self.pattern.casefold())
@@ -63,6 +80,14 @@ def channels_of(names: Sequence[str], patterns: Mapping[str, str] | None = None)
     return channels
 
 
+def channel_of_option(text: str) -> Channel:
+    """The channel of an option NAME or NAME=PATTERN. Raises DinomixError for a name that cannot be one."""
+    name, _, pattern = text.partition("=")
+    if not re.fullmatch(CHANNEL_NAME, name.strip()):
+        raise DinomixError(f"--channel {text} names no channel.", "Give a name such as t2, or t2=PATTERN.", "channels")
+    return Channel(name.strip(), pattern.strip())
+
+
 def numbered(paths: Sequence[Path]) -> dict[str, dict[int, Path]]:
     """Case -> number -> file, of the files whose names end in nnU-Net's channel number."""
     cases: dict[str, dict[int, Path]] = defaultdict(dict)
@@ -72,8 +97,14 @@ def numbered(paths: Sequence[Path]) -> dict[str, dict[int, Path]]:
     return dict(cases)
 
 
-def group(paths: Sequence[Path], channels: Sequence[Channel], problems: list[DinomixError]) -> list[CaseFiles]:
-    """The cases among images that lie side by side. What is left over, or incomplete, goes to ``problems``."""
+def group(
+    paths: Sequence[Path], channels: Sequence[Channel], problems: list[DinomixError], case: str = ""
+) -> list[CaseFiles]:
+    """The cases among images that lie side by side. What is left over, or incomplete, goes to ``problems``.
+
+    Args:
+        case: the name of the one case that all images are of, of which those that are no channel are left out.
+    """
     by_number = numbered(paths)
     loose = [path for path in paths if not _NUMBERED.match(case_name(path))]
     cases = [_of_numbers(name, files, channels, problems) for name, files in by_number.items()]
@@ -82,29 +113,38 @@ def group(paths: Sequence[Path], channels: Sequence[Channel], problems: list[Din
         if not path.is_dir() and count_volumes(path) > 1:
             cases.append(_of_one_file(path, channels, problems))
             continue
-        text, fitting = _text(path), [channel for channel in channels if channel.fits(_text(path))]
-        if len(fitting) != 1:
+        text = text_of(path)
+        fitting = fitting_channels(text, channels)
+        if len(fitting) == 1:
+            name = case or _without(fitting[0], case_name(path)) or path.parent.name
+            named[name][fitting[0].name].append(path)
+        elif not case:
             problems.append(_unclear(path, text, fitting, channels))
-            continue
-        named[_without(fitting[0], case_name(path)) or path.parent.name][fitting[0].name].append(path)
+    if case and not cases and not named:
+        named[case] = {}
     cases += [_of_names(name, files, channels, problems) for name, files in named.items()]
     return sorted((case for case in cases if case is not None), key=lambda case: case.name)
 
 
-def in_folder(folder: Path, channels: Sequence[Channel], problems: list[DinomixError]) -> list[CaseFiles]:
-    """The cases of a folder: those of ``group``, or the folder itself as one, or one in each subfolder."""
-    inside = sorted(path for path in folder.iterdir() if is_image_path(path))
+def in_folder(
+    folder: Path,
+    channels: Sequence[Channel],
+    problems: list[DinomixError],
+    chosen: Callable[[list[Path]], list[Path]] = lambda paths: paths,
+) -> list[CaseFiles]:
+    """The cases of a folder: those of ``group``, or the folder itself as one, and one in each subfolder.
+
+    Args:
+        chosen: leaves out of images that lie together what is none, such as labels.
+    """
+    inside = chosen(sorted(path for path in folder.iterdir() if is_image_path(path)))
     if (one := one_case(folder.name, inside, channels)) is not None:
         return [one]
-    if inside and not all(path.is_dir() for path in inside):
-        return group(inside, channels, problems)
-    cases: list[CaseFiles] = []
+    cases = group(inside, channels, problems)
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if files := _images_below(path):
-            case = one_case(path.name, files, channels) or _of_names(
-                path.name, {c.name: [f for f in files if c.fits(_text(f))] for c in channels}, channels, problems
-            )
-            cases += [case] if case is not None else []
+        if not is_image_path(path) and (files := chosen(_images_below(path))):
+            alone = one_case(path.name, files, channels)
+            cases += [alone] if alone is not None else group(files, channels, problems, path.name)
     return cases
 
 
@@ -113,8 +153,8 @@ def one_case(name: str, paths: Sequence[Path], channels: Sequence[Channel]) -> C
 
     It is called as the files are but for their channels, else ``name``.
     """
-    texts = {path: _text(path) for path in paths}
-    found = [[path for path, text in texts.items() if channel.fits(text)] for channel in channels]
+    fitting = {path: fitting_channels(text_of(path), channels) for path in paths}
+    found = [[path for path, of_path in fitting.items() if of_path == [channel]] for channel in channels]
     chosen = [fitting[0] for fitting in found if len(fitting) == 1]
     if len(set(chosen)) < len(channels):
         return None
@@ -141,10 +181,10 @@ def _of_numbers(
         problems.append(_missing(name, missing, next(iter(files.values()))))
         return None
     if more := sorted(set(files) - set(range(len(channels)))):
-        problems.append(DinomixError(
+        problems.append(ChannelProblem(
             f"{files[more[0]]} is the channel number {more[0]} of {name}; there are {len(channels)} channels "
             f"({', '.join(channel.name for channel in channels)}).",
-            "Take it away, or name all channels.", "channels",
+            "Take it away, or name all channels.", case=name, file=files[more[0]],
         ))  # fmt: skip
         return None
     return CaseFiles(name, tuple(files[number] for number in range(len(channels))))
@@ -153,9 +193,9 @@ def _of_numbers(
 def _of_one_file(path: Path, channels: Sequence[Channel], problems: list[DinomixError]) -> CaseFiles | None:
     if (count := count_volumes(path)) == len(channels):
         return CaseFiles(case_name(path), (path,) * count)
-    problems.append(DinomixError(
+    problems.append(ChannelProblem(
         f"{path} holds {count} volumes; there are {len(channels)} channels ({', '.join(c.name for c in channels)}).",
-        "Export it again, with a volume for each channel.", "channels",
+        "Export it again, with a volume for each channel.", case=case_name(path), file=path,
     ))  # fmt: skip
     return None
 
@@ -171,34 +211,43 @@ def _of_names(
     several = next((c for c in channels if len(files[c.name]) > 1), None)
     if several is not None:
         paths = files[several.name]
-        problems.append(DinomixError(
+        problems.append(ChannelProblem(
             f"The case {name} has several images for the channel {several.name}: {paths[0]} and {paths[1]}.",
-            "Keep one of them, or say which by a pattern: --channel NAME=PATTERN.", "channels",
+            "Keep one of them, or say which by a pattern: --channel NAME=PATTERN.", case=name, file=paths[1],
         ))  # fmt: skip
         return None
     return CaseFiles(name, tuple(files[channel.name][0] for channel in channels))
 
 
-def _missing(name: str, missing: list[str], beside: Path | None) -> DinomixError:
+def _missing(name: str, missing: list[str], beside: Path | None) -> ChannelProblem:
     where = f" Beside {beside} is no such image." if beside is not None else ""
-    return DinomixError(
+    return ChannelProblem(
         f"The case {name} lacks the channel {' and '.join(missing)}.{where}",
         "Add the image, or take the case out: all channels are needed.",
-        "channels",
+        case=name,
+        file=beside,
     )
 
 
-def _unclear(path: Path, text: str, fitting: Sequence[Channel], channels: Sequence[Channel]) -> DinomixError:
+def _unclear(path: Path, text: str, fitting: Sequence[Channel], channels: Sequence[Channel]) -> ChannelProblem:
     names = ", ".join(channel.name for channel in (fitting or channels))
     what = "fits several channels" if fitting else "fits none of the channels"
-    return DinomixError(
+    return ChannelProblem(
         f"{path} ({text}) {what}: {names}.",
         "Put the channel's name or number (_0000) into the file's name, or give a pattern: --channel NAME=PATTERN.",
-        "channels",
+        case=case_name(path),
+        file=path,
     )
 
 
-def _text(path: Path) -> str:
+def fitting_channels(text: str, channels: Sequence[Channel]) -> list[Channel]:
+    """The channels that a text fits; of those told by their names, the ones with the most words ("t2 flair", not "t2")."""
+    fitting = [channel for channel in channels if channel.fits(text)]
+    most = max((channel.words for channel in fitting), default=0)
+    return [channel for channel in fitting if channel.words == most]
+
+
+def text_of(path: Path) -> str:
     """What a channel is told by: the description of a DICOM series, where it has one, else the name."""
     if path.is_dir() or path.suffix.lower() == ".dcm":
         header = first_dicom_header(path)

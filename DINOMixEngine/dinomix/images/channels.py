@@ -47,7 +47,7 @@ def on_first_grid(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[list
     grid, notices = volumes[0].geometry, []
     aligned = [volumes[0]]
     for volume, name in zip(volumes[1:], names[1:], strict=True):
-        if difference := grid.difference(volume.geometry):
+        if grid.difference(volume.geometry):
             covered = covered_share(grid, volume.geometry)
             if covered == 0:
                 raise DinomixError(
@@ -56,7 +56,7 @@ def on_first_grid(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[list
                     SAME_PATIENT, "channels",
                 )  # fmt: skip
             part = f"; it covers {100 * covered:.0f}% of it" if covered < 0.995 else ""
-            notices.append(f"The image {name} was resampled onto the grid of {names[0]} ({difference}){part}.")
+            notices.append(f"The image {name} was resampled onto the grid of {names[0]}{part}.")
             volume = Volume(interpolated(volume, grid), grid, volume.notices)
         aligned.append(volume)
     return aligned, notices

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError
 from dinomix.importing.converted import Converted, make_plan
 from dinomix.importing.inputs import Input
@@ -11,7 +12,7 @@ from dinomix.importing.networks import network_of, with_background, without_supe
 from dinomix.importing.weights import state_dict_of
 from dinomix.labels import LabelSet
 from dinomix.models.matching import class_axes
-from dinomix.planning.plan import Modality, Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
+from dinomix.planning.plan import Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
 
 DEFAULT_BOUNDS = (-250.0, 250.0)
 """Where ``intensity_bounds`` is missing, as in the algorithm."""

@@ -108,14 +108,22 @@ def encoder_weights(encoder: Encoder, plan: Plan, channels: int, seed: int) -> d
     # Clones, since some networks hold a tensor under two names.
     weights = {name: tensor.clone() for name, tensor in build_network(plan, channels).state_dict().items()}
     own = {name: tuple(tensor.shape) for name, tensor in weights.items() if name.startswith(PREFIX)}
-    if misfit := misfit_of(encoder.weights, own):
+    known = {name: _for_channels(tensor, own.get(name, ())) for name, tensor in encoder.weights.items()}
+    if misfit := misfit_of(known, own):
         kind = str(plan.network["_target_"]).rpartition(".")[2]
         raise DinomixError(
             f"{encoder.path}, {encoder.title}, does not fit the plan's network, a {kind} ({misfit}).",
             "Leave out --plan and --set plan.network, so that the encoder's own network is taken, or start from scratch.",
             "start-model",
         )
-    return weights | encoder.weights
+    return weights | known
+
+
+def _for_channels(weights: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """Weights of an encoder of one channel for several: each channel gets its share of them, as if it were the mean of all."""
+    if weights.ndim != 5 or len(wanted) != 5 or weights.shape[1] != 1 or wanted[1] == 1:
+        return weights
+    return weights.expand(-1, wanted[1], -1, -1, -1) / wanted[1]
 
 
 def plan_around(encoder: Encoder, modality: Modality) -> Plan:
@@ -138,6 +146,12 @@ def as_it_was_trained(plan: Plan, encoder: Encoder, fixed: Collection[str], emit
                                "intensities are kept.")  # fmt: skip
     elif not any(field.startswith("window") for field in fixed):
         changes["window"] = encoder.window
+        changes["more_channels"] = tuple(
+            channel.model_copy(update={"window": encoder.window})
+            if encoder.modality in (None, channel.modality)
+            else channel
+            for channel in plan.more_channels
+        )
         reasons["window"] = "that of the encoder it starts from"
     if isinstance(plan.grid, SpacingGrid) and "grid" not in fixed:
         changes["grid"] = plan.grid.model_copy(update={"orientation": encoder.orientation})

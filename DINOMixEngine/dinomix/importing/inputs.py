@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dinomix.cohort.cohort import MOST_CHANNELS
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
-from dinomix.planning.plan import MOST_CHANNELS, InputChannel, Modality, Window
+from dinomix.planning.plan import InputChannel, Window
 
 
 class Input(NamedTuple):

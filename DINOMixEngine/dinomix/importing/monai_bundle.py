@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table
 from dinomix.importing.bundle_values import LARGEST_CONFIGURATION, BundleConfig
@@ -14,7 +15,6 @@ from dinomix.importing.weights import is_weights, read_checkpoint, state_dict_of
 from dinomix.models.matching import class_axes
 from dinomix.planning.plan import (
     MinMax,
-    Modality,
     PercentileWindow,
     RangeWindow,
     SpacingGrid,

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from dinomix.cohort.cohort import MOST_CHANNELS
 from dinomix.errors import DinomixError
 from dinomix.labels import LARGEST_ID
 from dinomix.models.network import NETWORKS, PACKAGE, not_plain
-from dinomix.planning.plan import MOST_CHANNELS
 
 _DECIDED = ("spatial_dims", "dimensions", "in_channels", "out_channels")
 

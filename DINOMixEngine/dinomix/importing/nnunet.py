@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table
 from dinomix.importing.converted import Converted, make_plan
@@ -12,7 +13,7 @@ from dinomix.importing.monai_bundle import make_grid
 from dinomix.importing.nnunet_networks import ONLY, Triple, read_architecture, triple
 from dinomix.importing.weights import read_checkpoint, state_dict_of
 from dinomix.labels import names_by_id
-from dinomix.planning.plan import MinMax, Modality, Step, StepsWindow, ToRange, ZScore
+from dinomix.planning.plan import MinMax, Step, StepsWindow, ToRange, ZScore
 
 LARGEST_CONFIGURATION = 8 * 10**6
 """Bytes; dataset.json may list thousands of cases."""

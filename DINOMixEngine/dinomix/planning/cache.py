@@ -2,7 +2,7 @@
 
 An entry is a folder named after what it was made from (contents of the files, grid, window), so it is never stale:
 
-    image.npy       (X, Y, Z) float16 in [0, 1], on the plan's grid
+    image.npy       (X, Y, Z) float16 in [0, 1], on the plan's grid; (C, X, Y, Z) of several channels
     label.npy       (X, Y, Z) uint8 or uint16 channel numbers (0 background, k the k-th structure of C - 1); labeled cases only.
                     Of a case that is not whole: C where nothing is drawn, so that a voxel may be what was not drawn in this case,
                     and C + 1 where nobody labeled
@@ -23,12 +23,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.case_label import UNLABELED, read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
 from dinomix.files import folder_written_aside, sha256, written_aside
-from dinomix.images.reading import read_image, readers
+from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
@@ -48,8 +49,14 @@ class CachedCase:
 
     @property
     def image(self) -> NDArray[np.float16]:
-        """(X, Y, Z) in [0, 1], memory-mapped."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")
+        """(channels, X, Y, Z) in [0, 1], memory-mapped."""
+        image = np.load(self.folder / "image.npy", mmap_mode="r")
+        return image if image.ndim == 4 else image[None]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels along (x, y, z)."""
+        return self.image.shape[1:]
 
     @property
     def label(self) -> NDArray[np.unsignedinteger]:
@@ -83,7 +90,7 @@ class PreparedCase:
     """One case in memory, with what ``CachedCase`` reads from disk.
 
     Attributes:
-        image, label, points, teacher: as ``CachedCase`` has them; without labels ``label`` and ``points`` are empty.
+        image, label, points, teacher, size: as ``CachedCase`` has them; without labels ``label`` and ``points`` are empty.
     """
 
     name: str
@@ -91,6 +98,10 @@ class PreparedCase:
     label: NDArray[np.unsignedinteger]
     points: dict[int, NDArray[np.int64]]
     teacher: dict[str, NDArray[np.float16]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.image.shape[1:]
 
     def features(self, key: str) -> NDArray[np.float16]:
         return self.teacher[key]
@@ -185,6 +196,11 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
         "grid": plan.grid.model_dump(mode="json"),
         "window": plan.window.model_dump(mode="json"),
     }
+    if case.more_images:
+        source["channels"] = [
+            case.more_image_sha256, [channel.window.model_dump(mode="json") for channel in plan.more_channels],
+            len(set(case.images)),
+        ]  # fmt: skip
     if case.order:
         source["order"] = case.order
     if not case.is_whole:
@@ -206,7 +222,7 @@ def is_cached(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> bool:
 def _write_entry(case: Case, cohort: Cohort, plan: Plan, folder: Path) -> None:
     prepared = prepared_case(case, cohort, plan)
     with folder_written_aside(folder) as aside:
-        np.save(aside / "image.npy", prepared.image)
+        np.save(aside / "image.npy", prepared.image if len(prepared.image) > 1 else prepared.image[0])
         if not prepared.label.size:
             return
         np.save(aside / "label.npy", prepared.label)
@@ -221,11 +237,11 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
         DinomixError: a file cannot be read any more, or has changed since it was checked.
     """
     refuse_changed(case)
-    source = read_image(case.image)
-    image = preprocess(source, plan).tensor[0].numpy().astype(np.float16)
+    images = read_case_images(case, cohort)
+    image = preprocess(images, plan).tensor.numpy().astype(np.float16)
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
-    volume = read_case_label(case, source.geometry)
+    volume = read_case_label(case, images[0].geometry)
     label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}
@@ -239,7 +255,8 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
 
 def refuse_changed(case: Case) -> None:
     """Raises DinomixError where a file of the case is not what it was when it was checked."""
-    for path, expected in ((case.image, case.image_sha256), (case.label, case.label_sha256)):
+    of_images = dict(zip(case.images, (case.image_sha256, *case.more_image_sha256), strict=True))
+    for path, expected in (*of_images.items(), (case.label, case.label_sha256)):
         if path is not None and path.exists() and sha256(path) != expected:
             raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
 

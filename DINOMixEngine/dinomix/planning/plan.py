@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from dinomix.cohort.cohort import MOST_CHANNELS, ChannelName
+from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json, write_json
 from dinomix.names import normalized_name
@@ -141,13 +143,6 @@ class SizeGrid(BaseModel):
 
 
 Window = RangeWindow | PercentileWindow | StepsWindow
-
-
-Modality = Literal["CT", "MR", "PT"]
-"""CT: intensities are HU. MR and PET: they have no unit that would be the same in another scan."""
-MOST_CHANNELS = 16
-ChannelName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f/\\=@$%#]+$")]
-"""Of a kind of image, such as "t2"; named in options NAME=FILE and shown in one line, so some characters cannot be in it."""
 
 
 class InputChannel(BaseModel):

@@ -44,7 +44,10 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         )
     cases = [case for case in cohort.cases if case.role in ("labeled", "unlabeled")]
     spacing, why_spacing = _spacing(cases)
-    window, why_window = _window(cohort)
+    windows = [_window(cohort, number) for number in range(len(cohort.channel_names))]
+    window, why_window = windows[0]
+    if len(windows) > 1:
+        why_window = "; ".join(f"{name}: {why}" for name, (_, why) in zip(cohort.channels, windows, strict=True))
     channels = START_CHANNELS[device_kind]
     stage: int | str = 8
     limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
@@ -63,6 +66,13 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         "modality": cohort.modality,
         "grid": {"kind": "spacing", "spacing": view.spacing},
         "window": window.model_dump(),
+        "channel": cohort.channel_names[0],
+        "more_channels": [
+            {"name": name, "modality": modality, "window": of_channel.model_dump()}
+            for name, modality, (of_channel, _) in zip(
+                cohort.channel_names[1:], cohort.more_modalities, windows[1:], strict=True
+            )
+        ],
         "patch": patch,
         "network": network,
         "fkd_stage": stage,
@@ -97,7 +107,7 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
         *parents, leaf = key.split(".")
         target: Any = data
         for parent in parents:
-            target = target.get(parent) if isinstance(target, dict) else None
+            target = _part(target, parent)
         known = isinstance(target, dict) and (leaf in target or not parents or parents == ["network"])
         if not known or (not parents and leaf not in Plan.model_fields):
             raise DinomixError(f"A plan has no field {key}.", f"It has {', '.join(Plan.model_fields)}.")
@@ -114,6 +124,13 @@ def override_plan(data: dict[str, Any], overrides: dict[str, Any]) -> Plan:
         ) from error
 
 
+def _part(data: Any, key: str) -> Any:
+    """A field of a table, or an entry of a list by its number; None where there is none."""
+    if isinstance(data, list):
+        return data[int(key)] if key.isdigit() and int(key) < len(data) else None
+    return data.get(key) if isinstance(data, dict) else None
+
+
 def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
     all_spacings = np.array([spacing_in_ras(case) for case in cases])
     median = np.median(all_spacings, axis=0)
@@ -127,11 +144,11 @@ def _spacing(cases: list[Case]) -> tuple[tuple[float, float, float], str]:
     return (x, y, z), reason
 
 
-def _window(cohort: Cohort) -> tuple[RangeWindow | PercentileWindow, str]:
-    if cohort.modality == "MR":
-        return PercentileWindow(), "MR has no unit; each volume's own percentiles"
+def _window(cohort: Cohort, channel: int) -> tuple[RangeWindow | PercentileWindow, str]:
+    if (modality := cohort.modalities[channel]) != "CT":
+        return PercentileWindow(), f"{'MR' if modality == 'MR' else 'PET'} has no unit; each volume's own percentiles"
     # Of labeled cases only: the labels of validation and test cases must not have a say in the plan.
-    labeled = [case.foreground_intensity for case in cohort.with_role("labeled")]
+    labeled = [case.foreground_intensities[channel] for case in cohort.with_role("labeled")]
     inside = [intensity for intensity in labeled if intensity is not None]
     low, _, high = np.median(inside, axis=0) if inside else (-100.0, 0.0, 200.0)
     # Wide enough to tell the structures from what surrounds them: fat on the dark side, contrast and bone on the other.

@@ -99,7 +99,8 @@ def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: in
     with ``slab_bytes`` at a time.
 
     Args:
-        volumes: one for each channel of the plan, in its order, all on the grid of the first; see ``images.channels``.
+        volumes: one for each channel of the plan, in its order, all on the grid of the first; see ``images.channels``. Where only
+            the way back is wanted, the first suffices.
     """
     images = [volumes] if isinstance(volumes, Volume) else volumes
     way = _way(images[0].geometry, plan)
@@ -114,8 +115,8 @@ def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: in
     else:
         tensor = torch.empty((len(images), *first.shape[1:]))
         tensor[0] = first
-        for channel, window in enumerate(plan.windows[1:], 1):
-            tensor[channel] = _on_grid(images[channel], window, way, slab_bytes)
+        for channel, (image, window) in enumerate(zip(images[1:], plan.windows[1:], strict=True), 1):
+            tensor[channel] = _on_grid(image, window, way, slab_bytes)
     return Preprocessed(
         tensor=tensor,
         affine=_grid_affine(images[0].geometry, way),

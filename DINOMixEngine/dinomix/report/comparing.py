@@ -4,16 +4,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
 from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, write_json
-from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.models.folder import load_model
 from dinomix.models.installed import describe_model
-from dinomix.report.overlays import make_overlay, write_overlay_picture
+from dinomix.report.overlays import make_overlay, shown_on, write_overlay_picture
 from dinomix.training.run_directory import RunDirectory
 
 FOLDER = "comparison"
@@ -66,7 +66,7 @@ def compare_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict
 
 
 def _load(path: Path, directory: RunDirectory) -> MatchedModel:
-    matched = MatchedModel(load_model(path), directory.cohort.labels)
+    matched = MatchedModel(load_model(path), directory.cohort.labels, directory.cohort.channel_names)
     matched.model.check_networks()
     return matched
 
@@ -92,18 +92,20 @@ def _described(compared: MatchedModel | None) -> dict[str, str] | None:
 def _case(case: Case, before: MatchedModel | None, after: MatchedModel, directory: RunDirectory, folder: Path,
           device: str) -> dict[str, Any]:  # fmt: skip
     labels = directory.cohort.labels
-    image = read_image(case.image)
-    reference = reference_of(case, image.geometry)
+    images = read_case_images(case, directory.cohort)
+    reference = reference_of(case, images[0].geometry)
     rows: dict[str, Volume | None] = {"Reference": reference}
     told: dict[str, Any] = {"name": case.name, "image": str(case.image), "before": None}
     for key, compared in (("before", before), ("after", after)):
         if compared is not None:
-            predicted = compared.segment(image, device)
+            predicted = compared.segment(images, device)
             told[key] = compared.dice(predicted, reference, case)
             rows[key.capitalize()] = predicted
-    overlay = make_overlay(case.name, image, rows, directory.cohort.modality)
+    overlay = make_overlay(case.name, images[0], rows, directory.cohort.modality)
     picture = folder / f"{case.name}.png"
-    write_overlay_picture(overlay, labels, picture, told["after"], case.name, told["before"])
+    write_overlay_picture(
+        overlay, labels, picture, told["after"], case.name + shown_on(directory.cohort), told["before"]
+    )
     return {**told, "picture": f"{FOLDER}/{picture.name}"}
 
 

@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from dinomix.cohort.case_images import read_first_image
+from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.label_ids import read_ids
 from dinomix.evaluation.matched_model import reference_of
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name
-from dinomix.images.reading import is_image_path, read_image
+from dinomix.images.reading import is_image_path
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.planning.preprocessing import nearest_to_ras
@@ -63,21 +65,28 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
     predictions, references = _by_case(prediction), _by_case(reference) if reference else {}
     overlays: list[Overlay] = []
     for case in (*cohort.with_role("test"), *cohort.with_role("validation"), *cohort.with_role("unlabeled")):
-        name = case_name(case.image)
-        if name not in predictions or len(overlays) == most:
+        # Of several channels, results are named after the case rather than after one of its files.
+        name = next((name for name in (case_name(case.image), case.name) if name in predictions), None)
+        if name is None or len(overlays) == most:
             continue
-        image = read_image(case.image)
+        image = read_first_image(case)
         expected = read_ids(references[name], cohort.labels, image.geometry) if name in references else None
         if expected is None and reference is None and case.label is not None:
             expected = reference_of(case, image.geometry)
         predicted = read_ids(predictions[name], cohort.labels, image.geometry)
-        overlays.append(make_overlay(name, image, {"Reference": expected, "Prediction": predicted}, cohort.modality))
+        rows = {"Reference": expected, "Prediction": predicted}
+        overlays.append(make_overlay(name + shown_on(cohort), image, rows, cohort.modality))
     if not overlays:
         raise DinomixError(
             f"{prediction} holds no segmentation of a test, validation or unlabeled case of {run.path}.",
             "Segment the images that its cohort.json names; the segmentations keep their names.",
         )
     return overlays
+
+
+def shown_on(cohort: Cohort) -> str:
+    """What a title adds where a case has several images: the one that is shown, the first."""
+    return f", shown on {cohort.channels[0]}" if len(cohort.channels) > 1 else ""
 
 
 def make_overlay(name: str, image: Volume, rows: Mapping[str, Volume | None], modality: str) -> Overlay:

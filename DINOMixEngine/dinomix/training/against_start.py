@@ -9,11 +9,11 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Cohort
 from dinomix.evaluation.matched_model import Dice, MatchedModel, means, reference_of
 from dinomix.evaluation.metrics import Mask, dice
 from dinomix.events import Emit, Progress
-from dinomix.images.reading import read_image
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model
 from dinomix.names import listed
@@ -116,16 +116,19 @@ def judged(start: StartModel, cohort: Cohort, trained: Model, emit: Emit) -> Ver
     """
     cases = cohort.with_role("validation")
     kept = {name: cohort.labels.ids[cohort.labels.names.index(name)] for name in kept_names(cohort)}
-    models = {"before": MatchedModel(start.model, cohort.labels), "after": MatchedModel(trained, cohort.labels)}
+    models = {
+        key: MatchedModel(model, cohort.labels, cohort.channel_names)
+        for key, model in (("before", start.model), ("after", trained))
+    }
     progress = Progress(emit, "compare with the start model", len(cases))
     scored: dict[str, list[Dice]] = {"before": [], "after": []}
     agreed = []
     for number, case in enumerate(cases, 1):
-        image = read_image(case.image)
-        reference = reference_of(case, image.geometry)
+        images = read_case_images(case, cohort)
+        reference = reference_of(case, images[0].geometry)
         said = {
             "before": models["before"].renamed(start.labels_of(case)),
-            "after": models["after"].segment(image, start.device),
+            "after": models["after"].segment(images, start.device),
         }
         for key, matched in models.items():
             scored[key].append(matched.dice(said[key], reference, case))

@@ -34,7 +34,7 @@ class Bodies:
         here, there = self._centers(first), self._centers(second)
         common = [channel] if channel in here and channel in there else sorted(set(here) & set(there))
         if not common:
-            sizes = [np.array(self._cases[number].image.shape) for number in (first, second)]
+            sizes = [np.array(self._cases[number].size) for number in (first, second)]
             return at_same_share(voxel, *sizes)
         return voxel + np.mean([there[each] - here[each] for each in common], 0)
 

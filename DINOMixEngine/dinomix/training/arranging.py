@@ -88,11 +88,12 @@ def arrange(
     given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
     if start is not None or plan is not None:
         given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
-    if given is not None and (plan is not None or given.modality == read.modality):
+    given = _named_as_cohort(given, read)
+    if given is not None and (plan is not None or _sees(given) == _sees(read)):
         made = override_plan(given.model_dump(mode="json"), overrides)
     else:
         if given is not None:
-            emit("notice", message=f"{start} is for {given.modality}, the cohort is {read.modality}: weights are taken over; "
+            emit("notice", message=f"{start} is for {_told(given)}, the cohort is {_told(read)}: weights are taken over; "
                                    "spacing, intensities and patch are made for the cohort.")  # fmt: skip
         made = make_plan(
             read,
@@ -141,6 +142,34 @@ def _weights(model: Model, labels: LabelSet, plan: Plan, config: TrainConfig, em
             message=f"{error.problem} Its weights are not taken over; what it predicts teaches the run all the same.",
         )
         return None
+
+
+def _named_as_cohort(plan: Plan | None, cohort: Cohort) -> Plan | None:
+    """A plan for one image of a case, under the name that the cohort gives it."""
+    if (
+        plan is None
+        or len(plan.channels) > 1
+        or len(cohort.channel_names) > 1
+        or "" not in (plan.channel, *cohort.channel_names)
+    ):
+        return plan
+    second = plan.second
+    name = {"channel": cohort.channel_names[0]}
+    if second is not None:
+        second = second.model_copy(update={"plan": second.plan.model_copy(update=name)})
+    return plan.model_copy(update={**name, "second": second})
+
+
+def _sees(what: Plan | Cohort) -> list[tuple[str, str]]:
+    """The kinds of the images and their names, as they are compared."""
+    names = what.channels if isinstance(what, Plan) else what.channel_names
+    return [(normalized_name(name), modality) for name, modality in zip(names, what.modalities, strict=True)]
+
+
+def _told(what: Plan | Cohort) -> str:
+    """CT, or t1 and t2."""
+    names = [name for name in what.channels if name]
+    return " and ".join(names) if len(names) > 1 else what.modality
 
 
 def _has_thick_slices(plan: Plan) -> bool:

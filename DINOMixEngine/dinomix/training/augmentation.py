@@ -166,17 +166,23 @@ def random_shape(width: Width, rng: np.random.Generator, spacing: Sequence[float
 
 
 def augmented_intensities(patches: Tensor, rngs: Sequence[np.random.Generator], width: Width,
-                          usual_range: tuple[float, float] = (0.0, 1.0), thick: int | None = None) -> Tensor:  # fmt: skip
+                          usual_ranges: Sequence[tuple[float, float]] = ((0.0, 1.0),),
+                          thick: int | None = None) -> Tensor:  # fmt: skip
     """Each patch changed by its own generator, clipped back to the usual range, or the patch's own where it is wider.
 
     The changes are those of [0, 1]; other ranges are brought there and back. Amounts are drawn on the CPU; what is done with
-    them is done where the patches are, for all at once that get it.
+    them is done where the patches are, for all at once that get it. Each channel is changed by amounts of its own, one after
+    the other from the generator of its patch.
 
     Args:
-        patches: (B, 1, x, y, z).
+        patches: (B, channels, x, y, z).
+        usual_ranges: of each channel.
         thick: the axis across which slices are thick.
     """
-    low, extent = usual_range[0], usual_range[1] - usual_range[0]
+    shape, channels = patches.shape, patches.shape[1]
+    patches = patches.reshape(-1, 1, *shape[2:])
+    rngs = [rng for rng in rngs for _ in range(channels)]
+    low, extent = _scales(usual_ranges, patches)
     unit = (patches - low) / extent
     least = unit.amin((1, 2, 3, 4), keepdim=True).clamp(max=0.0)
     most = unit.amax((1, 2, 3, 4), keepdim=True).clamp(min=1.0)
@@ -191,7 +197,15 @@ def augmented_intensities(patches: Tensor, rngs: Sequence[np.random.Generator], 
             unit[number].shape, generator=torch.Generator(unit.device).manual_seed(seed), device=unit.device
         )
         unit[number].add_(noise, alpha=deviation)
-    return unit.clamp(least, most) * extent + low
+    return (unit.clamp(least, most) * extent + low).reshape(shape)
+
+
+def _scales(ranges: Sequence[tuple[float, float]], patches: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Low ends and extents for patches (B * channels, 1, x, y, z): numbers where all channels have the same."""
+    if len(set(ranges)) == 1:
+        return ranges[0][0], ranges[0][1] - ranges[0][0]
+    ends = patches.new_tensor(ranges).repeat(len(patches) // len(ranges), 1).view(-1, 2, 1, 1, 1)
+    return ends[:, :1], ends[:, 1:] - ends[:, :1]
 
 
 def _drawn(chance: Chance, rngs: Sequence[np.random.Generator]) -> tuple[list[int], list[float]]:

@@ -45,7 +45,7 @@ class FeatureSource:
 
 @dataclass
 class Batch:
-    """What one process needs for one step; patches are (B, 1, x, y, z) in [0, 1], not changed in intensity yet.
+    """What one process needs for one step; patches are (B, channels, x, y, z) in [0, 1], not changed in intensity yet.
 
     Attributes:
         labeled: mixed by PIC.
@@ -131,7 +131,7 @@ class Batches(Dataset[Batch]):
         batch = Batch(
             labeled=_stacked(labeled, "image"),
             labels=_stacked(labeled, "label"),
-            unlabeled=torch.empty(0, 1, *self.plan.patch),
+            unlabeled=torch.empty(0, len(self.plan.channels), *self.plan.patch),
             draws=[patch["draw"] for patch in labeled if patch["draw"] is not None],
             groups=wanted.groups,
         )
@@ -188,14 +188,14 @@ class Batches(Dataset[Batch]):
         channel, number = pic.draw_donor(others, probabilities, config.tries, pic_rng)
         case, donor_case = self.labeled_cases[own], self.labeled_cases[number]
         voxels = donor_case.locations().get(channel) if channel is not None else None
-        size = np.array(donor_case.image.shape)
+        size = np.array(donor_case.size)
         around = voxels[int(pic_rng.integers(len(voxels)))] if voxels is not None else pic_rng.integers(size)
         placement = self._placed(donor_case, pic_rng, around, signs)
         donor = self._cut(donor_case, placement, with_label=True)
         there = self.bodies.same_place(number, own, channel, around)
-        patch = self._cut(case, aligned(placement, around, there, case.image.shape, self.plan.patch), with_label=True)
+        patch = self._cut(case, aligned(placement, around, there, case.size, self.plan.patch), with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
-        patch["image"][(0, *box)] = donor["image"][(0, *box)]
+        patch["image"][(slice(None), *box)] = donor["image"][(slice(None), *box)]
         patch["label"][box] = donor["label"][box]
         if self.features:
             mask = pic.feature_mask(box, self.plan.patch, self.features.grid)
@@ -212,7 +212,7 @@ class Batches(Dataset[Batch]):
             first = self.labeled_cases[group.labeled]
             voxels = first.locations().get(group.channel or 0)
             voxel = tuple(voxels[int(rng.integers(len(voxels)))]) if voxels is not None else None
-        size = np.array(first.image.shape)
+        size = np.array(first.size)
         around = (rng.random(3) * size).astype(np.int64) if voxel is None else np.array(voxel)
         lies_anywhere = len(cases) == 1 and group.labeled is None
         placement = self._placed(first, rng, None if lies_anywhere else around, signs)
@@ -220,8 +220,8 @@ class Batches(Dataset[Batch]):
             donor = self._cut(first, placement, with_label=True)
         patches = []
         for case in cases:
-            there = at_same_share(around, size, np.array(case.image.shape))
-            own = placement if case is first else aligned(placement, around, there, case.image.shape, self.plan.patch)
+            there = at_same_share(around, size, np.array(case.size))
+            own = placement if case is first else aligned(placement, around, there, case.size, self.plan.patch)
             patches.append(self._cut(case, own, with_label=False))
         return patches, donor
 
@@ -236,10 +236,10 @@ class Batches(Dataset[Batch]):
         self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, signs: Signs
     ) -> Placement:
         width, spacing = WIDTHS[self.config.augment], self.spacings[case.name]
-        return random_placement(case.image.shape, self.plan.patch, rng, width, around, spacing, signs)
+        return random_placement(case.size, self.plan.patch, rng, width, around, spacing, signs)
 
     def _cut(self, case: AnyCase, placement: Placement, *, with_label: bool) -> dict[str, Any]:
-        image = case.image
+        image, size = case.image, case.size
         patch: dict[str, Any] = {"image": cut(image, placement, self.plan.patch, "bilinear"), "placement": placement}
         if with_label:
             label = cut(case.label, placement, self.plan.patch, "nearest")[0].long()
@@ -250,10 +250,10 @@ class Batches(Dataset[Batch]):
             patch["features"] = sample_features(
                 features,
                 self.features.stride,
-                image.shape[2],
+                size[2],
                 placement,
                 self.plan.patch,
-                image.shape,
+                size,
                 self.features.grid,
             )
         return patch

@@ -61,6 +61,10 @@ class FkdConfig(_Strict):
     layers: int | tuple[int, ...] = Field(
         1, description="how many of the teacher's last layers are followed, or which, from the end: -1,-3 [ours]"
     )
+    channels: tuple[str, ...] = Field(
+        (), max_length=3, description="of cases with several: those that red, green and blue show, such as t1,t2; of two the "
+        "second twice, one alone in gray; by default the first three [ours]"
+    )  # fmt: skip
     hounsfield: tuple[float, float] | None = Field(
         None, description="mean and deviation, HU, of a teacher of CTs; None: its backbone's, of pictures [ours]"
     )

@@ -92,13 +92,14 @@ def cases_with_features(cohort: Cohort, config: TrainConfig) -> list[Case]:
 def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:
     """Bytes of a case's entry: image and label to the byte, the voxels that are kept of each structure about."""
     voxels = prod(cached_size(case, plan))
+    image = _HEADER + 2 * voxels * len(case.images)
     if case.role == "unlabeled":
-        return _HEADER + 2 * voxels
+        return image
     numbers = cohort.labels.channels + (0 if case.is_whole else 2)
     label = _HEADER + voxels * (1 if numbers <= 256 else 2)
     share = voxels / prod(case.size)
     points = (min(LOCATIONS, max(round(count * share), 1)) for count in case.voxels.values() if count)
-    return _HEADER + 2 * voxels + label + sum(_MEMBER + 6 * count for count in points)
+    return image + label + sum(_MEMBER + 6 * count for count in points)
 
 
 def bytes_of_features(case: Case, plan: Plan, foundation: FoundationModel, stride: int) -> int:

@@ -82,7 +82,7 @@ class StudentWithProjector(nn.Module):
         return tapped
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, 1, X, Y, Z) -> logits (B, H, C, X, Y, Z) of each head and projected features (B, width, x, y, z) or None.
+        """(B, channels, X, Y, Z) -> logits (B, H, C, X, Y, Z) of each head and projected features (B, width, x, y, z) or None.
 
         There is more than one head where the network has deep supervision, which MONAI's networks stack like that.
         """
@@ -145,15 +145,15 @@ def features_on_the_fly(foundation: FoundationModel, images: Tensor, grid: tuple
     Token maps are resized in-plane and averaged over the slices of each student depth cell [ours].
 
     Args:
-        images: (B, 1, X, Y, Z), intensities as the teacher's view has them.
+        images: (B, channels, X, Y, Z), of which the teacher's view shows one or three.
         grid: (x, y, z) of the tapped stage.
 
     Returns:
         (B, width, x, y, z), float32.
     """
-    slices = images[:, 0, :, :, list(slice_numbers(images.shape[4], stride))]
-    batch, _, _, count = slices.shape
-    tokens = foundation.tokens(slices.permute(0, 3, 1, 2).flatten(0, 1))
+    slices = foundation.view.seen(images)[..., list(slice_numbers(images.shape[4], stride))]
+    batch, _, _, _, count = slices.shape
+    tokens = foundation.tokens(slices.permute(0, 4, 1, 2, 3).flatten(0, 1))
     tokens = F.interpolate(tokens, size=grid[:2], mode="bilinear", align_corners=False)
     tokens = tokens.unflatten(0, (batch, count)).permute(0, 2, 3, 4, 1)
     return F.adaptive_avg_pool3d(tokens, grid)
@@ -164,6 +164,8 @@ def features_key(foundation: FoundationModel, config: FkdConfig) -> str:
     made_from = (
         f"{foundation.name} {foundation.fingerprint} {foundation.layers} {config.slice_stride} {foundation.view}"
     )
+    if foundation.view.colors:
+        made_from += f" {foundation.view.colors}"
     return hashlib.sha256(made_from.encode()).hexdigest()[:16]
 
 
@@ -172,11 +174,11 @@ def features_of_volume(foundation: FoundationModel, image: Tensor, stride: int, 
     """Features of the foundation model of a whole volume, to be kept on disk: each token has seen its whole slice.
 
     Args:
-        image: (X, Y, Z), intensities as the teacher's view has them.
+        image: (channels, X, Y, Z), of which the teacher's view shows one or three.
 
     Returns:
         (slices, x tokens, y tokens, width), float16: the tokens of a patch are then a few whole rows of the file.
     """
-    slices = image[:, :, list(slice_numbers(image.shape[2], stride))].permute(2, 0, 1)
+    slices = foundation.view.seen(image[None])[0][..., list(slice_numbers(image.shape[3], stride))].permute(3, 0, 1, 2)
     parts = [foundation.tokens(part).half().movedim(1, -1).contiguous() for part in slices.split(batch)]
     return np.concatenate([part.cpu().numpy() for part in parts])

@@ -126,12 +126,12 @@ class FoundationModel(nn.Module):
         """Token maps of axial slices.
 
         Args:
-            slices: (N, x, y), intensities as ``view`` has them.
+            slices: (N, x, y), or (N, colors, x, y), intensities as ``view`` has them; one color is gray.
 
         Returns:
             (N, width, x tokens, y tokens), float32, layer after layer; the tokens cover the slice evenly.
         """
-        size = self.tokens_of(slices.shape[1], slices.shape[2])
+        size = self.tokens_of(*slices.shape[-2:])
         return torch.cat([
             tokens if tokens.shape[2:] == size else F.interpolate(tokens, size, mode="bilinear", align_corners=False)
             for tokens in self._maps(slices)
@@ -139,8 +139,8 @@ class FoundationModel(nn.Module):
 
     @torch.no_grad()
     def _maps(self, slices: Tensor) -> list[Tensor]:
-        """What each layer gives for slices (N, x, y): (N, width, x tokens, y tokens), float32."""
-        pictures = self.view.shown(slices, self._pixels(slices.shape[1], slices.shape[2]))
+        """What each layer gives for slices as ``tokens`` takes them: (N, width, x tokens, y tokens), float32."""
+        pictures = self.view.shown(slices, self._pixels(*slices.shape[-2:]))
         mean, std = self.view.gray or (self.mean, self.std)
         pictures = (pictures.expand(-1, 3, -1, -1) - mean) / std
         backbone: Any = self.backbone

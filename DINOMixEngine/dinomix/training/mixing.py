@@ -25,7 +25,7 @@ class PseudoLabeled:
     """Unlabeled patches with what a teacher, a network other than the student, says of them.
 
     Attributes:
-        images: (B, 1, x, y, z) in [0, 1].
+        images: (B, channels, x, y, z) in [0, 1].
         labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth, which may leave something open.
         weight: (B, x, y, z), 0 where the teacher is too unsure to count.
         features: (B, width, x, y, z) cached teacher features, or None.
@@ -144,7 +144,7 @@ def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, 
             source = own
             channel, donor = _mate(group, number * size, mates, probabilities, config, rng)
         channel, box = pic.draw_box(source.labels[donor], channel, config.pic.box, rng)
-        images[(receiver, 0, *box)] = source.images[(donor, 0, *box)]
+        images[(receiver, slice(None), *box)] = source.images[(donor, slice(None), *box)]
         labels[(receiver, *box)] = source.labels[(donor, *box)]
         weight[(receiver, *box)] = source.weight[(donor, *box)]
         if features is not None and source.features is not None:

@@ -63,7 +63,7 @@ def _seconds_of_validation(trial: Run) -> float:
     cases = [trial.cases[case.name] for case in trial.cohort.with_role("validation")]
     if not cases:
         return 0.0
-    middle = sorted(cases, key=lambda case: prod(case.image.shape))[len(cases) // 2]
+    middle = sorted(cases, key=lambda case: prod(case.size))[len(cases) // 2]
     classes = len(trial.cohort.labels.structures)
     _, taken = timed(
         lambda: validate(
@@ -82,7 +82,7 @@ def _seconds_of_validation(trial: Run) -> float:
 
 
 def _voxels(cases: Sequence[AnyCase]) -> int:
-    return sum(prod(case.image.shape) for case in cases)
+    return sum(prod(case.size) for case in cases)
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:

@@ -72,11 +72,13 @@ def cut(volume: Array, placement: Placement, patch: Sequence[int], mode: Literal
     others are gone through one by one, which takes a tenth of the time: most patches are plain crops.
 
     Args:
-        volume: (X, Y, Z).
+        volume: (X, Y, Z), or (channels, X, Y, Z), of which each is sampled alike.
 
     Returns:
-        (1, x, y, z) float32.
+        (1, x, y, z) float32, or (channels, x, y, z).
     """
+    if volume.ndim == 4:
+        return torch.cat([cut(channel, placement, patch, mode) for channel in volume])
     size, center, matrix = np.array(volume.shape), placement.center, placement.matrix
     reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
     low = np.clip(np.floor(center - reach).astype(int), 0, size - 1)

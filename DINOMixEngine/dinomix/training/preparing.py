@@ -98,7 +98,7 @@ def _features(run: Run, cases: list[CachedCase], emit: Emit) -> FeatureSource | 
 
 
 def features_of_image(run: Run, image: NDArray[np.float16]) -> NDArray[np.float16]:
-    """What the run's foundation model says of a prepared image (x, y, z); see ``fkd.features_of_volume``."""
+    """What the run's foundation model says of a prepared image (channels, x, y, z); see ``fkd.features_of_volume``."""
     assert run.foundation is not None
     volume = torch.from_numpy(np.array(image, dtype=np.float32)).to(run.accelerator.device)
     with run.accelerator.autocast():

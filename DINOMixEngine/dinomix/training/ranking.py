@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import read_json, write_json
-from dinomix.images.reading import read_image
 from dinomix.images.writing import write_labels
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
@@ -103,9 +103,9 @@ def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:
 
 def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:
     labels, plan = directory.cohort.labels, directory.plan
-    image = read_image(case.image)
-    use = plan_memory(image.geometry, pair.model, None)
-    preprocessed = preprocess(image, plan, slab_bytes=use.slab_bytes)
+    images = read_case_images(case, directory.cohort)
+    use = plan_memory(images[0].geometry, pair.model, None)
+    preprocessed = preprocess(images, plan, slab_bytes=use.slab_bytes)
 
     def predict(network: torch.nn.Module) -> Tensor:
         return predict_logits(network, preprocessed.tensor, plan, pair.device, silent, half_buffers=use.half_buffers)
@@ -116,7 +116,7 @@ def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:
     del logits
     by_student = predict(pair.student).argmax(0).numpy()
     path = directory.path / FOLDER / f"{case.name}.seg.nrrd"
-    write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), image.geometry, labels, path)
+    write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), images[0].geometry, labels, path)
     classes = dict(zip(labels.names, disagreements(by_teacher, by_student, len(labels.names)), strict=True))
     found = [value for value in classes.values() if value is not None]
     ranked = {
@@ -126,7 +126,7 @@ def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:
         "classes": classes,
         "pseudo_label": path.relative_to(directory.path).as_posix(),
     }
-    write_json(_record(case, directory), {"key": pair.key, "image_sha256": case.image_sha256, "ranked": ranked})
+    write_json(_record(case, directory), {"key": pair.key, "image_sha256": case.images_sha256, "ranked": ranked})
     return ranked
 
 
@@ -145,7 +145,7 @@ def _record(case: Case, directory: RunDirectory) -> Path:
 def _ranked_before(case: Case, directory: RunDirectory, key: str) -> dict[str, Any] | None:
     try:
         known = read_json(_record(case, directory))
-        same = known["key"] == key and known["image_sha256"] == case.image_sha256
+        same = known["key"] == key and known["image_sha256"] == case.images_sha256
         ranked: dict[str, Any] = known["ranked"]
         return ranked if same and (directory.path / ranked["pseudo_label"]).is_file() else None
     except (OSError, ValueError, TypeError, KeyError):

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.case_label import read_case_label
 from dinomix.cohort.cohort import Case, Cohort, Role
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, sha256, write_json
-from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume, cropped
 from dinomix.images.writing import write_image
 from dinomix.inference.boxes import boxes_around
@@ -56,7 +56,7 @@ def box_cohort(directory: RunDirectory, second: SecondStage, model: Model, devic
                 second if case.label is not None else second.model_copy(update={"places": places(directory, second)})
             )
             with folder_written_aside(folder) as aside:
-                _write_boxes(case, known, model, device, aside)
+                _write_boxes(case, cohort, known, model, device, aside)
         boxes += [_read_case(folder, data) for data in read_json(folder / BOXES)["boxes"]]
         progress(number)
     if not any(case.role == "labeled" for case in boxes):
@@ -78,35 +78,41 @@ def _folder(directory: RunDirectory, case: Case) -> Path:
     return directory.second / "cases" / case.name
 
 
-def _write_boxes(case: Case, second: SecondStage, model: Model, device: str, folder: Path) -> None:
+def _write_boxes(case: Case, cohort: Cohort, second: SecondStage, model: Model, device: str, folder: Path) -> None:
     refuse_changed(case)
-    volume = read_image(case.image, keep_integers=True)
+    volumes = read_case_images(case, cohort, keep_integers=True)
+    grid = volumes[0].geometry
     if case.label is None:
-        labels = segment_volume(volume, model, device=device, emit=silent, network=model.warm_network)
+        labels = segment_volume(volumes, model, device=device, emit=silent, network=model.warm_network)
     else:
-        channels = channels_of(read_case_label(case, volume.geometry).array, case, model.labels)
+        channels = channels_of(read_case_label(case, grid).array, case, model.labels)
         ids = np.array([0, *model.labels.ids, 0, _unlabeled(model.labels)])
         ids = ids.astype(np.uint16 if ids.max() > 255 else np.uint8)
-        labels = Volume(ids[channels], volume.geometry)
-    as_seen = brightness(volume, model.plan.window)
+        labels = Volume(ids[channels], grid)
+    as_seen = [brightness(volume, window) for volume, window in zip(volumes, model.plan.windows, strict=True)]
     boxes = []
-    for number, box in enumerate(boxes_around(labels.array, volume.geometry, second, model.labels), 1):
-        image = as_seen(cropped(volume, box.seen))
-        boxes.append(_write_box(number, image, cropped(labels, box.seen), case, model.labels, folder))
+    for number, box in enumerate(boxes_around(labels.array, grid, second, model.labels), 1):
+        images = [seen(cropped(volume, box.seen)) for seen, volume in zip(as_seen, volumes, strict=True)]
+        boxes.append(_write_box(number, images, cropped(labels, box.seen), case, model.labels, folder))
     whole = case.role == "labeled" and case.labeled_slices is None
     of_labels = measures(labels.array, labels.geometry, model.labels) if whole else {}
     write_json(folder / BOXES, {"boxes": boxes, "measures": of_labels})
 
 
-def _write_box(number: int, image: Volume, label: Volume, case: Case, labels: LabelSet, folder: Path) -> dict[str, Any]:
+def _write_box(number: int, images: list[Volume], label: Volume, case: Case, labels: LabelSet,
+               folder: Path) -> dict[str, Any]:  # fmt: skip
     """Write a box as a case; returns what the cohort says of it, with paths relative to ``folder``."""
-    image_name, label_name = f"image{number}.nrrd", f"label{number}.nrrd"
-    write_image(image, folder / image_name)
+    label_name = f"label{number}.nrrd"
+    names = [f"image{number}.nrrd", *(f"image{number}-{channel}.nrrd" for channel in range(1, len(images)))]
+    for name, image in zip(names, images, strict=True):
+        write_image(image, folder / name)
     of_box: dict[str, Any] = {
         "name": f"{case.name}-{number}",
-        "image": Path(image_name),
-        "image_sha256": sha256(folder / image_name),
-        "size": image.geometry.size,
+        "image": Path(names[0]),
+        "more_images": tuple(map(Path, names[1:])),
+        "image_sha256": sha256(folder / names[0]),
+        "more_image_sha256": tuple(sha256(folder / name) for name in names[1:]),
+        "size": images[0].geometry.size,
         "thickness": {},
     }
     if case.label is not None:
@@ -131,5 +137,9 @@ def _unlabeled(labels: LabelSet) -> int:
 def _read_case(folder: Path, data: dict[str, Any]) -> Case:
     case = Case.model_validate(data)
     return case.model_copy(
-        update={"image": folder / case.image, "label": folder / case.label if case.label is not None else None}
+        update={
+            "image": folder / case.image,
+            "more_images": tuple(folder / image for image in case.more_images),
+            "label": folder / case.label if case.label is not None else None,
+        }
     )

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinomix.cohort.case_images import read_first_image
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
-from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.inference.native_grid import labels_on_native_grid
@@ -65,7 +65,7 @@ class Snapshots:
         )
 
     def _read(self) -> tuple[Preprocessed, Geometry]:
-        volume = read_image(self.case.image)
+        volume = read_first_image(self.case)
         preprocessed = preprocess(volume, self.directory.plan)
         return replace(preprocessed, tensor=torch.empty(0)), volume.geometry
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from dinomix.cohort.cohort import Case
+from dinomix.cohort.case_images import read_case_images
+from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.files import written_aside
-from dinomix.images.reading import read_image, read_label
+from dinomix.images.reading import read_label
 from dinomix.images.volume import Volume
 from dinomix.images.writing import write_labels
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
+from dinomix.models.matching import can_see, images_for
 from dinomix.planning.cache import refuse_changed
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid
@@ -30,17 +32,20 @@ FORMAT = 1
 class StartModel:
     """
     Attributes:
+        cohort: whose cases it is asked about.
         cache: where its predictions are kept, that of the run.
         device: as ``segment_volume`` takes it.
     """
 
     model: Model
+    cohort: Cohort
     cache: Path
     device: str
 
     @classmethod
     def of(cls, directory: RunDirectory, device: str) -> "StartModel | None":
-        """That of a run; None for a run from scratch, from an encoder, or from a model of another modality.
+        """That of a run; None for a run from scratch, from an encoder, or from a model of another modality or
+        of channels that the cohort does not have.
 
         Raises:
             DinomixError: it is not there any more, or is another by now.
@@ -53,7 +58,7 @@ class StartModel:
             raise DinomixError(
                 f"{path} is not the model any more that the run began with.", "Put that back to compare with it."
             )
-        return cls(model, directory.cache, device) if model.plan.modality == directory.cohort.modality else None
+        return cls(model, directory.cohort, directory.cache, device) if can_see(model.plan, directory.cohort) else None
 
     def labels_of(self, case: Case, emit: Emit = silent) -> Volume:
         """The model's structures, by its own ids, on the grid of the case's image; by its own plan and at full quality.
@@ -71,7 +76,8 @@ class StartModel:
             if (known := _read(file)) is not None:
                 return known
             refuse_changed(case)
-            labels = segment_volume(read_image(case.image), self.model, device=self.device, precision="float32",
+            images = images_for(self.model, self.cohort.channel_names, read_case_images(case, self.cohort))
+            labels = segment_volume(images, self.model, device=self.device, precision="float32",
                                     emit=emit, network=self.model.warm_network)  # fmt: skip
             write_labels(labels.array, labels.geometry, self.model.labels, file)
         return labels
@@ -87,7 +93,7 @@ class StartModel:
         return file
 
     def _file(self, case: Case, ending: str, **made_with: object) -> Path:
-        source = {"format": FORMAT, "image": case.image_sha256, "model": self.model.fingerprint, **made_with}
+        source = {"format": FORMAT, "image": case.images_sha256, "model": self.model.fingerprint, **made_with}
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
         return self.cache / f"start-{key}{ending}"
 

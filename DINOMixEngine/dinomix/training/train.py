@@ -14,7 +14,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, EventFile, silent
 from dinomix.models.network import build_network
-from dinomix.names import listed
+from dinomix.names import listed, normalized_name
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.asking_start import ask_start, watch_kept
@@ -69,10 +69,17 @@ def train(cohort: Cohort, run: Path, config: TrainConfig, plan: Plan, *, cache: 
             "Give them with `dinomix check --unlabeled`, or train with --method labeled-only.",
             code="no-unlabeled",
         )
-    if plan.modality != cohort.modality:
+    if plan.modalities != cohort.modalities and len(plan.channels) == len(cohort.channel_names):
         raise DinomixError(
-            f"The plan is for {plan.modality}, the cohort is {cohort.modality}.",
+            f"The plan is for {' and '.join(plan.modalities)}, the cohort is {' and '.join(cohort.modalities)}.",
             "Give a plan or a start model of the same modality.",
+        )
+    names, of_cohort = ([normalized_name(name) for name in told] for told in (plan.channels, cohort.channel_names))
+    if names != of_cohort and (len(names) > 1 or len(of_cohort) > 1):
+        raise DinomixError(
+            f"The plan is for the images {', '.join(plan.channels) or 'of one kind'}, the cohort has "
+            f"{', '.join(cohort.channels) or 'one image of each case'}.",
+            "Give a plan for the same channels in the same order, or none.",
         )
     if plan.second is not None and (unknown := set(plan.second.structures) - set(cohort.labels.names)):
         raise DinomixError(

@@ -55,7 +55,7 @@ def validate(network: nn.Module, cases: Sequence[AnyCase], not_drawn: Sequence[S
     """
     mine: list[tuple[int, list[float | None]]] = []
     for number in range(accelerator.process_index, len(cases), accelerator.num_processes):
-        image = torch.from_numpy(np.array(cases[number].image, dtype=np.float32))[None]
+        image = torch.from_numpy(np.array(cases[number].image, dtype=np.float32))
         with accelerator.autocast():
             logits = predict_logits(network, image, plan, accelerator.device)
         labels = logits.argmax(0).to(torch.int16).cpu().numpy()

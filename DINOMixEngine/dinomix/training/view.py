@@ -1,13 +1,15 @@
 """How the axial slices of a run are shown to its frozen teacher: which way up, how large, and in which gray values."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
+from dinomix.names import listed, normalized_name
 from dinomix.planning.intensities import usual_range
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from dinomix.training.config import LARGEST_SCALE, FkdConfig
@@ -23,6 +25,9 @@ class View:
         axes: what x and y of a slice run towards, as codes of nibabel: "RA", or what the files of a size grid have.
         gray: mean and deviation of the pictures, with black 0 and white 1, that the teacher was trained with; None for those
             of its backbone.
+        colors: where images have several channels, the number of the channel that each of the three colors shows, and its
+            black and white; empty where all three show the one channel. Not in the text of a view, by which features of one
+            channel are found on disk.
     """
 
     black: float = 0.0
@@ -30,15 +35,31 @@ class View:
     scale: tuple[float, float] = (1.0, 1.0)
     axes: str = "RA"
     gray: tuple[float, float] | None = None
+    colors: tuple[tuple[int, float, float], ...] = field(default=(), repr=False)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What is shown of images (B, channels, ...): (B, 1, ...), or (B, 3, ...) where the colors show several channels.
+
+        All intensities are then between ``black`` and ``white``.
+        """
+        if not self.colors:
+            return images[:, :1]
+        extent = self.white - self.black
+        return torch.stack([
+            images[:, channel] if (black, white) == (self.black, self.white)
+            else (images[:, channel] - black) / (white - black) * extent + self.black
+            for channel, black, white in self.colors
+        ], 1)  # fmt: skip
 
     def shown(self, slices: Tensor, size: tuple[int, int]) -> Tensor:
-        """Pictures as a radiologist sees them (anterior up, the patient's right on the left): (N, x, y) -> (N, 1, rows, columns).
+        """Pictures as a radiologist sees them, anterior up, the patient's right on the left: (N, colors, rows, columns).
 
         Args:
-            slices: intensities between ``black`` and ``white``.
+            slices: (N, x, y), or (N, colors, x, y), intensities between ``black`` and ``white``; one color is gray.
             size: pixels along x and y.
         """
-        pictures = ((slices[:, None].float() - self.black) / (self.white - self.black)).clamp(0, 1)
+        pictures = slices if slices.ndim == 4 else slices[:, None]
+        pictures = ((pictures.float() - self.black) / (self.white - self.black)).clamp(0, 1)
         is_smaller = min(self.scale) < 1
         pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=is_smaller)
         pictures = pictures.flip(self._flipped)
@@ -69,13 +90,15 @@ def make_view(config: FkdConfig, plan: Plan, cohort: Cohort, stage: Stage, reduc
         reduction: pixels for each token of the teacher.
 
     Raises:
-        DinomixError: the teacher is for Hounsfield units, and the plan's intensities are others.
+        DinomixError: the teacher is for Hounsfield units, and the plan's intensities are others; or a color is to show a channel
+            that the plan does not have.
     """
-    black, white = usual_range(plan.window)
+    colors = _colors(config, plan)
+    black, white = colors[0][1:] if colors else usual_range(plan.window)
     scale = (
         scale_that_resolves(plan, stage, reduction) if isinstance(config.scale, str) else (config.scale, config.scale)
     )
-    return View(black, white, scale, _axes(plan, cohort), _gray(config, plan))
+    return View(black, white, scale, _axes(plan, cohort), _gray(config, plan), colors)
 
 
 def scale_that_resolves(plan: Plan, stage: Stage, reduction: int) -> tuple[float, float]:
@@ -98,9 +121,31 @@ def _axes(plan: Plan, cohort: Cohort) -> str:
     return Counter(case.orientation[:2] for case in cases).most_common(1)[0][0]
 
 
+def _colors(config: FkdConfig, plan: Plan) -> tuple[tuple[int, float, float], ...]:
+    """The channels that red, green and blue show, each with its black and white; without a setting the first three, of two the
+    second twice [ours]. Empty where there is one channel."""
+    names = [normalized_name(name) for name in plan.channels]
+    unknown = [name for name in config.channels if normalized_name(name) not in names]
+    if unknown:
+        raise DinomixError(
+            f"fkd.channels names {listed(unknown)}; the channels are {', '.join(plan.channels) or 'one without a name'}.",
+            "Name some of these, or leave fkd.channels out.",
+        )
+    if len(names) == 1:
+        return ()
+    wanted = [names.index(normalized_name(name)) for name in config.channels] or list(range(min(3, len(names))))
+    shown = (wanted * 3)[:3] if len(wanted) == 1 else (wanted + wanted[-1:])[:3]
+    return tuple((number, *usual_range(plan.windows[number])) for number in shown)
+
+
 def _gray(config: FkdConfig, plan: Plan) -> tuple[float, float] | None:
     if config.hounsfield is None:
         return None
+    if plan.more_channels:
+        raise DinomixError(
+            "fkd.hounsfield is for cases with one image, a CT; these have several channels.",
+            "Leave fkd.hounsfield out.",
+        )
     if not isinstance(plan.window, RangeWindow) or plan.modality != "CT":
         raise DinomixError(
             "fkd.hounsfield is for CT, whose window the plan gives in Hounsfield units.", "Leave fkd.hounsfield out."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.image_files import ImageFile, files_in, told_apart
+from dinomix.cohort.layouts.several_channels import of_case_folder
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.images.formats import case_name
@@ -32,9 +33,16 @@ def case_folders(folder: Path, pool: Pool, names: dict[int, str], found: Finding
         if masks is not None and labels:
             both.append(path.name)
         label = masks or (labels[0].path if len(labels) == 1 else None)
+        if found.channels and images and label is not None:
+            if (own := of_case_folder(path, images, found)) is None:
+                continue
+            images = [own]
         if len(images) == 1 and label is not None:
             drawn = tuple(mask_files(masks)) if masks is not None else None
-            cases.append(FoundCase(path.name, path.name, pool, images[0].path, label, None, names, drawn))
+            image = images[0]
+            cases.append(
+                FoundCase(path.name, path.name, pool, image.path, label, None, names, drawn, more_images=image.more)
+            )
         else:
             problems.append(_no_case(path, images, labels))
     if not cases:

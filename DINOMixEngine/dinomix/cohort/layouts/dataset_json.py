@@ -18,11 +18,7 @@ def names_of(folder: Path, found: Findings) -> dict[int, str]:
     try:
         data = read_table(path)
         channels = data.get("channel_names", data.get("modality", {}))
-        if isinstance(channels, dict) and len(channels) > 1:
-            found.problems.append(Problem(
-                f"{path} describes images of {len(channels)} channels.", "Keep one channel; images have one here.", file=path
-            ))  # fmt: skip
-        elif isinstance(channels, dict) and channels:
+        if isinstance(channels, dict) and channels and len(found.channels) < 2:
             found.modality = str(next(iter(channels.values()))).upper()
         if "structures" in data:
             label_set = LabelSet.model_validate(data)

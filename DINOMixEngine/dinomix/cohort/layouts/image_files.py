@@ -8,7 +8,7 @@ from dinomix.images.formats import ENDINGS, case_name, is_segmentation
 from dinomix.images.reading import is_image_path
 
 _WORD = r"(?:segmentation|seg|labelmap|labels|label|mask|gt)"
-_LABEL_NAME = re.compile(rf"^(?:(?P<before>.+?)[._ -]{_WORD}|{_WORD}[._ -]?(?P<after>.+)|{_WORD})$", re.IGNORECASE)
+_LABEL_NAME = re.compile(rf"^(?:{_WORD}|(?P<before>.+?)[._ -]{_WORD}|{_WORD}[._ -]?(?P<after>.+))$", re.IGNORECASE)
 _IMAGE_NAME = re.compile(
     r"^(?:(?P<before>.+?)[._ -](?:image|img|ct|mr)|(?:image|img)[._ -]?(?P<after>.+))$", re.IGNORECASE
 )
@@ -16,11 +16,15 @@ _IMAGE_NAME = re.compile(
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image by its name without ending or marks; ``patient`` is the folder that holds several series of one."""
+    """An image by its name without ending or marks; ``patient`` is the folder that holds several series of one.
+
+    ``more`` are the case's further channels.
+    """
 
     stem: str
     path: Path
     patient: str | None = None
+    more: tuple[Path, ...] = ()
 
 
 def told_apart(files: list[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:

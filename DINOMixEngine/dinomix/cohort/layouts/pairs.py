@@ -28,7 +28,9 @@ def paired(
             name = image.stem if exact or core_of(case_name(candidates[0])) == image.stem else core_of(image.stem)
             label = candidates[0]
             drawn = tuple(mask_files(label)) if label.is_dir() else None
-            cases.append(FoundCase(name, name, pool, image.path, label, image.patient, names, drawn))
+            cases.append(
+                FoundCase(name, name, pool, image.path, label, image.patient, names, drawn, more_images=image.more)
+            )
         elif candidates:
             listed = " and ".join(sorted(path.name for path in candidates))
             found.problems.append(

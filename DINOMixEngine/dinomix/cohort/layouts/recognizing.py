@@ -13,7 +13,8 @@ Before these, a data set in BIDS and the data store of a MONAI Label server are 
 A label may be a folder with a mask file for each structure: ``labels/CASE/liver.nii.gz``, ``CASE/segmentations/liver.nii.gz``.
 
 Wherever an image file may be, a folder with one DICOM series may be, too; and wherever a label file, a DICOM segmentation or
-structure set, or a folder with one.
+structure set, or a folder with one. Where cases have several channels, their images are the files that ``images.channel_files``
+knows.
 """
 
 from pathlib import Path
@@ -32,6 +33,7 @@ from dinomix.cohort.layouts.image_files import (
 )
 from dinomix.cohort.layouts.monai_label import cases_of_store, images_of_store, images_without_label, is_store
 from dinomix.cohort.layouts.pairs import paired
+from dinomix.cohort.layouts.several_channels import channel_images, grouped
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.images.dicom_drawn import drawn_in
@@ -57,7 +59,11 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
         images_dir, labels_dir = folder / images_name, folder / labels_name
         if images_dir.is_dir() and labels_dir.is_dir():
             label_files = [*files_in(labels_dir), *mask_folders_in(labels_dir), *drawn_in(labels_dir)]
-            images = without_channel(images_in(images_dir), label_files)
+            images = (
+                channel_images(images_dir, found)
+                if found.channels
+                else without_channel(images_in(images_dir), label_files)
+            )
             return paired(images, label_files, labels_dir, pool, names, found)
     for images_name, labels_name in PAIRS[pool]:
         if (folder / images_name).is_dir():
@@ -75,6 +81,8 @@ def labeled_cases(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
             return tree_cases(tree, pool, names, found)
         if cases := case_folders(folder, pool, names, found):
             return cases
+    if found.channels:
+        images = grouped([image for image in images if image.path.parent == folder], folder, found)
     return paired(images, [*(label.path for label in labels), *drawn_in(folder)], folder, pool, names, found)
 
 
@@ -95,7 +103,9 @@ def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[F
             file=folder,
         ))  # fmt: skip
         return []
-    if is_image_path(folder):
+    if found.channels:
+        images = channel_images(inner or folder, found)
+    elif is_image_path(folder):
         images = [ImageFile(folder.name, folder)]
     elif inner is not None:
         images = without_channel(images_in(inner), [])
@@ -110,4 +120,4 @@ def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[F
 
 
 def _unlabeled(images: list[ImageFile]) -> list[FoundCase]:
-    return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient) for i in images]
+    return [FoundCase(i.stem, i.stem, "unlabeled", i.path, None, i.patient, more_images=i.more) for i in images]

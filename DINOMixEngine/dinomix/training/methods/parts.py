@@ -14,7 +14,7 @@ from dinomix.training.run import Run
 
 
 def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
-    """(B, 1, x, y, z) of the patches, labeled ones first, changed in intensity where they are, each by its own generator."""
+    """The patches (B, channels, x, y, z), labeled ones first, changed in intensity where they are, each by its own generator."""
     config, step, rank = run.config, run.state.step, run.accelerator.process_index
     rngs = [
         generator(config.seed, purpose, step, rank * len(patches) + i)
@@ -22,7 +22,11 @@ def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
         for i in range(len(patches))
     ]
     return augmented_intensities(
-        torch.cat([labeled, unlabeled]), rngs, WIDTHS[config.augment], usual_range(run.plan.window), run.batches.thick
+        torch.cat([labeled, unlabeled]),
+        rngs,
+        WIDTHS[config.augment],
+        [usual_range(window) for window in run.plan.windows],
+        run.batches.thick,
     )
 
 
@@ -49,7 +53,7 @@ def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tens
     """FKD's term; none where it is off.
 
     Args:
-        images: (B, 1, x, y, z) as the student has seen them.
+        images: (B, channels, x, y, z) as the student has seen them.
         projected: (B, width, x, y, z), the student's features.
         cached: the foundation model's features of the same patches, one part after the other; None without a cache.
     """
