@@ -52,6 +52,7 @@ set(SCRIPTS
   "dinomix/commands/mend.py"
   "dinomix/commands/models.py"
   "dinomix/commands/models_export.py"
+  "dinomix/commands/models_info.py"
   "dinomix/commands/rank.py"
   "dinomix/commands/report.py"
   "dinomix/commands/segment.py"

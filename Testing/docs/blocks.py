@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = ("", "bash")
 """Languages of blocks that hold commands; so does a block without one, unless it begins with a brace."""
-DATA = ("text", "json")
+DATA = ("text", "json", "dockerfile")
 """Languages of blocks that hold nothing to run."""
 
 

@@ -43,23 +43,25 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert not lost
 
 
-def verbs_and_options(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(verb, options) of the commands in backticks, and of options behind a verb in a sentence of its own."""
+def verbs_and_options(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(verb, what stands behind it, options) of the commands in backticks."""
     for code in re.findall(r"`dinomix ([^`]+)`", text):
         words = code.split()
-        yield words[0], [word.split("=")[0] for word in words if word.startswith("--")]
+        yield words[0], (words[1:] or [""])[0], [word.split("=")[0] for word in words if word.startswith("--")]
 
 
 @pytest.mark.parametrize("document", ALL, ids=name_of)
 def test_verbs_and_options_in_sentences_exist(document: Path) -> None:
     unknown = []
-    for verb, options in verbs_and_options(prose(document)):
+    for verb, behind, options in verbs_and_options(prose(document)):
         if verb.startswith("--"):
             continue
         if not re.fullmatch(r"[a-z]+", verb) or verb not in cli.VERBS:
             unknown.append(verb)
             continue
         command: click.Command = importlib.import_module(f"dinomix.commands.{verb}").command
+        if isinstance(command, click.Group):
+            command = command.commands.get(behind, command)
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         unknown += [f"{verb} {option}" for option in options if option not in known]
     assert not unknown

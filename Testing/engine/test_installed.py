@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dinomix.cli import main
 from dinomix.models.folder import load_model, write_model
 from dinomix.models.installed import describe_model, find_models, model_folders
 from dinomix.models.manifest import FILES, MANIFEST, PREVIEW, WEIGHTS
@@ -91,3 +92,22 @@ def test_models_are_described_without_torch(model: Path) -> None:
         "assert not {'torch', 'monai', 'SimpleITK'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_info_says_what_a_model_is_for_and_refuses_a_damaged_one(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert info(copy) == 0
+    told = capsys.readouterr().out
+    assert "structure 3, structure 7" in told and "CC-BY-4.0" in told and "MR" in told and "A patch is" in told
+    assert info(copy, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == load_model(copy).fingerprint
+    (copy / "labels.json").write_text("{}")
+    assert info(copy) == 2 and "labels.json" in capsys.readouterr().err
+    assert info("no-such-model") == 2
+
+
+def info(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["models", "info", *map(str, arguments)])
+    return int(left.value.code or 0)

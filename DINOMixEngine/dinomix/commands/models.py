@@ -1,4 +1,4 @@
-"""``dinomix models``: list, install, import, export, remove and verify models."""
+"""``dinomix models``: list, tell of, install, import, export, remove and verify models."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dinomix.commands.models_export import command as export_command
+from dinomix.commands.models_info import command as info_command
 
 
 @click.group("models", epilog="Example: dinomix models install abdominal-organs-3mm")
@@ -18,6 +19,7 @@ def command() -> None:
 
 
 command.add_command(export_command)
+command.add_command(info_command)
 
 
 @command.command("list", epilog="Example: dinomix models list --json")

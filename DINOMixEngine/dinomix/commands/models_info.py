@@ -1,0 +1,58 @@
+"""``dinomix models info``: all there is to know of one model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dinomix.errors import DinomixError
+
+
+@click.command("info", epilog="Example: dinomix models info abdominal-organs-3mm --json")
+@click.argument("model", metavar="NAME|FOLDER")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON line.")
+def command(model: str, as_json: bool) -> None:
+    """Print what an installed model, or a model folder, is for, what it knows and what it was trained on."""
+    from dinomix.importing.installing import installed_model
+    from dinomix.models.installed import describe_model
+
+    folder = Path(model) if Path(model).is_dir() else installed_model(model)
+    told = describe_model(folder)
+    if told["problem"]:
+        raise DinomixError(told["problem"])
+    if as_json:
+        click.echo(json.dumps({"kind": "model", **told}))
+        return
+    for name, value in _lines(told):
+        click.echo(f"{name + ':':16} {value}")
+
+
+def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a reader wants to know first; ``--json`` has all of it."""
+    from dinomix.models.training_cases import TrainingCases
+    from dinomix.planning.in_words import in_words
+    from dinomix.planning.plan import Plan
+
+    images = ", ".join(f"{c['name']} ({c['modality']})" if c["name"] else c["modality"] for c in told["channels"])
+    lines = [
+        ("Title", told["title"]),
+        ("Folder", told["path"]),
+        ("Images", images),
+        ("Structures", ", ".join(structure["name"] for structure in told["structures"])),
+        ("License", told["license"] or "not stated"),
+        ("Training data", told["data_source"] or "not stated"),
+    ]
+    if cases := TrainingCases.of_record(told["record"]):
+        spacing, extent = (" x ".join(map(_range, values)) for values in (cases.spacing, cases.extent))
+        lines.append(("Trained on", f"voxels of {spacing} mm, images of {extent} mm (right-left, back-front, down-up)"))
+    return [
+        *lines,
+        ("Plan", in_words(Plan.read(Path(told["path"]) / "plan.json"))),
+        ("Fingerprint", told["fingerprint"]),
+    ]
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = (f"{end:.3g}" for end in ends)
+    return low if low == high else f"{low}..{high}"
