@@ -147,7 +147,8 @@ class ProblemsTest(CohortTestCase):
         self.assertEqual(self.row("case1")[1], "Labeled")
         self.assertIn("Is not on the grid of its image", self.row("case1")[2])
         # The first problem is explained without a click.
-        self.assertIn("Export it again with the image as reference", self.ui.caseDetailLabel.text)
+        self.assertIn("it is a crop of the image", self.ui.caseDetailLabel.text)
+        self.assertIn(f"dinomix mend --image {self.labeled}/images/case1.nii.gz", self.ui.caseDetailLabel.text)
         self.selectCases("case2")
         self.assertIn("case2.nii.gz", self.ui.caseDetailLabel.text)
         self.assertNotIn("Traceback", self.ui.caseDetailLabel.text)
