@@ -12,8 +12,6 @@ set(SCRIPTS
   "dinomix/cohort/checking.py"
   "dinomix/cohort/cohort.py"
   "dinomix/cohort/facts.py"
-  "dinomix/cohort/facts.py"
-  "dinomix/cohort/facts.py"
   "dinomix/cohort/finding.py"
   "dinomix/cohort/found.py"
   "dinomix/cohort/labeled_slices.py"

@@ -14,6 +14,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.cohort.problems import CohortError
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
+from dinomix.images.channel_files import channels_of
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.images.writing import write_image, write_labels
@@ -145,6 +146,31 @@ def test_two_series_of_a_patient(tmp_path: Path) -> None:
     assert [(case.name, case.patient) for case in cohort.cases] == [("P1_arterial", "P1"), ("P1_venous", "P1")]
     for number, case in enumerate(cohort.cases):
         assert case.voxels == counts(organs(number))
+
+
+def test_several_channels(tmp_path: Path) -> None:
+    """The structures were drawn on the second one; the third series is none."""
+    root = tmp_path / "export"
+    for number, patient in enumerate(("P1", "P2")):
+        ct(root / patient / "s1", 10 * number, description="T1 axial")
+        second = ct(root / patient / "s2", 10 * number + 1, description="T2 fat sat")
+        ct(root / patient / "s3", 10 * number + 2, description="Localizer")
+        write_seg(root / patient / "seg/1.dcm", second, organs(number))
+    told: list[str] = []
+    cohort = check_cohort(
+        [root],
+        [],
+        [],
+        channels=channels_of(["T1", "T2"]),
+        emit=lambda kind, **f: told.append(str(f.get("message", ""))),
+    )
+    for number, case in enumerate(cohort.cases):
+        assert [path.name for path in case.images] == ["s1", "s2"]
+        assert case.voxels == counts(organs(number))
+    assert any("passed over" in line and "Localizer" in line for line in told)
+    shutil.rmtree(root / "P2/s1")
+    with pytest.raises(CohortError, match="lacks the channel T1"):
+        check_cohort([root], [], [], channels=channels_of(["T1", "T2"]))
 
 
 def test_everything_in_one_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.image_files import ImageFile, files_in, told_apart
+from dinomix.cohort.layouts.several_channels import of_case_folder
 from dinomix.cohort.problems import Problem
 from dinomix.errors import DinomixError
 from dinomix.events import Notice
@@ -52,24 +53,38 @@ def dicom_tree(folder: Path) -> DicomTree:
 
 
 def tree_cases(tree: DicomTree, pool: Pool, names: dict[int, str], found: Findings) -> list[FoundCase]:
-    """Each label with what it was drawn on; a label without its image, and a subfolder without a label, are problems."""
-    by_image: dict[Path, list[DicomHeader]] = defaultdict(list)
+    """Each label with what it was drawn on; a label without its image, and a subfolder without a label, are problems.
+
+    Where the cohort has several channels, they are found among the series of the same subfolder.
+    """
+    drawn: dict[ImageFile, list[DicomHeader]] = defaultdict(list)
     for label in tree.labels:
-        image = _image_of(label, tree, found)
+        path = _image_of(label, tree, found)
+        image = _with_channels(path, tree, found) if path is not None else None
         if image is not None:
-            by_image[image].append(label)
-    chosen = {image: _chosen(image, labels, found) for image, labels in by_image.items()}
-    pairs = {image: label for image, label in chosen.items() if label is not None}
-    places = {image: _place(image).relative_to(tree.folder).parts for image in by_image}
+            drawn[image].append(label)
+    places = {image: _place(image.path).relative_to(tree.folder).parts for image in drawn}
     cases = []
-    for image, label in pairs.items():
-        parts = places[image]
+    for image, labels in drawn.items():
+        chosen, parts = _chosen(image.path, labels, found), places[image]
+        if chosen is None:
+            continue
         alone = sum(other[:1] == parts[:1] for other in places.values()) == 1
-        name = (parts[0] if alone else "_".join(parts)) if parts else case_name(image)
+        name = (parts[0] if alone else "_".join(parts)) if parts else image.stem
         patient = parts[0] if parts and not alone else None
-        cases.append(FoundCase(name, name, pool, image, label.path, patient, names))
-    _tell_the_rest(tree, by_image, found)
+        cases.append(FoundCase(name, name, pool, image.path, chosen.path, patient, names, more_images=image.more))
+    _tell_the_rest(tree, {path for image in drawn for path in (image.path, *image.more)}, found)
     return cases
+
+
+def _with_channels(path: Path, tree: DicomTree, found: Findings) -> ImageFile | None:
+    """The case whose image was drawn on; None, and a problem, where it lacks a channel of the cohort."""
+    if not found.channels:
+        return ImageFile(case_name(path), path)
+    patient = _place(path).relative_to(tree.folder).parts[:1]
+    paths = [_path_of(headers, tree) for headers in tree.series.values()]
+    beside = [other for other in paths if _place(other).relative_to(tree.folder).parts[:1] == patient]
+    return of_case_folder(tree.folder.joinpath(*patient), [ImageFile(case_name(p), p) for p in beside], found)
 
 
 def _image_of(label: DicomHeader, tree: DicomTree, found: Findings) -> Path | None:
@@ -133,7 +148,7 @@ def _place(image: Path) -> Path:
     return image if image.is_dir() else image.parent
 
 
-def _tell_the_rest(tree: DicomTree, by_image: dict[Path, list[DicomHeader]], found: Findings) -> None:
+def _tell_the_rest(tree: DicomTree, used: set[Path], found: Findings) -> None:
     """Subfolders without any label are problems; other series beside labeled ones, such as scouts, are passed over."""
     labeled = {path.relative_to(tree.folder).parts[:1] for path in [header.path for header in tree.labels]}
     for path in sorted(tree.folder.iterdir()):
@@ -147,7 +162,7 @@ def _tell_the_rest(tree: DicomTree, by_image: dict[Path, list[DicomHeader]], fou
     other = [
         headers
         for headers in tree.series.values()
-        if _path_of(headers, tree) not in by_image and headers[0].path.relative_to(tree.folder).parts[:1] in labeled
+        if _path_of(headers, tree) not in used and headers[0].path.relative_to(tree.folder).parts[:1] in labeled
     ]
     if other:
         found.notices.append(Notice(
