@@ -1,5 +1,6 @@
 """A mask file for each structure: what is read as one label map, and what is refused by the name of the mask."""
 
+import json
 import time
 import tracemalloc
 from pathlib import Path
@@ -16,6 +17,9 @@ from dinomix.cohort.problems import CohortError
 from dinomix.errors import DinomixError
 from dinomix.images.overlaps import OverlapError
 from dinomix.images.reading import read_label
+from dinomix.planning.cache import cached_case, prepared_case
+from dinomix.planning.planning import override_plan
+from tiny_cohort import make_plan
 
 LIVER, TUMOR, SPLEEN = np.zeros((3, *SHAPE), np.uint8)
 LIVER[1:5, 2:7, 2:5] = 1
@@ -127,6 +131,25 @@ def test_one_order_is_proposed_for_all_cases_and_settles_them(tmp_path: Path) ->
         check_cohort([folder], [], [], order=["liver", "tumor", "vessel", "tumour"])
 
 
+def test_training_prepares_masks_by_the_order_of_the_check(tmp_path: Path) -> None:
+    folder = cases(tmp_path / "data", 1, liver=LIVER, tumor=TUMOR)
+    plan = override_plan(make_plan().model_dump(mode="json"), {"grid.spacing": [1.0, 1.0, 2.0]})
+    found = {}
+    for above in ("tumor", "liver"):
+        cohort = check_cohort([folder], [], [], order=[above], modality="CT")
+        (case,) = cohort.cases
+        label = prepared_case(case, cohort, plan).label
+        found[above] = [int(np.count_nonzero(label == channel)) for channel in (1, 2)]
+        assert found[above] == [case.voxels[1], case.voxels[2]]
+    assert found == {"tumor": [56, 4], "liver": [60, 0]}
+    keys = {cached_case(case.model_copy(update={"order": order}), cohort, plan, tmp_path).folder
+            for order in ((), ("liver",), ("tumor",))}  # fmt: skip
+    assert len(keys) == 3
+    write(folder / "s0000" / "segmentations" / "tumor.nii.gz", TUMOR * 2)
+    with pytest.raises(DinomixError, match="has changed since it was checked"):
+        prepared_case(case, cohort, plan)
+
+
 @pytest.mark.parametrize("text", ["liver,,tumor", "liver,Liver", "none.json"])
 def test_orders_that_cannot_be_used(text: str) -> None:
     with pytest.raises(DinomixError, match="order"):
@@ -175,3 +198,24 @@ def test_a_hundred_masks_are_read_quickly_and_one_at_a_time(tmp_path: Path) -> N
     assert len(np.unique(volume.array)) == count + 1
     assert peak < count / 10 * volume.array.nbytes
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_missing_mask_was_not_drawn_and_an_empty_one_is_absent(tmp_path: Path, listed: bool) -> None:
+    folder = cases(tmp_path / "data", 3, liver=LIVER, spleen=SPLEEN)
+    write(folder / "s0001" / "segmentations" / "spleen.nii.gz", SPLEEN * 0)
+    write(folder / "s0002" / "segmentations" / "spleen.nii.gz", SPLEEN * 0)
+    (folder / "s0002" / "segmentations" / "liver.nii.gz").unlink()
+    entries = [
+        {
+            "image": f"data/s000{n}/ct.nii.gz",
+            "label": f"data/s000{n}/segmentations",
+            "role": "labeled",
+            "name": f"s000{n}",
+        }
+        for n in range(3)
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps(entries))
+    given = {"cases_file": tmp_path / "cases.json"} if listed else {}
+    cohort = check_cohort([] if listed else [folder], [], [], modality="CT", **given)
+    assert {case.name: case.drawn for case in cohort.cases} == {"s0000": None, "s0001": None, "s0002": (2,)}

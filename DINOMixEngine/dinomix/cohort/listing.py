@@ -12,6 +12,7 @@ from dinomix.cohort.said import Said
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json
 from dinomix.images.formats import case_name
+from dinomix.images.masks import mask_files
 
 
 class ListedCase(BaseModel):
@@ -91,7 +92,10 @@ def read_cases(path: Path, problems: list[Problem]) -> tuple[list[FoundCase], di
             ))  # fmt: skip
             continue
         more = tuple(path.absolute().parent / part for part in entry.more_images)
-        cases.append(FoundCase(name, name, entry.role, image, label, entry.patient, said=entry.said, more_images=more))
+        drawn = tuple(mask_files(label)) or None if label is not None else None
+        cases.append(FoundCase(
+            name, name, entry.role, image, label, entry.patient, drawn=drawn, said=entry.said, more_images=more
+        ))  # fmt: skip
     if twice:
         others = f", and {len(twice) - 1} others" if len(twice) > 1 else ""
         problems.append(Problem(f"{path} lists {min(twice)} twice{others}.", "List each image once.", file=path))

@@ -82,9 +82,10 @@ def _drawn(
     if said.drawn is not None:
         drawn = (_ids(said.drawn, labels) | absent) - not_drawn
         return _none_for_all(drawn, labels), ()
-    # A label without any structure is that of a healthy patient; and of a structure that is nowhere, nothing is asked.
+    # A label without any structure is that of a healthy patient, but for structures that have no mask; and of a structure that is
+    # nowhere, nothing is asked.
     of_layout = _ids([renames(name) for name in c.case.drawn or () if not renames.drops(name)], labels)
-    lacking = shown - present - absent - of_layout if present else set()
+    lacking = shown - present - absent - of_layout if present or c.case.drawn is not None else set()
     lacking = {
         id for id, name in zip(labels.ids, labels.names, strict=True) if id in lacking and not decisions.is_absent(name)
     }
