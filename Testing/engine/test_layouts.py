@@ -10,6 +10,7 @@ from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.finding import find_cases
 from dinomix.cohort.found import Findings
 from dinomix.cohort.problems import CohortError
+from dinomix.images.channel_files import Channel
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -164,6 +165,37 @@ def test_a_bids_cohort_is_checked_and_split_by_subject(tmp_path: Path) -> None:
     cohort = check_cohort([tmp_path], [], [], validation=1, seed=3)
     assert {case.patient for case in cohort.cases} == {"sub-01", "sub-02"}
     assert len({case.role for case in cohort.cases if case.patient == "sub-01"}) == 1
+
+
+def test_bids_cases_of_several_channels(tmp_path: Path) -> None:
+    folder = bids(tmp_path, "sub-04/anat/sub-04_T1w.nii.gz", "sub-04/anat/sub-04_T2w.nii.gz")
+    (folder / "derivatives/manual/sub-01/ses-1/anat/sub-01_ses-1_desc-manual_dseg.nii.gz").unlink()
+    for name in ("sub-01/ses-1/anat/sub-01_ses-1", "sub-01/ses-2/anat/sub-01_ses-2"):
+        touch(folder, f"{name}_T2w.nii.gz")
+    found = find_cases([folder], [folder], [], channels=[Channel("T1w"), Channel("T2w")])
+    images = {case.name: [path.name for path in case.images] for case in found.cases}
+    assert images["sub-02"] == ["sub-02_T1w.nii.gz", "sub-02_T2w.nii.gz"]
+    assert [case.name for case in found.cases if case.pool == "unlabeled"] == ["sub-01_ses-1", "sub-01_ses-2", "sub-04"]
+    assert {"T2w" in problem.problem and "sub-03" in problem.problem for problem in found.problems} == {True}
+
+
+def test_a_store_of_several_channels_and_cases_with_masks(tmp_path: Path) -> None:
+    channels = [Channel("t1"), Channel("t2")]
+    touch(tmp_path, "s/a_t1.nii.gz", "s/a_t2.nii.gz", "s/b_t1.nii.gz", "s/b_t2.nii.gz", "s/labels/final/a.nii.gz")
+    found = find_cases([tmp_path / "s"], [tmp_path / "s"], [], channels=channels)
+    assert not found.problems
+    assert [(case.name, case.pool, len(case.images)) for case in found.cases] == [
+        ("a", "labeled", 2),
+        ("b", "unlabeled", 2),
+    ]
+    for case in ("p1", "p2"):
+        touch(tmp_path / "m" / case, "t1.nii.gz", "t2.nii.gz", "segmentations/liver.nii.gz")
+    found = find_cases([tmp_path / "m"], [], [])
+    assert [channel.name for channel in found.channels] == ["t1", "t2"]
+    assert [(case.name, len(case.images), case.drawn) for case in found.cases] == [
+        ("p1", 2, ("liver",)),
+        ("p2", 2, ("liver",)),
+    ]
 
 
 def test_folders_named_image_and_label_or_masks(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ files are entities (``key-value``) and a suffix; a label and its image have the 
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.image_files import ImageFile, files_in
+from dinomix.cohort.layouts.several_channels import of_case_folder
 from dinomix.cohort.problems import Problem
 from dinomix.errors import reason_of
 from dinomix.events import Notice
@@ -32,11 +33,23 @@ LARGEST_TABLE = 10**6
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A file and what its name says: ``entities`` by their keys, ``sub`` among them, and the suffix."""
+    """A file and what its name says.
+
+    Attributes:
+        entities: by their keys, ``sub`` among them.
+        more: where cases have several channels, the further images of the case.
+    """
 
     path: Path
     entities: dict[str, str]
     suffix: str
+    more: tuple[Path, ...] = ()
+
+    @property
+    def case(self) -> str:
+        """What the case of an image is called: like its file, which of several channels is without the suffix."""
+        stem = case_name(self.path)
+        return stem.removesuffix(f"_{self.suffix}") if self.more else stem
 
     @property
     def patient(self) -> str:
@@ -54,7 +67,7 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     Args:
         folder: the data set; or the folder of the one pipeline whose labels are meant.
     """
-    images, labels = _images(folder), _labels(folder)
+    images, labels = _images(folder, found), _labels(folder)
     if not labels:
         found.problems.append(Problem(
             f"{folder} holds no label: no *_{LABEL}.nii.gz in derivatives/.",
@@ -69,14 +82,16 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     for image in images:
         of_image = labels_of.get(image.path, [])
         if len(of_image) == 1:
-            name, names = case_name(image.path), _names(of_image[0], _root(folder), found)
-            cases.append(FoundCase(name, name, pool, image.path, of_image[0].path, image.patient, names))
+            names, more = _names(of_image[0], _root(folder), found), image.more
+            cases.append(FoundCase(
+                image.case, image.case, pool, image.path, of_image[0].path, image.patient, names, more_images=more
+            ))  # fmt: skip
         elif of_image:
             where = listed([str(label.path.relative_to(_root(folder))) for label in of_image], 3)
             found.problems.append(Problem(
                 f"{image.path} has several labels: {where}.",
                 "Keep one of them; or give the folder of one pipeline, derivatives/NAME, instead of the whole data set.",
-                case=case_name(image.path), file=image.path,
+                case=image.case, file=image.path,
             ))  # fmt: skip
     if passed := len(images) - len(labels_of):
         found.notices.append(Notice(f"Images of {folder} without a label were passed over: {passed}."))
@@ -85,20 +100,35 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
 
 def unlabeled_of_bids(folder: Path, also_labeled: bool, found: Findings) -> list[ImageFile]:
     """All images; of a folder that is the labeled one too, those without a label, of the kinds that have labels."""
-    images = _images(folder)
+    images = _images(folder, found)
     if also_labeled:
         of_labels = [_image_of(label, images, Findings()) for label in _labels(folder)]
         labeled = {image.path: image.suffix for image in of_labels if image is not None}
         images = [i for i in images if i.path not in labeled and i.suffix in labeled.values()]
-    return [ImageFile(case_name(image.path), image.path, image.patient) for image in images]
+    return [ImageFile(image.case, image.path, image.patient, image.more) for image in images]
 
 
 def _root(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "derivatives" else folder
 
 
-def _images(folder: Path) -> list[BidsFile]:
-    return [file for file in _files(_root(folder)) if file.suffix not in NO_IMAGES]
+def _images(folder: Path, found: Findings) -> list[BidsFile]:
+    """The images, or where cases have several channels, the first one of each session, with the others."""
+    images = [file for file in _files(_root(folder)) if file.suffix not in NO_IMAGES]
+    if not found.channels:
+        return images
+    sessions: dict[str, list[BidsFile]] = defaultdict(list)
+    for image in images:
+        sessions["_".join(f"{key}-{image.entities[key]}" for key in ("sub", "ses") if key in image.entities)].append(
+            image
+        )
+    cases = []
+    for name, of_session in sessions.items():
+        files = [ImageFile(case_name(image.path), image.path) for image in of_session]
+        if (case := of_case_folder(_root(folder) / name, files, found)) is not None:
+            first = next(image for image in of_session if image.path == case.path)
+            cases.append(replace(first, more=case.more))
+    return cases
 
 
 def _labels(folder: Path) -> list[BidsFile]:

@@ -10,6 +10,7 @@ from typing import Any
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.image_files import ImageFile, files_in, images_in
 from dinomix.cohort.layouts.pairs import paired
+from dinomix.cohort.layouts.several_channels import grouped
 from dinomix.cohort.problems import Problem
 from dinomix.errors import reason_of
 from dinomix.events import Notice
@@ -28,36 +29,36 @@ def is_store(folder: Path) -> bool:
 def cases_of_store(folder: Path, pool: Pool, names: dict[int, str], found: Findings) -> list[FoundCase]:
     """The images that have a final label; how many others there are is told."""
     final = folder / "labels" / "final"
-    labels = [*files_in(final), *mask_folders_in(final)]
-    data = _datastore(folder, found)
-    images = _images(folder, data)
-    open_images = images_without_label(folder, found)
-    if open_images:
+    images, labeled = images_of_store(folder, found), _labeled(folder)
+    with_label = [image for image in images if image.stem in labeled]
+    if passed := len(images) - len(with_label):
         found.notices.append(Notice(
-            f"Images of {folder} without a label in labels/final were passed over: {len(open_images)}. "
+            f"Images of {folder} without a label in labels/final were passed over: {passed}. "
             "Give the folder after --unlabeled too to learn from them.", code="no-label",
         ))  # fmt: skip
-    unlabeled = {image.path for image in open_images}
-    cases = paired([image for image in images if image.path not in unlabeled], labels, final, pool, names, found)
+    cases = paired(with_label, [*files_in(final), *mask_folders_in(final)], final, pool, names, found)
+    data = _datastore(folder, found)
     return [case if _has_names(case) else replace(case, names=_names(data, case.short_name) or names) for case in cases]
 
 
 def images_without_label(folder: Path, found: Findings) -> list[ImageFile]:
     """The images that nobody has labeled yet; no label is opened."""
-    final = folder / "labels" / "final"
-    labeled = {case_name(path) for path in (*files_in(final), *mask_folders_in(final))}
-    return [image for image in _images(folder, _datastore(folder, found)) if image.stem not in labeled]
+    labeled = _labeled(folder)
+    return [image for image in images_of_store(folder, found) if image.stem not in labeled]
 
 
 def images_of_store(folder: Path, found: Findings) -> list[ImageFile]:
-    return _images(folder, _datastore(folder, found))
-
-
-def _images(folder: Path, data: dict[str, Any]) -> list[ImageFile]:
-    named = data.get("images_dir")
+    named = _datastore(folder, found).get("images_dir")
     choices = [str(named)] if isinstance(named, str) else []
     inner = next((folder / name for name in [*choices, "images"] if (folder / name).is_dir()), folder)
-    return [image for image in images_in(inner) if not image.path.is_relative_to(folder / "labels")]
+    images = [image for image in images_in(inner) if not image.path.is_relative_to(folder / "labels")]
+    return grouped(images, inner, found) if found.channels else images
+
+
+def _labeled(folder: Path) -> set[str]:
+    """The names of the images that have a final label."""
+    final = folder / "labels" / "final"
+    return {case_name(path) for path in (*files_in(final), *mask_folders_in(final))}
 
 
 def _datastore(folder: Path, found: Findings) -> dict[str, Any]:

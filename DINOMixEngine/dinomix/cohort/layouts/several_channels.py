@@ -20,6 +20,7 @@ from dinomix.images.channel_files import (
     text_of,
 )
 from dinomix.images.formats import case_name
+from dinomix.images.masks import masks_in_case
 from dinomix.names import channel_name, normalized_name
 
 IMAGES_AND_LABELS = (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label"))
@@ -114,7 +115,7 @@ def _kinds(folder: Path) -> Kinds:
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         files, labels = told_apart([ImageFile(case_name(file), file) for file in files_in(path)])
         series = [image for image in images_in(path) if image.path.is_dir()]
-        if labels:
+        if labels or masks_in_case(path) is not None:
             found.append({_kind(image.path, path.name) for image in (*files, *series)})
     count = Counter(kind for kinds in found for kind in kinds)
     common = sorted(kind for kind, cases in count.items() if kind and 2 * cases > len(found))
