@@ -240,3 +240,13 @@ def test_a_list_of_cases_names_further_images(tmp_path: Path) -> None:
     assert [image.name for image in cohort.cases[0].images] == ["one.nii.gz", "two.nii.gz"]
     with pytest.raises(DinomixError, match="The case a has 2 images; the cohort has 1 channels"):
         check_cohort([], [], [], cases_file=tmp_path / "cases.json")
+
+
+def test_the_label_of_a_case_that_lacks_a_channel_is_no_problem_of_its_own(tmp_path: Path) -> None:
+    numbered(tmp_path)
+    (tmp_path / "labeled/imagesTr/b_0001.nii.gz").unlink()
+    with pytest.raises(CohortError) as caught:
+        check_cohort([tmp_path / "labeled"], [], [], channels=[Channel("t1"), Channel("t2")])
+    assert [problem.problem.split(".")[0] for problem in caught.value.problems] == [
+        "The case b lacks the channel t2 (_0001)"
+    ]

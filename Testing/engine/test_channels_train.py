@@ -14,18 +14,21 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import silent
 from dinomix.images.channel_files import Channel
+from dinomix.images.reading import read_image
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.planning.cache import cache_cases
-from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow
+from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow, SecondStage, SpacingGrid
 from dinomix.planning.planning import make_plan
 from dinomix.report.comparing import compare_run
 from dinomix.training.augmentation import WIDTHS, augmented_intensities
 from dinomix.training.config import FkdConfig
 from dinomix.training.ranking import rank_run
+from dinomix.training.train import train
 from dinomix.training.trial import Stage
 from dinomix.training.view import make_view
 from random_models import NETWORK
+from tiny_cohort import small_config
 
 SMALL = {"plan.patch": [16, 16, 16], "plan.network": NETWORK, "plan.fkd_stage": "bottleneck", "plan.overlap": [0.25] * 3,
          "validate_every": 2, "checkpoint_every": 2, "wait_until_found": False, "pic.start": 0.0,
@@ -156,6 +159,53 @@ def test_a_model_that_starts_from_one_channel_says_at_first_what_that_one_says(t
     model = replace(start, plan=plan, weights=weights)
     images = torch.rand(1, 2, 16, 16, 16)
     torch.testing.assert_close(model.network()(images), start.network()(images[:, :1]))
+
+
+def test_two_stages_see_all_channels(cohort_file: Path, tmp_path: Path) -> None:
+    cohort = Cohort.read(cohort_file)
+    coarse = two_channel_plan(
+        channel="one", more_channels=(InputChannel(name="two", modality="MR", window=PercentileWindow()),),
+        grid=SpacingGrid(spacing=(2.0, 2.0, 2.0)),
+    )  # fmt: skip
+    in_boxes = RangeWindow(low=0, high=1)
+    fine = coarse.model_copy(
+        update={
+            "grid": SpacingGrid(spacing=(1.0, 1.0, 1.0)),
+            "window": in_boxes,
+            "more_channels": (coarse.more_channels[0].model_copy(update={"window": in_boxes}),),
+        }
+    )
+    plan = coarse.model_copy(update={"second": SecondStage(plan=fine, structures=cohort.labels.names, margin=2)})
+    config = small_config("labeled-only", steps=4, checkpoint_every=2, validate_every=2, record_every=1)
+    model = load_model(train(cohort, tmp_path / "run", config, plan))
+    assert model.second is not None and model.second.plan.channels == ("one", "two")
+    boxes = Cohort.read(tmp_path / "run/second/cohort.json")
+    assert boxes.channels == ("one", "two")
+    images = [read_image(image).array for image in boxes.cases[0].images]
+    assert (
+        len(images) == 2
+        and not np.array_equal(*images)
+        and all(0 <= image.min() < image.max() <= 1 for image in images)
+    )
+    case = cohort.with_role("validation")[0]
+    labels = dinomix.segment_volume([read_image(image) for image in case.images], model, device="cpu")
+    assert labels.array.shape == (24, 24, 24)
+
+
+def test_a_run_of_two_channels_starts_from_a_model_of_one(cohort_file: Path, tmp_path: Path) -> None:
+    folder = cohort_file.parent
+    check_cohort([folder / "labeled"], [], [], validation=1, out=tmp_path / "one.json", channels=[Channel("one")])
+    options = {"method": "labeled-only", "device": "cpu", "settings": SMALL}
+    first = dinomix.train(tmp_path / "one.json", tmp_path / "first", steps=2, **options)
+    told: list[str] = []
+    second = dinomix.train(
+        cohort_file, tmp_path / "second", steps=2, start=first,
+        **{**options, "settings": {**SMALL, "plan.network": NETWORK}},
+        emit=lambda kind, **fields: told.append(str(fields.get("message", ""))),
+    )  # fmt: skip
+    assert load_model(second).plan.channels == ("one", "two")
+    assert any("is for MR, the cohort is one and two: weights are taken over" in text for text in told)
+    assert any("does not see two; the run begins as if it were not there" in text for text in told)
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
-from dinomix.importing.encoders import Encoder, encoder_weights, plan_around, read_encoder
+from dinomix.importing.encoders import Encoder, as_it_was_trained, encoder_weights, plan_around, read_encoder
 from dinomix.models.network import RESIDUAL_ENCODER, build_network, network_on_paper
-from dinomix.planning.plan import RangeWindow, StepsWindow
+from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow, StepsWindow
 from dinomix.training.arranging import arrange
 from tiny_cohort import make_cohort
 
@@ -135,6 +135,18 @@ def test_a_decoder_is_drawn_from_the_seed(tmp_path: Path):
     assert decoder and all(torch.equal(one[name], same[name]) for name in one)
     assert all(not torch.equal(one[name], other[name]) for name in decoder)
     assert all(torch.equal(one[name], other[name]) for name in encoder.weights)
+
+
+def test_each_of_several_channels_gets_an_equal_share_of_the_first_weights(tmp_path: Path):
+    encoder = read_encoder(write_segresnet(tmp_path, "segresnet"))
+    more = (InputChannel(name="pet", modality="PT", window=PercentileWindow()),)
+    plan = plan_around(encoder, "CT").model_copy(update={"channel": "ct", "more_channels": more})
+    weights = encoder_weights(encoder, plan, 3, 1)
+    other = [name for name, tensor in encoder.weights.items() if weights[name].shape != tensor.shape]
+    assert len(other) == 1 and weights[other[0]].shape[1] == 2
+    torch.testing.assert_close(weights[other[0]].sum(1, keepdim=True), encoder.weights[other[0]])
+    changed = as_it_was_trained(plan, encoder, (), lambda *_, **__: None)
+    assert changed.windows == (encoder.window, PercentileWindow())  # the encoder is for CT
 
 
 def test_a_run_starts_from_an_encoder_on_its_axes_and_intensities(tmp_path: Path):

@@ -44,6 +44,8 @@ def paired(
                 "Add a label of the same name, or move the image to a folder that is given after --unlabeled.", code="no-label",
                 case=image.stem, file=image.path,
             ))  # fmt: skip
+    # Of a case that lacks a channel that is told already.
+    incomplete = {problem.case for problem in found.problems if problem.code == "channels"}
     found.problems.extend(
         Problem(
             f"{label} has no image.",
@@ -52,6 +54,6 @@ def paired(
             file=label,
         )
         for label in labels
-        if label not in used
+        if label not in used and case_name(label) not in incomplete
     )
     return cases
