@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import read_series, series_geometry
 from dinomix.images.dicom_codes import codes_of_dicom
-from dinomix.images.dicom_drawn import drawn_file
+from dinomix.images.dicom_drawn import drawn_file, holds_contours
 from dinomix.images.dicom_header import is_dicom_file, is_dicom_image
-from dinomix.images.dicom_labels import read_dicom_label
+from dinomix.images.dicom_labels import dicom_label_geometry, read_dicom_label
 from dinomix.images.formats import ENDINGS, is_segmentation
 from dinomix.images.header import Header
 from dinomix.images.lattice import lattice, on_lattice
@@ -134,6 +134,12 @@ def is_placed(path: Path) -> bool:
     return is_segmentation(path) or path.is_dir() or drawn_file(path) is not None
 
 
+def is_cropped(path: Path) -> bool:
+    """Whether a label may hold a part of its image's voxels only: Slicer's segmentations, and those of DICOM."""
+    file = drawn_file(path)
+    return is_segmentation(path) or (file is not None and not holds_contours(file))
+
+
 def read_label(
     path: Path, *, like: Geometry | None = None, order: Sequence[str] = ()
 ) -> tuple[Volume, dict[int, str] | None]:
@@ -200,6 +206,8 @@ def read_geometry(path: Path) -> Geometry:
     Raises DinomixError as ``read_image`` does for what a header shows.
     """
     with _in_words(path):
+        if (file := drawn_file(path)) is not None:
+            return dicom_label_geometry(file)
         if is_dicom(path):
             return series_geometry(path)
         header = _read_header(path)
