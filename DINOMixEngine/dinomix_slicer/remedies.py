@@ -37,7 +37,7 @@ def remedies() -> dict[str, str]:
         "folder-twice": _("Add it as labeled only, and the unlabeled images in a folder of their own."),
         "keep-structures": _("Start from a model that knows more, or do not keep its structures."),
         "label-map": _("Put a label map in its place."),
-        "labeled-slices": _("Say in the list of cases which slices were labeled, or that all were."),
+        "labeled-slices": _("If other slices were labeled, or all, say so under What was drawn."),
         "license": _("Read its license and agree to it."),
         "memory": _(
             "Close other programs and resume the run; or begin one with a smaller patch or fewer patches a step."
@@ -61,12 +61,13 @@ def remedies() -> dict[str, str]:
         "other-image": _("Choose a model for images of this kind, or export the image again with its rescale."),
         "output": _("Choose another output folder."),
         "overlap": _("Say under Advanced which one lies on top, or subtract one from the other in the Segment Editor."),
-        "partial": _("Say in the table of cases whether they are absent in the patient, or were not drawn."),
+        "partial": _("Say under What was drawn whether they are absent in the patient, or were not drawn."),
         "patients": _("If they are not, give a pattern of patients under Advanced."),
         "plan": _("Correct the patch under Advanced."),
         "plan-file": _("Copy the model or run again from where it came from, or train it again."),
         "precision": _("Choose another device, or take the setting of the precision away."),
         "run-exists": _("Resume it, or give the new run another name."),
+        "said": _("Take back under What was drawn what was said of it, or say it anew."),
         "split": _("Give the numbers of cases only."),
         "start-model": _("Start from another model, or from scratch."),
         "structures": _("Rename it or leave it out in the table of structures, or set those voxels to 0."),

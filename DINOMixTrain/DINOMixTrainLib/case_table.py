@@ -11,9 +11,10 @@ from slicer.i18n import tr as _
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
 from dinomix_slicer.window.appearance import setWrappedText
-from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns
+from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns, stress
 
 from .cohort_report import ROLES, CheckedCase, CohortReport
+from .decisions import ABSENT, NOT_DRAWN
 
 CASE, PART, STATE, IMAGE = 0, 1, 2, 3  # columns
 NAME_WIDTH = 150  # pixels
@@ -25,18 +26,23 @@ class CaseTable:
     Signals:
         wantsCase(case): the user wants to see a case.
         wantsExcluded(names, isExcluded): the user wants cases left out, or taken in again.
+        wantsDecided(cases, what): the user says of their undecided structures that they are ABSENT or NOT_DRAWN, or, by an
+            empty text, takes back what was said of the cases.
+        chosenChanged(): other cases are chosen.
     """
 
     def __init__(self, ui: Any) -> None:
         self.wantsCase, self.wantsExcluded = Signal(), Signal()
+        self.wantsDecided, self.chosenChanged = Signal(), Signal()
         self._ui = ui
         self._report: CohortReport | None = None
         self._cases: list[CheckedCase] = []  # of the rows
         self._excluded: list[str] = []
+        self._decidedAnew: frozenset[str] = frozenset()
         self._steps: Steps | None = None
         self._isEnabled = True
         table = ui.casesTable
-        table.connect("itemSelectionChanged()", self._showChosen)
+        table.connect("itemSelectionChanged()", self._onSelection)
         table.connect("cellDoubleClicked(int,int)", lambda row, column: self._onShow())
         table.connect("customContextMenuRequested(QPoint)", self._onMenu)
         ui.loadCaseButton.connect("clicked()", self._onShow)
@@ -48,22 +54,34 @@ class CaseTable:
         setUpColumns(table, stretched=[STATE])
         table.setColumnWidth(CASE, NAME_WIDTH)
 
-    def show(self, report: CohortReport | None, excluded: list[str], isEnabled: bool) -> None:
+    def show(
+        self, report: CohortReport | None, excluded: list[str], isEnabled: bool, decidedAnew: frozenset[str]
+    ) -> None:
         """Show what a check has found.
 
         Args:
             excluded: cases that the user wants left out from the next check on.
+            decidedAnew: cases of whose labels the user has said something since the check.
         """
         self._isEnabled = isEnabled
+        changed, self._decidedAnew = decidedAnew ^ self._decidedAnew, decidedAnew
         if report is not self._report or excluded != self._excluded:
             self._report, self._excluded = report, excluded
             self._fill()
+        for row, case in enumerate(self._cases) if changed and not self.isFilling() else ():
+            if case.name in changed:
+                self._fillRow(row, case)
         self._showChosen()
 
     def close(self) -> None:
         """Fill the table no further."""
         if self._steps is not None:
             self._steps.cancel()
+
+    @property
+    def chosen(self) -> list[CheckedCase]:
+        """The cases that are chosen."""
+        return [self._cases[row] for row in selectedRows(self._ui.casesTable)]
 
     def isFilling(self) -> bool:
         """Whether rows are still being added."""
@@ -73,7 +91,7 @@ class CaseTable:
 
     def _fill(self) -> None:
         self.close()
-        table, chosen = self._ui.casesTable, {case.name for case in self._chosen()}
+        table, chosen = self._ui.casesTable, {case.name for case in self.chosen}
         self._cases = sorted(self._report.cases.values(), key=self._order) if self._report is not None else []
         table.clearSpans()
         table.clearSelection()
@@ -97,7 +115,8 @@ class CaseTable:
         for row, case in enumerate(self._cases):
             self._fillRow(row, case)
             if case.name in chosen:
-                self._ui.casesTable.selectRow(row)
+                cells = qt.QTableWidgetSelectionRange(row, CASE, row, IMAGE)
+                self._ui.casesTable.setRangeSelected(cells, True)
             self._filterRow(row, case)
             yield
         for column in (PART, IMAGE):
@@ -106,15 +125,16 @@ class CaseTable:
 
     def _onFilled(self, ignored: object) -> None:
         self._steps = None
-        if not self._chosen() and self._withProblems():
+        if not self.chosen and self._withProblems():
             self._ui.casesTable.selectRow(0)
-        self._showChosen()
+        self._onSelection()
 
     def _fillRow(self, row: int, case: CheckedCase) -> None:
         state = self._stateOf(case)
         texts = (case.name, roleTitle(case.role), state, imageText(case))
         where = "\n".join(filter(None, (case.image, case.label)))
-        tips = (where, "", "\n".join(map(str, case.problems)) or state, orientationText(case))
+        why = "\n".join(map(str, case.problems) if case.problems else case.open.lines(case.size))
+        tips = (where, "", why or state, orientationText(case))
         table = self._ui.casesTable
         setRow(table, row, texts, tips)
         if self._isExcluded(case):
@@ -123,6 +143,8 @@ class CaseTable:
         if not case.size:
             # What is wrong may take the place of what is not known.
             table.setSpan(row, STATE, 1, 2)
+        if self._isUndecided(case):
+            stress(table, row, STATE)
         table.item(row, CASE).setIcon(self._icon(case))
 
     def _stateOf(self, case: CheckedCase) -> str:
@@ -130,13 +152,27 @@ class CaseTable:
             return _("Left out")
         if case.isExcluded:
             return _("Taken in again; check to see its state")
-        return shortened(case) if case.problems else _("Good")
+        if case.problems:
+            return shortened(case)
+        if case.name in self._decidedAnew:
+            return _("Decided; check to see its state")
+        text = case.open.summary(case.size)
+        if case.open.isUndecided or case.open.isHealthy:
+            return text[:1].upper() + text[1:]
+        return "; ".join(filter(None, (_("Good"), text)))
 
     def _icon(self, case: CheckedCase) -> Any:
         style = self._ui.casesTable.style()
         if self._isExcluded(case) or case.isExcluded:
             return qt.QIcon()
+        if self._isUndecided(case):
+            return style.standardIcon(qt.QStyle.SP_MessageBoxQuestion)
         return style.standardIcon(qt.QStyle.SP_MessageBoxWarning if case.problems else qt.QStyle.SP_DialogApplyButton)
+
+    def _isUndecided(self, case: CheckedCase) -> bool:
+        """Whether the user has to say what of its label was drawn; a problem comes before that."""
+        isDecided = case.problems or case.name in self._decidedAnew or self._isExcluded(case)
+        return case.open.isUndecided and not isDecided
 
     def _isExcluded(self, case: CheckedCase) -> bool:
         return case.name in self._excluded
@@ -160,11 +196,8 @@ class CaseTable:
 
     # -- What is chosen
 
-    def _chosen(self) -> list[CheckedCase]:
-        return [self._cases[row] for row in selectedRows(self._ui.casesTable)]
-
     def _showChosen(self) -> None:
-        ui, chosen = self._ui, self._chosen()
+        ui, chosen = self._ui, self.chosen
         setWrappedText(ui.caseDetailLabel, detailOf(chosen[0]) if len(chosen) == 1 else "")
         ui.loadCaseButton.enabled = len(chosen) == 1 and bool(chosen[0].image)
         areOut = bool(chosen) and all(map(self._isExcluded, chosen))
@@ -180,13 +213,18 @@ class CaseTable:
 
     # -- What the user does
 
+    def _onSelection(self) -> None:
+        self._showChosen()
+        if not self.isFilling():
+            self.chosenChanged.emit()
+
     def _onShow(self) -> None:
-        chosen = self._chosen()
+        chosen = self.chosen
         if len(chosen) == 1 and chosen[0].image:
             self.wantsCase.emit(chosen[0])
 
     def _onExclude(self) -> None:
-        chosen = self._chosen()
+        chosen = self.chosen
         if chosen and self._isEnabled:
             self.wantsExcluded.emit([case.name for case in chosen], not all(map(self._isExcluded, chosen)))
 
@@ -200,6 +238,16 @@ class CaseTable:
             action = menu.addAction(button.text)
             action.enabled = button.enabled
             action.connect("triggered()", slot)
+        chosen = self.chosen
+        menu.addSeparator()
+        for text, what, isPossible in (
+            (_("Undecided structures are absent"), ABSENT, any(map(self._isUndecided, chosen))),
+            (_("Undecided structures were not drawn"), NOT_DRAWN, any(map(self._isUndecided, chosen))),
+            (_("Take back what was said of its label"), "", bool(chosen)),
+        ):
+            action = menu.addAction(text)
+            action.enabled = isPossible
+            action.connect("triggered()", lambda what=what: self.wantsDecided.emit(chosen, what))
         menu.connect("aboutToHide()", menu.deleteLater)
         menu.popup(ui.casesTable.viewport().mapToGlobal(position))
 
@@ -209,6 +257,7 @@ def filters() -> list[tuple[str, Any]]:
     return [
         (_("All cases"), lambda case, isOut: True),
         (_("With problems"), lambda case, isOut: bool(case.problems) and not isOut),
+        (_("Undecided"), lambda case, isOut: case.open.isUndecided and not isOut),
         *((roleTitle(role), lambda case, isOut, role=role: case.role == role and not isOut) for role in ROLES),
         (_("Left out"), lambda case, isOut: isOut),
     ]
@@ -258,7 +307,7 @@ def detailOf(case: CheckedCase) -> str:
     if case.problems:
         return "\n".join(map(str, case.problems))
     voxels = [_("{name} {n} voxels").format(name=name, n=f"{n:,}") for name, n in case.voxels.items()]
-    return "\n".join(filter(None, (", ".join(voxels), case.image, case.label)))
+    return "\n".join(filter(None, (*case.open.lines(case.size), ", ".join(voxels), case.image, case.label)))
 
 
 def listOf(sentences: list[str]) -> str:

@@ -22,6 +22,7 @@ from dinomix_slicer.task import InBackground, Steps
 
 from .cohort_report import CohortReport
 from .cohort_request import CohortRequest, SceneChoice, correctedCases, renamesOf, requestOf
+from .decisions import Decisions
 from .last_check import readLastCheck, writeLastCheck
 from .study import CASES, COHORT, RENAMES, SCENE
 
@@ -92,6 +93,10 @@ class CohortLogic:
     def isUpToDate(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the report is of the choices as they are now."""
         return self._checked is not None and self._checked.isLike(requestOf(node))
+
+    def checkedDecisions(self) -> Decisions:
+        """What was said of the labels when they were checked."""
+        return Decisions.of(self._checked.decisions) if self._checked is not None else Decisions()
 
     def isReady(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the study can be trained on as it is chosen."""
@@ -250,7 +255,8 @@ def casesOfScene(request: CohortRequest) -> list[tuple[SceneChoice, SceneCase]]:
 
 
 def listOfCases(request: CohortRequest, exported: list[CaseFiles]) -> list[dict[str, Any]]:
-    """The cases beside those of the folders, as the engine reads them: of the scene, and corrected ones."""
+    """The cases beside those of the folders, as the engine reads them: of the scene, and corrected ones; and what is said of
+    the labels of cases."""
     folder = request.folder / SCENE
     earlier = [
         filesOf(choice.file, folder, hasLabel=choice.text in request.sceneLabeled)
@@ -259,7 +265,7 @@ def listOfCases(request: CohortRequest, exported: list[CaseFiles]) -> list[dict[
     corrected = [{**entry, "role": "labeled"} for entry in correctedCases(request.folder)]
     # A case whose label was corrected is unlabeled no more.
     images = {entry["image"] for entry in corrected}
-    return corrected + [
+    listed = corrected + [
         {
             "name": files.name,
             "image": str(files.image),
@@ -269,3 +275,5 @@ def listOfCases(request: CohortRequest, exported: list[CaseFiles]) -> list[dict[
         for files in (*exported, *earlier)
         if str(files.image) not in images
     ]
+    folders = (*request.labeledFolders, *request.testFolders)
+    return Decisions.of(request.decisions).addTo(listed, folders, renamesOf(request))

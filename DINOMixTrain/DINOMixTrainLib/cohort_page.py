@@ -24,7 +24,9 @@ from .case_loading import showCase
 from .case_table import CaseTable
 from .cohort_report import CheckedCase, CohortReport
 from .cohort_request import CohortRequest, renamesOf, requestOf
+from .decisions import Decisions
 from .folder_table import FolderTable
+from .labels_panel import LabelsPanel
 from .name_matching import Concept, conceptOf, namesInFile, sameByTerminology
 from .names_table import NamesTable, namesOf
 from .page import Page
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
 
 TYPING = 400  # ms without a change before a typed path is taken for what is meant
+DECIDING = 800  # ms after which a decision is checked, unless another one follows
 
 
 class CohortPage(Page):
@@ -50,15 +53,18 @@ class CohortPage(Page):
         self._shownStudy = ""
         self.folders, self.scene = FolderTable(ui), SceneTable(ui)
         self.cases, self.names = CaseTable(ui), NamesTable(ui)
+        self.labels = LabelsPanel(ui)
         self.chart = VoxelChart(ui.voxelsPlotWidget)
         self._studyTimer = timer(TYPING, self._onStudyTyped, isSingleShot=True)
         self._sceneTimer = timer(0, self._showScene, isSingleShot=True)
+        self._decidingTimer = timer(DECIDING, self._checkDecisions, isSingleShot=True)
         self._connect()
 
     def close(self) -> None:
         """Let go of everything; the logic ends a check that runs."""
         self._studyTimer.stop()
         self._sceneTimer.stop()
+        self._decidingTimer.stop()
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
         self._stopMatching()
@@ -68,6 +74,7 @@ class CohortPage(Page):
 
     def release(self) -> None:
         """The scene is about to be emptied."""
+        self._decidingTimer.stop()
         self.chart.clear()
 
     def enter(self) -> None:
@@ -81,10 +88,13 @@ class CohortPage(Page):
         self.hear(cohort.checked, self._onChecked)
         self.hear(cohort.failed, self._onFailed)
         self.hear(cohort.cancelled, self._onCancelled)
-        for table in (self.folders, self.scene):
+        for table in (self.folders, self.scene, self.labels):
             self.hear(table.notice, self.notice.emit)
         self.hear(self.cases.wantsCase, self._onWantsCase)
         self.hear(self.cases.wantsExcluded, self._onWantsExcluded)
+        self.hear(self.cases.wantsDecided, self._onWantsDecided)
+        self.hear(self.cases.chosenChanged, self._showLabels)
+        self.hear(self.labels.decided, self._decidingTimer.start)
         onPathChanged(ui.studyPathEdit, lambda path: self._studyTimer.start())
         self.offer(ui.modalityComboBox, "modality")
         ui.checkButton.connect("clicked()", self._onButton)
@@ -134,7 +144,8 @@ class CohortPage(Page):
         ui.checkedCollapsibleButton.visible = report is not None
         names = namesOf(report, self.scene.segmentNames(), renamesOf(self.node))
         ui.structuresCollapsibleButton.visible = bool(names)
-        self.cases.show(report, list(self.node.excluded), isIdle)
+        self.cases.show(report, list(self.node.excluded), isIdle, self._decidedAnew())
+        self._showLabels()
         voxels = report.voxelsToLearnFrom() if report is not None else {}
         cohort = cohortOf(self.node.studyFolder) if report is not None and report.isGood else None
         colors = cohort.colors if cohort is not None else {}
@@ -144,6 +155,15 @@ class CohortPage(Page):
         wanted = list(self._wanted())
         self.names.show(self.node, names, wanted, colors, isIdle)
         setWrappedText(ui.namesLabel, namesText(report, wanted))
+
+    def _showLabels(self) -> None:
+        if self.node is not None and not self.cases.isFilling():
+            self.labels.show(self.node, self._cohort.report, self.cases.chosen)
+
+    def _decidedAnew(self) -> frozenset[str]:
+        """The cases of whose labels something else is said than when they were checked."""
+        now, checked = Decisions.of(self.node.decisions), self._cohort.checkedDecisions()
+        return frozenset(case for case in {**now.cases, **checked.cases} if now.said(case) != checked.said(case))
 
     def _wanted(self) -> dict[str, Concept | None]:
         """The structures of the model to start from; empty without one."""
@@ -191,12 +211,21 @@ class CohortPage(Page):
     # -- The check
 
     def _onButton(self) -> None:
+        self._decidingTimer.stop()
         if self._cohort.state == "idle":
-            self._outcome = None
-            self._stopMatching()
-            self._cohort.check(self.node)
+            self._check()
         else:
             self._cohort.cancel()
+
+    def _check(self) -> None:
+        self._outcome = None
+        self._stopMatching()
+        self._cohort.check(self.node)
+
+    def _checkDecisions(self) -> None:
+        """Check again what the user has said of the labels; during a check, that is done after it."""
+        if self.node is not None and self._cohort.state == "idle" and self.ui.checkButton.enabled:
+            self._check()
 
     def _onState(self, state: str) -> None:
         if state == "exporting":
@@ -213,6 +242,8 @@ class CohortPage(Page):
 
     def _onChecked(self, report: CohortReport) -> None:
         self._outcome = None
+        if self.node is not None and Decisions.of(self.node.decisions) != self._cohort.checkedDecisions():
+            self._decidingTimer.start()
         self._startMatching(report)
         self.changed.emit()
 
@@ -237,6 +268,12 @@ class CohortPage(Page):
     def _onWantsExcluded(self, names: list[str], isExcluded: bool) -> None:
         kept = [name for name in self.node.excluded if name not in names]
         self.node.excluded = kept + names if isExcluded else kept
+
+    def _onWantsDecided(self, cases: list[CheckedCase], what: str) -> None:
+        if what:
+            self.labels.decideUndecided(cases, what)
+        else:
+            self.labels.takeBack(cases)
 
     def _onWantsCase(self, case: CheckedCase) -> None:
         with slicer.util.WaitCursor(), telling(self.failed):

@@ -11,6 +11,8 @@ from slicer.i18n import tr as _
 
 from dinomix_slicer.remedies import remedyOf, textOf
 
+from .open_label import OpenLabel
+
 ROLES = ("labeled", "validation", "unlabeled", "test")
 
 
@@ -34,6 +36,7 @@ class CheckedCase:
         image, label: paths; empty where there is none, or it is not known.
         size, spacing: voxels and mm along the file's axes; empty where the case could not be read.
         voxels: structure -> voxels.
+        open: what its label leaves open.
         isExcluded: it was left out of the check.
     """
 
@@ -46,6 +49,7 @@ class CheckedCase:
     orientation: str = ""
     patient: str = ""
     voxels: dict[str, int] = field(default_factory=dict)
+    open: OpenLabel = field(default_factory=OpenLabel)
     problems: list[Problem] = field(default_factory=list)
     isExcluded: bool = False
 
@@ -114,6 +118,10 @@ class CohortReport:
         """Those that keep the cohort from being good."""
         return [case for case in self.cases.values() if case.problems and not case.isExcluded]
 
+    def labeled(self) -> list[CheckedCase]:
+        """Those whose labels are used and could be told."""
+        return [case for case in self.cases.values() if case.open.states and not case.isExcluded]
+
     def count(self, role: str) -> int:
         """How many cases without problems play this part."""
         return sum(case.role == role and not case.isExcluded and not case.problems for case in self.cases.values())
@@ -146,7 +154,7 @@ class CohortReport:
         case.role, case.image, case.label = event["role"], event["image"], event["label"] or ""
         case.size, case.spacing = tuple(event["size"]), tuple(event["spacing"])
         case.orientation, case.patient = event["orientation"], event["patient"]
-        case.voxels = dict(event["voxels"])
+        case.voxels, case.open = dict(event["voxels"]), OpenLabel.of(event)
 
     def caseOf(self, event: dict[str, Any]) -> str | None:
         """The name of the case that an event is about; None where it is about none."""

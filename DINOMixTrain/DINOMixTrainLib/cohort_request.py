@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from dinomix.files import read_json
 from dinomix_slicer.stored_text import jsonIn
 
+from .decisions import Decisions
 from .study import CASES, COHORT, CORRECTED, RENAMES
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class CohortRequest:
     modality: str = "auto"
     seed: int = 0
     renames: str = ""
+    decisions: str = ""
     excluded: tuple[str, ...] = ()
     corrected: int = 0
 
@@ -82,8 +84,8 @@ class CohortRequest:
 
     @property
     def hasList(self) -> bool:
-        """Whether there are cases beside those of the folders."""
-        return bool(self.sceneLabeled or self.sceneUnlabeled or self.corrected)
+        """Whether there are cases beside those of the folders, or something is said of one."""
+        return bool(self.sceneLabeled or self.sceneUnlabeled or self.corrected or Decisions.of(self.decisions).cases)
 
     def isLike(self, other: CohortRequest) -> bool:
         """Whether the choices are the same, in whatever folder."""
@@ -147,17 +149,18 @@ class CohortRequest:
             words += ["--cases", str(self.folder / CASES)]
         if self.renames:
             words += ["--rename", str(self.folder / RENAMES)]
-        return words
+        return words + Decisions.of(self.decisions).options()
 
 
 def requestOf(node: DINOMixTrainParameterNode) -> CohortRequest:
     """The choices of a parameter node, and what lies in its study folder."""
-    names = [each.name for each in fields(CohortRequest) if each.name not in ("renames", "corrected")]
+    names = [each.name for each in fields(CohortRequest) if each.name not in ("renames", "decisions", "corrected")]
     values = {name: getattr(node, name) for name in names}
     renames = renamesOf(node)
     return CohortRequest(
         **{name: value if isinstance(value, str | int) else tuple(value) for name, value in values.items()},
         renames=json.dumps(renames, ensure_ascii=False, sort_keys=True) if renames else "",
+        decisions=Decisions.of(node.decisions).text,
         corrected=len(correctedCases(Path(node.studyFolder))) if node.studyFolder else 0,
     )
 

@@ -18,6 +18,7 @@ class DINOMixTrainParameterNode:
     modality - "auto", "CT" or "MR".
     seed - of the split of the cases and of the training.
     renames - JSON object, a structure's name in the label files to its name in the cohort, or null to drop it.
+    decisions - JSON object, what is said of labels that may not show everything; see ``Decisions``.
     excluded - names of cases that are left out.
     startModel - folder of the model, or file of the encoder's weights, to start from; empty for random weights.
     preset - name of the preset; see ``dinomix train --list-presets``.
@@ -40,6 +41,7 @@ class DINOMixTrainParameterNode:
     modality: str = "auto"
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     renames: str
+    decisions: str
     excluded: list[str]
     startModel: str
     preset: str = "standard"

@@ -77,7 +77,7 @@ def _drawn(
         names = [name for id, name in zip(labels.ids, labels.names, strict=True) if id in wrong]
         problems.append(Problem(
             f"{c.case.label} shows {listed(names)}, said to be absent in {c.case.name}.",
-            "Take it out of what is absent there, or out of the label.", case=c.case.name, file=c.case.label,
+            "Take it out of what is absent there, or out of the label.", "said", case=c.case.name, file=c.case.label,
         ))  # fmt: skip
     if said.drawn is not None:
         drawn = (_ids(said.drawn, labels) | absent) - not_drawn
@@ -109,7 +109,7 @@ def _slices(c: CaseWithRole, facts: CaseFacts, decisions: Decisions, problems: l
     if max(slices.numbers) > last:
         problems.append(Problem(
             f"{c.case.name} has no slice {max(slices.numbers)} along {slices.axis}: the last one is {last}.",
-            "Count slices from 0.", case=c.case.name, file=c.case.image,
+            "Count slices from 0.", "said", case=c.case.name, file=c.case.image,
         ))  # fmt: skip
     return slices
 
@@ -125,13 +125,13 @@ def _unknown_names(cases: Sequence[CaseWithRole], labels: LabelSet, decisions: D
     has = f"The cohort has {', '.join(labels.names)}."
     found = []
     if unknown := decisions.unknown(labels.names):
-        found.append(Problem(f"No structure is called {listed(unknown)}, said to be absent.", has))
+        found.append(Problem(f"No structure is called {listed(unknown)}, said to be absent.", has, "said"))
     by_name = {c.case.name: c for c in cases}
     for name, said in decisions.cases.items():
         unknown = [each for each in said.names if normalized_name(each) not in known]
         if unknown and name in by_name:
             found.append(Problem(
-                f"No structure is called {listed(unknown)}, of which something is said in {name}.", has,
+                f"No structure is called {listed(unknown)}, of which something is said in {name}.", has, "said",
                 case=name, file=by_name[name].case.label,
             ))  # fmt: skip
     return found
@@ -142,7 +142,10 @@ def said_of_no_case(decisions: Decisions, found: Findings, exclude: Sequence[str
     known = {*(case.name for case in found.cases), *(problem.case for problem in found.problems), *exclude}
     return [
         Problem(
-            f"Something is said of the case {name}, which is in none of the folders.", "Correct its name.", case=name
+            f"Something is said of the case {name}, which is in none of the folders.",
+            "Correct its name.",
+            "said",
+            case=name,
         )
         for name in decisions.cases
         if name not in known

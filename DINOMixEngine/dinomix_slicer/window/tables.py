@@ -27,6 +27,14 @@ def setRow(table: Any, row: int, texts: Sequence[str], toolTips: Sequence[str] =
         table.setItem(row, column, item)
 
 
+def stress(table: Any, row: int, column: int) -> None:
+    """Make a cell stand out by bold letters."""
+    item = table.item(row, column)
+    font = item.font()
+    font.setBold(True)
+    item.setFont(font)
+
+
 def selectedRows(table: Any) -> list[int]:
     """The rows of which a cell is selected, from above; not those that are hidden."""
     return sorted({item.row() for item in table.selectedItems() if not table.isRowHidden(item.row())})
