@@ -9,7 +9,7 @@ import torch
 
 from dinomix.cohort.cohort import Cohort, LabeledSlices
 from dinomix.errors import DinomixError
-from dinomix.events import silent
+from dinomix.events import read_events, silent
 from dinomix.files import sha256
 from dinomix.planning.cache import cache_cases, structures_in
 from dinomix.planning.connected_components import measured
@@ -279,3 +279,24 @@ def test_a_resumed_run_of_partly_labeled_cases_is_the_same(tmp_path):
     resume(tmp_path / "two")
     one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_structures_drawn_in_half_of_the_cases_are_learned_where_the_others_leave_them_open(tmp_path):
+    """Learned as background in the other half, the liver loses half of its Dice."""
+    cohort = make_cohort(tmp_path / "data", labeled=4, unlabeled=0, validation=2)
+    drawn = {"case0": 2, "case1": 2, "case2": 1, "case3": 1}
+    for name, value in drawn.items():
+        cohort = without(cohort, name, 3 - value)
+    cases = {
+        "background": cohort,
+        "open": partly(cohort, **{name: {"drawn": (value,)} for name, value in drawn.items()}),
+    }
+    plan = make_plan()
+    plan = plan.model_copy(update={"network": {**plan.network, "features": [8, 8, 16, 16, 16, 8]}})
+    config = small_config("labeled-only", fkd="off", steps=100, validate_every=100, learning_rate=0.01)
+    found: dict[str, dict[str, float]] = {}
+    for way, of_way in cases.items():
+        train(of_way, tmp_path / way, config, plan)
+        (validation,) = (e for e in read_events(tmp_path / way / "events.jsonl") if e["kind"] == "validation")
+        found[way] = validation["dice"]
+    assert min(found["open"].values()) > 0.9 > found["background"]["liver"] + 0.2

@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dinomix.cohort.cohort import Cohort
+from dinomix.cohort.case_label import UNLABELED, read_case_label
+from dinomix.cohort.cohort import Cohort, LabeledSlices
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
+from dinomix.images.reading import read_image
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.planning.networks import planned_network
@@ -221,3 +223,19 @@ def test_a_start_refines_what_the_cohort_knows(whole: Path, cohort: Cohort, tmp_
         emit=lambda kind, **fields: told.append(str(fields.get("message"))),
     )  # fmt: skip
     assert run.plan.second is None and run.second_weights is None and any("it has one stage" in m for m in told)
+
+
+def test_the_boxes_of_a_sparsely_labeled_case_know_what_nobody_labeled(cohort: Cohort, tmp_path: Path) -> None:
+    slices = LabeledSlices(numbers=tuple(range(0, 32, 2)))
+    cases = tuple(
+        case.model_copy(update={"labeled_slices": slices, "drawn": (2,)}) if case.role == "labeled" else case
+        for case in cohort.cases
+    )
+    run_of(tmp_path / "run", cohort.model_copy(update={"cases": cases}))
+    boxes = Cohort.read(tmp_path / "run/second/cohort.json")
+    box = boxes.with_role("labeled")[0]
+    assert box.labeled_slices is None and box.drawn == (2,) and box.ignored == (3,)
+    image = read_image(box.image)
+    label = read_case_label(box, image.geometry).array
+    assert (label == UNLABELED).any((1, 2)).sum() in (label.shape[0] // 2, (label.shape[0] + 1) // 2)
+    assert (label == 2).any() and boxes.with_role("validation")[0].ignored == ()
