@@ -78,7 +78,7 @@ def read_reference(
     unlabeled = np.isin(volume.array, ignored)
     if case is not None and case.labeled_slices is not None:
         unlabeled |= outside_slices(unlabeled.shape, case.labeled_slices)
-    if mask_files(path):  # a structure without a mask was not drawn; an absent one has an empty mask
+    if case is None and mask_files(path):  # a structure without a mask was not drawn; an absent one has an empty mask
         unknown |= {normalized_name(name) for name in labels.names} - set(map(normalized_name, (names or {}).values()))
     not_drawn = frozenset(s.id for s in labels.structures if normalized_name(s.name) in unknown)
     if not unlabeled.any():
