@@ -25,7 +25,7 @@ AS_IT_IS = ("grid",)
 def remedies() -> dict[str, str]:
     """Code of an error, see docs/python_api.md -> what to do in the window; none for ``AS_IT_IS``."""
     return {
-        "channels": _("Choose one image for each channel, all of one patient and in the model's order."),
+        "channels": _("Choose the image of each channel again: all are of one patient, and each has its own place."),
         "cohort": _("Check the cases again on the page Cases."),
         "device": _("Choose another device, or the automatic one."),
         "disk": _("Free some space and resume the run; or begin one with FKD at each patch, which needs less."),

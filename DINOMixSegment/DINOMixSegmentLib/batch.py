@@ -90,11 +90,18 @@ class Batch(Steps):
     def _taskOf(self, item: BatchItem) -> Task:
         request = self._request
         if item.image is None or item.out is None:
-            if item.volume is None:
+            if None in item.volumes:
                 raise DinomixError(*removed(item.title))
-            return SegmentRun(self._client, request.forVolume(item.volume))
+            return SegmentRun(self._client, request.forVolumes(item.volumes))
         makeFolder(item.out.parent)
-        return self._client.segmentFile(str(item.image), str(item.out), request.model, request.computing, request.keep)
+        return self._client.segmentFile(
+            str(item.image),
+            str(item.out),
+            request.model,
+            request.computing,
+            request.keep,
+            [str(path) for path in item.moreImages],
+        )
 
     def _onProgress(self, item: BatchItem, stage: str, step: int, total: int, eta: float | None) -> None:
         item.progress = step / total if total else 0.0

@@ -27,9 +27,10 @@ class BatchItem:
     """A volume of the scene, or an image on disk, and what became of it. It keeps no node that has left the scene.
 
     Attributes:
-        title: the volume's or the file's name.
+        title: the volume's or the file's name, or those of all images of a case.
         volumeId: ID of the volume node; empty for an image on disk.
         image: the image file or DICOM folder; None for a volume of the scene.
+        moreVolumeIds, moreImages: the same of the further images of a case, in the order of the model's channels.
         out: the file to write, for an image on disk.
         state: "waiting", "running", "done", "failed" or "skipped".
         detail: a sentence for the reader: progress, what was written, or why it failed.
@@ -45,10 +46,17 @@ class BatchItem:
     detail: str = ""
     progress: float = 0.0
     segmentationId: str = ""
+    moreVolumeIds: tuple[str, ...] = ()
+    moreImages: tuple[Path, ...] = ()
 
     @property
     def volume(self) -> vtkMRMLScalarVolumeNode | None:
         return slicer.mrmlScene.GetNodeByID(self.volumeId)
+
+    @property
+    def volumes(self) -> list[vtkMRMLScalarVolumeNode | None]:
+        """Those of all channels; None for one that has left the scene."""
+        return [slicer.mrmlScene.GetNodeByID(volumeId) for volumeId in (self.volumeId, *self.moreVolumeIds)]
 
     @property
     def segmentation(self) -> vtkMRMLSegmentationNode | None:
@@ -62,13 +70,18 @@ def itemsOfScene() -> list[BatchItem]:
 
 def itemsOfHierarchyFolder(itemId: int) -> list[BatchItem]:
     """Every such volume under an item of the subject hierarchy, in its order; the item's own volume included."""
+    return [BatchItem(volume.GetName(), volume.GetID()) for volume in volumesUnder(itemId)]
+
+
+def volumesUnder(itemId: int) -> list[vtkMRMLScalarVolumeNode]:
+    """The volumes that can be segmented among the nodes of an item of the subject hierarchy and all below it."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     children = vtk.vtkIdList()
     hierarchy.GetItemChildren(itemId, children, True)
     inside = [itemId] + [children.GetId(index) for index in range(children.GetNumberOfIds())]
     volumes = imagesOfScene()
     nodes = [hierarchy.GetItemDataNode(item) for item in inside]
-    return [BatchItem(node.GetName(), node.GetID()) for node in nodes if node is not None and node in volumes]
+    return [node for node in nodes if node is not None and node in volumes]
 
 
 def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -13,17 +12,8 @@ from dinomix.errors import DinomixError
 from dinomix_slicer.window.path_field import onPathChanged
 from dinomix_slicer.window.tables import setRow, setUpColumns
 
-from .batch_items import (
-    DONE,
-    FAILED,
-    RUNNING,
-    SKIPPED,
-    WAITING,
-    BatchItem,
-    itemsOfDisk,
-    itemsOfHierarchyFolder,
-    itemsOfScene,
-)
+from .batch_cases import Cases, casesOfDisk, casesOfHierarchyFolder, casesOfScene
+from .batch_items import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -31,6 +21,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("scene", "hierarchy", "disk")  # in the order of the combo box
 NAME, STATE, DETAILS = 0, 1, 2  # columns
+MOST_LEFT_OUT = 4
+"""Sentences that are shown of what a batch leaves out."""
 
 
 class BatchPanel:
@@ -42,6 +34,7 @@ class BatchPanel:
         self._items: list[BatchItem] = []
         self._asked: object = None  # what the table was made of
         self._problem = ""
+        self._leftOut: list[str] = []
         ui.batchSourceComboBox.connect("activated(int)", self._onSource)
         ui.batchHierarchyComboBox.connect("currentItemChanged(vtkIdType)", self._onHierarchyItem)
         onPathChanged(ui.batchInputPathEdit, partial(self._onFolder, "batchInputFolder"))
@@ -84,25 +77,26 @@ class BatchPanel:
     def _findItems(self) -> None:
         """List what there is, unless it is what the table shows already, perhaps with the states of a batch."""
         try:
-            items, self._problem = self._itemsOfSource(), ""
+            (items, self._leftOut), self._problem = self._casesOfSource(), ""
         except DinomixError as error:
-            items, self._problem = [], str(error)
-        asked = [(item.title, item.volumeId, item.image, item.out) for item in items]
+            items, self._leftOut, self._problem = [], [], str(error)
+        asked = [(item.title, item.volumes, item.image, item.moreImages, item.out) for item in items]
         if asked != self._asked:
             self._items, self._asked = items, asked
             self._fillTable()
         self._describe()
 
-    def _itemsOfSource(self) -> list[BatchItem]:
+    def _casesOfSource(self) -> Cases:
         node = self._parameterNode
+        channels = self._logic.channels(node.modelPath)
         if node.batchSource == "scene":
-            return itemsOfScene()
+            return casesOfScene(channels)
         if node.batchSource == "hierarchy":
             item = self._ui.batchHierarchyComboBox.currentItem()
-            return itemsOfHierarchyFolder(item) if item else []
+            return casesOfHierarchyFolder(item, channels) if item else Cases([], [])
         if not node.batchInputFolder:
-            return []
-        return itemsOfDisk(node.batchInputFolder, node.batchOutputFolder)
+            return Cases([], [])
+        return casesOfDisk(node.batchInputFolder, node.batchOutputFolder, channels)
 
     def _onSource(self, row: int) -> None:
         self._parameterNode.batchSource = SOURCES[row]
@@ -158,7 +152,7 @@ class BatchPanel:
         self._describe()
 
     def _fillRow(self, row: int, item: BatchItem) -> None:
-        where = str(Path(item.image)) if item.image else item.title
+        where = "\n".join(str(path) for path in (item.image, *item.moreImages)) if item.image else item.title
         texts = (item.title, stateText(item), item.detail)
         setRow(self._ui.batchTable, row, texts, (where, item.detail, item.detail))
         self._ui.batchTable.item(row, STATE).setIcon(stateIcon(self._ui.batchTable, item.state))
@@ -166,6 +160,7 @@ class BatchPanel:
     def _describe(self) -> None:
         """Say in words what the table shows."""
         counts = {state: sum(item.state == state for item in self._items) for state in (DONE, FAILED, SKIPPED, RUNNING)}
+        isOfCases = any(item.moreVolumeIds or item.moreImages for item in self._items)
         if self._problem:
             text = self._problem
         elif not self._items:
@@ -175,9 +170,15 @@ class BatchPanel:
                 done=counts[DONE], all=len(self._items), failed=counts[FAILED], skipped=counts[SKIPPED]
             )
         elif len(self._items) == 1:
-            text = _("One volume will be segmented.")
+            text = _("One case will be segmented.") if isOfCases else _("One volume will be segmented.")
         else:
-            text = _("{n} volumes will be segmented.").format(n=len(self._items))
+            text = _("{n} cases will be segmented.") if isOfCases else _("{n} volumes will be segmented.")
+            text = text.format(n=len(self._items))
+        if self._leftOut:
+            shown = " ".join(self._leftOut[:MOST_LEFT_OUT])
+            hidden = len(self._leftOut) - MOST_LEFT_OUT
+            more = _(" {n} more are left out.").format(n=hidden) if hidden > 0 else ""
+            text = _("{text} Left out: {sentences}{more}").format(text=text, sentences=shown, more=more)
         self._ui.batchLabel.text = text
 
 

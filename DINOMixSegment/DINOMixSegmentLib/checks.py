@@ -12,6 +12,8 @@ from dinomix_slicer.scene.volumes import imagesOfScene, whyNoImage
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
+    from dinomix.images.channel_files import Channel
+
 
 def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
     if volume is not None:
@@ -19,6 +21,30 @@ def whyNotChosenVolume(volume: vtkMRMLScalarVolumeNode | None) -> str | None:
     if imagesOfScene():
         return _("Choose the volume to segment.")
     return _("There is no volume yet. Load a CT or an MR scan, or try an example.")
+
+
+def whyNotMoreVolumes(volumes: tuple[vtkMRMLScalarVolumeNode | None, ...], channels: tuple[Channel, ...]) -> str | None:
+    """Of the volumes of all channels of a model that sees several images of a case."""
+    if len(volumes) != len(channels):
+        names = ", ".join(channel.name for channel in channels)
+        if len(channels) == 1:
+            return _("The model sees one volume of a case. Give one.")
+        return _("The model sees {n} volumes of a case ({names}). Give one for each.").format(
+            n=len(channels), names=names
+        )
+    missing = [channel.name for volume, channel in zip(volumes, channels, strict=True) if volume is None]
+    if missing:
+        return _("Choose the volume for {channels}.").format(channels=", ".join(missing))
+    for number, volume in enumerate(volumes[1:], start=1):
+        if volume in volumes[:number]:
+            return _("{volume} is chosen for {one} and {other}. Choose another volume for one of them.").format(
+                volume=volume.GetName(),
+                one=channels[volumes.index(volume)].name,
+                other=channels[number].name,
+            )
+        if problem := whyNoImage(volume):
+            return problem
+    return None
 
 
 def whyNotOutput(output: vtkMRMLSegmentationNode | None, isForAllFrames: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,35 @@ from dinomix_slicer.scene.volumes import imagesOfScene
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode
 
+    from dinomix.images.channel_files import Channel
+
 
 def obviousVolume() -> vtkMRMLScalarVolumeNode | None:
     """The volume shown in the slice views' background, else the only one, else the newest; None without any."""
     volumes = imagesOfScene()
     shown = shownVolumes()
     return next((volume for volume in shown if volume in volumes), volumes[-1] if volumes else None)
+
+
+def inOrder(
+    volumes: Mapping[str, vtkMRMLScalarVolumeNode], channels: tuple[Channel, ...]
+) -> list[vtkMRMLScalarVolumeNode]:
+    """Volumes that are given by the names of channels, in the order of a model's.
+
+    Raises:
+        DinomixError: the model has other channels.
+    """
+    names = [channel.name for channel in channels]
+    if sorted(names) != sorted(volumes):
+        if names == [""]:
+            raise DinomixError(_("The model sees one volume of a case."), _("Give the volume alone."))
+        raise DinomixError(
+            _("The model sees the channels {names}; {given} were given.").format(
+                names=", ".join(names), given=", ".join(volumes) or _("none")
+            ),
+            _("Give a volume for each channel by its name."),
+        )
+    return [volumes[name] for name in names]
 
 
 def modelFolder(model: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.scene.channels import channelsOf
 from dinomix_slicer.scene.sequences import framesOf
 from dinomix_slicer.scene.surfaces import areSurfacesShown, surfaceSteps
 from dinomix_slicer.scene.undo import undo
@@ -31,6 +32,7 @@ from .segment_run import SegmentRun, SequenceRun
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
+    from dinomix.images.channel_files import Channel
     from dinomix_slicer.setup.dependencies import DependencyInstaller
     from dinomix_slicer.worker.client import WorkerClient
     from dinomix_slicer.worker.job import Job
@@ -95,19 +97,23 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
-        return self._whyNot(SegmentRequest.fromParameterNode(parameterNode))
+        return self._whyNot(self._requestOf(parameterNode))
 
     def checkCanStartBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The same for a batch."""
         if not items:
             return _("There is nothing to segment. Load volumes, or choose a folder with images.")
-        return self._whyNotAnything(SegmentRequest.fromParameterNode(parameterNode))
+        return self._whyNotAnything(self._requestOf(parameterNode))
+
+    def channels(self, model: str) -> tuple[Channel, ...]:
+        """The images that the model in this folder sees of a case, in its order; one without a name for most models."""
+        return channelsOf(self.model(model))
 
     # -- Segmenting
 
     def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> Task | None:
         """Start to segment what is chosen; ``failed`` when ``checkCanApply`` has a sentence. Returns at once, as ``start``."""
-        return self.start(SegmentRequest.fromParameterNode(parameterNode))
+        return self.start(self._requestOf(parameterNode))
 
     def start(self, request: SegmentRequest) -> Task | None:
         """Start to segment; returns what runs at once, or None after ``failed`` when it cannot be done."""
@@ -121,7 +127,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     def segment(
         self,
-        volume: vtkMRMLScalarVolumeNode,
+        volume: vtkMRMLScalarVolumeNode | Mapping[str, vtkMRMLScalarVolumeNode],
         model: str | None = None,
         output: vtkMRMLSegmentationNode | None = None,
         keep: tuple[str, ...] = (),
@@ -136,6 +142,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
         Args:
+            volume: for a model that sees several images of a case, the volume of each channel by its name.
             model: a model's folder or title; None for the only one installed.
             keep: names of the organs to keep; empty for all.
             maxMemory: bytes of main memory that the worker may take.
@@ -149,11 +156,15 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if problem:
             raise DinomixError(problem)
         folder = choosing.modelFolder(model)
-        if folder is None:
-            self._onModels(waitFor(self.client.listModels(), START_SECONDS))
-            folder = choosing.namedModel(model, self.models())
+        isByName = isinstance(volume, Mapping)
+        if folder is None or (isByName and self.model(folder) is None):
+            self._onModels(waitFor(self.client.listModels(folder or ""), START_SECONDS))
+            folder = folder or choosing.namedModel(model, self.models())
+        first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
         computing = Computing(device, maxMemory, precision, allPieces)
-        request = SegmentRequest(volume, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames)
+        request = SegmentRequest(
+            first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, tuple(more)
+        )
         problem = self._whyNot(request)
         if problem:
             raise DinomixError(problem)
@@ -170,7 +181,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if problem:
             self.failed.emit(problem, "")
             return
-        batch = Batch(self.client, items, SegmentRequest.fromParameterNode(parameterNode))
+        batch = Batch(self.client, items, self._requestOf(parameterNode))
         batch.changed.connect(self.batchChanged.emit)
         batch.finished.connect(self._onBatchFinished)
         self.batchItems = items
@@ -190,7 +201,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         Nothing is answered while Apply cannot work or something runs.
         """
         self._dropEstimate()
-        request = SegmentRequest.fromParameterNode(parameterNode)
+        request = self._requestOf(parameterNode)
         if self._whyNot(request):
             return
         try:
@@ -240,9 +251,13 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     # -- Inside
 
+    def _requestOf(self, parameterNode: DINOMixSegmentParameterNode) -> SegmentRequest:
+        return SegmentRequest.fromParameterNode(parameterNode, self.channels(parameterNode.modelPath))
+
     def _whyNot(self, request: SegmentRequest) -> str | None:
         return (
             checks.whyNotChosenVolume(request.volume)
+            or checks.whyNotMoreVolumes(request.volumes, self.channels(request.model))
             or checks.whyNotOutput(request.output, request.allFrames and framesOf(request.volume) is not None)
             or self._whyNotAnything(request)
         )

@@ -10,7 +10,8 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 class DINOMixSegmentParameterNode:
     """The choices of the module's window.
 
-    inputVolume - the volume to segment.
+    inputVolume - the volume to segment; of a model that sees several images of a case, that of its first channel.
+    moreChannels, moreVolumes - the names of its further channels, and the volume of each.
     modelPath - folder of the model; where the worker runs on another machine, a folder there.
     outputSegmentation - where the result goes; None for a new segmentation.
     keep - names of the organs to keep; empty for all.
@@ -26,6 +27,8 @@ class DINOMixSegmentParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
+    moreChannels: list[str]
+    moreVolumes: list[vtkMRMLScalarVolumeNode]
     modelPath: str
     outputSegmentation: vtkMRMLSegmentationNode
     keep: list[str]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dinomix_slicer.scene.channels import ONE_IMAGE
 from dinomix_slicer.worker.computing import AUTOMATIC, Computing
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+    from dinomix.images.channel_files import Channel
 
     from .parameter_node import DINOMixSegmentParameterNode
 
@@ -20,7 +24,7 @@ class SegmentRequest:
     """One volume, one model, and where the result goes.
 
     Attributes:
-        volume: the volume; None in a request that is a batch's template.
+        volume: the volume, on whose grid the result lies; None in a request that is a batch's template.
         model: the model's folder, as the worker sees it.
         output: the segmentation to write into; None for a new one.
         keep: names of the organs to keep; empty for all.
@@ -28,6 +32,8 @@ class SegmentRequest:
         replaceOthers: whether overlapped segments of ``output`` may be erased.
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
+        more: of a model that sees several images of a case, the volumes of its further channels in its order; None where none
+            is chosen.
     """
 
     volume: vtkMRMLScalarVolumeNode | None
@@ -38,9 +44,14 @@ class SegmentRequest:
     replaceOthers: bool = False
     show3D: bool = True
     allFrames: bool = False
+    more: tuple[vtkMRMLScalarVolumeNode | None, ...] = ()
 
     @classmethod
-    def fromParameterNode(cls, node: DINOMixSegmentParameterNode) -> SegmentRequest:
+    def fromParameterNode(
+        cls, node: DINOMixSegmentParameterNode, channels: tuple[Channel, ...] = ONE_IMAGE
+    ) -> SegmentRequest:
+        """``channels`` are those of the model."""
+        chosen = dict(zip(node.moreChannels, node.moreVolumes, strict=False))
         return cls(
             volume=node.inputVolume,
             model=node.modelPath,
@@ -55,8 +66,14 @@ class SegmentRequest:
             replaceOthers=node.replaceOthers,
             show3D=node.show3D,
             allFrames=node.allFrames,
+            more=tuple(chosen.get(channel.name) for channel in channels[1:]),
         )
 
-    def forVolume(self, volume: vtkMRMLScalarVolumeNode) -> SegmentRequest:
-        """The same for another volume, into a new segmentation."""
-        return replace(self, volume=volume, output=None, allFrames=False)
+    @property
+    def volumes(self) -> tuple[vtkMRMLScalarVolumeNode | None, ...]:
+        """Those of all channels."""
+        return (self.volume, *self.more)
+
+    def forVolumes(self, volumes: Sequence[vtkMRMLScalarVolumeNode]) -> SegmentRequest:
+        """The same for the images of another case, into a new segmentation."""
+        return replace(self, volume=volumes[0], more=tuple(volumes[1:]), output=None, allFrames=False)

@@ -10,9 +10,9 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
-from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imageOfFrame
+from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imagesOfFrame
 from dinomix_slicer.scene.undo import saveState, undo
-from dinomix_slicer.scene.volumes import NodeImage, imageOfNode
+from dinomix_slicer.scene.volumes import NodeImage, imagesOfCase
 from dinomix_slicer.task import Steps
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ class SceneRun(Steps):
         """The work, whose result is the segmentation node."""
         raise NotImplementedError
 
-    def _ask(self, image: NodeImage) -> Job:
-        """Let the worker segment an image; its notices are passed on."""
-        self._say(image.notices)
+    def _ask(self, images: list[NodeImage]) -> Job:
+        """Let the worker segment the images of a case; its notices are passed on."""
+        first, *more = images
+        self._say(first.notices)
         request = self._request
-        job = self._client.segment(image, request.model, request.computing, request.keep)
+        job = self._client.segment(first, request.model, request.computing, request.keep, more)
         job.notice.connect(lambda text: self._say([text]))
         return job
 
@@ -81,11 +82,11 @@ class SegmentRun(SceneRun):
     """Sends a volume to the worker and writes what comes back into the scene."""
 
     def __init__(self, client: WorkerClient, request: SegmentRequest) -> None:
-        super().__init__(client, request, [node for node in (request.volume, request.output) if node is not None])
+        super().__init__(client, request, [node for node in (*request.volumes, request.output) if node is not None])
 
     def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
         volume = self._request.volume
-        job = self._ask(imageOfNode(volume))
+        job = self._ask(imagesOfCase(list(self._request.volumes)))
         job.progress.connect(self.progress.emit)
         result = yield job
         labelMap = LabelMap(volume, result.labels)
@@ -112,13 +113,13 @@ class SequenceRun(SceneRun):
 
     def __init__(self, client: WorkerClient, request: SegmentRequest, frames: Frames) -> None:
         self._frames = frames
-        super().__init__(client, request, [frames.volumeNode, frames.browser, frames.sequence])
+        super().__init__(client, request, [frames.volumeNode, frames.browser, frames.sequence, *request.more])
 
     def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
         results = SegmentationSequence(self._frames)
         try:
             for number in range(len(self._frames)):
-                job = self._ask(imageOfFrame(self._frames, number))
+                job = self._ask(imagesOfFrame(self._frames, list(self._request.more), number))
                 job.progress.connect(self._reporter(number))
                 result = yield job
                 results.add(number, result.labels, result.structures)

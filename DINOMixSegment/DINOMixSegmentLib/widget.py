@@ -15,6 +15,7 @@ from dinomix_slicer.window.duration import duration
 from dinomix_slicer.window.module_window import ModuleWindow
 
 from .batch_panel import BatchPanel
+from .channel_rows import ChannelRows
 from .choosing import obviousVolume
 from .estimate import Estimate
 from .get_models import GetModelsDialog
@@ -53,6 +54,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         """Make the logic and the parts of the window."""
         ui, self.logic = self.ui, DINOMixSegmentLogic()
         self.setupNotice = SegmentSetupNotice(ui, self.logic)
+        self.channelRows = ChannelRows(ui, self.root)
         self.modelPage = ModelPage(ui, self.logic, self.resourcePath("UI/DINOMixModel.ui"))
         self.organList = OrganList(ui)
         self.runPanel = RunPanel(ui)
@@ -72,6 +74,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         super().cleanup()
         self._estimateTimer.stop()
         self.guidePanel.end()
+        self.channelRows.letGo()
         self.modelPage.close()
         if self.getModels is not None:
             self.getModels.close()
@@ -134,6 +137,7 @@ class DINOMixSegmentWidget(ModuleWindow):
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The parameter node is about to be emptied."""
         self.guidePanel.end()
+        self.channelRows.letGo()
         super().onSceneStartClose(caller, event)
 
     def onSceneReplaced(self, caller: Any, event: Any) -> None:
@@ -152,6 +156,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.ui.replaceOthersCheckBox.enabled = node.outputSegmentation is not None
         self.modelPage.show(node.modelPath)
         info = self.modelPage.info
+        self.channelRows.show(self.logic.channels(node.modelPath), node)
         self.organList.show(info.organs if info else (), list(node.keep))
         self.setupNotice.show(node)
         self.resultPanel.show(resultFor(node.inputVolume, node.outputSegmentation))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -289,6 +290,37 @@ def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, mo
     job.cancel()
     waitUntil(lambda: job.isOver)
     assert heard.last() == ("cancelled",)
+    client.stop()
+
+
+@pytest.mark.parametrize("sharesFiles", [True, False])
+def test_images_of_a_case_go_together(tmp_path, sharesFiles):
+    from channel_cases import blobs, geometry, two_channel_model
+
+    from dinomix.inference.segment import segment_volume
+
+    model = two_channel_model(tmp_path / "model")
+    case = [blobs(1), blobs(2, geometry((16, 15, 12), (1.9, 1.8, 2.3)))]
+    expected = segment_volume(case, model).array
+    first, second = (SimpleNamespace(array=v.array, affineRas=v.geometry.affine_ras, notices=()) for v in case)
+    client = ownWorker() if sharesFiles else WorkerClient(elsewhere(tmp_path))
+    heard = run(client, client.segment(first, str(model.path), more=[second]))
+    assert heard.last()[0] == "finished", heard.last()
+    assert client.hello["shares_files"] is sharesFiles
+    assert np.array_equal(heard.last()[1].labels, expected)
+    assert any("t2 was resampled onto the grid of t1" in event[1] for event in heard.events if event[0] == "notice")
+
+    paths = [tmp_path / "one.nrrd", tmp_path / "two.mhd"]
+    for path, volume in zip(paths, case, strict=True):
+        image = sitk.GetImageFromArray(volume.array)
+        image.SetSpacing(volume.geometry.spacing)
+        image.SetOrigin(volume.geometry.origin)
+        image.SetDirection(volume.geometry.direction.ravel())
+        sitk.WriteImage(image, str(path))
+    out = tmp_path / "labels.nrrd"
+    heard = run(client, client.segmentFile(str(paths[0]), str(out), str(model.path), more=[str(paths[1])]))
+    assert heard.last()[0] == "finished", heard.last()
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out))), expected)
     client.stop()
 
 

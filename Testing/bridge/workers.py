@@ -53,7 +53,7 @@ def elsewhere(folder: Path) -> WorkerCommand:
         f"sys.path.insert(0, {str(REPOSITORY / 'DINOMixEngine')!r})\n"
         "def audit(event, arguments):\n"
         "    name = str(arguments[0]) if arguments else ''\n"
-        f"    if event == 'open' and ('probe.txt' in name or '-image.npy' in name or name == {str(scan)!r}):\n"
+        f"    if event == 'open' and ('probe.txt' in name or '-image' in name or name == {str(scan)!r}):\n"
         "        raise FileNotFoundError(2, 'No such file', name)\n"
         "sys.addaudithook(audit)\n"
         "from dinomix.cli import main\n"

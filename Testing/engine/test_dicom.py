@@ -7,7 +7,8 @@ import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
 from dinomix.images import dicom_pixels
-from dinomix.images.reading import is_image_path, read_geometry, read_image
+from dinomix.images.image_headers import is_image_path
+from dinomix.images.reading import read_geometry, read_image
 
 # What the one line must say of each series.
 FAILING = {

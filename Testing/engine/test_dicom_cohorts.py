@@ -15,8 +15,8 @@ from dinomix.cohort.problems import CohortError
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.images.channel_files import channels_of
-from dinomix.images.reading import read_geometry, read_image, read_label
-from dinomix.images.volume import Volume, cropped
+from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Volume
 from dinomix.images.writing import write_image, write_labels
 
 SIZE = GRID.size[::-1]
@@ -274,28 +274,6 @@ def test_references_of_an_evaluation(tmp_path: Path) -> None:
     write_structures(tmp_path / "prediction/b.dcm", slices, {"Leber": square(2)})
     with pytest.raises(DinomixError, match="no voxels of their own"):
         evaluate_folders(tmp_path / "prediction", tmp_path / "reference", labels)
-
-
-@pytest.mark.parametrize("ending", [".dcm", ".seg.nrrd"])
-def test_segmentations_that_hold_other_slices(tmp_path: Path, ending: str) -> None:
-    """Slices without a structure are not stored, nor the columns around it in Slicer's format: both are read onto one grid."""
-    slices = ct(tmp_path / "ct", 0)
-    grid = read_image(tmp_path / "ct").geometry
-    drawn = {"reference": np.zeros(SIZE, np.uint8), "prediction": np.zeros(SIZE, np.uint8)}
-    drawn["reference"][1:4, 2:5, 1:4] = 1
-    drawn["prediction"][2:6, 2:5, 1:4] = 1
-    labels = labeled_set(["Leber"])
-    for folder, array in drawn.items():
-        path = tmp_path / folder / f"a{ending}"
-        if ending == ".dcm":
-            write_seg(path, slices, array)
-            assert read_geometry(path).size == (9, 7, int(array.any(axis=(1, 2)).sum()))
-        else:
-            k = slice(1, 4) if folder == "reference" else slice(2, 6)
-            cut = cropped(Volume(array, grid), (k, slice(1, 6), slice(0, 5) if folder == "reference" else slice(1, 5)))
-            write_labels(np.ascontiguousarray(cut.array), cut.geometry, labels, path)
-    metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", labels)
-    assert metrics["cases"]["a"]["Leber"]["dice"] == pytest.approx(2 * 2 / 7)
 
 
 def labeled_set(names: list[str]):

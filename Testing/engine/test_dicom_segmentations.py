@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from dicom_files import GRID, ORGANS, write_ct, write_seg
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_drawn import check_drawn_on, drawn_file
-from dinomix.images.reading import is_image_path, read_image, read_label
+from dinomix.images.image_headers import is_image_path
+from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry
 
 SIZE = GRID.size[::-1]

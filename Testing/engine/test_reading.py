@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from dinomix.images.reading import is_image_path, read_geometry, read_image, read_label
+from dinomix.images.image_headers import is_image_path
+from dinomix.images.reading import read_geometry, read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image, write_labels
 from dinomix.labels import LabelSet

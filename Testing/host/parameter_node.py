@@ -1,9 +1,9 @@
 """``slicer.parameterNodeWrapper``: typed parameters stored in a ``vtkMRMLScriptedModuleNode``.
 
 A small writing of our own of what Slicer's package of that name does for the types ``str``, ``bool``, ``int``, ``float``,
-``pathlib.Path``, enums, ``list`` and ``dict`` of plain values, and MRML nodes. Stricter than Slicer: an attribute that is no
-parameter cannot be set, a ``bool`` is no number, a node must be in the scene, lists and dictionaries cannot be changed in place
-(assign a new one), and two widgets cannot claim one parameter.
+``pathlib.Path``, enums, ``list`` and ``dict`` of plain values, MRML nodes, and ``list`` of nodes. Stricter than Slicer: an
+attribute that is no parameter cannot be set, a ``bool`` is no number, a node must be in the scene, lists and dictionaries
+cannot be changed in place (assign a new one), and two widgets cannot claim one parameter.
 """
 
 import json
@@ -130,6 +130,8 @@ class Parameter:
         if len(defaults) > 1:
             raise TypeError(f"parameter {name} has two defaults")
         self.nodeTypes = nodeTypes(self.type)
+        isList = typing.get_origin(self.type) is list
+        self.itemNodeTypes = nodeTypes(typing.get_args(self.type)[0]) if isList else ()
         if classDefault is not MISSING:
             self.default = Default(classDefault)
         else:
@@ -142,6 +144,9 @@ class Parameter:
         """TypeError or ValueError unless ``value`` may be stored."""
         if self.nodeTypes:
             self._checkNode(value)
+        elif self.itemNodeTypes and isinstance(value, list | StoredList):
+            for item in value:
+                self._checkNode(item)
         else:
             checkType(self.basename, value, self.type)
         for validator in self.validators:
@@ -151,6 +156,9 @@ class Parameter:
         self.check(value)
         if self.nodeTypes:
             node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
+            return
+        if self.itemNodeTypes:
+            self._writeNodes(node, name, value)
             return
         if isinstance(value, Enum):
             text = value.name
@@ -164,6 +172,9 @@ class Parameter:
     def read(self, node: "slicer.vtkMRMLScriptedModuleNode", name: str) -> object:
         if self.nodeTypes:
             return node.GetNodeReference(name)
+        if self.itemNodeTypes:
+            count = int(node.GetParameter(f"{name}.len") or 0)
+            return StoredList([node.GetNodeReference(f"{name}.{index}") for index in range(count)])
         if not node.HasParameter(name):
             return self._frozen(self.default.value)
         text = node.GetParameter(name)
@@ -174,6 +185,15 @@ class Parameter:
         if isinstance(self.type, type) and issubclass(self.type, Enum):
             return self.type[text]
         return self._frozen(json.loads(text))
+
+    def _writeNodes(self, node: "slicer.vtkMRMLScriptedModuleNode", name: str, values: Sequence) -> None:
+        """As Slicer: a reference for each item, and how many there are."""
+        modifying = node.StartModify()
+        for index in range(max(len(values), int(node.GetParameter(f"{name}.len") or 0))):
+            value = values[index] if index < len(values) else None
+            node.SetNodeReferenceID(f"{name}.{index}", value.GetID() if value is not None else None)
+        node.SetParameter(f"{name}.len", str(len(values)))
+        node.EndModify(modifying)
 
     def _frozen(self, value: object) -> object:
         origin = typing.get_origin(self.type) or self.type
@@ -189,8 +209,10 @@ class Parameter:
     def _checkNode(self, value: object) -> None:
         if value is None:
             return
-        if not isinstance(value, self.nodeTypes):
-            raise TypeError(f"parameter {self.basename} takes a node of {self.nodeTypes}, not {value!r}")
+        if not isinstance(value, self.nodeTypes or self.itemNodeTypes):
+            raise TypeError(
+                f"parameter {self.basename} takes a node of {self.nodeTypes or self.itemNodeTypes}, not {value!r}"
+            )
         if value.GetScene() is not slicer.mrmlScene:
             raise ValueError(f"parameter {self.basename}: the node {value.GetName()} is not in the scene")
 
@@ -200,6 +222,7 @@ class Parameter:
             self.nodeTypes
             or self.type in (str, bool, int, float, Path)
             or (isinstance(self.type, type) and issubclass(self.type, Enum))
+            or self.itemNodeTypes
             or (origin is list and arguments[0] in (str, bool, int, float))
             or (origin is dict and arguments[0] is str and arguments[1] in (str, bool, int, float))
         )
@@ -256,7 +279,8 @@ class WrapperMethods:
         set_("_guis", {})
         set_("_updatingGui", False)
         for name, parameter in self.allParameters.items():
-            if not parameter.nodeTypes and not parameterNode.HasParameter(self._prefix + name):
+            isStored = parameter.nodeTypes or parameter.itemNodeTypes
+            if not isStored and not parameterNode.HasParameter(self._prefix + name):
                 parameter.write(parameterNode, self._prefix + name, parameter.default.value)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -85,7 +85,7 @@ class FakeClient:
         self.stateChanged.emit("failed")
         self.failed.emit(problem, remedy)
 
-    def listModels(self):
+    def listModels(self, folder=""):
         listing = Task()
         listing.state, listing.finished = "finished", Answered(self.modelList)
         return listing
@@ -93,12 +93,12 @@ class FakeClient:
     def estimate(self, image, model, computing=AUTOMATIC):
         return self._job("estimate", image=image, model=model, computing=computing)
 
-    def segment(self, image, model, computing=AUTOMATIC, keep=()):
-        return self._job("segment", image=image, model=model, computing=computing, keep=keep)
+    def segment(self, image, model, computing=AUTOMATIC, keep=(), more=()):
+        return self._job("segment", image=image, model=model, computing=computing, keep=keep, more=more)
 
-    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=()):
+    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=(), more=()):
         return self._job(
-            "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep
+            "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep, more=more
         )
 
     def _job(self, kind, **arguments):

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import FakeClient, FakeInstaller, modelDict
@@ -42,8 +43,34 @@ class ExamplesTest(unittest.TestCase):
         done = []
         self.logic.finished.connect(done.append)
         self.addCleanup(self.logic.finished.disconnect, done.append)
-        exec(examples()[2].replace('"liver"', '"structure 1"'), names)
+        exec(examples()[3].replace('"liver"', '"structure 1"'), names)
         waitUntil(lambda: done, 120, "the segmentation")
+
+    def test_a_volume_for_each_channel(self):
+        from channel_cases import two_channel_model, two_channel_plan
+
+        from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow
+
+        model = str(two_channel_model(self.folder / "models" / "two").path)
+        names = {
+            "slicer": slicer,
+            "volume": self.volume,
+            "otherVolume": makeNoiseVolume("other", (20, 20, 20)),
+            "model": model,
+        }
+        exec(examples()[1], names)
+        reference = names["segmentation"].GetNodeReference("referenceImageGeometryRef")
+        self.assertIs(reference, self.volume)
+
+        # What the engine sees to be swapped is told with the windows' remedy.
+        second = InputChannel(name="pet", modality="PT", window=PercentileWindow())
+        plan = two_channel_plan(RangeWindow(low=-150, high=250), modality="CT", channel="ct", more_channels=(second,))
+        model = str(two_channel_model(self.folder / "models" / "petct", plan).path)
+        pet = slicer.util.addVolumeFromArray(np.random.default_rng(1).uniform(0, 9, (24, 28, 32)), name="pet")
+        ct = slicer.util.addVolumeFromArray(np.full((24, 28, 32), -1000, np.int16), name="ct")
+        slicer.util.arrayFromVolume(ct)[4:20, 4:24, 4:28] = 40
+        with self.assertRaisesRegex(DinomixError, "in each other's place.*Choose the image of each channel again"):
+            self.logic.segment({"ct": pet, "pet": ct}, model)
 
     def test_script_without_a_window(self):
         image, out = self.folder / "for_the_model.nrrd", self.folder / "organs.seg.nrrd"
@@ -55,7 +82,7 @@ class ExamplesTest(unittest.TestCase):
         """The exit code."""
         argv = ["segment_scan.py", *map(str, arguments)]
         with mock.patch.object(sys, "argv", argv), mock.patch.object(slicer.util, "exit") as end:
-            exec(examples()[1], {})
+            exec(examples()[2], {})
         return end.call_args.args[0]
 
 

@@ -9,7 +9,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, Notice
 from dinomix.files import folder_written_aside
 from dinomix.images.formats import ENDINGS
-from dinomix.images.reading import is_image_path
+from dinomix.images.image_headers import is_image_path
 from dinomix.names import file_name
 from dinomix.unpacking import Limits, contents_sha256, unpack
 

@@ -17,9 +17,10 @@ from dinomix.files import sha256
 from dinomix.images.channels import on_first_grid, read_channels
 from dinomix.images.dicom_drawn import check_drawn_on
 from dinomix.images.dicom_header import dicom_modality
+from dinomix.images.image_headers import is_dicom
 from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
-from dinomix.images.reading import is_dicom, is_placed, read_codes, read_label
+from dinomix.images.reading import is_placed, read_codes, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import stands_for_unlabeled
 

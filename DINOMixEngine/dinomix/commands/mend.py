@@ -50,8 +50,8 @@ def command(image: Path, label: Path, out: Path, axes: str | None, overwrite: bo
     """
     from dinomix.cohort.mending_folders import mend_folder
     from dinomix.events import shown_events
+    from dinomix.images.image_headers import is_image_path
     from dinomix.images.mending import mend
-    from dinomix.images.reading import is_image_path
 
     if out.exists() and not overwrite:
         raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.", "exists")

@@ -96,7 +96,8 @@ def command(
     if not images and not by_channel:
         raise DinomixError("No image was given.", "Name one or more, or --channel NAME=FILE for each channel.")
 
-    from dinomix.images.reading import check_header, count_volumes
+    from dinomix.images.image_headers import count_volumes
+    from dinomix.images.reading import check_header
 
     if len(images) == 1 and not images[0].is_dir() and count_volumes(images[0]) == 1:
         check_header(images[0])  # told at once, while PyTorch takes seconds to load

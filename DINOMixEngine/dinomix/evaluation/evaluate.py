@@ -16,9 +16,8 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.dicom_drawn import drawn_in
 from dinomix.images.formats import ENDINGS, case_name
-from dinomix.images.lattice import grid_around
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.masks import REGIONS, mask_folders_in, masks_in_case
-from dinomix.images.reading import is_cropped, is_image_path, read_geometry
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.names import listed
@@ -84,10 +83,7 @@ def evaluate_pairs(
     progress = Progress(emit, f"evaluate {protocol}", len(pairs))
     cases: dict[str, Any] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
-        grid = None
-        if is_cropped(predicted_path) and is_cropped(reference_path):
-            grid = grid_around(read_geometry(predicted_path), read_geometry(reference_path))
-        predicted = read_ids(predicted_path, labels, like=grid, order=order)
+        predicted = read_ids(predicted_path, labels, order=order)
         reference = read_reference(name, reference_path, labels, known, predicted.geometry, order)
         expected = reference.volume
         if predicted.geometry.size != expected.geometry.size:

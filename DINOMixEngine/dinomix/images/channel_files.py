@@ -16,7 +16,7 @@ from pathlib import Path
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import SERIES_DESCRIPTION, first_dicom_header
 from dinomix.images.formats import case_name
-from dinomix.images.reading import count_volumes, is_image_path
+from dinomix.images.image_headers import count_volumes, is_image_path
 from dinomix.names import CHANNEL_NAME, listed
 
 
@@ -63,6 +63,12 @@ class Channel:
         if self.pattern:
             return fnmatchcase(text.casefold(), self.pattern.casefold())
         return bool(_words(self.name)) and set(_words(self.name)) <= set(_words(text))
+
+    def without(self, stem: str) -> str:
+        """The name of the case in that of a file, which may be empty: without the words of the channel."""
+        words = "[^0-9a-z]+".join(map(re.escape, _words(self.name)))
+        rest = re.sub(rf"(?i)(^|[^0-9a-z]+){words}(?=$|[^0-9a-z])", "", stem) if words else stem
+        return rest.strip("_-. ")
 
 
 def channels_of(names: Sequence[str], patterns: Mapping[str, str] | None = None) -> tuple[Channel, ...]:
@@ -116,7 +122,7 @@ def group(
         text = text_of(path)
         fitting = fitting_channels(text, channels)
         if len(fitting) == 1:
-            name = case or _without(fitting[0], case_name(path)) or path.parent.name
+            name = case or fitting[0].without(case_name(path)) or path.parent.name
             named[name][fitting[0].name].append(path)
         elif not case:
             problems.append(_unclear(path, text, fitting, channels))
@@ -158,7 +164,7 @@ def one_case(name: str, paths: Sequence[Path], channels: Sequence[Channel]) -> C
     chosen = [fitting[0] for fitting in found if len(fitting) == 1]
     if len(set(chosen)) < len(channels):
         return None
-    called = {_without(channel, case_name(path)) for channel, path in zip(channels, chosen, strict=True)}
+    called = {channel.without(case_name(path)) for channel, path in zip(channels, chosen, strict=True)}
     return CaseFiles((called.pop() if len(called) == 1 else "") or name, tuple(chosen))
 
 
@@ -254,13 +260,6 @@ def text_of(path: Path) -> str:
         if header is not None and (description := header.tags.get(SERIES_DESCRIPTION)):
             return description
     return case_name(path)
-
-
-def _without(channel: Channel, stem: str) -> str:
-    """The name of the case in that of a file, which may be empty: without the words of its channel."""
-    words = "[^0-9a-z]+".join(map(re.escape, _words(channel.name)))
-    rest = re.sub(rf"(?i)(^|[^0-9a-z]+){words}(?=$|[^0-9a-z])", "", stem) if words else stem
-    return rest.strip("_-. ")
 
 
 def _words(text: str) -> list[str]:

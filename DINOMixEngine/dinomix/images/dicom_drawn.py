@@ -66,21 +66,10 @@ def drawn_file(path: Path) -> Path | None:
     Raises OSError where it cannot be opened.
     """
     if not path.is_dir():
-        return path if path.is_file() and is_dicom_file(path) and _is_label(path) else None
-    labels = []
-    for file in sorted(path.iterdir()):
-        if file.name.startswith(".") or not file.is_file() or not is_dicom_file(file):
-            continue
-        if is_dicom_image(file):
-            return None  # at the first slice of a series
-        if _is_label(file):
-            labels.append(file)
-    return labels[0] if len(labels) == 1 else None
-
-
-def holds_contours(file: Path) -> bool:
-    """Whether what ``drawn_file`` gives is a structure set, which has no voxels."""
-    return read_dicom_header(file).tags.get("0008|0016") == STRUCTURE_SET
+        return path if _is_label(path) else None
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    labels = [file for file in files if _is_label(file)]
+    return labels[0] if len(labels) == 1 and not any(map(is_dicom_image, files)) else None
 
 
 def drawn_in(folder: Path) -> list[Path]:
@@ -183,6 +172,6 @@ def is_structure_set(dataset: "Dataset") -> bool:
 
 def _is_label(path: Path) -> bool:
     try:
-        return read_dicom_header(path).is_label
+        return path.is_file() and is_dicom_file(path) and read_dicom_header(path).is_label
     except DinomixError:
         return False

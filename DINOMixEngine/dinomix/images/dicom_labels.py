@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_drawn import drawn_file, is_structure_set, opened
-from dinomix.images.dicom_segmentation import read_segmentation, segmentation_geometry
-from dinomix.images.dicom_structures import no_voxels, read_structures
+from dinomix.images.dicom_segmentation import read_segmentation
+from dinomix.images.dicom_structures import read_structures
 from dinomix.images.volume import Geometry, Volume
 
 
@@ -33,11 +33,3 @@ def read_dicom_label(path: Path, like: Geometry | None, order: Sequence[str] = (
     with opened(file) as dataset:
         read = read_structures if is_structure_set(dataset) else read_segmentation
         return read(dataset, like, order, path)
-
-
-def dicom_label_geometry(file: Path) -> Geometry:
-    """The grid of a segmentation's own voxels. Raises DinomixError for a structure set, which has none, and a damaged file."""
-    with opened(file) as dataset:
-        if is_structure_set(dataset):
-            raise no_voxels(file)
-        return segmentation_geometry(dataset, file)

@@ -53,7 +53,10 @@ def read_structures(
         OverlapError: structures overlap, and ``order`` does not settle it.
     """
     if like is None:
-        raise no_voxels(path)
+        raise DinomixError(
+            f"{path} holds contours (RTSTRUCT), which have no voxels of their own.",
+            "Give it as a label of the image that it was drawn on, or save it as .seg.nrrd from 3D Slicer.",
+        )
     contours, passed_over = _contours_of(dataset)
     if not contours:
         raise DinomixError(f"{path} holds no closed contour of a structure.", "Draw the structures in it first.")
@@ -66,13 +69,6 @@ def read_structures(
         notices += _add(label, like, names[number], number, drawn, path)
     overlaps = label.settled()
     return Volume(label.array, like, (*notices, *label.notices()), overlaps), names
-
-
-def no_voxels(path: Path) -> DinomixError:
-    return DinomixError(
-        f"{path} holds contours (RTSTRUCT), which have no voxels of their own.",
-        "Give it as a label of the image that it was drawn on, or save it as .seg.nrrd from 3D Slicer.",
-    )
 
 
 def _contours_of(dataset: "Dataset") -> tuple[dict[tuple[int, str], Contours], list[str]]:

@@ -1,7 +1,7 @@
 """How two grids lie to each other: whether the voxels of one lie on those of the other, and how its array becomes the other's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,18 +53,6 @@ def lattice(own: Geometry, other: Geometry) -> Lattice | None:
     # The far end is the first voxel along an axis that runs the other way.
     start = step[:3, 3] + turn @ np.where(signs < 0, last, 0)
     return turned(own.size, axes.tolist(), signs.astype(int).tolist(), start.tolist())
-
-
-def grid_around(grid: Geometry, other: Geometry) -> Geometry:
-    """The smallest grid on ``grid``'s voxels that holds another one too; ``grid`` itself where the voxels do not coincide."""
-    way = lattice(other, grid)
-    if way is None or not way.coincides:
-        return grid
-    start = np.rint(way.start).astype(int)
-    low, high = np.minimum(start, 0), np.maximum(start + way.size, grid.size)
-    x, y, z = (float(mm) for mm in grid.origin + grid.direction @ (low * grid.spacing))
-    i, j, k = (high - low).tolist()
-    return replace(grid, size=(i, j, k), origin=(x, y, z))
 
 
 def turned(

@@ -1,8 +1,7 @@
 """Image and label files read into volumes; what would mislead later is refused here, in one sentence."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +11,22 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.images.dicom import read_series, series_geometry
 from dinomix.images.dicom_codes import codes_of_dicom
-from dinomix.images.dicom_drawn import drawn_file, holds_contours
-from dinomix.images.dicom_header import is_dicom_file, is_dicom_image
-from dinomix.images.dicom_labels import dicom_label_geometry, read_dicom_label
-from dinomix.images.formats import ENDINGS, is_segmentation
+from dinomix.images.dicom_drawn import drawn_file
+from dinomix.images.dicom_labels import read_dicom_label
+from dinomix.images.formats import is_segmentation
 from dinomix.images.header import Header
+from dinomix.images.image_headers import in_words, is_dicom, read_header
 from dinomix.images.lattice import lattice, on_lattice
 from dinomix.images.masks import mask_files, read_masks
-from dinomix.images.metaimage import read_metaimage_header
-from dinomix.images.nifti import read_nifti_header
-from dinomix.images.nrrd import read_nrrd_header
 from dinomix.images.overlaps import Overlaps
 from dinomix.images.segments import flattened, segments_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
-from dinomix.images.stored import check_plausible, read_stored
+from dinomix.images.stored import read_stored
 from dinomix.images.volume import Geometry, Volume
 
-READABLE = "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with one DICOM series."
 _BYTES_PER_READER = 3 << 30
 """A large CT takes about this much while it is read: the voxels, the label and the copies that are compared."""
 ONE_VOLUME = "Export the one volume that you mean as a file of its own."
-
-
-def is_image_path(path: Path) -> bool:
-    """Whether a path is named like an image file, or is a folder that holds DICOM images; what is drawn on them is none."""
-    if path.name.startswith("."):
-        return False
-    if path.is_dir():
-        # What is named like another format is not opened: a folder may hold a hundred masks.
-        files = (file for file in path.iterdir() if file.is_file() and not file.name.lower().endswith(ENDINGS))
-        return any(map(is_dicom_image, files))
-    return path.name.lower().endswith((*ENDINGS, ".dcm"))
 
 
 def read_image(
@@ -65,12 +49,12 @@ def read_image(
             opened, or does not fit into memory.
     """
     path = Path(path)
-    with _in_words(path):
+    with in_words(path):
         notices: tuple[str, ...] = ()
         if is_dicom(path):
             array, affine = read_series(path)
         else:
-            header = _read_header(path)
+            header = read_header(path)
             _check_one_volume(header, frame, path)
             array = _volume(_read_voxels(path, header), header, frame)
             if not (keep_integers and array.dtype.kind in "iu"):
@@ -86,8 +70,8 @@ def read_frames(path: Path, count: int, *, resample_sheared: bool = False, keep_
     Raises:
         DinomixError: as ``read_image``; the file holds another number of volumes than ``count``.
     """
-    with _in_words(path):
-        header = _read_header(path)
+    with in_words(path):
+        header = read_header(path)
         there = header.frames * header.values
         if there != count or 1 not in (header.frames, header.values):
             raise DinomixError(
@@ -99,18 +83,6 @@ def read_frames(path: Path, count: int, *, resample_sheared: bool = False, keep_
                 array = array.astype(np.float32, copy=False)
         volumes = (_volume(array, header, frame) for frame in range(count))
         return [_image(volume, header.affine, header.notices, path, resample_sheared) for volume in volumes]
-
-
-def count_volumes(path: Path) -> int:
-    """How many volumes, or values for each voxel, an image file holds by its header; 1 for DICOM and what cannot be read."""
-    try:
-        with _in_words(path):
-            if is_dicom(path):
-                return 1
-            header = _read_header(path)
-            return header.frames * header.values
-    except DinomixError:
-        return 1  # reading the image will say why
 
 
 def _image(
@@ -134,12 +106,6 @@ def is_placed(path: Path) -> bool:
     return is_segmentation(path) or path.is_dir() or drawn_file(path) is not None
 
 
-def is_cropped(path: Path) -> bool:
-    """Whether a label may hold a part of its image's voxels only: Slicer's segmentations, and those of DICOM."""
-    file = drawn_file(path)
-    return is_segmentation(path) or (file is not None and not holds_contours(file))
-
-
 def read_label(
     path: Path, *, like: Geometry | None = None, order: Sequence[str] = ()
 ) -> tuple[Volume, dict[int, str] | None]:
@@ -161,12 +127,12 @@ def read_label(
             masks that are none, or lie on another grid than ``like``.
         OverlapError: structures overlap, and the order does not settle it.
     """
-    with _in_words(path):
+    with in_words(path):
         if mask_files(path):
             return read_masks(path, _read_mask, like, order)
         if is_dicom(path):
             return read_dicom_label(path, like, order)
-        header = _read_header(path)
+        header = read_header(path)
         names, notices = None, header.notices
         overlaps: Overlaps = ()
         if segments := segments_of(header, path):
@@ -182,7 +148,7 @@ def read_label(
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.generic], Geometry]:
-    header = _read_header(path)
+    header = read_header(path)
     _check_one_volume(header, None, path)
     return _read_voxels(path, header), geometry_of_affine(header.affine, header.size, path)
 
@@ -192,12 +158,12 @@ def read_codes(path: Path) -> dict[str, str]:
 
     Raises DinomixError as ``read_label`` does for what a header shows.
     """
-    with _in_words(path):
+    with in_words(path):
         if (file := drawn_file(path)) is not None:
             return codes_of_dicom(file)
         if not is_segmentation(path):
             return {}
-        return {segment.name: segment.terminology for segment in segments_of(_read_header(path), path)}
+        return {segment.name: segment.terminology for segment in segments_of(read_header(path), path)}
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -205,60 +171,18 @@ def read_geometry(path: Path) -> Geometry:
 
     Raises DinomixError as ``read_image`` does for what a header shows.
     """
-    with _in_words(path):
-        if (file := drawn_file(path)) is not None:
-            return dicom_label_geometry(file)
+    with in_words(path):
         if is_dicom(path):
             return series_geometry(path)
-        header = _read_header(path)
+        header = read_header(path)
         return geometry_of_affine(header.affine, header.size, path)
 
 
 def check_header(path: Path) -> None:
     """Raises DinomixError for what ``read_image`` would find in the header of a file, without reading a voxel."""
-    with _in_words(path):
+    with in_words(path):
         if not is_dicom(path):
-            _check_one_volume(_read_header(path), None, path)
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Raises DinomixError also for what the system refuses: no such file, a pipe, no permission, no memory."""
-    try:
-        if not path.exists():
-            raise DinomixError(f"There is no file or folder {path}.", "Check the path.")
-        if not (path.is_file() or path.is_dir()):
-            raise DinomixError(f"{path} is no file but a pipe or a device.", READABLE)
-        yield
-    except OSError as error:
-        where = error.filename if str(path) in str(error.filename) else path
-        raise DinomixError(f"{where} cannot be opened ({error.strerror}).", "Check the file.") from error
-    except MemoryError as error:
-        raise DinomixError(
-            f"{path} does not fit into the memory that is free.", "Close other programs, or crop the image."
-        ) from error
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a path is a folder or a DICOM file; False for the other files that are read. Raises DinomixError for others."""
-    if path.is_dir() or path.suffix.lower() == ".dcm":
-        return True
-    if path.name.lower().endswith(ENDINGS):
-        return False
-    if is_dicom_file(path):
-        return True
-    raise DinomixError(f"{path} is not an image file that is read here.", READABLE)
-
-
-def _read_header(path: Path) -> Header:
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        header = read_nifti_header(path)
-    else:
-        header = read_nrrd_header(path) if name.endswith((".nrrd", ".nhdr")) else read_metaimage_header(path)
-    check_plausible(header.stored, path)
-    check_usable(header.affine, path)
-    return header
+            _check_one_volume(read_header(path), None, path)
 
 
 def _read_voxels(path: Path, header: Header) -> NDArray[np.generic]:

@@ -10,7 +10,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.channel_files import CaseFiles, channels_of, group, in_folder, one_case
 from dinomix.images.channels import on_first_grid
-from dinomix.images.reading import is_image_path
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import base_name, find_images, name_of
 from dinomix.planning.plan import Plan

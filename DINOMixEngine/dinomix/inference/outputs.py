@@ -14,7 +14,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import LONGEST_NAME, read_json, replace, sha256, shortened_name, write_json
 from dinomix.images.channel_files import CaseFiles
 from dinomix.images.formats import ENDINGS, FORMATS, case_name, format_of
-from dinomix.images.reading import is_image_path
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet

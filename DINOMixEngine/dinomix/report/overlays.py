@@ -19,7 +19,7 @@ from dinomix.evaluation.label_ids import read_ids
 from dinomix.evaluation.matched_model import reference_of
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name
-from dinomix.images.reading import is_image_path
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.planning.preprocessing import nearest_to_ras

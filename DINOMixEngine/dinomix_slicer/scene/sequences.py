@@ -13,7 +13,7 @@ from dinomix.errors import DinomixError
 from . import undo
 from .representations import removeAllSegments
 from .segmentations import addSegmentation, placeBeside
-from .volumes import NodeImage, imageUnder
+from .volumes import NodeImage, imageOfNode, imageUnder, matrixBetween
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,35 @@ def imageOfFrame(frames: Frames, number: int) -> NodeImage:
         )
     # A frame is kept without its transform; that of the shown node is all frames'.
     return imageUnder(node, frames.volumeNode.GetParentTransformNode())
+
+
+def imagesOfFrame(frames: Frames, others: list[Any], number: int) -> list[NodeImage]:
+    """The images of one case at a frame, counted from 0: that of ``frames``, and those of other volume nodes.
+
+    Another node that shows a sequence gives the frame of its own that has the same index value; one that shows none is the
+    same at each frame.
+
+    Raises:
+        DinomixError: as ``imageOfFrame`` and ``imagesOfCase``; or another's sequence has no such frame.
+    """
+    images = [imageOfFrame(frames, number)]
+    value = frames.sequence.GetNthIndexValue(number)
+    for other in others:
+        matrixBetween(other, frames.volumeNode)  # refuses what lies in no space that both share
+        own = framesOf(other)
+        if own is None:
+            image = imageOfNode(other)
+        elif (place := own.sequence.GetItemNumberFromIndexValue(value)) >= 0:
+            image = imageOfFrame(own, place)
+        else:
+            raise DinomixError(
+                _("{name} has no frame at {value}, as {first} has.").format(
+                    name=other.GetName(), value=value, first=frames.volumeNode.GetName()
+                ),
+                _("Choose volumes whose sequences have the same frames, or segment one frame alone."),
+            )
+        images.append(NodeImage(image.array, image.affineRas))
+    return images
 
 
 class SegmentationSequence:

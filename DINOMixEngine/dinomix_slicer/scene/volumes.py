@@ -73,6 +73,23 @@ def imageOfNode(volumeNode: Any) -> NodeImage:
     return imageUnder(volumeNode, volumeNode.GetParentTransformNode() if volumeNode is not None else None)
 
 
+def imagesOfCase(volumeNodes: list[Any]) -> list[NodeImage]:
+    """The images of one case, each on its own grid, in the space of the first one's.
+
+    Raises:
+        DinomixError: as ``imageUnder``; or a non-linear transform lies between the first and another.
+    """
+    first, *others = volumeNodes
+    images = [imageOfNode(first)]
+    for other in others:
+        image = imageOfNode(other)
+        matrixBetween(other, first)  # refuses what lies in no space that both share
+        images.append(
+            NodeImage(image.array, image.affineRas)
+        )  # what there is to say of the transform is said of the first
+    return images
+
+
 def imageUnder(volumeNode: Any, transform: Any) -> NodeImage:
     """The image of a scalar volume node as it lies under a transform node, or None.
 
@@ -120,7 +137,7 @@ def matrixBetween(node: Any, other: Any) -> Any:
             _("A non-linear transform lies between {one} and {other}.").format(
                 one=node.GetName(), other=other.GetName()
             ),
-            _("Put both under the same transform, or harden the transform of the segmentation."),
+            _("Put both under the same transform, or harden it."),
         )
     matrix = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(here, there, matrix)

@@ -9,7 +9,7 @@ import itertools
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class WorkerClient:
         self._current: Job | None = None
         self._sending: Steps | None = None
         self._listings: list[Task] = []
+        self._folders: list[str] = []
         self._watchdog = timer(1000, self._checkSilence)
 
     # -- Life
@@ -98,8 +99,13 @@ class WorkerClient:
 
     # -- Requests
 
-    def listModels(self) -> Task:
-        """Ask for the models (MODEL dicts; docs/worker.md), which are the result; the worker is started if need be."""
+    def listModels(self, folder: str = "") -> Task:
+        """Ask for the models (MODEL dicts; docs/worker.md), which are the result; the worker is started if need be.
+
+        Those of ``folder`` too from now on, which may be a model itself.
+        """
+        if folder:
+            self._folders.append(folder)
         task = Task()
         self._listings.append(task)
         self.start()
@@ -113,16 +119,26 @@ class WorkerClient:
         return self._add({**request, "shape": list(image.array.shape), "affine_ras": _rows(image.affineRas)})
 
     def segment(
-        self, image: NodeImage, model: str, computing: Computing = AUTOMATIC, keep: tuple[str, ...] = ()
+        self,
+        image: NodeImage,
+        model: str,
+        computing: Computing = AUTOMATIC,
+        keep: tuple[str, ...] = (),
+        more: Sequence[NodeImage] = (),
     ) -> Job:
-        """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i)."""
-        described = {
-            "shape": list(image.array.shape),
-            "dtype": image.array.dtype.name,
-            "affine_ras": _rows(image.affineRas),
-        }
-        request = {"type": "segment", "model": model, "image": described, **computing.asFields(), "keep": list(keep)}
-        return self._add(request, array=image.array)
+        """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i).
+
+        ``more`` are the further images of the case, in the order of the model's channels.
+        """
+        described = [
+            {"shape": list(each.array.shape), "dtype": each.array.dtype.name, "affine_ras": _rows(each.affineRas)}
+            for each in (image, *more)
+        ]
+        request = {
+            "type": "segment", "model": model, "image": described[0], "more": described[1:], **computing.asFields(),
+            "keep": list(keep),
+        }  # fmt: skip
+        return self._add(request, arrays=[each.array for each in (image, *more)])
 
     def segmentFile(
         self,
@@ -131,18 +147,23 @@ class WorkerClient:
         model: str,
         computing: Computing = AUTOMATIC,
         keep: tuple[str, ...] = (),
+        more: Sequence[str] = (),
     ) -> Job:
-        """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own."""
+        """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own.
+
+        ``more`` are the paths of the case's further images, in the order of the model's channels.
+        """
         request = {
-            "type": "segment_file", "model": model, "image": {"path": imagePath}, "out": {"path": outPath},
-            **computing.asFields(), "keep": list(keep),
+            "type": "segment_file", "model": model, "image": {"path": imagePath},
+            "more": [{"path": path} for path in more], "out": {"path": outPath}, **computing.asFields(),
+            "keep": list(keep),
         }  # fmt: skip
         return self._add(request, out=Path(outPath))
 
     # -- One job after the other
 
-    def _add(self, request: dict[str, Any], array: Any = None, out: Path | None = None) -> Job:
-        job = Job(f"job{next(self._numbers)}", request, self._cancel, array, out)
+    def _add(self, request: dict[str, Any], arrays: Sequence[Any] = (), out: Path | None = None) -> Job:
+        job = Job(f"job{next(self._numbers)}", request, self._cancel, arrays, out)
         self._waiting.append(job)
         self.start()
         # Later, so that the asker can connect to the job's signals first.
@@ -272,7 +293,7 @@ class WorkerClient:
 
     def _askForModels(self) -> None:
         assert self._line is not None
-        self._line.ask({"type": "models", "folders": modelFolders()})
+        self._line.ask({"type": "models", "folders": [*modelFolders(), *self._folders]})
 
     # -- The end of it
 

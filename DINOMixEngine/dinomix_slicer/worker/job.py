@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Job(Task):
 
     Attributes:
         state: "waiting", "sending", "computing", "receiving", then that of a task.
-        array: the voxels to send, (k, j, i), until they are sent.
+        arrays: the voxels to send, (k, j, i) of each image of a case, until they are sent.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Job(Task):
         name: str,
         request: dict[str, Any],
         onCancel: Callable[[Job], None],
-        array: Any = None,
+        arrays: Sequence[Any] = (),
         out: Path | None = None,
     ) -> None:
         """``out`` is the file that the result is to be in."""
         super().__init__()
         self.name, self.request = name, {**request, "job": name}
         self.state = "waiting"
-        self.array = array
+        self.arrays = list(arrays)
         self.out = out
         self._onCancel: Callable[[Job], None] | None = onCancel
         self._answer: dict[str, Any] = {}
@@ -119,6 +119,7 @@ class Job(Task):
         return out.with_name(f".partial-{out.name}")
 
     def _letGo(self) -> None:
-        self.array = self._received = self._onCancel = None
+        self.arrays = []
+        self._received = self._onCancel = None
         if self._frames and self.out is not None:
             self._aside(self.out).unlink(missing_ok=True)

@@ -64,40 +64,50 @@ class WorkerLine:
             DinomixError: there is nothing to send, or no space for it.
         """
         request = job.request
-        if job.array is not None and self.sharesFiles:
-            source, result = self._fileOf(job, "image"), self._fileOf(job, "labels")
-            yield from self._copied(job, source)
-            request = {**request, "image": {**request["image"], "file": str(source)}, "result": {"file": str(result)}}
-            self.ask(request)
-        elif job.array is not None:
-            self.ask({**request, "image": {**request["image"], "frames": True}, "result": {"frames": True}})
-            frames, total = frames_of_array(job.array, job.name, "image"), job.array.nbytes
-            job.array = None  # the frames hold it as long as they need it
-            yield from self._sent(frames, total, _reporter(job, _("handing over the volume")))
+        if job.arrays and self.sharesFiles:
+            sources = [self._fileOf(job, f"image{number}") for number in range(len(job.arrays))]
+            yield from self._copied(job, sources)
+            image, *more = self._images(request, [{"file": str(source)} for source in sources])
+            self.ask({**request, "image": image, "more": more, "result": {"file": str(self._fileOf(job, "labels"))}})
+        elif job.arrays:
+            image, *more = self._images(request, [{"frames": True}] * len(job.arrays))
+            self.ask({**request, "image": image, "more": more, "result": {"frames": True}})
+            total = sum(array.nbytes for array in job.arrays)
+            yield from self._sent(framesOfArrays(job), total, _reporter(job, _("handing over the volume")))
         elif job.out is not None and not self.sharesFiles:
-            frames, total = framesOfPath(Path(request["image"]["path"]), job.name)
+            paths = [Path(image["path"]) for image in (request["image"], *request["more"])]
+            frames, total = framesOfPaths(paths, job.name)
             out = {"frames": True, "format": format_of(job.out) or "seg.nrrd"}
-            self.ask({**request, "image": {"frames": True}, "out": out})
+            more = [{"frames": True}] * (len(paths) - 1)
+            self.ask({**request, "image": {"frames": True}, "more": more, "out": out})
             yield from self._sent(frames, total, _reporter(job, _("sending the image")))
         else:
             self.ask(request)
 
+    def _images(self, request: dict[str, Any], where: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The images of a request, each with where its voxels are found."""
+        return [{**image, **there} for image, there in zip((request["image"], *request["more"]), where, strict=True)]
+
     def forget(self, job: Job) -> None:
         """Remove what a job has left on the disk. Labels stay mapped without a name; Windows keeps theirs with the folder."""
-        for kind in ("image", "labels"):
+        for path in self.folder.glob(f"{job.name}-*.npy"):
             with contextlib.suppress(PermissionError):
-                self._fileOf(job, kind).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def _fileOf(self, job: Job, kind: str) -> Path:
         return self.folder / f"{job.name}-{kind}.npy"
 
-    def _copied(self, job: Job, path: Path) -> Iterator[Any]:
-        report, array = _reporter(job, _("handing over the volume")), job.array
-        job.array = None
+    def _copied(self, job: Job, paths: list[Path]) -> Iterator[Any]:
+        report, done = _reporter(job, _("handing over the volume")), 0
+        arrays, job.arrays = job.arrays, []
+        total = sum(array.nbytes for array in arrays)
         try:
-            for done, total in write_array(path, array):
-                report(done, total)
-                yield
+            for path in paths:
+                array = arrays.pop(0)
+                for here, _ignored in write_array(path, array):
+                    report(done + here, total)
+                    yield
+                done += array.nbytes
         except OSError as error:
             raise DinomixError(
                 _("The volume cannot be handed to the worker ({reason}).").format(reason=error.strerror or error),
@@ -114,13 +124,31 @@ class WorkerLine:
             yield
 
 
-def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
-    """The frames of a file, of a header and its voxels beside it, or of all files of a folder (a DICOM series); and how many
-    bytes they hold.
+def framesOfArrays(job: Job) -> Iterator[bytes]:
+    """The frames of a job's arrays, one after the other; each array is let go of when its frames are made."""
+    while job.arrays:
+        yield from frames_of_array(job.arrays.pop(0), job.name, "image")
+
+
+def framesOfPaths(paths: list[Path], job: str) -> tuple[Iterator[bytes], int]:
+    """The frames of a case's images, and how many bytes they hold.
+
+    An image is a file, a header with its voxels beside it, or a folder with a DICOM series.
 
     Raises:
         DinomixError: there is nothing to send.
     """
+    files = [(number, file) for number, path in enumerate(paths) for file in _filesOf(path)]
+    names = [f"file:{number}/{file.name}" if len(paths) > 1 else f"file:{file.name}" for number, file in files]
+    last = len(files) - 1
+    parts = (
+        frames_of_file(file, job, name, more=n < last)
+        for n, ((_number, file), name) in enumerate(zip(files, names, strict=True))
+    )
+    return itertools.chain.from_iterable(parts), sum(file.stat().st_size for _number, file in files)
+
+
+def _filesOf(path: Path) -> list[Path]:
     files = (
         [path, *_voxelsBeside(path)] if path.is_file() else sorted(file for file in path.glob("*") if file.is_file())
     )
@@ -128,9 +156,7 @@ def framesOfPath(path: Path, job: str) -> tuple[Iterator[bytes], int]:
         raise DinomixError(
             _("There is no file {path}, or the folder is empty.").format(path=path), _("Choose another image.")
         )
-    last = len(files) - 1
-    parts = (frames_of_file(file, job, f"file:{file.name}", more=n < last) for n, file in enumerate(files))
-    return itertools.chain.from_iterable(parts), sum(file.stat().st_size for file in files)
+    return files
 
 
 def _reporter(job: Job, stage: str) -> Callable[[int, int], None]:

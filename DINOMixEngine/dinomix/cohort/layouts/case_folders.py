@@ -12,8 +12,8 @@ from dinomix.cohort.layouts.several_channels import of_case_folder
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.images.formats import case_name
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.masks import MASK_FOLDERS, mask_files, masks_in_case
-from dinomix.images.reading import is_image_path
 from dinomix.names import listed
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinomix.images.formats import ENDINGS, case_name, is_segmentation
-from dinomix.images.reading import is_image_path
+from dinomix.images.image_headers import is_image_path
 
 _WORD = r"(?:segmentation|seg|labelmap|labels|label|mask|gt)"
 _LABEL_NAME = re.compile(rf"^(?:{_WORD}|(?P<before>.+?)[._ -]{_WORD}|{_WORD}[._ -]?(?P<after>.+))$", re.IGNORECASE)

@@ -37,8 +37,8 @@ from dinomix.cohort.layouts.several_channels import channel_images, grouped
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.images.dicom_drawn import drawn_in
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.masks import mask_folders_in
-from dinomix.images.reading import is_image_path
 
 PAIRS = {
     "labeled": (("images", "labels"), ("imagesTr", "labelsTr"), ("img", "label"), ("image", "label"), ("images", "masks")),
