@@ -16,7 +16,9 @@ from dinomix.cohort.table import table as cohort_table
 from dinomix.evaluation.evaluate import evaluate_folders, table
 from dinomix.inference.segment import kept_labels
 from dinomix.labels import LabelSet
+from dinomix.models.folder import load_model
 from dinomix.regions import parts_and_regions
+from random_models import labels_with_ids, random_model, small_plan
 
 BRATS = {
     "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
@@ -131,3 +133,14 @@ def test_regions_are_compared_as_one(tmp_path: Path) -> None:
     write(tmp_path / "prediction" / "a.nii.gz", np.where(label() == 1, 1, 0).astype(np.uint8))
     metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", labels)
     assert metrics["cases"]["a"]["tumor core"]["status"] == "missed"
+
+
+def test_a_model_keeps_regions_and_says_so_to_earlier_versions(tmp_path: Path) -> None:
+    plain = labels_with_ids(2, 5)
+    versions = {}
+    for labels in (plain, plain.with_regions({"both": [2, 5]})):
+        model = random_model(tmp_path / str(len(labels.regions)), small_plan(), labels)
+        assert load_model(model.path).labels == labels
+        versions[len(labels.regions)] = json.loads((model.path / "manifest.json").read_text())["version"]
+    assert versions == {0: 1, 1: 3}
+    assert "| 2 or 5 | both |" in (tmp_path / "1" / "README.md").read_text()

@@ -142,7 +142,7 @@ def write_model(
         write_text(aside / "README.md", model_card(plan, labels, record))
         if preview is not None:
             (aside / PREVIEW).write_bytes(preview)
-        write_manifest(aside, several_channels=len(plan.channels) > 1)
+        write_manifest(aside, channels_or_regions=len(plan.channels) > 1 or bool(labels.regions))
         load_model(aside).check_networks()
 
 

@@ -7,9 +7,9 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table, sha256, write_json
 
 FORMAT = "dinomix-model"
-ONE_STAGE, TWO_STAGES, SEVERAL_CHANNELS = 1, 2, 3
-"""Versions of the format: readers that do not know second stages, or several images of a case, refuse a folder that has
-such, and say to update."""
+ONE_STAGE, TWO_STAGES, CHANNELS_OR_REGIONS = 1, 2, 3
+"""Versions of the format: readers that do not know second stages, several images of a case or regions refuse a folder that
+has such, and say to update."""
 MANIFEST = "manifest.json"
 WEIGHTS = "models/model.safetensors"
 SECOND_WEIGHTS = "models/second.safetensors"
@@ -32,12 +32,12 @@ LARGEST_RECORD = 4 * 10**6
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
 
 
-def write_manifest(path: Path, *, several_channels: bool = False) -> None:
+def write_manifest(path: Path, *, channels_or_regions: bool = False) -> None:
     """Write the hashes of a folder's files into it, and what a reader must know."""
     names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
     version = TWO_STAGES if SECOND_WEIGHTS in names else ONE_STAGE
-    if several_channels:
-        version = SEVERAL_CHANNELS
+    if channels_or_regions:
+        version = CHANNELS_OR_REGIONS
     hashes = {name: sha256(path / name) for name in names}
     write_json(path / MANIFEST, {"format": FORMAT, "version": version, "files": hashes})
 
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> dict[str, str]:
         raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
     if kind != FORMAT:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
-    if version > SEVERAL_CHANNELS:
+    if version > CHANNELS_OR_REGIONS:
         raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
     names = [*FILES, *(name for name in OPTIONAL if name in hashes)]
     return {name: str(hashes.get(name, "")) for name in names}
