@@ -12,6 +12,7 @@ from dicom_files import GRID, ORGANS, in_patient, write_ct, write_seg, write_str
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
 from dinomix.cohort.problems import CohortError
+from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.images.channel_files import channels_of
@@ -146,6 +147,32 @@ def test_two_series_of_a_patient(tmp_path: Path) -> None:
     assert [(case.name, case.patient) for case in cohort.cases] == [("P1_arterial", "P1"), ("P1_venous", "P1")]
     for number, case in enumerate(cohort.cases):
         assert case.voxels == counts(organs(number))
+
+
+def test_what_is_left_out_hides_nothing(tmp_path: Path) -> None:
+    """A body's outline and a target volume, around and within the organ: without a word on the order they count for nothing."""
+    root = tmp_path / "export"
+    slices = ct(root / "P1/ct", 0)
+    body = [in_patient([(-0.4, -0.4, k), (8.4, -0.4, k), (8.4, 6.4, k), (-0.4, 6.4, k)]) for k in range(6)]
+    inner = [in_patient([(1.5, 2.5, 2), (2.5, 2.5, 2), (2.5, 3.5, 2), (1.5, 3.5, 2)])]
+    write_structures(root / "P1/rt/1.dcm", slices, {"BODY": body, "Leber": square(2), "PTV": inner, "cord": square(4)})
+    with pytest.raises(CohortError, match="structures overlap"):
+        check_cohort([root], [], [])
+    told: list[str] = []
+    drop = Renames({"body": None, "ptv": None, "nowhere": None})
+    for order in ((), ("Leber", "PTV")):
+        cohort = check_cohort(
+            [root], [], [], renames=drop, order=order, emit=lambda kind, **f: told.append(str(f.get("message", "")))
+        )
+        (case,) = cohort.cases
+        assert cohort.labels.names == ("Leber", "cord")
+        assert sorted(case.voxels.values()) == [9, 9]
+        array = read_label(case.label, like=read_image(case.image).geometry, order=case.order)[0].array
+        inside = {id for value, id in case.label_values.items() if (array == value).any()}
+        assert inside == {0, *cohort.labels.ids}
+    assert not any("BODY" in line or "PTV" in line for line in told)
+    below = check_cohort([root], [], [], order=("BODY", "*", "PTV"))
+    assert sorted(below.cases[0].voxels.values())[:3] == [1, 8, 9]
 
 
 def test_several_channels(tmp_path: Path) -> None:

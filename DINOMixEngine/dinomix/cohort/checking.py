@@ -28,7 +28,7 @@ from dinomix.cohort.naming import (
 )
 from dinomix.cohort.open_labels import OpenLabel, open_labels, said_of_no_case, without_structures
 from dinomix.cohort.open_notices import told_of
-from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_one_remedy
+from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_dropped_below, with_one_remedy
 from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
 from dinomix.cohort.renaming import Renames
@@ -144,7 +144,9 @@ def check_cohort(
         problems.append(
             Problem("There is no labeled case.", "Give at least one folder after --labeled.", code="no-labeled")
         )
-    remembered = RememberedFacts(out, new_names, order, [channel.name for channel in found.channels])
+    remembered = RememberedFacts(
+        out, new_names, with_dropped_below(order, new_names), [channel.name for channel in found.channels]
+    )
     facts = _read_all(cases, remembered, problems, emit)
     try:
         cohort = _cohort(cases, facts, found, label_set, new_names, order, decisions, modality, seed, emit)
@@ -248,7 +250,8 @@ def _cohort(
     }
     as_found = with_numbers_as_names(contents, given, renames)
     if not problems:  # of a label that could not be read, the names are not known
-        problems += unknown_in_order(order, (name for c in as_found.values() for name in c.names.values()))
+        kept = [name for name in order if not renames.drops(name)]
+        problems += unknown_in_order(kept, (name for c in as_found.values() for name in c.names.values()))
     contents = {name: content.with_renames(renames) for name, content in as_found.items()}
     labels = given or cohort_label_set(list(contents.values()), problems)
     if labels is None:
@@ -264,7 +267,14 @@ def _cohort(
     problems += without_structures(cases, voxels)
     opened = open_labels(cases, facts, voxels, labels, decisions, renames, problems)
     made = [
-        _case(c, facts[c.case.name], ids.get(c.case.name, {}), labels, order, opened.get(c.case.name, OpenLabel()))
+        _case(
+            c,
+            facts[c.case.name],
+            ids.get(c.case.name, {}),
+            labels,
+            with_dropped_below(order, renames),
+            opened.get(c.case.name, OpenLabel()),
+        )
         for c in cases
         if c.case.name in facts
     ]
@@ -304,7 +314,8 @@ def _cohort(
         found.notices.append(
             Notice(f"The cohort is treated as {chosen}, but these cases do not look like it: {listed(different, 3)}.")
         )
-    overlaps = overlap_notices({name: f.overlaps for name, f in facts.items()})
+    settled = {name: tuple(o for o in f.overlaps if not renames.drops(o[0])) for name, f in facts.items()}
+    overlaps = overlap_notices(settled)
     for notice in (*found.notices, *overlaps, *_reading_notices(facts), *notices_about(cohort)):
         emit("notice", **notice._asdict())
     return cohort

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dinomix.cohort.problems import Problem
+from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Notice
 from dinomix.files import read_json
-from dinomix.images.overlaps import OverlapError, Overlaps, remedy_of
+from dinomix.images.overlaps import OTHERS, OverlapError, Overlaps, remedy_of
 from dinomix.names import listed, normalized_name
 
 
@@ -36,6 +37,15 @@ def read_order(text: str) -> tuple[str, ...]:
 _HOW = 'Give --order liver,tumor, or a JSON file with ["liver", "tumor"]: where both were drawn, the later wins.'
 
 
+def with_dropped_below(order: Sequence[str], renames: Renames) -> tuple[str, ...]:
+    """The order with what is left out below all others, so that it hides nothing, whatever the user says of it."""
+    dropped = sorted(name for name, new in renames.new.items() if new is None)
+    if not dropped:
+        return tuple(order)
+    kept = [name for name in order if normalized_name(name) not in dropped]
+    return (*dropped, *([] if OTHERS in kept else [OTHERS]), *kept)
+
+
 def with_one_remedy(failed: Mapping[str, Problem], overlaps: Mapping[str, OverlapError]) -> dict[str, Problem]:
     """The problems by case, those of overlaps with an order that settles all of them at once."""
     if not overlaps:
@@ -50,7 +60,7 @@ def with_one_remedy(failed: Mapping[str, Problem], overlaps: Mapping[str, Overla
 def unknown_in_order(order: Sequence[str], names: Iterable[str]) -> list[Problem]:
     """A problem where the order names what no label file holds, since a misspelled name would settle nothing."""
     known = {normalized_name(name) for name in names}
-    unknown = [name for name in order if normalized_name(name) not in known]
+    unknown = [name for name in order if name != OTHERS and normalized_name(name) not in known]
     if not unknown:
         return []
     return [Problem(f"No label file has a structure {listed(unknown)}, which the order names.", _HOW, "overlap")]

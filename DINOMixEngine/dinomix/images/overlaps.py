@@ -14,6 +14,8 @@ from dinomix.errors import DinomixError
 from dinomix.names import listed, normalized_name
 
 Box = tuple[slice, slice, slice]
+OTHERS = "*"
+"""In an order, stands for all structures that it does not name."""
 Overlaps = tuple[tuple[str, str, int], ...]
 """Below, above, and the voxels that both were drawn in."""
 
@@ -57,12 +59,14 @@ class LabelMap:
         Args:
             shape: (k, j, i).
             names: value in the label map -> name of each structure that may come.
-            order: names of structures; a later one lies over an earlier one, and each over what is not named.
+            order: names of structures; a later one lies over an earlier one, and each over what is not named; those before
+                ``OTHERS`` lie below what is not named.
             path: the file or folder, for messages.
         """
         self.array: NDArray[np.unsignedinteger] = np.zeros(shape, np.uint8 if max(names) < 256 else np.uint16)
         self._names, self._path = names, path
-        places = {normalized_name(name): place for place, name in enumerate(order, 1)}
+        others = list(order).index(OTHERS) if OTHERS in order else -1
+        places = {normalized_name(name): place - others for place, name in enumerate(order)}
         self._rank = np.zeros(max(names) + 1, np.int64)
         for value, name in names.items():
             self._rank[value] = places.get(normalized_name(name), 0)
@@ -111,11 +115,15 @@ class LabelMap:
         return tuple(told)
 
     def hidden(self) -> tuple[str, ...]:
-        """Structures of which nothing is left, since others lie over all of them."""
+        """Structures of which nothing is left, since others lie over all of them, but for those that lie below on purpose."""
         if not self._settled:
             return ()
         left = np.bincount(self.array.ravel(), minlength=len(self._rank))
-        return tuple(self._names[value] for value, size in self._sizes.items() if size and not left[value])
+        return tuple(
+            self._names[value]
+            for value, size in self._sizes.items()
+            if size and not left[value] and self._rank[value] >= 0
+        )
 
     def notices(self) -> tuple[str, ...]:
         if not (hidden := self.hidden()):
