@@ -250,3 +250,20 @@ def test_the_label_of_a_case_that_lacks_a_channel_is_no_problem_of_its_own(tmp_p
     assert [problem.problem.split(".")[0] for problem in caught.value.problems] == [
         "The case b lacks the channel t2 (_0001)"
     ]
+
+
+def test_some_channels_of_a_dataset_json_may_be_chosen_in_another_order(tmp_path: Path) -> None:
+    numbered_with_names(tmp_path)
+    chosen = check_cohort([tmp_path / "labeled"], [], [], channels=[Channel("t2")])
+    assert chosen.channels == ("t2",) and [case.image.name for case in chosen.cases] == [
+        "a_0001.nii.gz",
+        "b_0001.nii.gz",
+    ]
+    turned = check_cohort([tmp_path / "labeled"], [], [], channels=[Channel("T2"), Channel("T1 w o fat")])
+    assert [image.name for image in turned.cases[0].images] == ["a_0001.nii.gz", "a_0000.nii.gz"]
+
+
+def test_volumes_of_one_file_are_not_taken_in_another_order(tmp_path: Path) -> None:
+    four_dimensional(tmp_path)
+    with pytest.raises(DinomixError, match="holds its channels in another order than ADC, T2"):
+        check_cohort([tmp_path / "labeled"], [], [], channels=[Channel("ADC"), Channel("T2")])

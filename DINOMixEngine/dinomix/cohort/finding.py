@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
 from dinomix.cohort.layouts.recognizing import labeled_cases, unlabeled_cases
-from dinomix.cohort.layouts.several_channels import channels_shown
+from dinomix.cohort.layouts.several_channels import channels_shown, with_numbers
 from dinomix.cohort.problems import Problem
 from dinomix.events import Notice
 from dinomix.files import shortened_name
@@ -37,7 +37,7 @@ def find_cases(
     Returns:
         The cases with unique names, and a problem for everything that could not be paired.
     """
-    found = Findings(channels=tuple(channels) or channels_shown(labeled))
+    found = Findings(channels=with_numbers(channels, labeled) or channels_shown(labeled))
     seen: dict[str, Pool] = {}
     pools: tuple[tuple[Pool, list[Path]], ...] = (("labeled", labeled), ("unlabeled", unlabeled), ("test", test))
     for pool, folders in pools:

@@ -49,10 +49,13 @@ class Channel:
     Attributes:
         pattern: with * and ?, of a file's name without its ending, or of the description of a DICOM series; case does not
             matter. Empty where the words of ``name`` are to be among those of the file's name or the description.
+        number: nnU-Net's number of it, and its volume in a 4D file, where ``dataset.json`` says so; None for its place among
+            the channels.
     """
 
     name: str
     pattern: str = ""
+    number: int | None = None
 
     @property
     def words(self) -> int:
@@ -179,24 +182,37 @@ def _images_below(folder: Path) -> list[Path]:
     return images
 
 
+def _numbers(channels: Sequence[Channel]) -> list[int]:
+    return [place if channel.number is None else channel.number for place, channel in enumerate(channels)]
+
+
 def _of_numbers(
     name: str, files: Mapping[int, Path], channels: Sequence[Channel], problems: list[DinomixError]
 ) -> CaseFiles | None:
-    missing = [f"{channel.name} (_{n:04d})" for n, channel in enumerate(channels) if n not in files]
+    numbers = _numbers(channels)
+    missing = [f"{channel.name} (_{n:04d})" for n, channel in zip(numbers, channels, strict=True) if n not in files]
     if missing:
         problems.append(_missing(name, missing, next(iter(files.values()))))
         return None
-    if more := sorted(set(files) - set(range(len(channels)))):
+    chosen = all(channel.number is not None for channel in channels)  # then the others are left out on purpose
+    if more := [] if chosen else sorted(set(files) - set(numbers)):
         problems.append(ChannelProblem(
             f"{files[more[0]]} is the channel number {more[0]} of {name}; there are {len(channels)} channels "
             f"({', '.join(channel.name for channel in channels)}).",
             "Take it away, or name all channels.", case=name, file=files[more[0]],
         ))  # fmt: skip
         return None
-    return CaseFiles(name, tuple(files[number] for number in range(len(channels))))
+    return CaseFiles(name, tuple(files[number] for number in numbers))
 
 
 def _of_one_file(path: Path, channels: Sequence[Channel], problems: list[DinomixError]) -> CaseFiles | None:
+    if _numbers(channels) != list(range(len(channels))):
+        problems.append(ChannelProblem(
+            f"{path} holds its channels in another order than {', '.join(channel.name for channel in channels)}.",
+            "Name all channels in the order of dataset.json, or write each to a file of its own (_0000, _0001).",
+            case=case_name(path), file=path,
+        ))  # fmt: skip
+        return None
     if (count := count_volumes(path)) == len(channels):
         return CaseFiles(case_name(path), (path,) * count)
     problems.append(ChannelProblem(

@@ -72,7 +72,7 @@ def find_case_images(
     if not paths:
         return [_named_case(names, given)]
     channels = channels_of(names, {name: str(pattern) for name, pattern in given.items()})
-    if len(names) == 1:
+    if len(names) == 1 and not given:
         return [CaseFiles(name_of(path, paths), (path,)) for path in find_images(paths)]
     problems: list[DinomixError] = []
     cases: list[CaseFiles] = []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dinomix.cohort.found import Findings
@@ -39,6 +40,15 @@ def channels_shown(labeled: Sequence[Path]) -> tuple[Channel, ...]:
             if folder.is_dir() and len(names := of_folder(folder)) > 1:
                 return tuple(Channel(name) for name in _usable(names))
     return ()
+
+
+def with_numbers(channels: Sequence[Channel], labeled: Sequence[Path]) -> tuple[Channel, ...]:
+    """Channels that a user names, with the numbers that ``dataset.json`` gives channels of the same names."""
+    for folder in labeled:
+        declared = [normalized_name(name) for name in _usable(_declared(folder))] if folder.is_dir() else []
+        if channels and all(not channel.pattern and normalized_name(channel.name) in declared for channel in channels):
+            return tuple(replace(c, number=declared.index(normalized_name(c.name))) for c in channels)
+    return tuple(channels)
 
 
 def channel_images(folder: Path, found: Findings) -> list[ImageFile]:
