@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from test_reading import segmentation
 
 from dinomix.cli import main
 from dinomix.errors import DinomixError
@@ -132,3 +133,15 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("Error: ") and told in line
     assert not table.exists()
+
+
+def test_overlapping_segments_are_measured_by_an_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = np.zeros((6, 6, 6, 2), np.uint8)
+    layers[1:5, 1:5, 1:5, 0] = layers[2:4, 2:4, 2:4, 1] = 1
+    named = [{"ID": n, "Name": n, "LabelValue": "1", "Layer": str(layer)} for layer, n in enumerate(("liver", "stone"))]
+    path = segmentation(tmp_path / "case.seg.nrrd", layers, named)
+    assert run("measure", path, "--out", tmp_path / "out.json") == 2
+    assert '--order "liver,stone"' in capsys.readouterr().err
+    assert run("measure", path, "--out", tmp_path / "out.json", "--order", "liver,stone") == 0
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["voxels"] for row in (rows["rows"] if isinstance(rows, dict) else rows)] == [56, 8]

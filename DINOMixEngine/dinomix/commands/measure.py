@@ -24,6 +24,11 @@ import click
     help="The label set, such as a model's labels.json; .seg.nrrd files carry their own.",
 )
 @click.option("--modality", type=click.Choice(["CT", "MR"]), help="CT: intensities are HU.  [default: without a unit]")
+@click.option(
+    "--order",
+    metavar="FILE|NAME,NAME",
+    help="Which structures lie over which where a file has several in one voxel: the later wins.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The table to write, .csv or .json.")
 @click.option("--overwrite", is_flag=True, help="Replace what stands at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the rows as JSON lines on stdout.")
@@ -32,6 +37,7 @@ def command(
     images: tuple[Path, ...],
     labels_path: Path | None,
     modality: str | None,
+    order: str | None,
     out: Path,
     overwrite: bool,
     as_json: bool,
@@ -41,6 +47,7 @@ def command(
     SEGMENTATION is a label file or a folder of them. Volume, extent, center of mass, connected components, and whether the
     structure reaches the edge of the image; with --images also mean, standard deviation and percentiles of the intensities.
     """
+    from dinomix.cohort.overlapping import read_order
     from dinomix.events import shown_events
     from dinomix.labels import LabelSet
     from dinomix.measuring.measure import measure_files
@@ -49,7 +56,8 @@ def command(
     check_table(out, overwrite)
     labels = LabelSet.read(labels_path) if labels_path else None
     with shown_events(as_json) as emit:
-        found = measure_files(segmentations, images=images, labels=labels, modality=modality, emit=emit)
+        names = read_order(order) if order is not None else ()
+        found = measure_files(segmentations, images=images, labels=labels, modality=modality, order=names, emit=emit)
     write_table(out, found)
     if as_json:
         print(json.dumps({"kind": "measurements", "path": str(out), "rows": found}))

@@ -20,6 +20,7 @@ def measure_files(
     images: Sequence[Path] = (),
     labels: LabelSet | None = None,
     modality: str | None = None,
+    order: Sequence[str] = (),
     emit: Emit = silent,
 ) -> list[Row]:
     """Measure each structure of each segmentation.
@@ -29,6 +30,7 @@ def measure_files(
         images: what was segmented, files, DICOM folders or folders of these; matched by name. Empty: intensities are left out.
         labels: the label set; None where the files carry the names of their structures.
         modality: "CT" where the intensities are HU.
+        order: names of structures; where a file has several in one voxel, the later one wins.
 
     Returns:
         The rows of ``table.write_table``, case by case.
@@ -49,8 +51,8 @@ def measure_files(
                 "no-image",
             )
         image = read_image(by_name[name], resample_sheared=True) if images else None
-        own = labels or _labels_of(file)
-        segmentation = read_ids(file, own, like=image.geometry if image else None)
+        own = labels or _labels_of(file, order)
+        segmentation = read_ids(file, own, like=image.geometry if image else None, order=order)
         try:
             found += rows(name, measured(segmentation, own, image), own, modality)
         except DinomixError as error:
@@ -69,8 +71,8 @@ def _by_name(images: Sequence[Path]) -> dict[str, Path]:
     return by_name
 
 
-def _labels_of(file: Path) -> LabelSet:
-    names = read_label(file)[1] if is_segmentation(file) else None
+def _labels_of(file: Path, order: Sequence[str]) -> LabelSet:
+    names = read_label(file, order=order)[1] if is_segmentation(file) else None
     if not names:
         raise DinomixError(
             f"{file} does not say which number is which structure.",
