@@ -261,3 +261,16 @@ def test_the_label_itself_is_never_replaced(folder: Path, capsys: pytest.Capture
     assert run([*words, "--overwrite"]) == 2
     assert "is the label itself" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_masks_that_overlap_are_mended_by_an_order(folder: Path) -> None:
+    """A folder of masks, of which the flipped axes have to be told."""
+    for name, array in (("all", (LABEL > 0).astype(np.uint8)), ("part", (LABEL == 2).astype(np.uint8))):
+        write(folder / "masks" / f"{name}.nii.gz", array)
+    given = folder / "images/a.nii.gz", folder / "masks", folder.parent / "new/a.seg.nrrd", "i,j,-k"
+    with pytest.raises(DinomixError, match='--order "all,part"'):
+        mend(*given)
+    mend(*given, ["all", "part"])
+    volume, names = read_label(given[2])
+    assert names == {1: "all", 2: "part"}
+    np.testing.assert_array_equal(volume.array, LABEL[::-1])

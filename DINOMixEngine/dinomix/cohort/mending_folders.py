@@ -1,6 +1,7 @@
 """All labels of a folder put on the grids of their images, into a new folder."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from dinomix.cohort.found import Findings
@@ -13,14 +14,14 @@ from dinomix.images.mending import AlreadyThere, mend
 
 
 def mend_folder(
-    images: Path, labels: Path, out: Path, axes: str | None = None, *, emit: Emit = silent
+    images: Path, labels: Path, out: Path, axes: str | None = None, order: Sequence[str] = (), *, emit: Emit = silent
 ) -> dict[Path, tuple[str, ...]]:
     """Mend each label file of a folder; those that lie on their images' grids are copied, so that the new folder is whole.
 
     Args:
         images: a folder of images, files or DICOM folders, called like the labels.
         out: a folder; files of the same names are replaced.
-        axes: as of ``mend``, of all labels.
+        axes, order: as of ``mend``, of all labels.
         emit: gets the progress.
 
     Returns:
@@ -44,7 +45,7 @@ def mend_folder(
         assert case.label is not None
         target = out / case.label.name
         try:
-            done[target] = mend(case.image, case.label, target, axes)
+            done[target] = mend(case.image, case.label, target, axes, order)
         except AlreadyThere:
             with written_aside(target) as aside:
                 shutil.copyfile(case.label, aside)

@@ -6,7 +6,7 @@ or lie flipped.
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def not_on_grid(found: Mismatch, image: Path, label: Path) -> DinomixError:
     return DinomixError(f"{label} is not on the grid of its image {image}: {found.text}.", f"{remedy}.", "grid")
 
 
-def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[str, ...]:
+def mend(image: Path, label: Path, out: Path, axes: str | None = None, order: Sequence[str] = ()) -> tuple[str, ...]:
     """Write a label map onto its image's grid, into a new file.
 
     Args:
@@ -105,6 +105,7 @@ def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[
         out: the new file; ``.seg.nrrd`` keeps names.
         axes: what the header does not say, or says wrongly: the image's axes along which the label's own i, j and k run, such as
             "i,j,k", or "k,-j,i" where its j runs the other way. The label has the image's size then; its header is not asked.
+        order: names of structures; where the label has several in one voxel, the later one wins.
 
     Returns:
         Full sentences about what was done.
@@ -119,7 +120,7 @@ def mend(image: Path, label: Path, out: Path, axes: str | None = None) -> tuple[
             f"{label} is DICOM, which is put on its image's grid when it is read.", "Give it as a label as it is."
         )
     grid = read_geometry(image)
-    labels, names = read_label(label)
+    labels, names = read_label(label, order=order)
     if axes is None:
         found = mismatch(labels, grid)
         if found is None:
