@@ -267,3 +267,14 @@ def test_volumes_of_one_file_are_not_taken_in_another_order(tmp_path: Path) -> N
     four_dimensional(tmp_path)
     with pytest.raises(DinomixError, match="holds its channels in another order than ADC, T2"):
         check_cohort([tmp_path / "labeled"], [], [], channels=[Channel("ADC"), Channel("T2")])
+
+
+def test_numbers_of_dicom_series_are_no_channels(tmp_path: Path) -> None:
+    folders(tmp_path)
+    series(tmp_path / "unlabeled/p1/ser_0000", "t2", "p1", 70)
+    series(tmp_path / "unlabeled/p1/ser_0001", "t1", "p1", 80)
+    cohort = check_cohort([tmp_path / "labeled"], [tmp_path / "unlabeled"], [])
+    of_p1 = next(case for case in cohort.cases if case.name == "p1")
+    assert [image.name for image in of_p1.images] == ["ser_0001", "ser_0000"]
+    with pytest.raises(DinomixError, match="lacks the channel t1"):
+        check_cohort([tmp_path / "labeled"], [tmp_path / "unlabeled/p1/ser_0000"], [])

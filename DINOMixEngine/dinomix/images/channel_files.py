@@ -98,10 +98,10 @@ def channel_of_option(text: str) -> Channel:
 
 
 def numbered(paths: Sequence[Path]) -> dict[str, dict[int, Path]]:
-    """Case -> number -> file, of the files whose names end in nnU-Net's channel number."""
+    """Case -> number -> file, of the files whose names end in nnU-Net's channel number; folders of DICOM have none."""
     cases: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in paths:
-        if match := _NUMBERED.match(case_name(path)):
+        if (match := _NUMBERED.match(case_name(path))) and not path.is_dir():
             cases[match["case"]][int(match["number"])] = path
     return dict(cases)
 
@@ -115,7 +115,8 @@ def group(
         case: the name of the one case that all images are of, of which those that are no channel are left out.
     """
     by_number = numbered(paths)
-    loose = [path for path in paths if not _NUMBERED.match(case_name(path))]
+    with_number = {path for files in by_number.values() for path in files.values()}
+    loose = [path for path in paths if path not in with_number]
     cases = [_of_numbers(name, files, channels, problems) for name, files in by_number.items()]
     named: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in loose:
@@ -146,6 +147,8 @@ def in_folder(
     Args:
         chosen: leaves out of images that lie together what is none, such as labels.
     """
+    if is_image_path(folder):
+        return group([folder], channels, problems)
     inside = chosen(sorted(path for path in folder.iterdir() if is_image_path(path)))
     if (one := one_case(folder.name, inside, channels)) is not None:
         return [one]
