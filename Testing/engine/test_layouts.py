@@ -141,6 +141,13 @@ def test_bids_one_pipeline_is_chosen_by_its_folder(tmp_path: Path) -> None:
     assert shown(found) == {"sub-01_ses-1_T1w": ("sub-01_ses-1_T1w.nii.gz", "ses-1/anat/sub-01_ses-1_dseg.nii.gz")}
 
 
+def test_bids_a_pipeline_and_the_whole_data_set(tmp_path: Path) -> None:
+    folder = bids(tmp_path)
+    found = find_cases([folder / "derivatives" / "manual"], [folder], [])
+    assert [case.pool for case in found.cases] == ["labeled"] * 2 + ["unlabeled"] * 3
+    assert any("passed over: 2" in notice.message for notice in found.notices)
+
+
 def test_bids_a_label_that_fits_several_images_needs_its_source(tmp_path: Path) -> None:
     label = "derivatives/manual/sub-02/anat/sub-02_desc-manual_dseg"
     folder = bids(tmp_path, f"{label}.nii.gz")

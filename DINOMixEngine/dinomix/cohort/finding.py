@@ -66,6 +66,7 @@ def find_cases(
                     f"{folder} holds no case.", f"Put images ({', '.join(ENDINGS)} or DICOM folders) there.", file=folder
                 ))  # fmt: skip
             found.cases += cases
+    found.cases = _without_labeled(found)
     found.cases = _with_unique_names(
         _with_names_that_are_text([*_without_listed(found, listed), *listed], found), found
     )
@@ -84,6 +85,17 @@ def _refuse_other_numbers(found: Findings) -> None:
                 "Name an image for each channel, in the cohort's order.", "channels", case=case.name, file=case.image,
             ))  # fmt: skip
     found.cases = [case for case in found.cases if len(case.images) == count]
+
+
+def _without_labeled(found: Findings) -> list[FoundCase]:
+    """All cases but the unlabeled ones whose image file is that of a labeled or a test case: of two folders that share files."""
+    taken = {os.path.realpath(case.image) for case in found.cases if case.pool != "unlabeled"}
+    kept = [c for c in found.cases if c.pool != "unlabeled" or os.path.realpath(c.image) not in taken]
+    if passed := len(found.cases) - len(kept):
+        found.notices.append(
+            Notice(f"Images of unlabeled folders that other cases have a label of were passed over: {passed}.")
+        )
+    return kept
 
 
 def _without_listed(found: Findings, listed: Sequence[FoundCase]) -> list[FoundCase]:
