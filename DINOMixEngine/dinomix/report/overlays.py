@@ -17,6 +17,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.label_ids import read_ids
 from dinomix.evaluation.matched_model import reference_of
+from dinomix.evaluation.references import Known, read_reference
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name
 from dinomix.images.image_headers import is_image_path
@@ -63,6 +64,7 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
     if cohort is None:
         raise DinomixError(f"{run.path} has no cohort that can be read.", "Leave out --prediction.")
     predictions, references = _by_case(prediction), _by_case(reference) if reference else {}
+    known = Known.of_cohort(cohort, ())
     overlays: list[Overlay] = []
     for case in (*cohort.with_role("test"), *cohort.with_role("validation"), *cohort.with_role("unlabeled")):
         # Of several channels, results are named after the case rather than after one of its files.
@@ -70,7 +72,9 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
         if name is None or len(overlays) == most:
             continue
         image = read_first_image(case)
-        expected = read_ids(references[name], cohort.labels, image.geometry) if name in references else None
+        expected = None
+        if name in references:
+            expected = read_reference(name, references[name], cohort.labels, known, image.geometry).volume
         if expected is None and reference is None and case.label is not None:
             expected = reference_of(case, image.geometry)
         predicted = read_ids(predictions[name], cohort.labels, image.geometry)

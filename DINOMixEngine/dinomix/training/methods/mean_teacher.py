@@ -110,9 +110,14 @@ class MeanTeacher(Method):
         return self.reliability.all_found(self._labeled & wanted)
 
     def _filled(self, run: Run, batch: Batch) -> Filled | None:
-        """The labeled patches with the EMA teacher's labels where theirs leave something open; None where they do not."""
-        if run.candidates is None or int(batch.labels.max()) < self.cohort.labels.channels:
+        """The labeled patches with the EMA teacher's labels where theirs leave something open; None where no case does.
+
+        Of a batch in which nothing is open too, so that all processes have the same terms.
+        """
+        if run.candidates is None:
             return None
+        if int(batch.labels.max()) < self.cohort.labels.channels:
+            return Filled(batch.labels, torch.zeros_like(batch.labels, dtype=torch.float32))
         with torch.no_grad(), run.accelerator.autocast():
             logits = run.state.teacher(batch.labeled)
         return filled(logits, batch.labels, run.candidates, self.config.confidence, run.one_piece)
