@@ -133,15 +133,15 @@ class CaseTable:
         state = self._stateOf(case)
         texts = (case.name, roleTitle(case.role), state, imageText(case))
         where = "\n".join(filter(None, (case.image, case.label)))
-        why = "\n".join(map(str, case.problems) if case.problems else case.open.lines(case.size))
-        tips = (where, "", why or state, orientationText(case))
+        why = [*map(str, case.problems), *case.open.lines(case.size)]
+        tips = (where, "", "\n".join([*why, imageText(case)]) if why else state, orientationText(case))
         table = self._ui.casesTable
         setRow(table, row, texts, tips)
         if self._isExcluded(case):
             for column in range(len(texts)):
                 table.item(row, column).setForeground(table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
-        if not case.size:
-            # What is wrong may take the place of what is not known.
+        if not case.size or case.open.summary(case.size):
+            # What is wrong, or open, may take the place of what is not known, or said by the tool tip.
             table.setSpan(row, STATE, 1, 2)
         if self._isUndecided(case):
             stress(table, row, STATE)

@@ -132,16 +132,16 @@ class LabelsPanel:
     def _choicesOf(self, structure: str, said: Decisions) -> tuple[list[tuple[str, str]], str]:
         """What can be said of a structure: texts with what they stand for; and what is said now."""
         if not self._chosen:
-            nothing = _("not drawn where it is lacking") if said.isPartial else _("(nothing said)")
-            choices = [(nothing, NOTHING), (_("absent where it is lacking"), ABSENT)]
+            nothing = _("not drawn if lacking") if said.isPartial else _("(nothing said)")
+            choices = [(nothing, NOTHING), (_("absent if lacking"), ABSENT)]
             return choices, ABSENT if structure in said.absent else NOTHING
         lacking = any(isLacking(case, structure) for case in self._chosen)
         showing = any(not isLacking(case, structure) for case in self._chosen)
-        absent = _("absent in this patient") if len(self._chosen) == 1 else _("absent where it is lacking")
-        notDrawn = _("not drawn") if len(self._chosen) == 1 else _("not drawn where it is lacking")
+        absent = _("absent") if len(self._chosen) == 1 else _("absent if lacking")
+        notDrawn = _("not drawn") if len(self._chosen) == 1 else _("not drawn if lacking")
         choices = [(_("(nothing said)"), NOTHING)]
         choices += [(absent, ABSENT), (notDrawn, NOT_DRAWN)] if lacking else []
-        choices += [(_("drawn only in part"), IN_PART)] if showing else []
+        choices += [(_("drawn in part"), IN_PART)] if showing else []
         concerned = [case for case in self._chosen if isLacking(case, structure) == lacking]
         now = {said.said(case.name).structures.get(structure, NOTHING) for case in concerned}
         if len(now) > 1:

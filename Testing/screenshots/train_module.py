@@ -24,7 +24,11 @@ host.start()
 import numpy as np  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
+import vtk  # noqa: E402
 
+from dinomix.demo.cohort_folders import phantom_labels  # noqa: E402
+from dinomix.demo.phantom import phantom_case  # noqa: E402
+from dinomix.images.writing import write_image, write_labels  # noqa: E402
 from host import rendering  # noqa: E402
 
 LEAST_HEIGHT = 900
@@ -146,6 +150,20 @@ class Pictures:
         painter.drawImage(PANEL_WIDTH, 0, imageOf(views))
         painter.end()
         self.save(name, picture)
+
+    def takePart(self, name: str, first, last) -> None:
+        """The panel from one widget down to another one."""
+        self.fitPanel()
+        top = first.mapTo(self.panel, qt.QPoint(0, 0)).y() - 6
+        bottom = last.mapTo(self.panel, qt.QPoint(0, last.height)).y() + 6
+        self.save(name, self.panel.grab().toImage().copy(0, top, PANEL_WIDTH, bottom - top))
+
+    def takeSlices(self, name: str, width: int, height: int, ras: tuple[float, ...]) -> None:
+        """The slices on the left of the views, through a place in mm."""
+        rendering.pictureOfScene(2 * width, height)  # fits the views, which leads them to the middle
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *ras)
+        picture = rendering.pictureOfScene(2 * width, height, fit=False)
+        self.save(name, imageOf(picture).copy(0, 0, width, height))
 
     def usedHeight(self) -> int:
         """Pixels of the panel down to the last widget of the page: tabs are as high as the highest page."""
@@ -290,6 +308,51 @@ def result(session: Pictures, study: Study) -> None:
     session.takeAll("train_result")
 
 
+def partly(session: Pictures, study: Study) -> None:
+    """Page 1 with labels that leave something open: what is undecided, and a case in which every fifth slice was drawn."""
+    ui, node = session.page("cases"), session.parameters
+    folder = study.folder.parent / "abdomens"
+    makePartlyDrawn(folder)
+    node.studyFolder, node.labeledFolders = str(study.folder.parent / "abdomen study"), [str(folder)]
+    node.unlabeledFolders, node.validationCount, node.modality = [], 1, "CT"
+    check(session, ui)
+    select(ui.casesTable, "patient2")
+    session.takePart("train_partly_drawn", ui.checkedCollapsibleButton, ui.labelsCollapsibleButton)
+    select(ui.casesTable, "patient5")
+    ui.loadCaseButton.click()
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    middle = [size // 2 for size in volume.GetImageData().GetDimensions()]
+    middle[2] -= middle[2] % 5  # a slice that was drawn
+    toRas = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(toRas)
+    session.takeSlices("train_every_fifth_slice", 420, 560, toRas.MultiplyPoint([*middle, 1])[:3])
+
+
+def select(table, name: str) -> None:
+    rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == name]
+    table.selectRow(rows[0])
+    host.processEvents(50)
+
+
+def makePartlyDrawn(folder: Path) -> None:
+    """Phantoms as several people drew them: of one only large organs, of one no gallbladder, of one every fifth slice."""
+    labels = phantom_labels()
+    ids = {structure.name: structure.id for structure in labels.structures}
+    large = [ids[name] for name in ("spleen", "kidney_right", "kidney_left", "liver", "stomach")]
+    for number in range(1, 7):
+        image, drawn = phantom_case((0, number), 5.0)
+        if number == 2:
+            drawn.array[~np.isin(drawn.array, large)] = 0
+        elif number == 4:
+            drawn.array[drawn.array == ids["gallbladder"]] = 0
+        elif number == 5:
+            drawn.array[[k for k in range(len(drawn.array)) if k % 5]] = 0
+        for part in ("images", "labels"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        write_image(image, folder / "images" / f"patient{number}.nii.gz")
+        write_labels(drawn.array, image.geometry, labels, folder / "labels" / f"patient{number}.seg.nrrd")
+
+
 SHORT = {
     "steps": 100, "validate_every": 10, "checkpoint_every": 30, "record_every": 3, "learning_rate": 0.003,
     "plan.patch": [32, 48, 32],
@@ -309,7 +372,7 @@ def checkedStudy(session: Pictures, study: Study) -> None:
     check(session, ui)
 
 
-PAGES = {"cases": cases, "training": training, "run": run, "result": result}
+PAGES = {"cases": cases, "partly": partly, "training": training, "run": run, "result": result}
 
 
 def imageOf(array: np.ndarray):
