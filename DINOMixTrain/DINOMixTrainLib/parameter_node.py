@@ -21,6 +21,7 @@ class DINOMixTrainParameterNode:
     decisions - JSON object, what is said of labels that may not show everything; see ``Decisions``.
     excluded - names of cases that are left out.
     startModel - folder of the model, or file of the encoder's weights, to start from; empty for random weights.
+    keepStructures - whether structures stay that only this model knows, as it predicts them.
     preset - name of the preset; see ``dinomix train --list-presets``.
     device - "auto", "cpu", "cuda", "cuda:N" or "mps".
     teacher - whose features are distilled: "off", "random", a name that timm knows, a DINOv3's file, or NAME=FILE.
@@ -44,6 +45,7 @@ class DINOMixTrainParameterNode:
     decisions: str
     excluded: list[str]
     startModel: str
+    keepStructures: bool
     preset: str = "standard"
     device: str = "auto"
     teacher: str = "off"

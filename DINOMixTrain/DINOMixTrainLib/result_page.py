@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.state import FINISHED
 from dinomix_slicer.signal import telling
 from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, setWrappedText, showLevel
@@ -104,7 +105,11 @@ class ResultPage(Page):
         elif self._runs.best is not None and self._runs.path == results.run:
             step, dice = self._runs.best
             text += "<br>" + _("Best validation Dice {dice:.3f}, at step {step}.").format(dice=dice, step=f"{step:,}")
-        return INFO, text
+        verdict = self._runs.verdict if self._runs.path == results.run else None
+        if verdict is None:
+            return INFO, text
+        text += "<br>" + html.escape(textOf(verdict))
+        return WARNING if verdict.get("remedy") else INFO, text
 
     def _showWork(self) -> None:
         """What runs, and what can be done now."""

@@ -32,6 +32,7 @@ class RunLogic:
         notices: the last of what the run gave notice of, (time, sentence).
         snapshot: the last ``snapshot`` event; None before the first.
         best: (step, mean Dice) of the best validation; None before the first.
+        verdict: the event that says whether the run has ended better than the model that it started from; None without one.
         disk: the ``disk`` event of cases that are being prepared; None without one, and once training begins.
         request: "pause" or "stop" while the run has not answered to it yet; else empty.
 
@@ -158,6 +159,7 @@ class RunLogic:
         self.notices: deque[tuple[str, str]] = deque(maxlen=NOTICES)
         self.snapshot: dict[str, Any] | None = None
         self.best: tuple[int, float] | None = None
+        self.verdict: dict[str, Any] | None = None
         self.started: dict[str, Any] | None = None
         self.request = ""
         self._asked = 0.0
@@ -184,8 +186,10 @@ class RunLogic:
         elif kind == "notice":
             moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("time", 0))))
             self.notices.append((moment, textOf(event)))
+        elif kind == "verdict":
+            self.verdict = event
         elif kind == "started":
-            self.started, self.disk = event, None
+            self.started, self.disk, self.verdict = event, None, None
         elif kind == "disk":
             self.disk = event
         elif kind == "loss":

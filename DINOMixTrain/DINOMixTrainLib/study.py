@@ -106,8 +106,12 @@ def modalityText(cohort: str, model: str | None) -> str:
     )
 
 
-def overlapText(cohort: tuple[str, ...], model: tuple[str, ...]) -> str:
-    """What becomes of the structures when a run starts from a model: classes are matched by name."""
+def overlapText(cohort: tuple[str, ...], model: tuple[str, ...], keeps: bool = False) -> str:
+    """What becomes of the structures when a run starts from a model: classes are matched by name.
+
+    Args:
+        keeps: whether those stay that only the model knows.
+    """
     known = {normalized_name(name) for name in model}
     wanted = {normalized_name(name) for name in cohort}
     new = [name for name in cohort if normalized_name(name) not in known]
@@ -122,5 +126,10 @@ def overlapText(cohort: tuple[str, ...], model: tuple[str, ...]) -> str:
         )
     if dropped:
         names = ", ".join(dropped[:8]) + (" ..." if len(dropped) > 8 else "")
-        text += " " + _("It will no longer find {names}, which your cases do not have.").format(names=names)
+        fate = _("It will no longer find {names}, which your cases do not have.")
+        if keeps:
+            fate = _("What it predicts of {names}, which your cases do not have, is kept.")
+        text += " " + fate.format(names=names)
+    elif keeps:
+        text += " " + _("It knows nothing more, so there is nothing to keep.")
     return text

@@ -80,6 +80,8 @@ class TrainingLogic:
         words = ["--cohort", str(cohortFile(node)), "--preset", node.preset]
         if node.startModel:
             words += ["--start", node.startModel]
+        if node.keepStructures and isModel(node.startModel):
+            words += ["--keep-structures"]
         isDinoMix = METHOD not in settings
         if not isDinoMix:
             words += ["--method", str(settings[METHOD])]
@@ -236,6 +238,11 @@ class TrainingLogic:
 def isEncoder(start: str) -> bool:
     """Whether what a run starts from is a file of an encoder's weights, rather than a model folder."""
     return Path(start).suffix in ENCODER_ENDINGS and not Path(start).is_dir()
+
+
+def isModel(start: str) -> bool:
+    """Whether what a run starts from is a model folder."""
+    return bool(start) and not isEncoder(start)
 
 
 def whyNotFrom(start: str) -> str | None:

@@ -31,7 +31,7 @@ from .teachers import (
     whyNotFile,
     whyNotName,
 )
-from .training_logic import isEncoder, settingsOf, whyNotFrom
+from .training_logic import isEncoder, isModel, settingsOf, whyNotFrom
 
 if TYPE_CHECKING:
     from .logic import DINOMixTrainLogic
@@ -66,6 +66,7 @@ class TrainingPage(Page):
         self.offer(ui.startModelComboBox, "startModel")
         ui.startFolderButton.connect("clicked()", self._onStartFolder)
         ui.startEncoderButton.connect("clicked()", self._onStartEncoder)
+        ui.keepStructuresCheckBox.connect("clicked(bool)", self._onKeepStructures)
         ui.teacherComboBox.connect("activated(int)", self._onTeacher)
         ui.licenceButton.connect("clicked()", self._onLicence)
         self.offer(ui.trainingDeviceComboBox, "device")
@@ -98,6 +99,8 @@ class TrainingPage(Page):
         if chosen not in [path for title, path in entries]:
             entries.append((modelName(chosen), chosen))
         showChoices(self.ui.startModelComboBox, entries, chosen)
+        self.ui.keepStructuresCheckBox.visible = isModel(chosen)
+        self.ui.keepStructuresCheckBox.checked = self.node.keepStructures
         setWrappedText(self.ui.overlapLabel, self._startText(chosen, cohort))
 
     def _startText(self, chosen: str, cohort: Cohort | None) -> str:
@@ -113,7 +116,11 @@ class TrainingPage(Page):
         if model is None:
             return _("There is no model in {path}. Choose another folder, or start from scratch.").format(path=chosen)
         known = tuple(each["name"] for each in model["structures"])
-        return f"{overlapText(cohort.structures, known)} {modalityText(cohort.modality, model['modality'])}".strip()
+        overlap = overlapText(cohort.structures, known, self.node.keepStructures)
+        return f"{overlap} {modalityText(cohort.modality, model['modality'])}".strip()
+
+    def _onKeepStructures(self, isChecked: bool) -> None:
+        self.node.keepStructures = isChecked
 
     def _onStartFolder(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose the folder of a model"))

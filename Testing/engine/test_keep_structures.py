@@ -7,17 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
+from dinomix.demo.anatomy import SYNAPSE_ORGANS
+from dinomix.demo.phantom import phantom_case
 from dinomix.errors import DinomixError
+from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
 from dinomix.events import read_events
 from dinomix.images.reading import read_image, read_label
+from dinomix.images.writing import write_image, write_labels
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.joining import joined_labels, model_under
 from dinomix.models.network import build_network
 from dinomix.planning.cache import cache_cases
-from dinomix.planning.plan import OnePiece
+from dinomix.planning.plan import InputChannel, OnePiece
 from dinomix.training.arranging import Arranged, arrange
 from dinomix.training.control import RunPaused
 from dinomix.training.kept_structures import cohort_with_kept
@@ -130,6 +135,12 @@ def test_what_cannot_be_kept_is_refused(start: Model, tmp_path: Path) -> None:
     assert raised.value.code == "keep-structures"
     with pytest.raises(DinomixError, match="is for CT, the cohort is MR"):
         cohort_with_kept(cohort.model_copy(update={"modality": "MR"}), start, silent)
+    plan = start.plan.model_copy(
+        update={"channel": "T1", "more_channels": (InputChannel(name="T2", modality="CT", window=start.plan.window),)}
+    )
+    two = Model(start.path, start.labels, plan, start.weights, {})
+    with pytest.raises(DinomixError, match="sees T1, T2, and the cases have"):
+        cohort_with_kept(cohort.model_copy(update={"channels": ("PET",)}), two, silent)
     everything = cohort.model_copy(update={"labels": LabelSet.from_names({1: "liver", 2: "Spleen"})})
     with pytest.raises(DinomixError, match="knows no structure that the labels do not hold"):
         cohort_with_kept(everything, start, silent)
@@ -249,3 +260,60 @@ def test_a_model_of_another_network_teaches_by_its_predictions_alone(
     assert case.voxels[2] + case.voxels[5] > 0
     with pytest.raises(DinomixError, match="is not the plan's network"):
         arranged(cohort_file, start, plan=tmp_path / "plan.json", keep_structures=False)
+
+
+# -- What it is for
+
+
+OLD, NEW = {1: "liver", 2: "spleen", 3: "kidneys"}, {4: "aorta"}
+PLAN = {
+    "plan.grid.spacing": [8.0, 8.0, 8.0], "plan.patch": [48, 32, 32], "plan.window.low": -160, "plan.window.high": 240,
+    "plan.network": {"_target_": "monai.networks.nets.UNet", "spatial_dims": 3, "channels": [16, 32, 64], "strides": [2, 2],
+                     "num_res_units": 1, "norm": "batch"},
+}  # fmt: skip
+
+
+def write_phantoms(folder: Path, first: int, count: int, names: dict[int, str]) -> Path:
+    """Phantom abdomens in which only some organs are drawn; both kidneys are one."""
+    ids = {name: id for id, name in names.items()}
+    of_organ = {
+        organ: ids.get("kidneys" if name.startswith("kidney") else name, 0) for organ, name in SYNAPSE_ORGANS.items()
+    }
+    for seed in range(first, first + count):
+        image, organs = phantom_case(seed, spacing=8.0)
+        drawn = np.array([of_organ.get(organ, 0) for organ in range(14)], np.uint8)[organs.array]
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        write_image(image, folder / f"images/case{seed}.nii.gz")
+        write_labels(drawn, organs.geometry, LabelSet.from_names(names), folder / f"labels/case{seed}.seg.nrrd")
+    return folder
+
+
+def test_an_organ_is_learned_and_the_others_are_not_forgotten(tmp_path: Path) -> None:
+    """Measured: 0.850 before and 0.851 after of the three old ones, of which nobody drew any, and 0.79 of the new one."""
+    settings = {"batch_labeled": 2, "validate_every": 100, "ema_decay": 0.95}
+    common = {"method": "labeled-only", "device": "cpu"}
+    old, new = (
+        check_cohort([write_phantoms(tmp_path / str(first), first, count, names)], [], [], validation=1, seed=0,
+                     out=tmp_path / f"{first}.json")
+        for first, count, names in ((0, 8, OLD), (20, 5, NEW))
+    )  # fmt: skip
+    made = arrange(tmp_path / "0.json", steps=300, settings={**settings, **PLAN, "learning_rate": 0.01}, **common)
+    start = train(old, tmp_path / "start", made.config, made.plan)
+    made = arrange(tmp_path / "20.json", steps=200, settings={**settings, "learning_rate": 0.003}, start=start,
+                   keep_structures=True, **common)  # fmt: skip
+    assert new.labels.names == ("aorta",) and made.cohort.labels.names == ("liver", "spleen", "kidneys", "aorta")
+    more = train(made.cohort, tmp_path / "more", made.config, made.plan, start=made.weights, start_model=start)
+
+    held_out = check_cohort([write_phantoms(tmp_path / "40", 40, 4, OLD | NEW)], [], [], out=tmp_path / "40.json")
+    before, after = (scores(path, held_out) for path in (start, more))
+    assert np.mean([before[name] for name in OLD.values()]) - np.mean([after[name] for name in OLD.values()]) < 0.01
+    assert before["aorta"] is None and after["aorta"] > 0.6
+
+
+def scores(path: Path, cohort: Cohort) -> dict[str, float | None]:
+    """Mean Dice of a model over all cases of a cohort."""
+    model, dice = MatchedModel(load_model(path), cohort.labels), []
+    for case in cohort.cases:
+        image = read_image(case.image)
+        dice.append(model.dice(model.segment([image], "cpu"), reference_of(case, image.geometry), case))
+    return means(cohort.labels.names, dice)

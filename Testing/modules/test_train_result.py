@@ -89,6 +89,7 @@ class ComparisonTest(ResultTestCase):
     def test_before_and_after_are_those_of_the_command_line(self):
         self.showRun(second)
         self.assertIn("The model of the run second", self.ui4.resultLabel.text)
+        waitUntil(lambda: "first, the model that it started from" in self.ui4.resultLabel.text, what="the verdict")
         self.assertFalse(self.ui4.comparisonTable.isVisible())
         self.click(self.ui4.compareButton)
         self.assertTrue(self.ui4.cancelResultButton.isVisible())

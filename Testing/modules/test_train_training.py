@@ -117,6 +117,21 @@ class ChoicesTest(TrainingTestCase):
         self.choose(self.ui2.startModelComboBox, "Scratch: random weights")
         self.assertIsNone(self.option("--start"))
 
+    def test_structures_that_only_the_start_model_knows_can_be_kept(self):
+        box = self.ui2.keepStructuresCheckBox
+        self.assertFalse(box.isVisible())
+        self.choose(self.ui2.startModelComboBox, "Abdomen")
+        self.assertTrue(box.isVisible() and box.toolTip)
+        self.assertNotIn("--keep-structures", self.words())
+        self.click(box)
+        self.assertTrue(self.parameters.keepStructures)
+        self.assertIn("--keep-structures", self.words())
+        self.assertIn("What it predicts of spleen, which your cases do not have, is kept", self.ui2.overlapLabel.text)
+        self.parameters.startModel = ""
+        processEvents(20)
+        self.assertFalse(box.isVisible())
+        self.assertNotIn("--keep-structures", self.words())
+
     def test_the_model_of_a_run_by_its_folder(self):
         run = Path(self.makeFolder("old run"))
         (run / "model").mkdir()
@@ -440,6 +455,7 @@ class WordsTest(unittest.TestCase):
     def test_overlap(self):
         self.assertIn("knows all 1", overlapText(("Right Kidney",), ("kidney_right",)))
         self.assertIn("knows none", overlapText(("liver",), ("spleen",)))
+        self.assertIn("nothing to keep", overlapText(("liver",), ("Liver",), keeps=True))
 
     def test_patch(self):
         self.assertEqual(patchOf("96,96, 64"), [96, 96, 64])

@@ -68,7 +68,7 @@ class Verdict:
         if self.means is None:
             return ""
         before, after = self.means
-        figures = f"mean Dice {after:.3f} after {before:.3f} on the validation cases, over {listed(self.shared)}"
+        figures = f"mean Dice {after:.3f} instead of {before:.3f} on the validation cases, over {listed(self.shared)}"
         if not self.is_worse:
             return f"Beside {self.title}, the model that it started from, the run has {figures}."
         if self.keeps_start:
@@ -76,7 +76,7 @@ class Verdict:
                 f"The run has ended below {self.title}, the model that it started from: {figures}. So its model folder holds "
                 "the start model."
             )
-        told = [f"{name} {self.after[name]:.3f} after {self.before[name]:.3f}" for name in self.shared]
+        told = [f"{name} {self.after[name]:.3f} instead of {self.before[name]:.3f}" for name in self.shared]
         return (
             f"What {self.title} knew already has become worse: {figures} ({listed(told, 8)}). The trained model is kept all the "
             f"same, since it alone knows {listed(self.new)}."

@@ -21,6 +21,7 @@ from dinomix.images.writing import write_image
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.joining import joined_labels
+from dinomix.models.matching import can_see
 from dinomix.names import listed
 from dinomix.training.control import Control
 from dinomix.training.run_directory import RunDirectory
@@ -36,7 +37,8 @@ def cohort_with_kept(cohort: Cohort, model: Model | None, emit: Emit) -> Cohort:
         model: that the run starts from; None where it starts from none.
 
     Raises:
-        DinomixError: there is no model, it is of another modality, or knows nothing more; or names cannot be told apart.
+        DinomixError: there is no model, it is of another modality or of images that the cases lack, or knows nothing more; or
+            names cannot be told apart.
     """
     if model is None:
         raise DinomixError(
@@ -49,6 +51,13 @@ def cohort_with_kept(cohort: Cohort, model: Model | None, emit: Emit) -> Cohort:
             f"{model.path} is for {model.plan.modality}, the cohort is {cohort.modality}: what it says of these images cannot "
             "stand in for labels.",
             "Start from a model of the same modality, or leave out --keep-structures.",
+            code="keep-structures",
+        )
+    if not can_see(model.plan, cohort):
+        raise DinomixError(
+            f"{model.path} sees {listed(model.plan.channels)}, and the cases have {listed(cohort.channel_names)}: it cannot say "
+            "what they show.",
+            "Start from a model of these images, or leave out --keep-structures.",
             code="keep-structures",
         )
     labels, ids = joined_labels(model.labels, cohort.labels)
