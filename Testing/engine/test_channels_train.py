@@ -11,6 +11,7 @@ from channel_cases import blobs, difference_cohort, two_channel_model, two_chann
 import dinomix
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
+from dinomix.commands.settings import parse_settings
 from dinomix.errors import DinomixError
 from dinomix.events import silent
 from dinomix.images.channel_files import Channel
@@ -22,7 +23,7 @@ from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow, S
 from dinomix.planning.planning import make_plan
 from dinomix.report.comparing import compare_run
 from dinomix.training.augmentation import WIDTHS, augmented_intensities
-from dinomix.training.config import FkdConfig
+from dinomix.training.config import FkdConfig, make_config
 from dinomix.training.ranking import rank_run
 from dinomix.training.train import train
 from dinomix.training.trial import Stage
@@ -100,6 +101,14 @@ def test_the_teachers_colors_show_the_channels_that_the_setting_names(
     assert torch.equal(view.seen(images)[0], images[0, shown])
     pictures = view.shown(view.seen(images)[..., 0], (4, 4))
     assert pictures.shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("text", "names"), [("t1,flair", ("t1", "flair")), ("t2", ("t2",)), ("", ())])
+def test_the_channels_of_the_colors_are_given_as_words(text: str, names: tuple[str, ...]) -> None:
+    settings = parse_settings((f"fkd.channels={text}",))
+    assert make_config(**settings).fkd.channels == names
+    with pytest.raises(DinomixError, match="at most 3"):
+        make_config(**parse_settings(("fkd.channels=a,b,c,d",)))
 
 
 def test_a_color_of_no_channel_is_refused(cohort_file: Path) -> None:

@@ -69,6 +69,11 @@ class FkdConfig(_Strict):
         None, description="mean and deviation, HU, of a teacher of CTs; None: its backbone's, of pictures [ours]"
     )
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _names(cls, names: Any) -> Any:
+        return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
+
     @model_validator(mode="after")
     def _are_possible(self) -> "FkdConfig":
         if not isinstance(self.scale, str) and not 0.1 <= self.scale <= LARGEST_SCALE:
