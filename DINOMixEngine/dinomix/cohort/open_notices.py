@@ -1,6 +1,6 @@
 """What there is to tell of a cohort's labels that leave something open."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dinomix.cohort.cohort import Case, Cohort
@@ -112,7 +112,7 @@ def _healthy(cases: Sequence[Case]) -> list[Notice]:
     )]  # fmt: skip
 
 
-def _by_structure(cases: Sequence[Case], names: dict[int, str], lacks: Any) -> str:
+def _by_structure(cases: Sequence[Case], names: dict[int, str], lacks: Callable[[Case, int], bool]) -> str:
     """ "spleen (case_1, case_4 and 3 more), pancreas (case_2)"."""
     lacking = {name: [case.name for case in cases if lacks(case, id)] for id, name in names.items()}
     return listed([f"{name} ({listed(of, 3)})" for name, of in lacking.items() if of])

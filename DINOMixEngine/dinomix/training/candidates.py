@@ -34,7 +34,8 @@ class Candidates:
             return None
         classes = cohort.labels.channels
         everything = frozenset(range(classes))
-        sets = {case.name: frozenset({0, *open_channels(case, cohort)}) for case in cases}
+        taught = _taught(cohort)
+        sets = {case.name: frozenset({0, *(not_drawn(case, cohort.labels) & taught)}) for case in cases}
         # In an order that does not depend on that of the cases.
         rows = sorted({*sets.values(), everything} - {frozenset({0})}, key=sorted)
         number = {row: classes + s for s, row in enumerate(rows)} | {frozenset({0}): 0}
@@ -51,19 +52,18 @@ class Candidates:
         )
 
 
-def open_channels(case: Case, cohort: Cohort) -> set[int]:
-    """The channels that a voxel of ``case`` may be although it is not labeled so.
+def _taught(cohort: Cohort) -> set[int]:
+    """The channels of the structures that some labeled case has drawn completely.
 
-    Those not drawn in this case, of the structures that some labeled case has drawn completely: the others are taught by nothing
-    but what is background, and without that, a network would see them everywhere.
+    Only these are candidates elsewhere: the others are taught by nothing but what is background, and without that a network would
+    see them everywhere.
     """
-    taught = {
-        id
-        for other in cohort.with_role("labeled")
-        for id, count in other.voxels.items()
-        if count and other.has_drawn(id)
+    training = cohort.with_role("labeled")
+    return {
+        channel
+        for id, channel in cohort.labels.channel_of.items()
+        if any(case.voxels.get(id) and case.has_drawn(id) for case in training)
     }
-    return not_drawn(case, cohort.labels) & {cohort.labels.channel_of[id] for id in taught}
 
 
 def not_drawn(case: Case, labels: LabelSet) -> set[int]:
