@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Imported before the processes are forked, so that each need not; the others come with the inputs' own imports.
-from fuzzing import documents, images, streams, zips
+from fuzzing import documents, drawn_on_series, images, streams, zips
 from fuzzing.mutations import Rng
 from fuzzing.promise import Act, Verdict, verdicts
 
@@ -37,8 +37,9 @@ KINDS: dict[str, tuple[int, Maker]] = {
     "document": (9, documents.document),
     "zip": (1, zips.zip_file),
     "stream": (2, streams.stream),
+    "drawn": (3, drawn_on_series.drawn),
 }
-"""How many of 40 are of each kind, and what makes one: it puts the input into a folder, given a model folder that is whole."""
+"""How many of 43 are of each kind, and what makes one: it puts the input into a folder, given a model folder that is whole."""
 
 
 @dataclass(frozen=True)
