@@ -91,7 +91,7 @@ def prepare_deformed(data: Path, out: Path, labeled: int, test: int, seed: int) 
                "--test", test, "--seed", seed, "--margin", 15]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     dinomix("check", "--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test",
-            "--modality", "CT", "--seed", seed, "--out", cohort)  # fmt: skip
+            "--modality", "CT", "--absent", "all", "--seed", seed, "--out", cohort)  # fmt: skip
     return cohort
 
 

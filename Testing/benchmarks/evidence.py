@@ -81,7 +81,7 @@ def prepare_trunk(data: Path, out: Path, labeled: int, test: int, seed: int) -> 
     for part in ("labeled", "test"):
         shutil.copy(coarse / part / "dataset.json", base / part / "dataset.json")
     dinomix("check", "--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test",
-            "--modality", "CT", "--seed", seed, "--out", cohort)  # fmt: skip
+            "--modality", "CT", "--absent", "all", "--seed", seed, "--out", cohort)  # fmt: skip
     return cohort
 
 
