@@ -62,8 +62,13 @@ class Budget:
         pace: as it was measured before the first step; None until then.
     """
 
-    def __init__(self, config: TrainConfig, seconds: float, began: float) -> None:
-        """``began``: when this process began to work on the run, by ``time.monotonic``."""
+    def __init__(self, config: TrainConfig, seconds: float, began: float, *, compares: bool = False) -> None:
+        """
+        Args:
+            began: when this process began to work on the run, by ``time.monotonic``.
+            compares: whether the run's model is compared with its start at the end.
+        """
+        self._compares = compares
         self.config, self.seconds = config, seconds
         self.spent_before = self.prepared = 0.0
         self.pace: Pace | None = None
@@ -136,8 +141,9 @@ class Budget:
 
     @property
     def _reserve(self) -> float:
-        """Seconds for writing the model."""
-        return min(5.0, 0.01 * self.seconds)
+        """Seconds for writing the model, and for comparing it with its start: that is about another validation."""
+        comparing = self.pace.validation if self._compares and self.pace is not None else 0.0
+        return min(5.0, 0.01 * self.seconds) + comparing
 
     def _corrected(self, schedule: Schedule, step: int) -> Schedule | None:
         self.left(schedule, step)  # sees the pace of the last steps

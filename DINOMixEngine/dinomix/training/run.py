@@ -77,7 +77,8 @@ class Run:
     def __post_init__(self) -> None:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
-            self.budget = Budget(self.config, self.config.time, self.began)
+            compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
+            self.budget = Budget(self.config, self.config.time, self.began, compares=compares)
 
     @property
     def config(self) -> TrainConfig:
