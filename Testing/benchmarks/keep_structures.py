@@ -29,7 +29,7 @@ def with_drawn(cohort: Path, names: list[str], part: str, validation: int, seed:
         renames = cohort.with_name(f"{part}-renames.json")
         renames.write_text(json.dumps({name: None for name in everything if name not in names}))
         dinomix("check", "--labeled", cases / "labeled", "--unlabeled", cases / "unlabeled", "--rename", renames,
-                "--modality", "CT", "--validation", validation, "--seed", seed, "--out", out)  # fmt: skip
+                "--modality", "CT", "--absent", "all", "--validation", validation, "--seed", seed, "--out", out)  # fmt: skip
     return out
 
 
