@@ -118,6 +118,8 @@ def overlapText(cohort: tuple[str, ...], model: tuple[str, ...], keeps: bool = F
     dropped = [name for name in model if normalized_name(name) not in wanted]
     if not new:
         text = _("The model knows all {n} structures of your cases.").format(n=len(cohort))
+    elif len(new) == len(cohort) and keeps and dropped:
+        text = _("The model does not know {new}; that will be learned from the beginning.").format(new=", ".join(new))
     elif len(new) == len(cohort):
         text = _("The model knows none of your structures; only what it has learned of images is taken over.")
     else:

@@ -25,10 +25,8 @@ import numpy as np  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
+from phantom_cases import eraseSome, keepPancreas, makeModel, makePhantoms  # noqa: E402
 
-from dinomix.demo.cohort_folders import phantom_labels  # noqa: E402
-from dinomix.demo.phantom import phantom_case  # noqa: E402
-from dinomix.images.writing import write_image, write_labels  # noqa: E402
 from host import rendering  # noqa: E402
 
 LEAST_HEIGHT = 900
@@ -312,7 +310,7 @@ def partly(session: Pictures, study: Study) -> None:
     """Page 1 with labels that leave something open: what is undecided, and a case in which every fifth slice was drawn."""
     ui, node = session.page("cases"), session.parameters
     folder = study.folder.parent / "abdomens"
-    makePartlyDrawn(folder)
+    makePhantoms(folder, eraseSome)
     node.studyFolder, node.labeledFolders = str(study.folder.parent / "abdomen study"), [str(folder)]
     node.unlabeledFolders, node.validationCount, node.modality = [], 1, "CT"
     check(session, ui)
@@ -328,29 +326,27 @@ def partly(session: Pictures, study: Study) -> None:
     session.takeSlices("train_every_fifth_slice", 420, 560, toRas.MultiplyPoint([*middle, 1])[:3])
 
 
+def addOrgan(session: Pictures, study: Study) -> None:
+    """Page 2 for cases in which only the pancreas is drawn, and a model that knows the twelve other organs."""
+    ui, node = session.page("cases"), session.parameters
+    folder, model = study.folder.parent / "pancreas", study.folder.parent / "twelve organs"
+    makePhantoms(folder, keepPancreas)
+    makeModel(model, without="pancreas")
+    node.studyFolder, node.labeledFolders = str(study.folder.parent / "pancreas study"), [str(folder)]
+    node.unlabeledFolders, node.validationCount, node.modality = [], 1, "CT"
+    check(session, ui)
+    ui = session.page("training")
+    node.startModel = str(model)
+    host.processEvents(50)
+    ui.keepStructuresCheckBox.click()
+    host.processEvents(50)
+    session.takePart("train_add_organ", ui.cohortFactsLabel, ui.overlapLabel)
+
+
 def select(table, name: str) -> None:
     rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == name]
     table.selectRow(rows[0])
     host.processEvents(50)
-
-
-def makePartlyDrawn(folder: Path) -> None:
-    """Phantoms as several people drew them: of one only large organs, of one no gallbladder, of one every fifth slice."""
-    labels = phantom_labels()
-    ids = {structure.name: structure.id for structure in labels.structures}
-    large = [ids[name] for name in ("spleen", "kidney_right", "kidney_left", "liver", "stomach")]
-    for number in range(1, 7):
-        image, drawn = phantom_case((0, number), 5.0)
-        if number == 2:
-            drawn.array[~np.isin(drawn.array, large)] = 0
-        elif number == 4:
-            drawn.array[drawn.array == ids["gallbladder"]] = 0
-        elif number == 5:
-            drawn.array[[k for k in range(len(drawn.array)) if k % 5]] = 0
-        for part in ("images", "labels"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        write_image(image, folder / "images" / f"patient{number}.nii.gz")
-        write_labels(drawn.array, image.geometry, labels, folder / "labels" / f"patient{number}.seg.nrrd")
 
 
 SHORT = {
@@ -372,7 +368,7 @@ def checkedStudy(session: Pictures, study: Study) -> None:
     check(session, ui)
 
 
-PAGES = {"cases": cases, "partly": partly, "training": training, "run": run, "result": result}
+PAGES = {"cases": cases, "partly": partly, "add organ": addOrgan, "training": training, "run": run, "result": result}
 
 
 def imageOf(array: np.ndarray):
