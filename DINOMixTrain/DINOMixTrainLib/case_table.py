@@ -132,7 +132,7 @@ class CaseTable:
     def _fillRow(self, row: int, case: CheckedCase) -> None:
         state = self._stateOf(case)
         texts = (case.name, roleTitle(case.role), state, imageText(case))
-        where = "\n".join(filter(None, (case.image, case.label)))
+        where = "\n".join(filter(None, (case.image, *case.moreImages, case.label)))
         why = [*map(str, case.problems), *case.open.lines(case.size)]
         tips = (where, "", "\n".join([*why, imageText(case)]) if why else state, orientationText(case))
         table = self._ui.casesTable
@@ -307,7 +307,9 @@ def detailOf(case: CheckedCase) -> str:
     if case.problems:
         return "\n".join(map(str, case.problems))
     voxels = [_("{name} {n} voxels").format(name=name, n=f"{n:,}") for name, n in case.voxels.items()]
-    return "\n".join(filter(None, (*case.open.lines(case.size), ", ".join(voxels), case.image, case.label)))
+    return "\n".join(
+        filter(None, (*case.open.lines(case.size), ", ".join(voxels), case.image, *case.moreImages, case.label))
+    )
 
 
 def listOf(sentences: list[str]) -> str:

@@ -21,10 +21,10 @@ from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.task import InBackground, Steps
 
 from .cohort_report import CohortReport
-from .cohort_request import CohortRequest, SceneChoice, correctedCases, renamesOf, requestOf
+from .cohort_request import CohortRequest, SceneChoice, channelsOfText, correctedCases, renamesOf, requestOf
 from .decisions import Decisions
 from .last_check import readLastCheck, writeLastCheck
-from .study import CASES, COHORT, RENAMES, SCENE
+from .study import CASES, COHORT, RENAMES, SCENE, cohortOf
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
@@ -244,12 +244,18 @@ def casesOfScene(request: CohortRequest) -> list[tuple[SceneChoice, SceneCase]]:
     for choice in choices:
         volume = slicer.mrmlScene.GetNodeByID(choice.volume)
         segmentation = slicer.mrmlScene.GetNodeByID(choice.segmentation) if choice.segmentation else None
-        if volume is None or (choice.segmentation and segmentation is None):
+        more = [slicer.mrmlScene.GetNodeByID(each) if each else None for each in choice.more]
+        if "" in choice.more and volume is not None:
+            raise DinomixError(
+                _("For {name} not all images of the case are chosen.").format(name=volume.GetName()),
+                _("Choose them in the table of the scene, or do not use this volume."),
+            )
+        if volume is None or (choice.segmentation and segmentation is None) or None in more:
             raise DinomixError(
                 _("A volume or segmentation that was chosen is not in the scene any more."),
                 _("Look through the cases of the scene and check again."),
             )
-        pairs.append((volume, segmentation))
+        pairs.append((volume, segmentation, *more))
     reserved = [choice.file for choice in request.sceneChoices if choice.file]
     return list(zip(choices, sceneCases(pairs, reserved), strict=True))
 
@@ -258,22 +264,29 @@ def listOfCases(request: CohortRequest, exported: list[CaseFiles]) -> list[dict[
     """The cases beside those of the folders, as the engine reads them: of the scene, and corrected ones; and what is said of
     the labels of cases."""
     folder = request.folder / SCENE
+    images = len(channelsOfText(request.channels)) or 1
     earlier = [
-        filesOf(choice.file, folder, hasLabel=choice.text in request.sceneLabeled)
+        filesOf(choice.file, folder, choice.text in request.sceneLabeled, images)
         for choice in request.sceneChoices if choice.file
     ]  # fmt: skip
-    corrected = [{**entry, "role": "labeled"} for entry in correctedCases(request.folder)]
+    cohort = cohortOf(request.studyFolder)
+    more = cohort.moreImages if cohort is not None else {}
+    corrected = [
+        {**entry, "role": "labeled", "more_images": more.get(entry["name"], [])}
+        for entry in correctedCases(request.folder)
+    ]
     # A case whose label was corrected is unlabeled no more.
-    images = {entry["image"] for entry in corrected}
+    known = {entry["image"] for entry in corrected}
     listed = corrected + [
         {
             "name": files.name,
             "image": str(files.image),
+            "more_images": [str(path) for path in files.more],
             "label": None if files.label is None else str(files.label),
             "role": "unlabeled" if files.label is None else "labeled",
         }
         for files in (*exported, *earlier)
-        if str(files.image) not in images
+        if str(files.image) not in known
     ]
     folders = (*request.labeledFolders, *request.testFolders)
     return Decisions.of(request.decisions).addTo(listed, folders, renamesOf(request))

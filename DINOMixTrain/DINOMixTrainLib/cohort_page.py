@@ -119,7 +119,13 @@ class CohortPage(Page):
         self._showStudy(node.studyFolder)
         modalities = [(_("Automatic"), "auto"), (_("CT"), "CT"), (_("MR"), "MR")]
         showChoices(self.ui.modalityComboBox, modalities, node.modality)
-        inputs = (self.ui.studyPathEdit, self.ui.validationSpinBox, self.ui.patternLineEdit, self.ui.seedSpinBox)
+        inputs = (
+            self.ui.studyPathEdit,
+            self.ui.validationSpinBox,
+            self.ui.patternLineEdit,
+            self.ui.channelsLineEdit,
+            self.ui.seedSpinBox,
+        )
         for widget in (*inputs, self.ui.orderLineEdit, self.ui.modalityComboBox):
             widget.enabled = isIdle
         self.folders.show(node, isIdle)

@@ -34,6 +34,7 @@ class CheckedCase:
     Attributes:
         role: one of ROLES; empty where it is not known.
         image, label: paths; empty where there is none, or it is not known.
+        moreImages: paths of the case's further images.
         size, spacing: voxels and mm along the file's axes; empty where the case could not be read.
         voxels: structure -> voxels.
         open: what its label leaves open.
@@ -43,6 +44,7 @@ class CheckedCase:
     name: str
     role: str = ""
     image: str = ""
+    moreImages: tuple[str, ...] = ()
     label: str = ""
     size: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
@@ -152,6 +154,7 @@ class CohortReport:
     def _takeCase(self, event: dict[str, Any]) -> None:
         case = self.cases.setdefault(event["name"], CheckedCase(event["name"]))
         case.role, case.image, case.label = event["role"], event["image"], event["label"] or ""
+        case.moreImages = tuple(event.get("more_images") or ())
         case.size, case.spacing = tuple(event["size"]), tuple(event["spacing"])
         case.orientation, case.patient = event["orientation"], event["patient"]
         case.voxels, case.open = dict(event["voxels"]), OpenLabel.of(event)

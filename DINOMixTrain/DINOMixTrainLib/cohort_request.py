@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix.errors import DinomixError
 from dinomix.files import read_json
+from dinomix.images.channel_files import Channel, channel_of_option
+from dinomix.names import normalized_name
 from dinomix_slicer.stored_text import jsonIn
 
 from .decisions import Decisions
@@ -28,24 +31,28 @@ class SceneChoice:
     Attributes:
         volume, segmentation: IDs of the nodes; the segmentation's is empty for an unlabeled case.
         file: instead of nodes, the name of a case that was exported while its scene was open.
+        more: IDs of the volumes of the case's further images; empty for one that is not chosen.
     """
 
     volume: str = ""
     segmentation: str = ""
     file: str = ""
+    more: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """As the parameter node holds it."""
-        return f"file:{self.file}" if self.file else f"{self.volume} {self.segmentation}".strip()
+        volumes = "+".join((self.volume, *self.more))
+        return f"file:{self.file}" if self.file else f"{volumes} {self.segmentation}".strip()
 
     @classmethod
     def of(cls, text: str) -> SceneChoice:
         """The choice that a text of the parameter node stands for."""
         if text.startswith("file:"):
             return cls(file=text.removeprefix("file:"))
-        volume, _space, segmentation = text.partition(" ")
-        return cls(volume, segmentation)
+        volumes, _space, segmentation = text.partition(" ")
+        volume, *more = volumes.split("+")
+        return cls(volume, segmentation, more=tuple(more))
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class CohortRequest:
     validationCount: int = 0
     patientPattern: str = ""
     overlapOrder: str = ""
+    channels: str = ""
     modality: str = "auto"
     seed: int = 0
     renames: str = ""
@@ -124,6 +132,10 @@ class CohortRequest:
                 "There is no labeled case yet. Add a folder of images with labels, or tick volumes of the scene that have a "
                 "segmentation."
             )
+        try:
+            channelsOfText(self.channels)
+        except DinomixError as error:
+            return str(error)
         return None
 
     def arguments(self) -> list[str]:
@@ -145,11 +157,27 @@ class CohortRequest:
             words += [f"--patient-pattern={self.patientPattern}"]
         if self.overlapOrder.strip():
             words += [f"--order={self.overlapOrder}"]
+        for channel in channelsOfText(self.channels):
+            words += [f"--channel={channel.name}" + (f"={channel.pattern}" if channel.pattern else "")]
         if self.hasList:
             words += ["--cases", str(self.folder / CASES)]
         if self.renames:
             words += ["--rename", str(self.folder / RENAMES)]
         return words + Decisions.of(self.decisions).options()
+
+
+def channelsOfText(text: str) -> tuple[Channel, ...]:
+    """The images of each case as the user names them; none where there is nothing to name.
+
+    Raises:
+        DinomixError: something is no name, or two are the same.
+    """
+    channels = tuple(channel_of_option(part.strip()) for part in text.split(",") if part.strip())
+    if len({normalized_name(channel.name) for channel in channels}) < len(channels):
+        raise DinomixError(
+            _("Two images of each case have the same name."), _("Give each a name of its own under Advanced.")
+        )
+    return channels
 
 
 def requestOf(node: DINOMixTrainParameterNode) -> CohortRequest:

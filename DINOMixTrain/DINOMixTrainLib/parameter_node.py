@@ -15,6 +15,7 @@ class DINOMixTrainParameterNode:
     validationCount - how many labeled cases are kept for validation.
     patientPattern - a regular expression that finds the patient in a file's name; empty for one patient each.
     overlapOrder - names of structures with commas; where a label has several in one voxel, the later one wins.
+    channels - names of the images of each case with commas, each perhaps with =PATTERN; empty for one, or what the files tell.
     modality - "auto", "CT" or "MR".
     seed - of the split of the cases and of the training.
     renames - JSON object, a structure's name in the label files to its name in the cohort, or null to drop it.
@@ -39,6 +40,7 @@ class DINOMixTrainParameterNode:
     validationCount: Annotated[int, WithinRange(0, 100000)] = 0
     patientPattern: str
     overlapOrder: str
+    channels: str
     modality: str = "auto"
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     renames: str

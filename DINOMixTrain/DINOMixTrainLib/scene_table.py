@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix.errors import DinomixError
+from dinomix_slicer.scene.channels import isOfAnotherChannel, proposedBeside
 from dinomix_slicer.scene.scene_cohort import (
     Proposal,
     proposedSegmentations,
@@ -23,12 +26,14 @@ from dinomix_slicer.window.tables import fitHeight, setUpColumns
 from dinomix_slicer.window.widgets import signalsBlocked
 
 from .case_loading import IMAGE, LABEL
-from .cohort_request import SceneChoice
+from .cohort_request import SceneChoice, channelsOfText
 
 if TYPE_CHECKING:
+    from dinomix.images.channel_files import Channel
+
     from .parameter_node import DINOMixTrainParameterNode
 
-VOLUME, SEGMENTATION = 0, 1  # columns
+VOLUME, SEGMENTATION, MORE = 0, 1, 2  # columns, the last one the first of those of further images
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Row:
         segmentation: ID of the segmentation that is chosen or, as long as nothing is, proposed; of such a case, any text if
             it has a label.
         isChosen: whether it is ticked.
+        more: IDs of the volumes of the case's further images, which are chosen or proposed; empty for none.
     """
 
     name: str
@@ -49,10 +55,13 @@ class Row:
     file: str = ""
     segmentation: str = ""
     isChosen: bool = False
+    more: tuple[str, ...] = ()
 
     @property
     def choice(self) -> SceneChoice:
-        return SceneChoice(file=self.file) if self.file else SceneChoice(self.volume, self.segmentation)
+        if self.file:
+            return SceneChoice(file=self.file)
+        return SceneChoice(self.volume, self.segmentation, more=self.more)
 
 
 class SceneTable:
@@ -68,6 +77,9 @@ class SceneTable:
         self._rows: list[Row] = []
         self._shown: object = None  # what the table was filled with
         self._segmentationOf: dict[str, str] = {}  # volume -> what the user has chosen for it
+        self._moreOf: dict[
+            tuple[str, str], str
+        ] = {}  # volume and channel -> the volume that the user has chosen for these
         self._files: dict[
             str, bool
         ] = {}  # cases of other scenes -> whether they have a label; also when they are not ticked
@@ -86,11 +98,17 @@ class SceneTable:
         segmentations = {segmentation.GetID(): segmentation.GetName() for segmentation in ownSegmentations()}
         self._dropWhatIsGone(node, segmentations)
         self._rememberFiles(node)
-        self._rows = rowsOf(node, proposals, self._segmentationOf, self._files)
-        shown = (self._rows, segmentations, {volume: len(found) for volume, found in proposals.items()})
+        channels = channelsOf(node)
+        self._rows = rowsOf(node, proposals, self._segmentationOf, self._files, channels, self._moreOf)
+        self._updateMore(node)
+        volumes = {volume.GetID(): volume.GetName() for volume in ownVolumes()}
+        found = {volume: len(found) for volume, found in proposals.items()}
+        shown = (self._rows, segmentations, found, channels, volumes if channels else None)
         if shown != self._shown:
             self._shown = shown
+            self._showColumns(channels)
             self._fill(proposals, segmentations)
+            self._fillMore(channels, volumes)
         self._ui.sceneTable.enabled = isEnabled
         for button in (self._ui.sceneAllButton, self._ui.sceneNoneButton):
             button.enabled = isEnabled and bool(self._rows)
@@ -113,11 +131,21 @@ class SceneTable:
                     self.notice.emit(text.format(name=volumes[choice.volume]))
             if len(kept) < len(choices):
                 setattr(node, field, [choice.text for choice in kept])
+        self._moreOf = {key: volume for key, volume in self._moreOf.items() if volume in ("", *volumes)}
         self._segmentationOf = {
             volume: segmentation
             for volume, segmentation in self._segmentationOf.items()
             if volume in volumes and segmentation in ("", *segmentations)
         }
+
+    def _updateMore(self, node: DINOMixTrainParameterNode) -> None:
+        """Where other volumes are proposed beside those that are ticked, or other images are wanted, these are the choice."""
+        for field in ("sceneLabeled", "sceneUnlabeled"):
+            rows = {row.volume: row for row in self._rows if row.volume}
+            choices = [SceneChoice.of(text) for text in getattr(node, field)]
+            wanted = [replace(c, more=rows[c.volume].more) if c.volume in rows else c for c in choices]
+            if wanted != choices:
+                setattr(node, field, [choice.text for choice in wanted])
 
     def _rememberFiles(self, node: DINOMixTrainParameterNode) -> None:
         if node.studyFolder != self._study:
@@ -149,6 +177,25 @@ class SceneTable:
                     table.setCellWidget(
                         row, SEGMENTATION, self._comboBox(entry, proposals[entry.volume], segmentations)
                     )
+
+    def _showColumns(self, channels: tuple[Channel, ...]) -> None:
+        table, names = self._ui.sceneTable, [channel.name for channel in channels]
+        table.columnCount = MORE + max(0, len(channels) - 1)
+        table.setHorizontalHeaderLabels([names[0] if names else _("Volume"), _("Segmentation"), *names[1:]])
+        setUpColumns(table, stretched=list(range(table.columnCount)))
+
+    def _fillMore(self, channels: tuple[Channel, ...], volumes: dict[str, str]) -> None:
+        """The further images of each case: a column for each."""
+        for row, entry in enumerate(self._rows):
+            for number, volume in enumerate(entry.more):
+                ids = ["", *(id for id in volumes if id != entry.volume)]
+                box = qt.QComboBox()
+                box.setFrame(False)
+                box.addItems([_("choose a volume"), *(volumes[id] for id in ids[1:])])
+                box.currentIndex = ids.index(volume) if volume in ids else 0
+                box.toolTip = _("The volume that is {name} of this case.").format(name=channels[number + 1].name)
+                box.connect("activated(int)", partial(self._onMore, entry, channels[number + 1].name, ids))
+                self._ui.sceneTable.setCellWidget(row, MORE + number, box)
 
     def _comboBox(self, entry: Row, proposals: list[Proposal], segmentations: dict[str, str]) -> Any:
         reasons = {
@@ -188,6 +235,10 @@ class SceneTable:
         ]
         self._write(rows)
 
+    def _onMore(self, entry: Row, channel: str, ids: list[str], index: int) -> None:
+        self._moreOf[entry.volume, channel] = ids[index]
+        self.show(self._node, self._ui.sceneTable.enabled)
+
     def _choose(self, isChosen: dict[int, bool]) -> None:
         rows = [replace(row, isChosen=isChosen.get(number, row.isChosen)) for number, row in enumerate(self._rows)]
         self._write(rows)
@@ -210,22 +261,44 @@ def ownSegmentations() -> list[Any]:
     return [segmentation for segmentation in segmentationsOfScene() if not segmentation.GetAttribute(LABEL)]
 
 
+def channelsOf(node: DINOMixTrainParameterNode) -> tuple[Channel, ...]:
+    """The images of each case where they are several; none else, or where their names are still being typed."""
+    try:
+        channels = channelsOfText(node.channels)
+    except DinomixError:
+        return ()
+    return channels if len(channels) > 1 else ()
+
+
 def rowsOf(
     node: DINOMixTrainParameterNode,
     proposals: dict[str, list[Proposal]],
     segmentationOf: dict[str, str],
     files: dict[str, bool],
+    channels: tuple[Channel, ...],
+    moreOf: dict[tuple[str, str], str],
 ) -> list[Row]:
-    """The volumes of the scene in its order, and the cases that were exported while another was open."""
+    """The volumes of the scene in its order, and the cases that were exported while another was open.
+
+    Where each case has several images, only the volumes that may be the first of them.
+    """
     choices = [SceneChoice.of(text) for text in (*node.sceneLabeled, *node.sceneUnlabeled)]
     chosen = {choice.volume: choice.segmentation for choice in choices if not choice.file}
     ticked = {choice.file for choice in choices}
     rows = []
-    for volume in ownVolumes():
+    volumes = ownVolumes()
+    for volume in volumes:
         id = volume.GetID()
+        if channels and id not in chosen and isOfAnotherChannel(volume, channels):
+            continue
         proposed = proposals[id][0].segmentation.GetID() if proposals[id] else ""
         segmentation = chosen.get(id, segmentationOf.get(id, proposed))
-        rows.append(Row(volume.GetName(), id, "", segmentation, id in chosen))
+        proposedMore = proposedBeside(channels, volumes, volume, []) if channels else []
+        more = tuple(
+            moreOf.get((id, channel.name), other.GetID() if other is not None else "")
+            for channel, other in zip(channels[1:], proposedMore, strict=True)
+        )
+        rows.append(Row(volume.GetName(), id, "", segmentation, id in chosen, more))
     return rows + [Row(f, "", f, "label" if hasLabel else "", f in ticked) for f, hasLabel in files.items()]
 
 

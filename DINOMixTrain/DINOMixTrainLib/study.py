@@ -30,6 +30,7 @@ class Cohort:
         colors: each structure's, 0 to 255, in the order of the label set.
         counts: how many cases are "labeled", "unlabeled", "validation", "test".
         images: case -> its image's file or folder.
+        moreImages: case -> the paths of its further images.
         labels: case -> value in its label file -> structure.
     """
 
@@ -37,6 +38,7 @@ class Cohort:
     colors: dict[str, Color]
     counts: Counter[str]
     images: dict[str, Path]
+    moreImages: dict[str, list[str]]
     labels: dict[str, dict[int, str]]
 
     @property
@@ -78,6 +80,10 @@ def _readCohort(path: str, *stamp: int) -> Cohort | None:
             colors={str(each["name"]): tuple(each["color"]) for each in data["labels"]["structures"]},
             counts=Counter(case["role"] for case in data["cases"]),
             images={str(case["name"]): Path(path).parent / str(case["image"]) for case in data["cases"]},
+            moreImages={
+                str(case["name"]): [str(Path(path).parent / str(image)) for image in case.get("more_images") or ()]
+                for case in data["cases"]
+            },
             labels={str(case["name"]): _structures(case.get("label_values") or {}, names) for case in data["cases"]},
         )
     except (KeyError, TypeError, ValueError, AttributeError):

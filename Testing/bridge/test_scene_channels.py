@@ -56,6 +56,11 @@ def test_volumes_are_proposed_by_their_names_and_case():
     assert names(proposedBeside(T1_T2, volumes, volumes[2], [volumes[3]])) == ["a_T2w t2"]
 
 
+def test_no_volume_of_another_patient_is_proposed():
+    volumes = [volume(name) for name in ("A T1", "A T2", "B T1")]
+    assert names(proposedVolumes(T1_T2, volumes, volumes[2])) == ["B T1", None]
+
+
 def test_volumes_of_equal_names_are_told_by_their_folders():
     one, other = folder("one"), folder("other")
     volumes = [volume("t1", under=one), volume("t1", under=other), volume("t2", under=one), volume("t2", under=other)]

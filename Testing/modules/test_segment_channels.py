@@ -56,6 +56,7 @@ class WindowTest(WindowTestCase):
         self.choose(self.ui.modelComboBox, "Brain")
         self.settle()
         self.assertEqual(self.rows(), [("Volume t1:", "b_t1"), ("Volume t2:", "b_t2")])
+        self.assertIn("t1 and t2 (MR)", self.ui.modelFactsLabel.text)
         # Another first volume brings its own case along.
         self.ui.volumeSelector.setCurrentNode(slicer.util.getNode("a_t1"))
         self.settle()

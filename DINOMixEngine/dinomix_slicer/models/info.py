@@ -53,7 +53,7 @@ def modelInfo(model: dict[str, Any]) -> ModelInfo:
 def facts(model: dict[str, Any]) -> str:
     """The most important of a model in one line: images, license, cases and validation Dice."""
     record = model.get("record") or {}
-    parts = [model.get("modality") or "", model.get("license") or _("license not stated")]
+    parts = [_images(model), model.get("license") or _("license not stated")]
     if "labeled_cases" in record:
         labeled, unlabeled = record["labeled_cases"], record.get("unlabeled_cases", 0)
         if unlabeled:
@@ -74,11 +74,21 @@ def _picture(preview: str | None) -> bytes | None:
         return None
 
 
+def _images(model: dict[str, Any]) -> str:
+    """The kind of images; of several for each case, their names too: "t1 and t2 (MR)"."""
+    channels = model.get("channels") or []
+    if len(channels) < 2:
+        return str(model.get("modality") or "")
+    kinds = ", ".join(dict.fromkeys(channel["modality"] for channel in channels))
+    names = [channel["name"] for channel in channels]
+    return _("{names} and {last} ({kinds})").format(names=", ".join(names[:-1]), last=names[-1], kinds=kinds)
+
+
 def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
     record = model.get("record") or {}
     size = model.get("bytes")
     return [
-        (_("Images"), model.get("modality") or ""),
+        (_("Images"), _images(model)),
         (_("License"), model.get("license") or _("not stated")),
         (_("Author"), model.get("author") or ""),
         (_("Trained on"), model.get("data_source") or ""),

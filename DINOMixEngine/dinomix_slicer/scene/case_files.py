@@ -35,16 +35,18 @@ class NothingInside(Exception):
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of a case; ``label`` is None without one."""
+    """The files of a case; ``label`` is None without one, ``more`` are its further images."""
 
     name: str
     image: Path
     label: Path | None
+    more: tuple[Path, ...] = ()
 
 
-def filesOf(name: str, folder: Path, hasLabel: bool) -> CaseFiles:
-    """Where the files of a case lie, whether they are there or not."""
-    return CaseFiles(name, folder / f"{name}.nrrd", folder / f"{name}{SEGMENTATION}" if hasLabel else None)
+def filesOf(name: str, folder: Path, hasLabel: bool, images: int = 1) -> CaseFiles:
+    """Where the files of a case of so many images lie, whether they are there or not."""
+    more = tuple(folder / f"{name}.image{number}.nrrd" for number in range(2, images + 1))
+    return CaseFiles(name, folder / f"{name}.nrrd", folder / f"{name}{SEGMENTATION}" if hasLabel else None, more)
 
 
 def writeCase(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> None:
@@ -59,12 +61,14 @@ def writeCase(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> None:
         keys = segment_keys(labels, case.segments, checkStop)
         _writeIfChanged(files.label, labels, nrrd_header(labels, case.affineRas, keys), checkStop)
     _writeIfChanged(files.image, case.image, nrrd_header(case.image, case.affineRas, {}), checkStop)
+    for path, (image, affine) in zip(files.more, case.more, strict=True):
+        _writeIfChanged(path, image, nrrd_header(image, affine, {}), checkStop)
 
 
 def areAsWritten(files: CaseFiles) -> bool:
     """Whether the files are there as ``writeCase`` has left them."""
     index = _index(files.image.parent)
-    return all(_isAsWritten(path, index) for path in (files.image, files.label) if path is not None)
+    return all(_isAsWritten(path, index) for path in (files.image, files.label, *files.more) if path is not None)
 
 
 def labelsOf(case: CaseArrays, checkStop: CheckStop) -> Any:

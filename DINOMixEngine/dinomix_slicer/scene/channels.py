@@ -39,6 +39,12 @@ class _Told(NamedTuple):
     case: tuple[int, str]
 
 
+def isOfAnotherChannel(volume: vtkMRMLScalarVolumeNode, channels: Sequence[Channel]) -> bool:
+    """Whether a volume's name says that it is a further image of a case, not the first."""
+    fitting = _told(volume, channels).fitting
+    return bool(fitting) and 0 not in fitting
+
+
 def proposedFirst(
     channels: Sequence[Channel], volumes: list[vtkMRMLScalarVolumeNode], chosen: vtkMRMLScalarVolumeNode | None
 ) -> vtkMRMLScalarVolumeNode | None:
@@ -56,9 +62,14 @@ def proposedBeside(
     first: vtkMRMLScalarVolumeNode | None,
     taken: list[vtkMRMLScalarVolumeNode],
 ) -> list[vtkMRMLScalarVolumeNode | None]:
-    """A volume for each further channel by its name, of several that of the case of ``first``; none that is taken already."""
+    """A volume for each further channel by its name, of several that of the case of ``first``.
+
+    None that is taken already, and none that is plainly of another case, which has a first image too.
+    """
     anchor = _told(first, channels) if first is not None else None
-    told = [_told(volume, channels) for volume in volumes]
+    all = [_told(volume, channels) for volume in volumes]
+    others = {each.case for each in all if 0 in each.fitting and (anchor is None or each.case != anchor.case)}
+    told = [each for each in all if anchor is None or each.case not in others]
     proposed: list[vtkMRMLScalarVolumeNode | None] = []
     for number in range(1, len(channels)):
         free = [each for each in told if each.volume not in (first, *taken, *proposed)]

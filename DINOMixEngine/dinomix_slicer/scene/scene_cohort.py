@@ -34,11 +34,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class SceneCase:
-    """A case of the scene: its name, also that of its files; its volume node; its segmentation node, None without a label."""
+    """A case of the scene: its name, also that of its files; its volume node; its segmentation node, None without a label;
+    the volume nodes of its further images."""
 
     name: str
     volume: Any
     segmentation: Any = None
+    more: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class CaseArrays:
         image: (k, j, i).
         affineRas: 4x4, index (i, j, k, 1) -> RAS mm in the volume's own coordinates, without its parent transform.
         segments, layers: of the label; empty without one.
+        more: array and affine of each further image, in the coordinates of the first.
     """
 
     name: str
@@ -71,6 +74,7 @@ class CaseArrays:
     affineRas: Any
     segments: tuple[Segment, ...] = ()
     layers: tuple[Layer, ...] = ()
+    more: tuple[tuple[Any, Any], ...] = ()
 
 
 # -- Which belong together
@@ -100,15 +104,15 @@ def proposedSegmentations() -> dict[str, list[Proposal]]:
     return found
 
 
-def sceneCases(pairs: Collection[tuple[Any, Any]], reserved: Collection[str] = ()) -> list[SceneCase]:
-    """Name (volume node, segmentation node or None) pairs by their volumes, so that the names can be those of files.
+def sceneCases(pairs: Collection[tuple[Any, ...]], reserved: Collection[str] = ()) -> list[SceneCase]:
+    """Name cases (volume node, segmentation node or None, nodes of further images) by their volumes, as files can be called.
 
     Args:
         reserved: names that other cases have.
     """
     taken = Counter(name.casefold() for name in reserved)
     cases = []
-    for volume, segmentation in pairs:
+    for volume, segmentation, *more in pairs:
         name = file_name(volume.GetName() or "", "volume")
         taken[name.casefold()] += 1
         number = taken[name.casefold()]
@@ -116,7 +120,7 @@ def sceneCases(pairs: Collection[tuple[Any, Any]], reserved: Collection[str] = (
             number += 1
         unique = name if number == 1 else f"{name}_{number}"
         taken[unique.casefold()] += unique != name
-        cases.append(SceneCase(unique, volume, segmentation))
+        cases.append(SceneCase(unique, volume, segmentation, tuple(more)))
     return cases
 
 
@@ -145,16 +149,11 @@ def _scenePlace() -> int:
 def stateOf(case: SceneCase, leftOut: Collection[str] = ()) -> object:
     """Something that is equal as long as what ``stepsOfCase`` gives is."""
     volume = case.volume
-    voxels = volume.GetImageData()
-    time = voxels.GetMTime() if voxels is not None else 0
-    image = (case.name, volume.GetID(), time, affineOf(volume).tobytes())
+    image = (case.name, *(_stateOfVolume(each, volume) for each in (volume, *case.more)))
     if case.segmentation is None:
         return image
     segmentation = case.segmentation.GetSegmentation()
-    try:
-        place = matrixBetween(volume, case.segmentation).tobytes()
-    except DinomixError:
-        place = None
+    place = _stateOfPlace(volume, case.segmentation)
     source = segmentation.GetSourceRepresentationName()
     segments = tuple(
         (segment.GetName(), segment.GetColor(), segment.GetLabelValue(), terminologyOf(segment), _time(segment, source))
@@ -163,11 +162,24 @@ def stateOf(case: SceneCase, leftOut: Collection[str] = ()) -> object:
     return (image, case.segmentation.GetID(), place, segments, tuple(sorted(leftOut)))
 
 
+def _stateOfVolume(volume: Any, first: Any) -> object:
+    voxels = volume.GetImageData()
+    time = voxels.GetMTime() if voxels is not None else 0
+    return (volume.GetID(), time, affineOf(volume).tobytes(), _stateOfPlace(volume, first))
+
+
+def _stateOfPlace(node: Any, other: Any) -> bytes | None:
+    try:
+        return bytes(matrixBetween(node, other).tobytes())
+    except DinomixError:
+        return None
+
+
 def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[None, None, CaseArrays]:
     """Copy a case out of the scene, a few milliseconds a step; the generator returns the ``CaseArrays``.
 
-    The volume stays in its own coordinates. A segmentation under another transform than its volume is brought to them through
-    world coordinates.
+    The volume stays in its own coordinates. A segmentation, or a further image, under another transform than the volume is
+    brought to them through world coordinates.
 
     Args:
         leftOut: names of segments that are not wanted.
@@ -184,7 +196,12 @@ def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[Non
         toSegmentation = matrixBetween(case.volume, case.segmentation)
         yield from _stepsOfLayers(case, toSegmentation @ affine, set(leftOut), segments, layers)
     image = yield from _copied(source)
-    return CaseArrays(case.name, image, affine, tuple(segments), tuple(layers))
+    more = []
+    for volume in case.more:
+        place = matrixBetween(volume, case.volume) @ affineOf(volume)
+        copy = yield from _copied(imageOfNode(volume).array)
+        more.append((copy, place))
+    return CaseArrays(case.name, image, affine, tuple(segments), tuple(layers), tuple(more))
 
 
 def segmentsOf(segmentationNode: Any) -> list[Any]:

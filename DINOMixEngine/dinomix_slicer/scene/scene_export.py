@@ -38,7 +38,7 @@ class SceneExport:
         files = []
         for number, case in enumerate(cases):
             onProgress(number, len(cases))
-            of = filesOf(case.name, folder, case.segmentation is not None)
+            of = filesOf(case.name, folder, case.segmentation is not None, 1 + len(case.more))
             state = stateOf(case, leftOut)
             if self._states.get(of.image) != state or not areAsWritten(of):
                 arrays = yield from stepsOfCase(case, leftOut)

@@ -1,0 +1,143 @@
+"""Cases of several images on the page "Cases": their names, from folders and from the open scene."""
+
+import json
+
+import numpy as np
+import slicer
+import vtk
+from cohort_cases import addSceneCase
+from cohort_window import CohortTestCase
+from DINOMixTrainLib.cohort_request import CohortRequest, SceneChoice, channelsOfText
+
+from dinomix.errors import DinomixError
+from dinomix.images.channel_files import Channel
+from dinomix.images.image_headers import read_header
+from dinomix.images.reading import read_image
+from dinomix_slicer.scene.volumes import affineOf
+
+
+class NamesTest(CohortTestCase):
+    def test_names_and_patterns(self):
+        self.assertEqual(channelsOfText(" t1, t2=*T2*TRA* "), (Channel("t1"), Channel("t2", "*T2*TRA*")))
+        self.assertEqual(channelsOfText(""), ())
+        for text in ("t1,=x", "t1, T1", "a/b, c"):
+            with self.assertRaises(DinomixError):
+                channelsOfText(text)
+        words = CohortRequest("/study", labeledFolders=("/cases",), channels="t1, t2=*T2*").arguments()
+        self.assertEqual(
+            [word for word in words if word.startswith("--channel")], ["--channel=t1", "--channel=t2=*T2*"]
+        )
+
+    def test_a_choice_of_several_volumes_as_text(self):
+        for choice in (SceneChoice("a", "s", more=("b", "c")), SceneChoice("a", more=("",)), SceneChoice("a", "s")):
+            self.assertEqual(SceneChoice.of(choice.text), choice)
+
+    def test_what_cannot_be_a_name_is_told_before_a_check(self):
+        self.chooseStudy()
+        self.parameters.labeledFolders = [str(self.folder)]
+        self.parameters.channels = "t1, t1"
+        self.settle()
+        self.assertFalse(self.ui.checkButton.enabled)
+        self.assertIn("same name", self.ui.checkStatusLabel.text)
+
+
+class FoldersTest(CohortTestCase):
+    def test_folders_with_a_file_for_each_image(self):
+        for number in range(3):
+            case = self.folder / "cases" / f"case {number}"
+            case.mkdir(parents=True)
+            volume, organs = addSceneCase(f"case {number}", number + 1)
+            slicer.util.saveNode(volume, str(case / "MR_T1.nrrd"))
+            slicer.util.updateVolumeFromArray(volume, 500 - slicer.util.arrayFromVolume(volume))
+            slicer.util.saveNode(volume, str(case / "MR_T2_TRA.nrrd"))
+            slicer.util.saveNode(organs, str(case / "label.seg.nrrd"))
+        slicer.mrmlScene.Clear(False)
+        self.settle()
+        self.chooseStudy()
+        self.parameters.labeledFolders = [str(self.folder / "cases")]
+        self.parameters.validationCount = 1
+        self.ui.channelsLineEdit.text = "t1, t2=*T2*TRA*"
+        self.settle()
+        self.assertEqual(self.parameters.channels, "t1, t2=*T2*TRA*")
+        self.check()
+        self.assertTrue(self.cohort.report.isGood, self.ui.checkStatusLabel.text + self.ui.caseDetailLabel.text)
+        cohort = json.loads((self.study / "cohort.json").read_text())
+        self.assertEqual(cohort["channels"], ["t1", "t2"])
+        self.selectCases("case 1")
+        self.settle()
+        self.assertIn("MR_T1.nrrd", self.ui.caseDetailLabel.text)
+        self.assertIn("MR_T2_TRA.nrrd", self.ui.caseDetailLabel.text)
+
+
+class SceneTest(CohortTestCase):
+    def addCases(self, names):
+        """T1 with organs, and T2 without, on another grid, moved with its volume."""
+        for number, name in enumerate(names, start=1):
+            first, _organs = addSceneCase(f"{name} t1", number, f"{name} organs")
+            array = np.random.default_rng(number).uniform(0, 900, (20, 20, 20)).astype(np.float32)
+            second = slicer.util.addVolumeFromArray(array, name=f"{name} t2")
+            second.CopyOrientation(first)
+        self.settle()
+
+    def box(self, name, column=2):
+        return self.ui.sceneTable.cellWidget(self.sceneRow(name), column)
+
+    def headers(self):
+        table = self.ui.sceneTable
+        return [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
+
+    def test_a_column_for_each_further_image(self):
+        self.addCases(["a", "b"])
+        self.assertEqual(self.headers(), ["Volume", "Segmentation"])
+        self.assertEqual(self.sceneNames(), ["a t1", "a t2", "b t1", "b t2"])
+        self.parameters.channels = "t1, t2"
+        self.settle()
+        self.assertEqual(self.headers(), ["t1", "Segmentation", "t2"])
+        self.assertEqual(self.sceneNames(), ["a t1", "b t1"])
+        self.assertEqual([self.box(name).currentText for name in ("a t1", "b t1")], ["a t2", "b t2"])
+        self.tick("a t1")
+        first, second, other, organs = (slicer.util.getNode(n).GetID() for n in ("a t1", "a t2", "b t2", "a organs"))
+        self.assertEqual(list(self.parameters.sceneLabeled), [f"{first}+{second} {organs}"])
+        self.choose(self.box("a t1"), "b t2")
+        self.assertEqual(list(self.parameters.sceneLabeled), [f"{first}+{other} {organs}"])
+        self.parameters.channels = ""
+        self.settle()
+        self.assertEqual(list(self.parameters.sceneLabeled), [f"{first} {organs}"])
+        self.assertEqual(self.headers(), ["Volume", "Segmentation"])
+
+    def test_cases_of_the_scene_are_copied_with_all_images(self):
+        self.addCases(["a", "b", "c"])
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 3)
+        transform.SetMatrixTransformToParent(matrix)
+        slicer.util.getNode("b t2").SetAndObserveTransformNodeID(transform.GetID())
+        self.chooseStudy()
+        self.parameters.channels = "t1, t2"
+        self.parameters.validationCount = 1
+        self.settle()
+        self.click(self.ui.sceneAllButton)
+        self.check()
+        self.assertTrue(self.cohort.report.isGood, self.ui.checkStatusLabel.text + self.ui.caseDetailLabel.text)
+        cohort = json.loads((self.study / "cohort.json").read_text())
+        self.assertEqual(cohort["channels"], ["t1", "t2"])
+        (case,) = (each for each in cohort["cases"] if each["name"] == "b t1")
+        written = self.study / case["more_images"][0]
+        expected = slicer.util.arrayFromVolume(slicer.util.getNode("b t2"))
+        np.testing.assert_array_equal(read_image(written).array, expected)
+        place = affineOf(slicer.util.getNode("b t2"))
+        place[0, 3] += 3
+        np.testing.assert_allclose(read_header(written).affine, place)
+        self.assertIsNone(self.cohort.whyNotTrain(self.parameters))
+
+    def test_a_case_that_lacks_an_image_is_told(self):
+        self.addCases(["a"])
+        self.chooseStudy()
+        self.parameters.channels = "t1, t2"
+        self.settle()
+        self.tick("a t1")
+        slicer.mrmlScene.RemoveNode(slicer.util.getNode("a t2"))
+        self.settle()
+        self.assertEqual(self.box("a t1").currentText, "choose a volume")
+        self.check()
+        self.assertIn("For a t1 not all images of the case are chosen.", self.ui.checkStatusLabel.text)
