@@ -22,7 +22,7 @@ def ramp_case(name: str, size: tuple[int, int, int], channel: int) -> SimpleName
     label[tuple(slice(v - 2, v + 3) for v in voxel)] = channel
     image = np.broadcast_to(x, size).astype(np.float16)
     locations = {channel: np.argwhere(label == channel)}
-    return SimpleNamespace(name=name, image=image, label=label, locations=lambda: locations)
+    return SimpleNamespace(name=name, size=size, image=image, label=label, locations=lambda: locations)
 
 
 def batches(tmp_path: Path, *, pic: bool) -> Batches:
@@ -58,7 +58,11 @@ def cube_case(size: tuple[int, int, int], corner: tuple[int, int, int]) -> Simpl
     label = np.zeros(size, np.uint8)
     label[tuple(slice(c, c + 4) for c in corner)] = 1
     return SimpleNamespace(
-        name="cube", image=label.astype(np.float16), label=label, locations=lambda: {1: np.argwhere(label == 1)}
+        name="cube",
+        size=size,
+        image=label.astype(np.float16),
+        label=label,
+        locations=lambda: {1: np.argwhere(label == 1)},
     )
 
 

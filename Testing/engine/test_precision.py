@@ -156,7 +156,7 @@ def test_auto_takes_networks_whose_coarsest_level_is_small(has_bfloat16_here: No
     network = build_network(plan, 3).eval()
     with torch.inference_mode():
         for piece in precision._pieces(torch.rand((1, 70, 70, 70)), plan):
-            assert piece.shape == (64, 64, 64) and network(piece[None, None]).isfinite().all()
+            assert piece.shape == (1, 64, 64, 64) and network(piece[None]).isfinite().all()
     assert segment_volume(VOLUME, model, device="cpu", network=network).array.shape == VOLUME.array.shape
 
 
@@ -231,7 +231,7 @@ def test_a_piece_with_borders_is_looked_for() -> None:
 def test_pieces_are_different_ones_and_whole_windows_are_tried_once() -> None:
     tensor = torch.rand((1, 32, 32, 100))
     pieces = list(precision._pieces(tensor, PLAN.model_copy(update={"patch": (32, 32, 64)})))
-    assert len(pieces) == 3 and all(piece.shape == (32, 32, 48) for piece in pieces)
+    assert len(pieces) == 3 and all(piece.shape == (1, 32, 32, 48) for piece in pieces)
     one_size = PLAN.model_copy(update={"network": {"_target_": NETWORKS + "UNETR"}})
     assert len(list(precision._pieces(tensor, one_size))) == 1
 

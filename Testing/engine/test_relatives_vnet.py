@@ -51,7 +51,7 @@ def test_the_expression_is_the_same_network():
     network = build_network(PLAN, 3)
     for parameter in network.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
-    definition = network_definition(PLAN.network, 3)
+    definition = network_definition(PLAN, 3)
     assert isinstance(definition, str) and definition.startswith("$")
     other = eval(definition[1:], {"torch": torch, "monai": monai})
     other.load_state_dict(network.state_dict())

@@ -158,7 +158,7 @@ def batches(tmp_path: Path, sightings: Sightings, first_step: int, **settings: o
     label[46:50, 30:34, 30:34] = 2
     cases = {
         case.name: SimpleNamespace(
-            name=case.name, image=place, label=label, locations=lambda: {2: np.argwhere(label == 2)}
+            name=case.name, size=label.shape, image=place, label=label, locations=lambda: {2: np.argwhere(label == 2)}
         )
         for case in cohort.cases
     }

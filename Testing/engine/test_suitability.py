@@ -12,7 +12,8 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.suitability import doubts_of_image, doubts_of_result
 from dinomix.labels import LabelSet
 from dinomix.models.training_cases import TrainingCases, along_body
-from tiny_cohort import make_cohort
+from dinomix.planning.plan import PercentileWindow, RangeWindow
+from tiny_cohort import make_cohort, make_plan
 
 CASES = TrainingCases(
     spacing=((0.7, 1.0), (0.7, 1.0), (1.0, 3.0)),
@@ -41,8 +42,18 @@ def rescaled(low: float, high: float) -> np.ndarray:
     return (hu - hu.min()) / (hu.max() - hu.min()) * (high - low) + low
 
 
+PLANS = {
+    "CT": make_plan().model_copy(update={"modality": "CT", "window": RangeWindow(low=-160, high=240)}),
+    "brain CT": make_plan().model_copy(update={"modality": "CT", "window": RangeWindow(low=0, high=80)}),
+    "MR": make_plan().model_copy(update={"modality": "MR", "window": PercentileWindow()}),
+}
+
+
 def words(image: Volume, wanted: str, cases: TrainingCases | None = None, modality: str | None = None) -> list[str]:
-    return [f"{'grave' if d.grave else 'notice'}: {d.message}" for d in doubts_of_image(image, wanted, cases, modality)]
+    return [
+        f"{'grave' if d.grave else 'notice'}: {d.message}"
+        for d in doubts_of_image(image, PLANS[wanted], cases, modality)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +86,17 @@ def test_a_ct_for_an_mr_model_and_what_the_header_says() -> None:
     assert words(volume((rescaled(0, 900) - 300) / 150), "MR") == []  # standardized
     assert "header" in words(volume(rescaled(0, 900)), "MR", modality="CT")[0]
     assert words(volume(body()), "CT", modality="CT") == []
+
+
+def test_what_the_training_cases_were_like_is_not_doubted() -> None:
+    cut_off = volume(np.clip(body(), 0, 80))
+    assert "8 bits" in words(cut_off, "CT")[0]
+    assert words(cut_off, "brain CT") == []  # below 0 all is the same to this model
+    assert "small range" in words(volume(rescaled(0, 1)), "brain CT")[0]
+    trained = CASES.model_copy(
+        update={"intensity": ((0.0, 0.0, 70.0, 80.0),), "spacing": ((9, 9),) * 3, "extent": ((1, 1),) * 3}
+    )
+    assert words(cut_off, "CT", trained) == [] and "stored values" in words(volume(body() + 1024), "CT", trained)[0]
 
 
 def test_a_coarser_grid_and_a_smaller_field_are_told_with_figures() -> None:
@@ -117,6 +139,8 @@ def test_training_cases_are_those_of_the_cohort_and_survive_a_record(tmp_path: P
     for low_high, value in zip(cases.spacing, along_body(case.spacing, case.orientation), strict=True):
         assert low_high[0] <= value + 1e-3 and value <= low_high[1] + 1e-3
     assert set(cases.volume) <= set(cohort.labels.names) and cases.volume
+    assert all(cases.has_like(case.intensity[0], case.intensity[2], 0) for case in cohort.cases if case.role != "test")
+    assert not cases.has_like(-1e5, 1e5, 0) and not cases.has_like(0, 1, 7)
 
 
 @pytest.mark.skipif(not os.environ.get("DINOMIX_TEST_DATA"), reason="needs the real scans of DINOMIX_TEST_DATA")

@@ -166,7 +166,8 @@ def test_without_a_box_in_unlabeled_cases_the_second_stage_learns_from_labels(
 ) -> None:
     from dinomix.training import second_cohort
 
-    def finds_nothing(volume: Any, model: Any, **options: Any) -> Any:
+    def finds_nothing(volumes: Any, model: Any, **options: Any) -> Any:
+        volume = volumes[0]
         return type(volume)(volume.array.astype("uint8") * 0, volume.geometry)
 
     monkeypatch.setattr(second_cohort, "segment_volume", finds_nothing)

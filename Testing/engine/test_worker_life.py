@@ -147,7 +147,7 @@ def test_scans_do_not_stay_on_the_disk(model: Model, tmp_path: Path) -> None:
     with WorkerProcess(environment={"TMPDIR": str(temporary)}) as worker:
         worker.hello()
         assert not left.exists() and others.exists() and young.exists()
-        worker.send("segment_file", job="long", model=str(model.path), device="cpu",
+        worker.send("segment_file", job="long", model=str(model.path), device="cpu", any_image=True,
                     image={"frames": True, "name": "scan.nii.gz"}, out={"frames": True, "format": "nii.gz"})  # fmt: skip
         worker.send_bytes(frames_of_file(tmp_path / "scan.nii.gz", "long", "file:scan.nii.gz"))
         worker.wait_for_event("long", "segmenting")

@@ -138,8 +138,9 @@ def _of_case(emit: Emit, output: Output) -> Emit:
 def doubts_of_case(output: Output, volumes: list[Volume], model: Model) -> list[Doubt]:
     """What speaks against the images of a case, in the order of the model's channels."""
     cases, found = TrainingCases.of_record(model.record), list[Doubt]()
-    for path, volume, wanted in zip(output.images, volumes, model.plan.modalities, strict=True):
-        found += doubts_of_image(volume, wanted, cases, dicom_modality(path))
+    for channel, (path, volume) in enumerate(zip(output.images, volumes, strict=False)):
+        if channel < len(model.plan.channels):  # of too many or too few, segmenting will speak
+            found += doubts_of_image(volume, model.plan, cases, dicom_modality(path), channel)
     return found
 
 

@@ -15,6 +15,7 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
 from dinomix.models.training_cases import TrainingCases
 from dinomix.names import listed
+from dinomix.planning.plan import Plan, RangeWindow, StepsWindow, ToRange, Window
 from dinomix.planning.preprocessing import nearest_to_ras
 
 VOXELS = 2**20
@@ -25,6 +26,10 @@ LESS, MORE = 0.1, 3.0
 """A structure below this share of its smallest volume in the training cases, or above this multiple of its largest, is told."""
 AIR = 1024
 """What is added to HU in files that hold no negative numbers."""
+SMALL = 20
+"""HU: no CT is between so narrow limits."""
+NO_AIR = -50
+"""HU: an image of which nearly nothing lies below shows neither air nor fat, unless these were cut off."""
 TISSUE = 0.1
 """Share of a CT's voxels that at least lie within -150 to 250 HU: fat, water, muscle, organs."""
 
@@ -47,17 +52,18 @@ class Doubt:
 
 
 def doubts_of_image(
-    image: Volume, wanted: str, cases: TrainingCases | None, modality: str | None = None
+    image: Volume, plan: Plan, cases: TrainingCases | None, modality: str | None = None, channel: int = 0
 ) -> list[Doubt]:
     """What speaks against segmenting an image.
 
     Args:
         image: (k, j, i), as it was read.
-        wanted: "CT" or "MR", what the model is for; of another kind of image the intensities say nothing.
-        cases: what the model was trained on, where that is known.
+        plan: of the model.
+        cases: what the model was trained on, where that is known: what is like them is not doubted.
         modality: the tag (0008,0060) of a DICOM series, where the image is one.
+        channel: which of the plan's channels the image is for.
     """
-    found = [_of_intensities(image.array, wanted, modality)]
+    found = [_of_kind(image.array, plan, cases, modality, channel)]
     if cases is not None:
         found += _of_grid(image.geometry, cases)
     return [doubt for doubt in found if doubt is not None]
@@ -98,8 +104,11 @@ def doubts_of_result(result: Volume, label_set: LabelSet, cases: TrainingCases |
     ]
 
 
-def _of_intensities(array: NDArray[np.generic], wanted: str, modality: str | None) -> Doubt | None:
-    if modality in ("CT", "MR", "PT") and modality != wanted:
+def _of_kind(
+    array: NDArray[Any], plan: Plan, cases: TrainingCases | None, modality: str | None, channel: int
+) -> Doubt | None:
+    wanted = plan.modalities[channel]
+    if {wanted, modality} == {"CT", "MR"}:
         return Doubt(
             f"The image is {modality}, as its DICOM header says, and the model is for {wanted}.",
             f"Choose a model for {modality}.",
@@ -107,29 +116,37 @@ def _of_intensities(array: NDArray[np.generic], wanted: str, modality: str | Non
         )
     values = _sample(array)
     low, middle, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
-    in_hu = looks_like_hu((low, middle, high))
-    if wanted not in ("CT", "MR"):
+    if wanted not in ("CT", "MR") or (cases is not None and cases.has_like(low, high, channel)):
         return None
+    in_hu = looks_like_hu((low, middle, high))
     if wanted == "MR":
-        if not in_hu or low > -200:
+        if not in_hu or low > -AIR / 2:
             return None
         return Doubt(
             f"The image looks like a CT in HU (half of a percent of it lies below {low:.0f}), and the model is for MR.",
             "Choose a model for CT.",
             grave=True,
         )
-    if in_hu and high - low > 20:
+    if high - low > SMALL and (in_hu or _lowest(plan.windows[channel]) >= NO_AIR):
         return None
     return _not_in_hu(values, low, high)
 
 
+def _lowest(window: Window) -> float:
+    """HU below which all is the same to the model, as far as its window says so."""
+    if isinstance(window, RangeWindow):
+        return window.low
+    first = window.steps[0] if isinstance(window, StepsWindow) else None
+    return first.low if isinstance(first, ToRange) and first.clip else -np.inf
+
+
 def _not_in_hu(values: NDArray[Any], low: float, high: float) -> Doubt:
     said = f"a model for CT needs HU, and the image's values go from {low:.3g} to {high:.3g}"
-    if high - low <= 20:
+    if high - low <= SMALL:
         return Doubt(f"The image was scaled to a small range: {said}.", EXPORT, grave=True)
     if low >= 0 and high <= 255:
         return Doubt(f"The image was made one of 8 bits, as for display: {said}.", EXPORT, grave=True)
-    if low >= -50 and _is_ct(values.astype(np.float64) - AIR):
+    if low >= NO_AIR and _is_ct(values.astype(np.float64) - AIR):
         return Doubt(
             f"The image holds stored values, to which the rescale was not applied: {said}.", EXPORT, grave=True
         )

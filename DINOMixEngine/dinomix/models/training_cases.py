@@ -14,6 +14,9 @@ KEY = "training_cases"
 Amount = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
 Range = tuple[Amount, Amount]
 """Smallest and largest of all cases."""
+Intensity = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Ends = tuple[Intensity, Intensity, Intensity, Intensity]
+"""Smallest and largest of all cases' percentile 0.5, and of their percentile 99.5."""
 AXES = ("RL", "PA", "IS")
 """The patient's axes, by the letters of their two ends."""
 
@@ -24,12 +27,14 @@ class TrainingCases(BaseModel):
     Attributes:
         spacing, extent: mm between voxels and of the whole image, along the axes nearest to right-left, back-front, and down-up.
         volume: ml of each structure, by name, in the labeled cases that show it.
+        intensity: of each channel.
     """
 
     model_config = ConfigDict(extra="ignore")
     spacing: tuple[Range, Range, Range]
     extent: tuple[Range, Range, Range]
     volume: dict[str, Range] = {}
+    intensity: tuple[Ends, ...] = ()
 
     @classmethod
     def of(cls, cohort: Cohort) -> "TrainingCases":
@@ -44,7 +49,19 @@ class TrainingCases(BaseModel):
             for structure in cohort.labels.structures
             if any(_ml(case, structure.id) for case in cohort.with_role("labeled"))
         }
-        return cls(spacing=_ranges(spacings), extent=_ranges(extents), volume=volumes)
+        intensity = tuple(_ends(of_channel) for of_channel in zip(*(case.intensities for case in cases), strict=True))
+        return cls(spacing=_ranges(spacings), extent=_ranges(extents), volume=volumes, intensity=intensity)
+
+    def has_like(self, low: float, high: float, channel: int) -> bool:
+        """Whether an image whose percentiles 0.5 and 99.5 are these is as bright as the training cases, give or take a half."""
+        if channel >= len(self.intensity):
+            return False
+        least_low, most_low, least_high, most_high = self.intensity[channel]
+        tolerance = 0.5 * (most_high - least_low)
+        return (
+            least_low - tolerance <= low <= most_low + tolerance
+            and least_high - tolerance <= high <= most_high + tolerance
+        )
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> "TrainingCases | None":
@@ -60,6 +77,11 @@ def along_body(values: Iterable[float], orientation: str) -> tuple[float, float,
     by_letter = dict(zip(orientation, values, strict=True))
     first, second, third = (next(by_letter[letter] for letter in axis if letter in by_letter) for axis in AXES)
     return first, second, third
+
+
+def _ends(percentiles: Iterable[tuple[float, float, float]]) -> Ends:
+    lows, _, highs = zip(*percentiles, strict=True)
+    return min(lows), max(lows), min(highs), max(highs)
 
 
 def _ml(case: Case, structure: int) -> float:

@@ -102,7 +102,7 @@ class Batch:
     def _doubts(self, output: Output, image: Volume, segmentation: Volume) -> list[str]:
         """Of the first image of the case, and of the result."""
         cases = TrainingCases.of_record(self.model.record)
-        found = doubts_of_image(image, self.modality, cases, dicom_modality(output.image))
+        found = doubts_of_image(image, self.model.plan, cases, dicom_modality(output.image))
         return [doubt.message for doubt in found + doubts_of_result(segmentation, self.labels, cases)]
 
     def _of(self, output: Output) -> dict[str, Any] | None:

@@ -156,7 +156,8 @@ class Jobs:
         images = paths if channels is None else []
         options: dict[str, Any] = {
             "channels": channels, "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
-            "all_pieces": request.all_pieces, "keep": request.keep, "emit": job.emit, "network": job.warm.network,
+            "all_pieces": request.all_pieces, "keep": request.keep, "any_image": request.any_image, "emit": job.emit,
+            "network": job.warm.network,
         }  # fmt: skip
         if request.out.path is not None:
             written = segment_files(model, images, request.out.path, overwrite=request.overwrite, **options)

@@ -80,13 +80,17 @@ class FileResult(BaseModel):
 
 
 class SegmentFile(_Computing):
-    """Segment a file; ``more`` are the further images of its case, in the order of the model's channels."""
+    """Segment a file; ``more`` are the further images of its case, in the order of the model's channels.
+
+    ``any_image``: also where it is plainly no image for the model, see ``inference.suitability``.
+    """
 
     type: Literal["segment_file"]
     image: FileImage
     more: tuple[FileImage, ...] = ()
     out: FileResult
     keep: tuple[str, ...] = ()
+    any_image: bool = False
     overwrite: bool = False
 
 
