@@ -53,6 +53,8 @@ class LabelsTestCase(CohortTestCase):
         waitUntil(
             lambda: self.cohort.state == "idle" and self.cohort.isUpToDate(self.parameters), 90, "the check by itself"
         )
+        # The table is filled after the check has ended, some events later.
+        waitUntil(lambda: not any("Decided" in state[1] for state in self.states().values()), 10, "the checked states")
         self.settle()
 
     def fromMenu(self, text):
