@@ -14,6 +14,7 @@ set(SCRIPTS
   "dinomix/cohort/facts.py"
   "dinomix/cohort/finding.py"
   "dinomix/cohort/found.py"
+  "dinomix/cohort/keeping.py"
   "dinomix/cohort/labeled_slices.py"
   "dinomix/cohort/layouts/__init__.py"
   "dinomix/cohort/layouts/bids.py"

@@ -1,8 +1,5 @@
 """``dinomix check`` as a function: everything that would fail hours later is found now, and all of it at once."""
 
-import json
-import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,6 +12,7 @@ from dinomix.cohort.cohort import Case, Cohort
 from dinomix.cohort.facts import CaseFacts, read_facts
 from dinomix.cohort.finding import find_cases
 from dinomix.cohort.found import Findings
+from dinomix.cohort.keeping import check_writable, write_cohort
 from dinomix.cohort.listing import read_cases
 from dinomix.cohort.modality import choose_modality
 from dinomix.cohort.naming import (
@@ -108,7 +106,7 @@ def check_cohort(
         DinomixError: an option cannot be used, or ``out`` holds something else.
     """
     if out is not None:
-        _check_writable(out, overwrite)
+        check_writable(out, overwrite)
     if split_file is not None and (validation or test_fraction or labeled_count is not None):
         raise DinomixError(
             "A split file was given, and numbers of cases to draw as well.",
@@ -153,7 +151,7 @@ def check_cohort(
     finally:
         tell_problems(problems, cases, emit)
     if out is not None:
-        _write(cohort, out, overwrite)
+        write_cohort(cohort, out, overwrite)
         remembered.forget_others()
     return cohort
 
@@ -373,60 +371,3 @@ def _reading_notices(facts: dict[str, CaseFacts]) -> list[Notice]:
         Notice(f"{names[0]}{f' and {len(names) - 1} more cases' if len(names) > 1 else ''}: {notice}")
         for notice, names in cases.items()
     ]
-
-
-def _check_writable(out: Path, overwrite: bool) -> None:
-    if out.is_symlink() and not out.exists():
-        raise DinomixError(f"{out} is a link that leads nowhere.", "Remove it, or choose another name.")
-    if out.is_dir():
-        raise DinomixError(f"{out} is a folder.", "Give the name of a file, such as cohort.json.")
-    if out.exists() and not overwrite and not _is_cohort(out):
-        raise DinomixError(
-            f"{out} exists and is no cohort file.", "Choose another name, or add --overwrite.", code="exists"
-        )
-    folder = next(path for path in out.absolute().parents if path.exists())
-    try:
-        # Found out before everything is read, which may take long.
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise DinomixError(
-            f"{out} cannot be written ({error.strerror}).", "Choose a folder with free space that you may write to."
-        ) from error
-
-
-def _is_cohort(path: Path) -> bool:
-    try:
-        Cohort.read(path)
-    except DinomixError:
-        return False
-    return True
-
-
-def _write(cohort: Cohort, out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        earlier = Cohort.read(out)
-        before, now = (_comparable(c, out) for c in (earlier, cohort))
-        if before != now:
-            roles = [", ".join(f"{n} {role}" for role, n in sorted(Counter(c.role for c in x.cases).items()))
-                     for x in (earlier, cohort)]  # fmt: skip
-            raise DinomixError(
-                f"{out} holds another cohort ({roles[0]}; this one has {roles[1]}).",
-                "Choose another name, or add --overwrite to replace it.",
-                code="exists",
-            )
-        if any(case.thickness for case in earlier.cases):
-            return
-    cohort.write(out)
-
-
-def _comparable(cohort: Cohort, out: Path) -> str:
-    data = cohort.model_dump(mode="json")
-    for structure in data["labels"]["structures"]:
-        del structure["terminology"]  # which earlier versions did not take from label files
-    for case in data["cases"]:
-        del case["thickness"]  # which earlier versions did not measure
-        for key in ("image", "label"):
-            if case[key] is not None:
-                case[key] = os.path.realpath(out.parent / case[key])
-        case["more_images"] = [os.path.realpath(out.parent / image) for image in case.get("more_images", ())]
-    return json.dumps(data, sort_keys=True)
