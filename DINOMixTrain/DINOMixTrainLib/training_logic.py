@@ -172,8 +172,11 @@ class TrainingLogic:
         cohort = cohortOf(node.studyFolder)
         if cohort is None:
             return _("The cases of this study are not checked yet. Check them on the page Cases.")
-        if not cohort.counts["unlabeled"]:
-            return _("There is no unlabeled case to learn from. Add some on the page Cases, and check again.")
+        if not cohort.counts["unlabeled"] and settingsOf(node).get(METHOD) != "labeled-only":
+            return _(
+                "There is no unlabeled case to learn from. Add some on the page Cases, and check again; or choose the method "
+                "labeled-only."
+            )
         return None
 
     def _whyNotChoices(self, node: DINOMixTrainParameterNode) -> str | None:

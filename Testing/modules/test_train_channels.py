@@ -1,6 +1,7 @@
 """Cases of several images on the page "Cases": their names, from folders and from the open scene."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import slicer
@@ -8,11 +9,14 @@ import vtk
 from cohort_cases import addSceneCase
 from cohort_window import CohortTestCase
 from DINOMixTrainLib.cohort_request import CohortRequest, SceneChoice, channelsOfText
+from DINOMixTrainLib.logic import DINOMixTrainLogic
+from waiting import waitUntil
 
 from dinomix.errors import DinomixError
 from dinomix.images.channel_files import Channel
 from dinomix.images.image_headers import read_header
 from dinomix.images.reading import read_image
+from dinomix_slicer.run.process import endRun
 from dinomix_slicer.scene.volumes import affineOf
 
 
@@ -69,7 +73,7 @@ class FoldersTest(CohortTestCase):
         self.assertIn("MR_T2_TRA.nrrd", self.ui.caseDetailLabel.text)
 
 
-class SceneTest(CohortTestCase):
+class SceneCases(CohortTestCase):
     def addCases(self, names):
         """T1 with organs, and T2 without, on another grid, moved with its volume."""
         for number, name in enumerate(names, start=1):
@@ -79,6 +83,8 @@ class SceneTest(CohortTestCase):
             second.CopyOrientation(first)
         self.settle()
 
+
+class SceneTest(SceneCases):
     def box(self, name, column=2):
         return self.ui.sceneTable.cellWidget(self.sceneRow(name), column)
 
@@ -141,3 +147,38 @@ class SceneTest(CohortTestCase):
         self.assertEqual(self.box("a t1").currentText, "choose a volume")
         self.check()
         self.assertIn("For a t1 not all images of the case are chosen.", self.ui.checkStatusLabel.text)
+
+
+SHORT = {
+    "method": "labeled-only", "steps": 4, "validate_every": 4, "checkpoint_every": 4, "plan.patch": [32, 32, 32],
+    "plan.network": {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]},
+}  # fmt: skip
+PATIENCE = 120
+
+
+class TrainingTest(SceneCases):
+    """From volumes of the scene to a model that sees both images of a case."""
+
+    def makeLogic(self):
+        return DINOMixTrainLogic(installer=self.installer)  # over a real worker
+
+    def test_cases_of_the_scene_are_trained_on(self):
+        self.addCases(["a", "b", "c"])
+        self.chooseStudy()
+        node = self.parameters
+        node.channels, node.validationCount = "t1, t2", 1
+        self.settle()
+        self.click(self.ui.sceneAllButton)
+        self.check()
+        self.click(self.ui.goToTrainingButton)
+        node.preset, node.device, node.settings = "quick-look", "cpu", json.dumps(SHORT)
+        ui = self.widget.pages["training"].ui
+        waitUntil(lambda: ui.startButton.enabled, PATIENCE, "what can be started")
+        self.click(ui.startButton)
+        run = Path(node.runPath)
+        self.addCleanup(lambda: endRun(run))
+        runs = self.logic.runs
+        waitUntil(lambda: runs.state is not None and runs.state.name in ("finished", "failed"), PATIENCE, "the end")
+        self.assertEqual(runs.state.name, "finished")
+        plan = json.loads((run / "model" / "plan.json").read_text())
+        self.assertEqual([plan["channel"], *(each["name"] for each in plan["more_channels"])], ["t1", "t2"])
