@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,11 @@ class CohortPage(Page):
     def _decidedAnew(self) -> frozenset[str]:
         """The cases of whose labels something else is said than when they were checked."""
         now, checked = Decisions.of(self.node.decisions), self._cohort.checkedDecisions()
-        return frozenset(case for case in {**now.cases, **checked.cases} if now.said(case) != checked.said(case))
+        # As tuples: after a reload of the module, what was said before is of a class of the same name and no other.
+        differs = [
+            case for case in {**now.cases, **checked.cases} if astuple(now.said(case)) != astuple(checked.said(case))
+        ]
+        return frozenset(differs)
 
     def _wanted(self) -> dict[str, Concept | None]:
         """The structures of the model to start from; empty without one."""
