@@ -94,9 +94,12 @@ class CohortLogic:
         """Whether the report is of the choices as they are now."""
         return self._checked is not None and self._checked.isLike(requestOf(node))
 
-    def checkedDecisions(self) -> Decisions:
-        """What was said of the labels when they were checked."""
-        return Decisions.of(self._checked.decisions) if self._checked is not None else Decisions()
+    def checkedDecisions(self) -> str:
+        """What was said of the labels when they were checked, as ``Decisions.text`` has it.
+
+        As text: after a reload of the module, what it stood for is of a class of the same name and no other.
+        """
+        return self._checked.decisions if self._checked is not None else ""
 
     def isReady(self, node: DINOMixTrainParameterNode) -> bool:
         """Whether the study can be trained on as it is chosen."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,12 +168,8 @@ class CohortPage(Page):
 
     def _decidedAnew(self) -> frozenset[str]:
         """The cases of whose labels something else is said than when they were checked."""
-        now, checked = Decisions.of(self.node.decisions), self._cohort.checkedDecisions()
-        # As tuples: after a reload of the module, what was said before is of a class of the same name and no other.
-        differs = [
-            case for case in {**now.cases, **checked.cases} if astuple(now.said(case)) != astuple(checked.said(case))
-        ]
-        return frozenset(differs)
+        now, checked = Decisions.of(self.node.decisions), Decisions.of(self._cohort.checkedDecisions())
+        return frozenset(case for case in {**now.cases, **checked.cases} if now.said(case) != checked.said(case))
 
     def _wanted(self) -> dict[str, Concept | None]:
         """The structures of the model to start from; empty without one."""
@@ -253,7 +248,7 @@ class CohortPage(Page):
 
     def _onChecked(self, report: CohortReport) -> None:
         self._outcome = None
-        if self.node is not None and Decisions.of(self.node.decisions) != self._cohort.checkedDecisions():
+        if self.node is not None and Decisions.of(self.node.decisions).text != self._cohort.checkedDecisions():
             self._decidingTimer.start()
         self._startMatching(report)
         self.changed.emit()
