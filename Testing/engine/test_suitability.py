@@ -11,8 +11,9 @@ from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.suitability import doubts_of_image, doubts_of_result
 from dinomix.labels import LabelSet
-from dinomix.models.training_cases import TrainingCases, along_body
+from dinomix.models.training_cases import TrainingCases
 from dinomix.planning.plan import PercentileWindow, RangeWindow
+from dinomix.planning.ras_axes import spacing_in_ras
 from tiny_cohort import make_cohort, make_plan
 
 CASES = TrainingCases(
@@ -109,8 +110,10 @@ def test_a_coarser_grid_and_a_smaller_field_are_told_with_figures() -> None:
     assert any("shows 60 mm, and the training cases 300 to 400 mm" in said for said in words(near, "CT", CASES))
 
 
-def test_axes_of_the_body_whatever_the_order_of_the_file() -> None:
-    assert along_body((1, 2, 3), "LPS") == (1, 2, 3) and along_body((1, 2, 3), "SAR") == (3, 2, 1)
+def test_axes_of_the_body_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    case = make_cohort(tmp_path).cases[0].model_copy(update={"spacing": (1, 2, 3)})
+    in_body = [spacing_in_ras(case.model_copy(update={"orientation": code})) for code in ("LPS", "SAR")]
+    assert in_body == [(1, 2, 3), (3, 2, 1)]
 
 
 def test_results_that_no_body_has() -> None:
@@ -136,7 +139,7 @@ def test_training_cases_are_those_of_the_cohort_and_survive_a_record(tmp_path: P
     assert TrainingCases.of_record({"training_cases": cases.model_dump(mode="json")}) == cases
     assert TrainingCases.of_record({}) is None and TrainingCases.of_record({"training_cases": {"spacing": 3}}) is None
     case = cohort.with_role("labeled")[0]
-    for low_high, value in zip(cases.spacing, along_body(case.spacing, case.orientation), strict=True):
+    for low_high, value in zip(cases.spacing, spacing_in_ras(case), strict=True):
         assert low_high[0] <= value + 1e-3 and value <= low_high[1] + 1e-3
     assert set(cases.volume) <= set(cohort.labels.names) and cases.volume
     assert all(cases.has_like(case.intensity[0], case.intensity[2], 0) for case in cohort.cases if case.role != "test")

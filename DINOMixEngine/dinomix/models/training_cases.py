@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dinomix.cohort.cohort import Case, Cohort
+from dinomix.planning.ras_axes import size_in_ras, spacing_in_ras
 
 KEY = "training_cases"
 """In a model's ``record.json``."""
@@ -17,8 +18,6 @@ Range = tuple[Amount, Amount]
 Intensity = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 Ends = tuple[Intensity, Intensity, Intensity, Intensity]
 """Smallest and largest of all cases' percentile 0.5, and of their percentile 99.5."""
-AXES = ("RL", "PA", "IS")
-"""The patient's axes, by the letters of their two ends."""
 
 
 class TrainingCases(BaseModel):
@@ -40,8 +39,8 @@ class TrainingCases(BaseModel):
     def of(cls, cohort: Cohort) -> "TrainingCases":
         """Of the cases that a run learns from."""
         cases = (*cohort.with_role("labeled"), *cohort.with_role("unlabeled"))
-        spacings = np.array([along_body(case.spacing, case.orientation) for case in cases])
-        extents = spacings * np.array([along_body(case.size, case.orientation) for case in cases])
+        spacings = np.array([spacing_in_ras(case) for case in cases])
+        extents = spacings * np.array([size_in_ras(case) for case in cases])
         volumes = {
             structure.name: _range(
                 volume for case in cohort.with_role("labeled") if (volume := _ml(case, structure.id))
@@ -70,13 +69,6 @@ class TrainingCases(BaseModel):
             return cls.model_validate(record[KEY])
         except (KeyError, ValidationError):
             return None
-
-
-def along_body(values: Iterable[float], orientation: str) -> tuple[float, float, float]:
-    """Values along a file's axes, whose code is ``orientation`` ("LPS"), in the order of ``AXES``."""
-    by_letter = dict(zip(orientation, values, strict=True))
-    first, second, third = (next(by_letter[letter] for letter in axis if letter in by_letter) for axis in AXES)
-    return first, second, third
 
 
 def _ends(percentiles: Iterable[tuple[float, float, float]]) -> Ends:

@@ -46,30 +46,31 @@ def segment_and_report(
     if statistics is None and not preview and manifest is None:
         return segment_files(model, images, out, **options, emit=emit)
 
-    # Drawing takes a second to load.
-    from dinomix.report.batch import Batch, check_page
-
     outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
     if statistics is not None:
         # A batch that goes on has more cases for its own table.
         check_table(statistics, overwrite or is_table_of_measurements(statistics))
     if manifest is not None:
         check_record(manifest, overwrite)
-    if preview and outputs[0].record is not None:
-        check_page(out, overwrite)
-    job = Job(model, {key: _plain(value) for key, value in options.items()})
-    batch = Batch(kept_labels(model.labels, keep), model, statistics, preview)
-    measuring = batch.add if statistics is not None or preview else lambda output: None
+    job, batch = Job(model, {key: _plain(value) for key, value in options.items()}), None
+    if statistics is not None or preview:
+        # Drawing takes a second to load.
+        from dinomix.report.batch import Batch, check_page
+
+        if preview and outputs[0].record is not None:
+            check_page(out, overwrite)
+        batch = Batch(kept_labels(model.labels, keep), model, statistics, preview)
+        options["done"] = batch.add
     heard = job.listening(emit)
     try:
-        return segment_files(model, images, out, **options, emit=heard, done=measuring)
+        return segment_files(model, images, out, **options, emit=heard)
     except DinomixError as error:
         if len(outputs) == 1:
             job.failed(outputs[0], error)
         raise
     finally:
         if os.environ.get("RANK", "0") == "0":  # of several processes, one writes for all
-            for path in batch.write(outputs):
+            for path in batch.write(outputs) if batch is not None else ():
                 heard("written", path=str(path))
             if manifest is not None:
                 job.write(manifest, outputs)
