@@ -84,11 +84,13 @@ def empty_slicer(request: pytest.FixtureRequest) -> Iterator[None]:
     expects_vtk, expects_qt = (expects(request, name) for name in ("expectsVtkErrors", "expectsQtErrors"))
     vtk_messages = [] if expects_vtk else list(vtk_errors.messages)
     qt_messages = [] if expects_qt else list(qt_errors.messages)
+    unused, noted = dialogs.unusedAnswers(), set(uses.noted)
+    host.reset()  # before the next file's setUpModule, which runs before the next test's fixtures
     assert not left, f"the test left these processes running: {descriptions}"
     assert not vtk_messages, f"VTK reported errors: {vtk_messages}"
     assert not qt_messages, "errors in slots, or warnings of Qt:\n" + "\n".join(qt_messages)
-    assert not dialogs.unusedAnswers(), f"no dialog came for these answers: {dialogs.unusedAnswers()}"
-    lacking = sorted(f"{cls}.{name}" for cls, name in uses.noted if sources.lacks(cls, name))
+    assert not unused, f"no dialog came for these answers: {unused}"
+    lacking = sorted(f"{cls}.{name}" for cls, name in noted if sources.lacks(cls, name))
     assert not lacking, f"used, and not in the originals: {lacking}"
 
 
