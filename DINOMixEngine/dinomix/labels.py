@@ -154,6 +154,10 @@ class LabelSet(BaseModel):
             for i, name in names.items()
         ))  # fmt: skip
 
+    def without(self, names: Collection[str]) -> "LabelSet":
+        """Without the structures of these names, of a set that has no regions yet."""
+        return LabelSet(structures=tuple(s for s in self.structures if s.name not in names))
+
     def with_codes(self, codes: Mapping[str, Terminology]) -> "LabelSet":
         """With codes by ``normalized_name``, of those structures whose names are not known here."""
         return self.model_copy(update={

@@ -121,7 +121,7 @@ def train(
         teacher: of FKD, a timm name, "NAME=FILE" with its weights, a DINOv3 file, or "random"; None for vit_base_patch16_dinov3.
         download_teacher: you have read the licence of the teacher's weights; let timm fetch them.
         start: a model folder to begin with, whose classes match by name, or a file of an encoder's weights.
-        keep_structures: structures that the start model knows and the labels do not hold stay, taught by what it predicts.
+        keep_structures: structures that the start model knows and the labels do not show stay, taught by what it predicts.
         preset: "quick-look", "standard" or "thorough".
         steps: optimization steps; None for 2000, or the preset's. With ``time`` at most so many.
         time: "30m", "1h30m" or seconds that the run may take in all; as many steps as fit into it on this computer.

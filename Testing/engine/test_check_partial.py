@@ -15,6 +15,7 @@ from dinomix.cohort.open_notices import told_of
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.table import summary, table
 from dinomix.errors import DinomixError
+from dinomix.labels import LabelSet
 
 
 def without(value: int) -> np.ndarray:
@@ -224,6 +225,61 @@ def test_a_case_without_any_structure_is_a_negative(folder: Path):
     assert cases["c"].is_whole and cases["c"].voxels == {1: 0, 2: 0} and cases["c"].foreground_intensity is None
     (notice,) = notices(events, "no-structure")
     assert notice["message"].endswith("none: c.") and "--unlabeled" in notice["remedy"]
+
+
+TEMPLATE = {1: "liver", 2: "gallbladder", 3: "spleen", 4: "pancreas"}
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """Cases a, b and c of a template with four segments, of which liver and gallbladder were drawn; c has no gallbladder."""
+    for seed, name in enumerate("abc"):
+        write(tmp_path / "in" / f"{name}.nrrd", image_array(seed))
+        write(tmp_path / "in" / f"{name}.seg.nrrd", without(2) if name == "c" else label_array(), names=TEMPLATE)
+    return tmp_path / "in"
+
+
+def structures(folder: Path, **options: object) -> tuple[tuple[str, ...], list[str]]:
+    """The structures of the cohort, and the notices."""
+    told: list[str] = []
+    cohort = check_cohort(
+        [folder], [], [], emit=lambda kind, **fields: told.append(fields.get("message", "")), **options
+    )  # type: ignore[arg-type]
+    return cohort.labels.names, told
+
+
+def test_segments_that_are_empty_in_every_case_are_no_structures(template: Path):
+    names, told = structures(template)
+    assert names == ("liver", "gallbladder") and any(
+        "the cohort does not have them: spleen, pancreas." in text for text in told
+    )
+    cases, _ = checked(template)
+    assert cases["a"].is_whole and cases["a"].label_values == {1: 1, 2: 2}
+    assert (cases["c"].drawn, cases["c"].undecided) == ((1,), (2,))
+
+
+def test_names_of_a_dataset_json_that_no_label_shows_are_no_structures(folder: Path):
+    (folder / "dataset.json").write_text(json.dumps({"labels": {name: id for id, name in TEMPLATE.items()}}))
+    assert structures(folder)[0] == ("liver", "gallbladder")
+
+
+def test_empty_segments_that_somebody_speaks_of_are_structures(template: Path, tmp_path: Path):
+    assert structures(template, absent=["Spleen"])[0] == ("liver", "gallbladder", "spleen")
+    assert structures(template, absent=["all"])[0] == ("liver", "gallbladder")
+    (tmp_path / "cases.json").write_text(json.dumps([{"name": "a", "drawn": ["liver", "pancreas"]}]))
+    assert structures(template, cases_file=tmp_path / "cases.json")[0] == ("liver", "gallbladder", "pancreas")
+    (tmp_path / "cases.json").write_text(json.dumps([{"name": "a", "not_drawn": ["pancreas"]}]))
+    assert structures(template, cases_file=tmp_path / "cases.json")[0] == ("liver", "gallbladder")
+    labels = LabelSet.from_names(TEMPLATE)
+    assert structures(template, labels=labels)[0] == labels.names
+
+
+def test_a_structure_that_only_a_test_case_shows_is_one(template: Path, tmp_path: Path):
+    label = label_array()
+    label[0, 0, 0] = 4
+    write(tmp_path / "test" / "d.nrrd", image_array(9))
+    write(tmp_path / "test" / "d.seg.nrrd", label, names=TEMPLATE)
+    assert check_cohort([template], [], [tmp_path / "test"]).labels.names == ("liver", "gallbladder", "pancreas")
 
 
 def test_a_cohort_of_healthy_cases_is_refused(folder: Path):

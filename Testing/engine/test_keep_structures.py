@@ -119,13 +119,29 @@ def test_the_cohort_has_all_structures_and_its_labels_go_by_their_ids(start: Mod
     assert joined.labels.names == ("gallbladder", "spleen", "liver") and joined.labels.ids == (1, 2, 5)
     before, after = cohort.cases[0], joined.cases[0]
     assert after.label_values == {1: 0, 2: 1} and after.voxels == {1: before.voxels[2]} and after.drawn == (1,)
-    assert any("spleen, liver are not in the labels and kept" in message for message in told)
+    assert any("do not show spleen, liver: kept as" in message for message in told)
 
 
 def test_a_value_that_the_table_of_a_case_lacks_is_still_its_own_id(start: Model, tmp_path: Path) -> None:
     cohort = make_cohort(tmp_path, 1, 0, 0)
     bare = cohort.model_copy(update={"cases": (cohort.cases[0].model_copy(update={"label_values": {}}),)})
     assert cohort_with_kept(bare, start, silent).cases[0].label_values == {1: 5, 2: 1}
+
+
+def test_what_no_label_shows_is_kept_too(start: Model, tmp_path: Path) -> None:
+    """As of a label set that was given, or of an older cohort file, in which a template's empty segments count as drawn."""
+    cohort = with_only(make_cohort(tmp_path), "gallbladder")
+    labels = LabelSet.from_names({2: "gallbladder", 3: "liver"})
+    voxels = {"labeled": 0, "validation": 5}
+    cases = (
+        case.model_copy(update={"voxels": {**case.voxels, 3: voxels[case.role]}}) if case.label else case
+        for case in cohort.cases
+    )
+    cohort = cohort.model_copy(update={"labels": labels, "cases": tuple(cases)})
+    joined = cohort_with_kept(cohort, start, silent)
+    assert joined.labels.names == ("gallbladder", "spleen", "liver")
+    drawn = {case.role: case.drawn for case in joined.cases if case.label}
+    assert drawn == {"labeled": (1,), "validation": (1, 5)}
 
 
 def test_what_cannot_be_kept_is_refused(start: Model, tmp_path: Path) -> None:
@@ -142,7 +158,7 @@ def test_what_cannot_be_kept_is_refused(start: Model, tmp_path: Path) -> None:
     with pytest.raises(DinomixError, match="sees T1, T2, and the cases have"):
         cohort_with_kept(cohort.model_copy(update={"channels": ("PET",)}), two, silent)
     everything = cohort.model_copy(update={"labels": LabelSet.from_names({1: "liver", 2: "Spleen"})})
-    with pytest.raises(DinomixError, match="knows no structure that the labels do not hold"):
+    with pytest.raises(DinomixError, match="knows no structure that the labels do not show"):
         cohort_with_kept(everything, start, silent)
 
 

@@ -24,8 +24,8 @@ from dinomix.cohort.naming import (
     with_regions,
     without_unlabeled,
 )
-from dinomix.cohort.open_labels import OpenLabel, open_labels, said_of_no_case, without_structures
-from dinomix.cohort.open_notices import told_of
+from dinomix.cohort.open_labels import OpenLabel, nowhere_drawn, open_labels, said_of_no_case, without_structures
+from dinomix.cohort.open_notices import told_nowhere_drawn, told_of
 from dinomix.cohort.overlapping import overlap_notices, unknown_in_order, with_dropped_below, with_one_remedy
 from dinomix.cohort.problems import Problem, raise_if_any
 from dinomix.cohort.remembering import RememberedFacts
@@ -259,11 +259,17 @@ def _cohort(
     source = "the given label set" if given else f"the label set of the cohort ({len(labels.ids)} structures)"
     if given is None:
         labels = labels.with_codes(codes_by_name((f.codes for f in facts.values()), renames))
-    labels = with_regions(labels, found.regions, renames, problems)
     ids = {name: values_to_ids(content, labels, source, problems) for name, content in contents.items()}
     voxels = {name: _voxels(facts[name], of_case, labels) for name, of_case in ids.items()}
     problems += without_structures(cases, voxels)
-    opened = open_labels(cases, facts, voxels, labels, decisions, renames, problems)
+    hidden = {renames(below) for f in facts.values() for below, _, _ in f.overlaps if not renames.drops(below)}
+    nowhere = nowhere_drawn(labels, voxels, decisions.stated | hidden) if given is None else []
+    if nowhere:
+        labels = labels.without(nowhere)
+        ids = {name: {v: id for v, id in of_case.items() if id in (0, *labels.ids)} for name, of_case in ids.items()}
+        found.notices.append(told_nowhere_drawn(nowhere))
+    labels = with_regions(labels, found.regions, renames, problems)
+    opened = open_labels(cases, facts, voxels, labels, nowhere, decisions, renames, problems)
     made = [
         _case(
             c,
@@ -296,7 +302,7 @@ def _cohort(
         seed=seed,
         cases=tuple(made),
     )
-    unnamed = [name for name, content in as_found.items() if not content.names]
+    unnamed = [name for name, content in as_found.items() if content.values and not content.names]
     if given is None and 0 < len(unnamed) < len(contents):
         found.notices.append(Notice(
             f"Some label files carry no names ({len(unnamed)} of {len(contents)}, such as {contents[unnamed[0]].path}); "

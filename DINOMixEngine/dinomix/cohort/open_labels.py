@@ -6,7 +6,7 @@ is unlearned from all cases, while one that is absent and counts as unknown only
 and none where another structure was drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dinomix.cohort.cohort import LabeledSlices
@@ -38,6 +38,7 @@ def open_labels(
     facts: Mapping[str, CaseFacts],
     voxels: Mapping[str, Voxels],
     labels: LabelSet,
+    nowhere: Sequence[str],
     decisions: Decisions,
     renames: Renames,
     problems: list[Problem],
@@ -46,8 +47,9 @@ def open_labels(
 
     Args:
         voxels: case name -> structure id -> count.
+        nowhere: names that the label files have as well, and that are no structures of the cohort; see ``nowhere_drawn``.
     """
-    problems += _unknown_names(cases, labels, decisions)
+    problems += _unknown_names(cases, (*labels.names, *nowhere), decisions)
     shown = {id for c in cases if c.role == "labeled" for id, n in voxels.get(c.case.name, {}).items() if n}
     return {
         c.case.name: OpenLabel(
@@ -119,12 +121,12 @@ def _ids(names: Sequence[str], labels: LabelSet) -> set[int]:
     return {structure.id for structure in labels.structures if normalized_name(structure.name) in wanted}
 
 
-def _unknown_names(cases: Sequence[CaseWithRole], labels: LabelSet, decisions: Decisions) -> list[Problem]:
+def _unknown_names(cases: Sequence[CaseWithRole], names: Sequence[str], decisions: Decisions) -> list[Problem]:
     """A misspelled name would decide nothing."""
-    known = {normalized_name(name) for name in labels.names}
-    has = f"The cohort has {', '.join(labels.names)}."
+    known = {normalized_name(name) for name in names}
+    has = f"The cohort has {', '.join(names)}."
     found = []
-    if unknown := decisions.unknown(labels.names):
+    if unknown := decisions.unknown(names):
         found.append(Problem(f"No structure is called {listed(unknown)}, said to be absent.", has, "said"))
     by_name = {c.case.name: c for c in cases}
     for name, said in decisions.cases.items():
@@ -150,6 +152,20 @@ def said_of_no_case(decisions: Decisions, found: Findings, exclude: Sequence[str
         for name in decisions.cases
         if name not in known
     ]
+
+
+def nowhere_drawn(labels: LabelSet, voxels: Mapping[str, Voxels], stated: Collection[str]) -> list[str]:
+    """The names of a template's segments in which nothing is drawn in any case; they are no structures of the cohort.
+
+    With them, each label would say that there is no such organ, and a model that knows it would unlearn it. Where nothing
+    is drawn at all, none are named.
+
+    Args:
+        stated: names that are structures all the same: somebody has said so, or they were drawn below others.
+    """
+    shown = {id for of_case in voxels.values() for id, count in of_case.items() if count}
+    stated = {normalized_name(name) for name in stated}
+    return [s.name for s in labels.structures if shown and s.id not in shown and normalized_name(s.name) not in stated]
 
 
 def without_structures(cases: Sequence[CaseWithRole], voxels: Mapping[str, Voxels]) -> list[Problem]:

@@ -48,6 +48,15 @@ def open_notices(cohort: Cohort) -> list[Notice]:
     ]
 
 
+def told_nowhere_drawn(names: Sequence[str]) -> Notice:
+    """Of what ``open_labels.nowhere_drawn`` gives."""
+    return Notice(
+        f"Label files name these structures, but nothing is drawn in them in any case, so the cohort does not have them: "
+        f"{listed(names, 20)}. A training forgets what only its start model knows, unless it is told to keep that.",
+        "To learn one of them, draw it in some cases.",
+    )
+
+
 def _undecided(cases: Sequence[Case], names: dict[int, str]) -> list[Notice]:
     lacking = _by_structure(cases, names, lambda case, id: id in case.undecided)
     if not lacking:

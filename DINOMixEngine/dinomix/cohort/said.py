@@ -77,6 +77,12 @@ class Decisions:
         """Whether a structure is absent wherever a case lacks it."""
         return ALL in self.absent or normalized_name(name) in map(normalized_name, self.absent)
 
+    @property
+    def stated(self) -> set[str]:
+        """The names of which somebody has said by name that labels are to be believed where they show none."""
+        of_cases = (name for said in self.cases.values() for name in (*(said.drawn or ()), *said.absent))
+        return {*of_cases, *self.absent} - {ALL}
+
     def unknown(self, names: Iterable[str]) -> list[str]:
         """What ``absent`` names that is not among ``names``."""
         known = {normalized_name(name) for name in names}

@@ -105,7 +105,7 @@ class TrainConfig(_Strict):
 
     keep_structures: bool = Field(
         False,
-        description="structures of the start model that the labels do not hold are kept as it predicts them [ours]",
+        description="structures of the start model that the labels do not show are kept as it predicts them [ours]",
     )
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")

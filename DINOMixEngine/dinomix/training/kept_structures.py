@@ -1,11 +1,13 @@
-"""Structures that the start model knows and the labels do not hold: its own predictions stand in for labels of them.
+"""Structures that the start model knows and the labels do not show: its own predictions stand in for labels of them.
 
 A run that keeps them has a label set of all, in its cohort.json. In its labeled cases what is drawn wins over what is predicted:
 a predicted structure is only where nothing is drawn, so that it gives way to a new one; and of the structures that are drawn, the
-start model's idea does not count. The labels so merged lie in RUN/kept, and RUN/cohort.json names them from then on.
+start model's idea does not count. A structure that no labeled case shows is one of those to keep, whatever the labels are said to
+tell: from its absence alone the model would unlearn it. The labels so merged lie in RUN/kept, and RUN/cohort.json names them from
+then on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -61,22 +63,29 @@ def cohort_with_kept(cohort: Cohort, model: Model | None, emit: Emit) -> Cohort:
             code="keep-structures",
         )
     labels, ids = joined_labels(model.labels, cohort.labels)
-    kept = [structure.name for structure in labels.structures if structure.id not in ids.values()]
+    never = _never_shown(cohort) & {own for own, id in ids.items() if id in model.labels.ids}
+    taught = {id for own, id in ids.items() if own not in never}
+    kept = [structure.name for structure in labels.structures if structure.id not in taught]
     if not kept:
         raise DinomixError(
-            f"{model.path} knows no structure that the labels do not hold, so there is nothing to keep.",
+            f"{model.path} knows no structure that the labels do not show, so there is nothing to keep.",
             "Leave out --keep-structures; what both know is taken over by its name.",
             code="keep-structures",
         )
     _tell_names(cohort.labels, labels, ids, model, emit)
     emit(
         "notice",
-        message=f"{listed(kept, 20)} {'is' if len(kept) == 1 else 'are'} not in the labels and kept as {model.path} predicts "
+        message=f"The labels do not show {listed(kept, 20)}: kept as {model.path} predicts "
         f"{'it' if len(kept) == 1 else 'them'}.",
     )
     return cohort.model_copy(
-        update={"labels": labels, "cases": tuple(_under_ids(case, ids) for case in cohort.cases)},
+        update={"labels": labels, "cases": tuple(_under_ids(case, ids, never) for case in cohort.cases)},
     )
+
+
+def _never_shown(cohort: Cohort) -> set[int]:
+    """The ids of the structures without a voxel in any labeled case."""
+    return {id for id in cohort.labels.ids if not any(case.voxels.get(id) for case in cohort.with_role("labeled"))}
 
 
 def _tell_names(of_cohort: LabelSet, joined: LabelSet, ids: Mapping[int, int], model: Model, emit: Emit) -> None:
@@ -90,10 +99,11 @@ def _tell_names(of_cohort: LabelSet, joined: LabelSet, ids: Mapping[int, int], m
         emit("notice", message=f"Of the labels, {listed(taken_for)} of {model.path} is taken.")
 
 
-def _under_ids(case: Case, ids: Mapping[int, int]) -> Case:
-    """The case under other ids: of the label set that is now larger, it has drawn what it had."""
+def _under_ids(case: Case, ids: Mapping[int, int], never: Collection[int]) -> Case:
+    """The case under other ids: of the larger label set it has drawn what it had, but for what it lacks of ``never``."""
     if case.label is None:
         return case
+    drawn = [id for id in (case.drawn if case.drawn is not None else ids) if id not in never or case.voxels.get(id)]
     # A value that the table lacks is its own id.
     values = {id: id for id in ids} | case.label_values
     return case.model_copy(
@@ -101,7 +111,7 @@ def _under_ids(case: Case, ids: Mapping[int, int]) -> Case:
             "label_values": {value: ids.get(id, id) for value, id in values.items()},
             "voxels": {ids[id]: count for id, count in case.voxels.items()},
             "thickness": {ids[id]: mm for id, mm in case.thickness.items()},
-            "drawn": tuple(sorted(ids[id] for id in (case.drawn if case.drawn is not None else ids))),
+            "drawn": tuple(sorted(ids[id] for id in drawn)),
             "undecided": tuple(sorted(ids[id] for id in case.undecided)),
         }
     )
