@@ -136,7 +136,7 @@ def stepsOfAdding(case: RankedCase, studyFolder: Path) -> Iterator[Any]:
     """Write the corrected labels of an open case into the study folder, on the grid that the engine gave them.
 
     Raises:
-        DinomixError: the case is not open, its segments overlap or are empty, or the folder cannot be written.
+        DinomixError: the case is not open, its segments overlap or lie outside of the image, or the folder cannot be written.
     """
     node = nodeOfCase(case)
     if node is None:

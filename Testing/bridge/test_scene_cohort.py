@@ -11,6 +11,7 @@ import slicer
 import vtk
 from large_case import largeCase
 
+from dinomix.cohort.checking import check_cohort
 from dinomix.images.reading import read_image, read_label
 from dinomix_slicer import task
 from dinomix_slicer.scene import case_files, scene_cohort, scene_export
@@ -28,7 +29,7 @@ LIVER = (
 )
 
 
-def addVolume(name="CT", shape=SHAPE, dtype=np.int16, seed=0):
+def addVolume(name="CT", shape=SHAPE, dtype=np.int16, seed=0, place=(30, -40, 15)):
     array = (np.random.default_rng(seed).normal(0, 300, shape)).astype(dtype)
     node = slicer.util.addVolumeFromArray(array, name=name)
     # Oblique, left-handed, of uneven spacing.
@@ -36,7 +37,7 @@ def addVolume(name="CT", shape=SHAPE, dtype=np.int16, seed=0):
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     matrix = np.eye(4)
     matrix[:3, :3] = turn @ np.diag([-1.2, 0.9, 2.5])
-    matrix[:3, 3] = [30, -40, 15]
+    matrix[:3, 3] = place
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     return node
 
@@ -336,7 +337,7 @@ def test_surfaces_become_label_maps_on_the_volumes_grid_and_stay_surfaces_in_the
             lambda v: addSegmentation(v, segments=(("liver", (3, 9, 4, 9, 5, 9)), ("tumor", (4, 6, 5, 7, 6, 8)))),
         ),
         ("no segment to learn from", lambda v: addSegmentation(v, segments=())),
-        ("no voxel inside", lambda v: addSegmentation(v, segments=(("liver", (0, 0, 0, 0, 0, 0)),))),
+        ("outside of its volume", lambda v: addSegmentation(addVolume("other", place=(900, 0, 0)))),
     ],
 )
 def test_segmentations_that_are_no_labels_are_refused_in_a_sentence(tmp_path, problem, make):
@@ -347,6 +348,20 @@ def test_segmentations_that_are_no_labels_are_refused_in_a_sentence(tmp_path, pr
     told = refused(SceneCase("case 1", volume, segmentation), tmp_path)
     assert problem in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_segments_in_which_nothing_is_drawn_are_the_label_of_a_healthy_patient(tmp_path):
+    cases = []
+    for number, box in enumerate((LIVER_BOX, (0, 0, 0, 0, 0, 0))):
+        volume = addVolume(f"CT {number}", seed=number)
+        cases.append(SceneCase(f"case {number}", volume, addSegmentation(volume, segments=(("liver", box),))))
+    _, healthy = exported(cases, tmp_path / "cases")
+    labels, names = read_label(healthy.label)
+    assert labels.array.shape == SHAPE and not labels.array.any() and list(names.values()) == ["liver"]
+    told = []
+    cohort = check_cohort([tmp_path / "cases"], [], [], emit=lambda kind, **fields: told.append(fields.get("code")))
+    assert [case.voxels[1] > 0 for case in cohort.cases] == [True, False] and "no-structure" in told
+    assert all(case.is_whole for case in cohort.cases)
 
 
 def test_what_is_left_out_may_overlap(tmp_path):

@@ -318,7 +318,7 @@ class RankingTest(ResultTestCase):
         finally:
             image.with_suffix(".away").rename(image)
 
-    def test_nothing_segmented_or_overlapping_segments_are_not_added(self):
+    def test_overlapping_segments_are_not_added_and_empty_ones_are_those_of_a_healthy_patient(self):
         self.showRun(second)
         _case, node = self.openCase(2)
         (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -326,11 +326,6 @@ class RankingTest(ResultTestCase):
         one, two = (segmentation.GetNthSegmentID(number) for number in range(2))
         labels = slicer.util.arrayFromSegmentBinaryLabelmap(node, one, volume)
         labels[:] = 0
-        for id in (one, two):
-            slicer.util.updateSegmentBinaryLabelmapFromArray(labels, node, id, volume)
-        self.click(self.ui4.addCaseButton)
-        self.waitForIdle()
-        self.assertIn("no voxel inside its volume", self.ui.messageLabel.text)
         labels[10:14, 10:14, 10:14] = 1
         segmentation.SeparateSegmentLabelmap(two)
         for id in (one, two):
@@ -339,6 +334,12 @@ class RankingTest(ResultTestCase):
         self.waitForIdle()
         self.assertIn("overlap", self.ui.messageLabel.text)
         self.assertNotEqual(self.cells(self.ui4.rankingTable)[2][3], "added")
+        labels[:] = 0
+        for id in (one, two):
+            slicer.util.updateSegmentBinaryLabelmapFromArray(labels, node, id, volume)
+        self.click(self.ui4.addCaseButton)
+        self.waitForIdle()
+        self.assertEqual(self.cells(self.ui4.rankingTable)[2][3], "added")
 
     def test_closing_the_scene_while_a_case_is_open(self):
         self.showRun(second)

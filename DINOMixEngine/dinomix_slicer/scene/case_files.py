@@ -30,7 +30,7 @@ class Overlap(Exception):
 
 
 class NothingInside(Exception):
-    """No segment has a voxel inside the image."""
+    """Something is drawn, and no voxel of it lies inside the image."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,16 @@ def areAsWritten(files: CaseFiles) -> bool:
 def labelsOf(case: CaseArrays, checkStop: CheckStop) -> Any:
     """One label map (k, j, i) of the image's shape with the segments' ids, by nearest neighbor where a layer has another grid.
 
+    Segments in which nothing is drawn are the label of a healthy patient.
+
     Raises:
         Overlap: two segments share a voxel.
-        NothingInside: no segment has a voxel inside the image.
+        NothingInside: something is drawn, and no voxel of it lies inside the image.
     """
     labels = np.zeros(case.image.shape, np.uint8 if len(case.segments) < 256 else np.uint16)
     for layer in case.layers:
         _addLayer(labels, layer, case, checkStop)
-    if not labels.any():
+    if not labels.any() and any(_table(layer)[layer.array].any() for layer in case.layers):
         raise NothingInside
     return labels
 

@@ -185,8 +185,8 @@ def stepsOfCase(case: SceneCase, leftOut: Collection[str] = ()) -> Generator[Non
         leftOut: names of segments that are not wanted.
 
     Raises:
-        DinomixError: the volume cannot be used; the segmentation is empty, lies under a non-linear transform of its own, or
-            cannot be made into label maps.
+        DinomixError: the volume cannot be used; the segmentation has no segment, lies under a non-linear transform of its own,
+            or cannot be made into label maps.
     """
     source = imageOfNode(case.volume).array
     affine = affineOf(case.volume)
@@ -231,9 +231,10 @@ def _stepsOfLayers(
     if not wanted:
         raise DinomixError(
             _("The segmentation {name} has no segment to learn from.").format(name=case.segmentation.GetName()),
-            _("Segment something in it, or choose no segmentation for {volume}: it is then an unlabeled case.").format(
-                volume=case.volume.GetName()
-            ),
+            _(
+                "Segment something in it, or choose no segmentation for {volume}: it is then an unlabeled case. Of a healthy "
+                "patient, add the segments and leave them empty."
+            ).format(volume=case.volume.GetName()),
         )
     drawn = wanted
     if any(segment.GetRepresentation(LABEL_MAP) is None for segment in wanted):

@@ -53,7 +53,7 @@ def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder
     """Write a case in a thread, by ``write(checkStop)``; the generator returns its result.
 
     Raises:
-        DinomixError: the case's segments overlap or are empty, or the folder cannot be written.
+        DinomixError: the case's segments overlap or lie outside of the image, or the folder cannot be written.
     """
     try:
         return (yield from InBackground(write).steps())
@@ -67,8 +67,8 @@ def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder
         ) from error
     except NothingInside as error:
         raise DinomixError(
-            _("The segmentation of {name} has no voxel inside its volume.").format(name=name),
-            _("Draw at least one structure and check that both belong together, or leave it an unlabeled case."),
+            _("What is drawn in the segmentation of {name} lies outside of its volume.").format(name=name),
+            _("Choose the volume that it was drawn on, or leave it an unlabeled case."),
         ) from error
     except OSError as error:
         raise DinomixError(
