@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.planning import planning
@@ -78,6 +79,20 @@ def test_cps_trains_two_students_and_releases_the_first(cohort, cache, tmp_path:
     )  # two that began differently have come to agree
 
 
+def run_at(
+    step: int, heads: list[torch.Tensor], cohort: Cohort, candidates: torch.Tensor | None = None
+) -> SimpleNamespace:
+    """A run of 12 steps whose two students say ``heads``."""
+    config = small_config("cps", augment="off")
+    return SimpleNamespace(
+        candidates=candidates, one_piece=OnePiece(),
+        config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
+        batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),
+        state=SimpleNamespace(step=step, student=lambda images: (heads[0], None, heads[1])),
+        accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
+    )  # fmt: skip
+
+
 def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     """Fixed logits in place of two networks: values and gradients as the formula has them."""
     generator = torch.Generator().manual_seed(0)
@@ -85,17 +100,8 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     heads = [each[:, None] for each in logits]
     labels = torch.randint(3, (2, 4, 4, 4), generator=generator)
     images = torch.zeros(2, 1, 4, 4, 4)
-    config = small_config("cps", augment="off")
-    method = cps.CrossPseudoSupervision(config, cohort)
-    run: Any = SimpleNamespace(
-        candidates=None,
-        one_piece=OnePiece(),
-        config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
-        batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),
-        state=SimpleNamespace(step=8, student=lambda images: (heads[0], None, heads[1])),
-        accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
-    )  # fmt: skip
-    losses = method.losses(run, Batch(images, labels, images))
+    run: Any = run_at(8, heads, cohort)
+    losses = cps.CrossPseudoSupervision(run.config, cohort).losses(run, Batch(images, labels, images))
     by_first, by_second = (each[2:].detach().argmax(1) for each in logits)
     wanted = segmentation_loss(logits[0][2:], by_second) + segmentation_loss(logits[1][2:], by_first)
     torch.testing.assert_close(losses["unsupervised"].value, wanted)
@@ -104,6 +110,26 @@ def test_each_student_learns_the_hard_labels_of_the_other(cohort) -> None:
     (gradient,) = torch.autograd.grad(losses["unsupervised"].value, logits[0], retain_graph=True)
     (alone,) = torch.autograd.grad(segmentation_loss(logits[0][2:], by_second), logits[0])
     torch.testing.assert_close(gradient, alone)
+
+
+def test_each_student_learns_what_the_other_says_of_voxels_that_a_label_leaves_open(cohort) -> None:
+    """Label 3: background or the second structure, which the other student takes where it is the likelier of the two."""
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(2, 3, 4, 4, 4, generator=generator, requires_grad=True) for _ in range(2)]
+    heads = [each[:, None] for each in logits]
+    labels = torch.randint(4, (2, 4, 4, 4), generator=generator)
+    candidates = torch.cat([torch.eye(3), torch.tensor([[1, 0, 1]])]).bool()
+    images = torch.zeros(2, 1, 4, 4, 4)
+    run: Any = run_at(8, heads, cohort, candidates=candidates)
+    losses = cps.CrossPseudoSupervision(run.config, cohort).losses(run, Batch(images, labels, images[:0]))
+    is_open = labels == 3
+    wanted = torch.zeros(())
+    for own, other in ((0, 1), (1, 0)):
+        likelier = torch.where(logits[other][:, 2] > logits[other][:, 0], 2, 0)
+        said = torch.where(is_open, likelier, labels)
+        wanted = wanted + segmentation_loss(logits[own], said, is_open.float())
+    assert is_open.any() and run.config.confidence == 0
+    torch.testing.assert_close(losses["unsupervised"].value, wanted)
 
 
 def test_before_pseudo_labels_count_cps_learns_from_labels_alone(cohort, cache, tmp_path: Path) -> None:

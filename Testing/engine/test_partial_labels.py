@@ -245,7 +245,8 @@ def test_decided_structures_are_those_of_the_case(tmp_path):
     assert Cohort.read(tmp_path / "cohort.json").cases[0].drawn == (2,)
 
 
-def test_without_unlabeled_cases_the_teacher_still_fills_in_what_labels_leave_open(tmp_path):
+@pytest.mark.parametrize("method", ["mean-teacher", "cps"])
+def test_without_unlabeled_cases_pseudo_labels_still_fill_in_what_labels_leave_open(tmp_path, method):
     every_tenth = {"labeled_slices": LabeledSlices(numbers=(9, 19, 29))}
     cohort = partly(make_cohort(tmp_path, labeled=2, unlabeled=0), case0=every_tenth, case1=every_tenth)
     events: list[dict] = []
@@ -253,14 +254,12 @@ def test_without_unlabeled_cases_the_teacher_still_fills_in_what_labels_leave_op
     def told(kind: str, **fields: object) -> None:
         events.append({"kind": kind, **fields})
 
-    train(
-        cohort, tmp_path / "run", small_config("mean-teacher", steps=4, pseudo_label_start=0.5), make_plan(), emit=told
-    )
+    train(cohort, tmp_path / "run", small_config(method, steps=4, pseudo_label_start=0.5), make_plan(), emit=told)
     learned = [event["unsupervised"] for event in events if event["kind"] == "loss"]
     assert learned[0] is None and learned[-1] > 0
     whole = make_cohort(tmp_path / "whole", labeled=2, unlabeled=0)
     with pytest.raises(DinomixError, match="no unlabeled case"):
-        train(whole, tmp_path / "other", small_config("mean-teacher", steps=4), make_plan())
+        train(whole, tmp_path / "other", small_config(method, steps=4), make_plan())
 
 
 def test_a_resumed_run_of_partly_labeled_cases_is_the_same(tmp_path):

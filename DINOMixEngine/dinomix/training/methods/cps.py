@@ -6,8 +6,8 @@ anyway; with y_k the labels of student k and p_k its probabilities:
     L = L_sup(p_1) + L_sup(p_2) + lambda_u(t) (L_u(p_1, y_2) + L_u(p_2, y_1)) + lambda_f L_FKD
 
 No gradient passes through the labels. The model is the moving average of the first student, as with every method, and FKD is for
-the first. Unlike the paper's, the losses are cross-entropy + soft Dice, ``lambda_u`` grows, and labeled patches have no part in
-``L_u`` [ours], so that only the teacher differs from mean-teacher's.
+the first. Unlike the paper's, the losses are cross-entropy + soft Dice, ``lambda_u`` grows, and labeled patches have a part in
+``L_u`` only where their labels leave open what a voxel is [ours], so that only the teacher differs from mean-teacher's.
 """
 
 from dataclasses import replace
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dinomix.models.network import build_network
 from dinomix.training.batches import Batch
+from dinomix.training.filling import filled
 from dinomix.training.fkd import StudentWithProjector, heads_of
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
@@ -42,6 +43,7 @@ class CrossPseudoSupervision(Method):
     """PIC, where it is on, mixes labeled patches only: unlabeled ones have no labels before they are seen."""
 
     students = 2
+    fills_in = True
 
     def student(self, network: nn.Module, directory: RunDirectory, foundation_width: int | None) -> TwoStudents:
         """The second begins at random weights of its own, also where the first begins at those of a model."""
@@ -62,14 +64,34 @@ class CrossPseudoSupervision(Method):
         supervised = loss_of_heads(first, batch.labels, candidates=run.candidates)
         supervised = supervised + loss_of_heads(second, batch.labels, candidates=run.candidates)
         losses = {"supervised": Term(supervised, 1.0)}
-        if len(batch.unlabeled) and step >= run.schedule.pseudo_labels_from:
-            by_first = labeled_by(first_unlabeled[:, 0].detach(), batch, config.confidence, run.one_piece)
-            by_second = labeled_by(second_unlabeled[:, 0].detach(), batch, config.confidence, run.one_piece)
-            crossed = loss_of_heads(first_unlabeled, by_second.labels, by_second.weight) + loss_of_heads(
-                second_unlabeled, by_first.labels, by_first.weight
-            )
+        learned = []
+        if step >= run.schedule.pseudo_labels_from:
+            if len(batch.unlabeled):
+                learned.append(self._crossed(run, batch, first_unlabeled, second_unlabeled))
+            if run.candidates is not None:
+                learned.append(self._filled_in(run, batch.labels, first, second))
+        if learned:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
-            losses["unsupervised"] = Term(crossed, weight)
-            counts = run.accelerator.reduce(by_second.counts, "sum")
-            tell_pseudo_labels(run, replace(by_second, counts=counts), first_unlabeled[:, 0])
+            losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
         return losses | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)
+
+    def _crossed(self, run: Run, batch: Batch, first: Tensor, second: Tensor) -> Tensor:
+        """The loss of the heads (B, H, C, x, y, z) of both students on unlabeled patches."""
+        confidence = self.config.confidence
+        by_first = labeled_by(first[:, 0].detach(), batch, confidence, run.one_piece)
+        by_second = labeled_by(second[:, 0].detach(), batch, confidence, run.one_piece)
+        counts = run.accelerator.reduce(by_second.counts, "sum")
+        tell_pseudo_labels(run, replace(by_second, counts=counts), first[:, 0])
+        return loss_of_heads(first, by_second.labels, by_second.weight) + loss_of_heads(
+            second, by_first.labels, by_first.weight
+        )
+
+    def _filled_in(self, run: Run, labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The loss of the heads (B, H, C, x, y, z) of both students where the labels (B, x, y, z) of labeled patches leave
+        something open; 0 where they do not, so that all processes have the same terms."""
+        assert run.candidates is not None
+        learned = []
+        for student, other in ((first, second), (second, first)):
+            by_other = filled(other[:, 0].detach(), labels, run.candidates, self.config.confidence, run.one_piece)
+            learned.append(loss_of_heads(student, by_other.labels, by_other.weight))
+        return torch.stack(learned).sum()
