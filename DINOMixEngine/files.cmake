@@ -3,6 +3,7 @@ set(SCRIPTS
   "DINOMixEngine.py"
   "dinomix/__init__.py"
   "dinomix/__main__.py"
+  "dinomix/archive_entries.py"
   "dinomix/cli.py"
   "dinomix/cohort/__init__.py"
   "dinomix/cohort/archives.py"

@@ -1,7 +1,11 @@
-"""A zip of cases: unpacked once beside the cohort file, and refused where it would do harm."""
+"""An archive of cases: unpacked once beside the cohort file, and refused where it would do harm."""
 
+import gzip
+import io
 import shutil
+import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,103 @@ def test_what_would_do_harm_is_refused_and_leaves_nothing(tmp_path: Path) -> Non
     told = {problem.file: problem.problem for problem in refused.value.problems}
     assert "would be written outside of its folder" in told[archive] and "is not a zip archive" in told[broken]
     assert {path.name for path in tmp_path.rglob("*")} <= {"broken.zip", "evil.zip", "out"}
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".TGZ"])
+def test_a_tar_is_unpacked_once(tmp_path: Path, ending: str) -> None:
+    folder = labeled_folder(tmp_path / "data", ["a", "b"])
+    (folder / "images" / "._a.nii.gz").write_bytes(b"of a Mac")
+    archive = tmp_path / f"study{ending}"
+    with tarfile.open(archive, "w" if ending == ".tar" else "w:gz") as file:
+        file.add(folder, arcname="./Study 1")
+    out, heard = tmp_path / "out/cohort.json", Heard()
+    cohort = check_cohort([archive], [], [], out=out)
+    (place,) = (tmp_path / "out/cohort_unpacked").iterdir()
+    assert place.name.startswith("study-") and [c.image for c in cohort.cases] == [
+        place / "Study 1/images" / f"{name}.nii.gz" for name in "ab"
+    ]
+    for path in folder.rglob("*.gz"):
+        assert (place / "Study 1" / path.relative_to(folder)).read_bytes() == path.read_bytes()
+    assert check_cohort([archive], [], [], out=out, emit=heard) == cohort
+    assert any("is unpacked already" in message for message in heard)
+
+
+def of_type(kind: bytes) -> Callable[[tarfile.TarInfo], None]:
+    def changed(entry: tarfile.TarInfo) -> None:
+        entry.type, entry.linkname = kind, "/etc/passwd"
+
+    return changed
+
+
+def named(name: str) -> Callable[[tarfile.TarInfo], None]:
+    def changed(entry: tarfile.TarInfo) -> None:
+        entry.name = name
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (named("../outside"), "would be written outside of its folder"),
+        (named("/tmp/outside"), "would be written outside of its folder"),
+        (named("images/../../outside"), "would be written outside of its folder"),
+        (named("./images//a.nii.gz"), "appears twice"),
+        (named("images/a.nii.gz/b"), "lies in a file"),
+        (named("images/\udcff"), "has a name that no disk takes"),
+        (of_type(tarfile.SYMTYPE), "is a link"),
+        (of_type(tarfile.LNKTYPE), "is a link"),
+        (of_type(tarfile.FIFOTYPE), "is no plain file"),
+        (of_type(tarfile.CHRTYPE), "is no plain file"),
+        (of_type(tarfile.GNUTYPE_SPARSE), "is no plain file"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_tar_that_would_do_harm_is_refused_and_leaves_nothing(
+    tmp_path: Path, ending: str, change: Callable[[tarfile.TarInfo], None], said: str
+) -> None:
+    archive = tmp_path / f"evil{ending}"
+    with tarfile.open(archive, "w:gz" if ending == ".tar.gz" else "w") as file:
+        for number in range(2):
+            entry = tarfile.TarInfo("images/a.nii.gz")
+            if number:
+                change(entry)
+            file.addfile(entry, io.BytesIO())
+    with pytest.raises(CohortError, match=said):
+        check_cohort([archive], [], [], out=tmp_path / "out" / "cohort.json")
+    assert {path.name for path in tmp_path.rglob("*")} <= {archive.name, "out"}
+
+
+@pytest.mark.parametrize("broken", ["half", "no end", "other bytes", "nothing", "a header that never ends"])
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_tar_that_was_cut_short_or_damaged_is_refused_and_leaves_nothing(
+    tmp_path: Path, ending: str, broken: str
+) -> None:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as file:
+        for name in ("images/a.nii.gz", "labels/a.nii.gz"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 3000
+            file.addfile(entry, io.BytesIO(bytes(range(250)) * 12))
+    data = whole.getvalue()
+    if broken == "a header that never ends":
+        header = tarfile.TarInfo("././@LongLink")
+        header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**40
+        data = header.tobuf() + data
+    if broken == "no end":
+        data = data[: 2 * (512 + 3072)]
+    packed = gzip.compress(data) if ending == ".tar.gz" else data
+    if broken == "half":
+        packed = packed[: len(packed) // 2]
+    if broken == "other bytes":
+        packed = packed[:3584] + b"x" * 512 + packed[4096:] if ending == ".tar" else packed[:-8] + bytes(8)
+    if broken == "nothing":
+        packed = b""
+    archive = tmp_path / f"broken{ending}"
+    archive.write_bytes(packed)
+    with pytest.raises(CohortError, match="is damaged or cut short"):
+        check_cohort([archive], [], [], out=tmp_path / "out" / "cohort.json")
+    assert {path.name for path in tmp_path.rglob("*")} <= {archive.name, "out"}
 
 
 def test_a_zip_needs_a_cohort_file_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cohort_folders import image_array, label_array, write
@@ -172,6 +173,36 @@ def test_a_bids_cohort_is_checked_and_split_by_subject(tmp_path: Path) -> None:
     cohort = check_cohort([tmp_path], [], [], validation=1, seed=3)
     assert {case.patient for case in cohort.cases} == {"sub-01", "sub-02"}
     assert len({case.role for case in cohort.cases if case.patient == "sub-01"}) == 1
+
+
+def test_bids_masks_are_structures_by_their_names(tmp_path: Path) -> None:
+    """Two of one image in a folder of their own; beside the image; and of two images in one folder."""
+    liver = (label_array() == 1).astype(np.uint8)
+    files = {
+        "sub-01/anat/sub-01_T1w": image_array(1), "sub-02/anat/sub-02_T1w": image_array(2),
+        "sub-03/anat/sub-03_acq-a_T1w": image_array(3), "sub-03/anat/sub-03_acq-b_T1w": image_array(4),
+        "derivatives/manual/sub-01/anat/sub-01_space-T1w_label-liver_mask": liver,
+        "derivatives/manual/sub-01/anat/sub-01_space-T1w_desc-by2_label-cyst_mask": (label_array() == 2) * np.uint8(1),
+        "derivatives/manual/sub-01/anat/sub-01_space-T1w_desc-preproc_T1w": image_array(1),
+        "sub-02/anat/sub-02_label-liver_mask": liver,
+        "derivatives/manual/sub-03/anat/sub-03_acq-a_label-liver_mask": liver,
+        "derivatives/manual/sub-03/anat/sub-03_acq-b_label-liver_mask": liver,
+    }  # fmt: skip
+    for name, array in files.items():
+        write(tmp_path / "set" / f"{name}.nii.gz", array)
+    cohort = check_cohort([tmp_path / "set"], [], [])
+    assert cohort.labels.names == ("liver", "cyst")
+    whole, part = liver.sum(), (label_array() == 2).sum()
+    found = {case.name: (case.voxels, case.drawn, case.undecided) for case in cohort.cases}
+    assert found["sub-01_T1w"] == ({1: whole, 3: part}, None, ())
+    others = ("sub-02_T1w", "sub-03_acq-a_T1w", "sub-03_acq-b_T1w")
+    assert {name: found[name] for name in others} == dict.fromkeys(others, ({1: whole, 3: 0}, (1,), (3,)))
+    write(tmp_path / "set/derivatives/manual/sub-03/anat/sub-03_acq-b_label-cyst_mask.nii.gz", liver)
+    with pytest.raises(CohortError, match="beside those of other images"):
+        check_cohort([tmp_path / "set"], [], [])
+    # Where there are segmentations, masks are something else.
+    write(tmp_path / "set/derivatives/manual/sub-02/anat/sub-02_dseg.nii.gz", label_array())
+    assert [case.name for case in check_cohort([tmp_path / "set"], [], []).cases] == ["sub-02_T1w"]
 
 
 def test_bids_cases_of_several_channels(tmp_path: Path) -> None:

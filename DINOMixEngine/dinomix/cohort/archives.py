@@ -1,7 +1,8 @@
-"""Folders of cases that come as a zip: unpacked once, beside the cohort file."""
+"""Folders of cases that come as an archive, zip or tar: unpacked once, beside the cohort file."""
 
 from pathlib import Path
 
+from dinomix.archive_entries import contents_sha256, is_archive, without_ending
 from dinomix.cohort.found import Findings
 from dinomix.cohort.layouts.case_folders import is_case_folder
 from dinomix.cohort.problems import Problem
@@ -11,7 +12,7 @@ from dinomix.files import folder_written_aside
 from dinomix.images.formats import ENDINGS
 from dinomix.images.image_headers import is_image_path
 from dinomix.names import file_name
-from dinomix.unpacking import Limits, contents_sha256, unpack
+from dinomix.unpacking import Limits, unpack
 
 LIMITS = Limits(largest=2**42, files=2_000_000, ratio=1100, remedy="or write the cohort file to another disk")
 """Label maps that are not compressed themselves shrink as far as deflating can; what is left is held against the disk."""
@@ -22,10 +23,10 @@ PARTS_OF_LAYOUTS = frozenset((
 
 
 def unpacked_folders(folders: list[Path], out: Path | None, found: Findings, emit: Emit) -> list[Path]:
-    """The folders, with what is in a zip in its place; one that cannot be unpacked is a problem, and is left out."""
+    """The folders, with what is in an archive in its place; one that cannot be unpacked is a problem, and is left out."""
     given = []
     for path in folders:
-        if path.suffix.lower() != ".zip" or path.is_dir() or not path.exists():
+        if not is_archive(path) or path.is_dir() or not path.exists():
             given.append(path)
             continue
         try:
@@ -42,11 +43,11 @@ def unpacked_folders(folders: list[Path], out: Path | None, found: Findings, emi
 def _unpacked(path: Path, out: Path | None, found: Findings, emit: Emit) -> Path:
     if out is None:
         raise DinomixError(
-            f"{path} is a zip, and there is no place to unpack it to.", "Give the name of a cohort file."
+            f"{path} is an archive, and there is no place to unpack it to.", "Give the name of a cohort file."
         )
     # Named after what is in it, so that neither a renamed archive is unpacked twice, nor a new one taken for the old one.
     mark, where = contents_sha256(path)[:12], out.absolute().parent / f"{out.stem}_unpacked"
-    place = next(where.glob(f"*-{mark}"), where / f"{file_name(path.stem, 'cases')}-{mark}")
+    place = next(where.glob(f"*-{mark}"), where / f"{file_name(without_ending(path), 'cases')}-{mark}")
     if place.is_dir():
         if not any(str(place) in notice.message for notice in found.notices):
             found.notices.append(Notice(f"{path} is unpacked already, in {place}."))

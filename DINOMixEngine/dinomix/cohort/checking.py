@@ -71,9 +71,9 @@ def check_cohort(
     """Find, pair and check the cases of a study, and give each its part.
 
     Args:
-        labeled: folders of images with labels, or zips of them; see ``layouts.recognizing``.
-        unlabeled: folders of images, or zips; no label there is ever opened.
-        test: folders of images with labels, or zips, that are only evaluated on.
+        labeled: folders of images with labels, or archives of them (zip, tar); see ``layouts.recognizing``.
+        unlabeled: folders of images, or archives; no label there is ever opened.
+        test: folders of images with labels, or archives, that are only evaluated on.
         validation: that many of the labeled cases, or below 1 that fraction, drawn by patient.
         test_fraction: the same for test cases, drawn before and besides ``test``.
         labeled_count: keep only so many labeled cases and take the others as unlabeled; for experiments.

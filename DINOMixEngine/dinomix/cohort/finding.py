@@ -47,7 +47,7 @@ def find_cases(
                 found.problems.append(
                     Problem(
                         f"{folder} {what}.",
-                        f"Give a folder, or a .zip of one, after --{pool}.",
+                        f"Give a folder, or an archive of one (.zip, .tar, .tar.gz), after --{pool}.",
                         code="folder",
                         file=folder,
                     )

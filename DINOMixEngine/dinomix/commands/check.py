@@ -18,20 +18,20 @@ from dinomix.errors import DinomixError
     "--labeled",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Folder or .zip of images with labels: images/ and labels/ with equal names, imagesTr/ and labelsTr/ with "
-    "dataset.json, pairs such as case.nii.gz and case.seg.nrrd, and others; see docs/cohorts.md. May be repeated.",
+    help="Folder or archive (.zip, .tar, .tar.gz) of images with labels: images/ and labels/ with equal names, imagesTr/ and "
+    "labelsTr/ with dataset.json, pairs such as case.nii.gz and case.seg.nrrd, and others; see docs/cohorts.md. May be repeated.",
 )
 @click.option(
     "--unlabeled",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Folder or .zip of images or of DICOM folders; labels there are never opened. May be repeated.",
+    help="Folder or archive (.zip, .tar, .tar.gz) of images or of DICOM folders; labels there are never opened. May be repeated.",
 )
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Folder or .zip of images with labels, only to evaluate on. May be repeated.",
+    help="Folder or archive (.zip, .tar, .tar.gz) of images with labels, only to evaluate on. May be repeated.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The cohort file to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws below.")

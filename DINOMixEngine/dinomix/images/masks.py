@@ -1,9 +1,11 @@
 """A folder with a mask file for each structure, as TotalSegmentator's data set has it, read into one label map.
 
-The structures are called like the files, and are numbered in the order of their names. Masks are read one after another,
-and of each only the box that holds its structure is worked on.
+The structures are called like the files, and are numbered in the order of their names. In the Brain Imaging Data Structure a
+mask is ``sub-01_label-lesion_mask.nii.gz``: it is called after its label, and what else lies in its folder is no mask. Masks are
+read one after another, and of each only the box that holds its structure is worked on.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,9 +25,22 @@ REGIONS = "_regions"
 NO_MASK = "Give a mask: one value inside of the structure, and 0 elsewhere."
 
 
+_OF_BIDS = re.compile(r"sub-[^_]+_(?:.*_)?mask")
+_STRUCTURE_OF_BIDS = re.compile(r"_(?:label|desc)-([^_]+)")
+
+
 def mask_files(folder: Path) -> dict[str, Path]:
     """Name of the structure -> file, sorted by name; empty where the folder holds none. No file is opened."""
-    return {case_name(path): path for path in _files(folder)}
+    return {structure_of(path): path for path in _files(folder)}
+
+
+def structure_of(path: Path) -> str:
+    """What the structure of a mask file is called: by its entity ``label``, else ``desc``, in BIDS; else like the file."""
+    name = case_name(path)
+    if _OF_BIDS.fullmatch(name) is None:
+        return name
+    entities = sorted(_STRUCTURE_OF_BIDS.finditer(name), key=lambda found: not found[0].startswith("_label"))
+    return entities[0][1] if entities else "mask"
 
 
 def masks_in_case(folder: Path) -> Path | None:
@@ -113,13 +128,14 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")]
-    return sorted(files, key=lambda path: (case_name(path), path.name))
+    of_bids = [path for path in files if _OF_BIDS.fullmatch(case_name(path))]
+    return sorted(of_bids or files, key=lambda path: (case_name(path), path.name))
 
 
 def _refuse_equal_names(folder: Path) -> None:
     seen: dict[str, Path] = {}
     for path in _files(folder):
-        other = seen.setdefault(normalized_name(case_name(path)), path)
+        other = seen.setdefault(normalized_name(structure_of(path)), path)
         if other is not path:
             raise DinomixError(
                 f"{folder} holds two masks of one structure: {other.name} and {path.name}.", "Keep one of them."

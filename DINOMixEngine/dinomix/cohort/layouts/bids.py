@@ -2,7 +2,8 @@
 
 A label is a discrete segmentation, ``derivatives/PIPELINE/sub-01/ses-1/anat/sub-01_ses-1_desc-manual_dseg.nii.gz``. Names of
 files are entities (``key-value``) and a suffix; a label and its image have the same but for those of derivatives only.
-``*_dseg.tsv`` says what its numbers mean. See the BIDS specification, "Common principles" and "Imaging derivatives".
+``*_dseg.tsv`` says what its numbers mean. A data set without any may have masks of structures, ``..._label-lesion_mask.nii.gz``.
+See the BIDS specification, "Common principles" and "Imaging derivatives".
 """
 
 import csv
@@ -19,12 +20,13 @@ from dinomix.errors import reason_of
 from dinomix.events import Notice
 from dinomix.files import read_table
 from dinomix.images.formats import case_name
+from dinomix.images.masks import mask_files, structure_of
 from dinomix.labels import names_by_id
 from dinomix.names import listed
 
 DATATYPES = ("anat", "ct", "pet")
-LABEL = "dseg"
-NO_IMAGES = (LABEL, "probseg", "mask")
+LABEL, MASK = "dseg", "mask"
+NO_IMAGES = (LABEL, "probseg", MASK)
 """Suffixes of files that are derived from images."""
 OF_DERIVATIVES = ("space", "desc", "label", "res", "den", "atlas", "seg", "scale", "hemi")
 """Entities that the name of a label may have and that of its image need not."""
@@ -70,7 +72,7 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     images, labels = _images(folder, found), _labels(folder)
     if not labels:
         found.problems.append(Problem(
-            f"{folder} holds no label: no *_{LABEL}.nii.gz in derivatives/.",
+            f"{folder} holds no label: no *_{LABEL}.nii.gz and no *_{MASK}.nii.gz in derivatives/.",
             "Put the labels there, or give the folder after --unlabeled.", code="no-label", file=folder,
         ))  # fmt: skip
         return []
@@ -81,7 +83,10 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     cases = []
     for image in images:
         of_image = labels_of.get(image.path, [])
-        if len(of_image) == 1:
+        if of_image and of_image[0].suffix == MASK:
+            others = any(label.path.parent == of_image[0].path.parent for label in labels if label not in of_image)
+            cases += _case_of_masks(image, of_image, others, pool, found)
+        elif len(of_image) == 1:
             names, more = _names(of_image[0], _root(folder), found), image.more
             cases.append(FoundCase(
                 image.case, image.case, pool, image.path, of_image[0].path, image.patient, names, more_images=more
@@ -96,6 +101,31 @@ def cases_of_bids(folder: Path, pool: Pool, found: Findings) -> list[FoundCase]:
     if passed := len(images) - len(labels_of):
         found.notices.append(Notice(f"Images of {folder} without a label were passed over: {passed}."))
     return cases
+
+
+def _case_of_masks(
+    image: BidsFile, masks: Sequence[BidsFile], others: bool, pool: Pool, found: Findings
+) -> list[FoundCase]:
+    """The case of an image with a mask for each structure.
+
+    Args:
+        others: whether masks of other images lie in the same folder: then one file is the label, else the folder.
+    """
+    label, names = masks[0].path.parent, {}
+    if others:
+        label = masks[0].path
+        names = {1: structure_of(label)}
+    if len({mask.path.parent for mask in masks}) > 1 or (others and len(masks) > 1):
+        found.problems.append(Problem(
+            f"The masks of {image.path} lie in several folders, or beside those of other images: "
+            f"{listed([str(mask.path) for mask in masks], 3)}.",
+            f"Make one *_{LABEL}.nii.gz of them, or give the folder of one pipeline, derivatives/NAME.",
+            case=image.case, file=image.path,
+        ))  # fmt: skip
+        return []
+    drawn = tuple(names.values()) or tuple(mask_files(label))
+    return [FoundCase(image.case, image.case, pool, image.path, label, image.patient, names, drawn=drawn,
+                      more_images=image.more)]  # fmt: skip
 
 
 def unlabeled_of_bids(folder: Path, also_labeled: bool, found: Findings) -> list[ImageFile]:
@@ -132,6 +162,10 @@ def _images(folder: Path, found: Findings) -> list[BidsFile]:
 
 
 def _labels(folder: Path) -> list[BidsFile]:
+    """The segmentations, in the data set's own folders and in those of its pipelines; where it has none, the masks.
+
+    Beside segmentations, masks are by-products of pipelines, such as the brain's.
+    """
     if folder != _root(folder):
         trees = [folder]
     else:
@@ -139,7 +173,8 @@ def _labels(folder: Path) -> list[BidsFile]:
         trees = (
             [folder, *(p for p in sorted(derivatives.iterdir()) if p.is_dir())] if derivatives.is_dir() else [folder]
         )
-    return [file for tree in trees for file in _files(tree) if file.suffix == LABEL]
+    derived = [file for tree in trees for file in _files(tree)]
+    return [file for file in derived if file.suffix == LABEL] or [file for file in derived if file.suffix == MASK]
 
 
 def _files(tree: Path) -> Iterator[BidsFile]:
