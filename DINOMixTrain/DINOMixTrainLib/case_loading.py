@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +26,41 @@ IMAGE, LABEL = "DINOMix.Image", "DINOMix.Label"
 """Attributes of nodes that were loaded from a case's files."""
 
 
-def showCase(case: CheckedCase, studyFolder: str, volume: Any = None, segmentation: Any = None) -> None:
-    """Show a case in the views; what is loaded already is not loaded again.
+def showCase(
+    case: CheckedCase, studyFolder: str, volume: Any = None, segmentation: Any = None, more: Sequence[Any] = ()
+) -> None:
+    """Show a case in the views, all of its images; what is loaded already is not loaded again.
 
     Args:
-        volume, segmentation: the nodes that the case was exported from, where they are in the scene.
+        volume, segmentation, more: the nodes that the case was exported from, where they are in the scene.
 
     Raises:
         DinomixError: a file cannot be loaded.
     """
     if volume is None:
-        volume = volumeOf(Path(case.image), case.name)
+        volume, *more = volumesOf([case.image, *case.moreImages], case.name)
         if case.label:
             segmentation = loadedNode("vtkMRMLSegmentationNode", LABEL, case.label)
             segmentation = segmentation or loadLabel(case, volume, cohortOf(studyFolder))
-    hasViews = slicer.app.layoutManager() is not None
-    slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=hasViews)
+    showVolumes([volume, *more])
     showOnly(segmentation, volume)
+
+
+def showVolumes(volumes: Sequence[Any]) -> None:
+    """Show the first image of a case in the slice views, and the second half transparent over it; others are loaded only."""
+    second = volumes[1] if len(volumes) > 1 else None
+    # Without a main window there is no layout to fit the views in.
+    hasViews = slicer.app.layoutManager() is not None
+    slicer.util.setSliceViewerLayers(
+        background=volumes[0], foreground=second, label=None, foregroundOpacity=0.5 if second else None, fit=hasViews
+    )
+
+
+def volumesOf(images: Sequence[str], name: str) -> list[vtkMRMLScalarVolumeNode]:
+    """The volume nodes of a case's images, each file once. Raises DinomixError as ``volumeOf``."""
+    first, *more = (Path(image) for image in dict.fromkeys(images))
+    names = (_("{case} image {number}").format(case=name, number=number) for number in range(2, 2 + len(more)))
+    return [volumeOf(first, name), *(volumeOf(*each) for each in zip(more, names, strict=True))]
 
 
 def volumeOf(image: Path, name: str) -> vtkMRMLScalarVolumeNode:

@@ -123,10 +123,16 @@ class CohortLogic:
             return _("The cases were changed since they were checked. Check them again on the page Cases.")
         return None
 
-    def nodesOf(self, image: str) -> tuple[Any, Any]:
-        """The volume and segmentation node that an image file was exported from; None where it was not, or they are gone."""
+    def nodesOf(self, image: str) -> tuple[Any, Any, list[Any]]:
+        """The volume and segmentation node that an image file was exported from, None where it was not, or they are gone; and
+        the nodes of the further images that are there."""
         choice = self._nodes.get(image, SceneChoice())
-        return slicer.mrmlScene.GetNodeByID(choice.volume), slicer.mrmlScene.GetNodeByID(choice.segmentation)
+        more = map(slicer.mrmlScene.GetNodeByID, choice.more)
+        return (
+            slicer.mrmlScene.GetNodeByID(choice.volume),
+            slicer.mrmlScene.GetNodeByID(choice.segmentation),
+            [node for node in more if node is not None],
+        )
 
     # -- Check
 

@@ -23,11 +23,11 @@ from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, stepsOfCase
 from dinomix_slicer.scene.scene_export import stepsOfWriting
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
-from dinomix_slicer.scene.views import showVolume
+from dinomix_slicer.scene.views import shownVolumes
 
-from .case_loading import loadedNode, showMiddle, showOnly, volumeOf
+from .case_loading import loadedNode, showMiddle, showOnly, showVolumes, volumeOf, volumesOf
 from .cohort_request import correctedCases
-from .study import CASES, CORRECTED
+from .study import CASES, CORRECTED, cohortOf
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
@@ -41,7 +41,7 @@ class RankedCase:
     """A case of a ranking.
 
     Attributes:
-        image: its image file or DICOM folder.
+        image: its image file or DICOM folder; of several the first, and ``moreImages`` are the others.
         disagreement: 0 to 1.
         classes: structure -> disagreement, or None where neither network finds it; the most disputed first.
         run: the folder of the run that ranked it.
@@ -54,6 +54,7 @@ class RankedCase:
     classes: dict[str, float | None]
     run: Path
     labelFile: str
+    moreImages: tuple[str, ...] = ()
 
     @property
     def pseudoLabel(self) -> Path:
@@ -63,6 +64,8 @@ class RankedCase:
 
 def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
     """The cases of a ranking.json, in its order; none where it is damaged."""
+    cohort = cohortOf(run)
+    more = cohort.moreImages if cohort is not None else {}
     try:
         return [
             RankedCase(
@@ -72,6 +75,7 @@ def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
                 dict(sorted(case["classes"].items(), key=lambda item: -1.0 if item[1] is None else -float(item[1]))),
                 run,
                 str(case["pseudo_label"]),
+                tuple(more.get(str(case["name"]), ())),
             )
             for case in (ranking or {}).get("cases", ())
         ]
@@ -93,10 +97,10 @@ def openFiles() -> set[str]:
 
 
 def stepsOfOpening(case: RankedCase) -> Iterator[None]:
-    """Load a case with its labels, or show it again.
+    """Load all images of a case with its labels, or show them again.
 
     Raises:
-        DinomixError: the image or the labels are not there any more, or cannot be read.
+        DinomixError: an image or the labels are not there any more, or cannot be read.
     """
     node, read = nodeOfCase(case), None
     if node is None:
@@ -110,22 +114,26 @@ def stepsOfOpening(case: RankedCase) -> Iterator[None]:
         read = yield from labelFileSteps(case.pseudoLabel)
     volume = loadedVolume(case)
     yield
+    volumes = volumesOf([case.image, *case.moreImages], case.name)
+    yield
     if read is not None:
         name = _("{case} to correct").format(case=case.name)
         node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
         node.SetAttribute(PSEUDO_LABEL, str(case.pseudoLabel))
         showMiddle(read)
-    showVolume(volume)
+    if volume not in shownVolumes():
+        showVolumes(volumes)
     showOnly(node, volume)
 
 
 def loadedVolume(case: RankedCase) -> Any:
-    """The volume node of the case's image; loaded where it is not in the scene."""
-    if not Path(case.image).exists():
-        raise DinomixError(
-            _("The image of {name} is not there any more ({path}).").format(name=case.name, path=case.image),
-            _("Connect its disk, or put the file back."),
-        )
+    """The volume node of the case's first image; loaded where it is not in the scene."""
+    for image in (case.image, *case.moreImages):
+        if not Path(image).exists():
+            raise DinomixError(
+                _("The image of {name} is not there any more ({path}).").format(name=case.name, path=image),
+                _("Connect its disk, or put the file back."),
+            )
     return volumeOf(Path(case.image), case.name)
 
 

@@ -8,8 +8,11 @@ import slicer
 import vtk
 from cohort_cases import addSceneCase
 from cohort_window import CohortTestCase
+from DINOMixTrainLib.case_loading import showCase
+from DINOMixTrainLib.cohort_report import CheckedCase
 from DINOMixTrainLib.cohort_request import CohortRequest, SceneChoice, channelsOfText
 from DINOMixTrainLib.logic import DINOMixTrainLogic
+from DINOMixTrainLib.ranked_case import nodeOfCase, rankedCases, stepsOfOpening
 from waiting import waitUntil
 
 from dinomix.errors import DinomixError
@@ -147,6 +150,46 @@ class SceneTest(SceneCases):
         self.assertEqual(self.box("a t1").currentText, "choose a volume")
         self.check()
         self.assertIn("For a t1 not all images of the case are chosen.", self.ui.checkStatusLabel.text)
+
+
+class ShowingTest(CohortTestCase):
+    """A case of two images in the slice views."""
+
+    def prepare(self):
+        volume, organs = addSceneCase("a", 1)
+        self.images = [str(self.folder / f"{name}.nrrd") for name in ("t1", "t2")]
+        slicer.util.saveNode(volume, self.images[0])
+        slicer.util.updateVolumeFromArray(volume, 500 - slicer.util.arrayFromVolume(volume))
+        slicer.util.saveNode(volume, self.images[1])
+        self.runFolder = self.folder / "run"
+        self.runFolder.mkdir()
+        slicer.util.saveNode(organs, str(self.runFolder / "a.seg.nrrd"))
+        slicer.mrmlScene.Clear(False)
+
+    def shown(self):
+        """The files of the images behind and over, and how opaque the latter is."""
+        view = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+        nodes = map(slicer.mrmlScene.GetNodeByID, (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()))
+        return [node.GetStorageNode().GetFileName() for node in nodes], view.GetForegroundOpacity()
+
+    def test_a_ranked_case_is_opened_with_all_of_its_images(self):
+        case = {"name": "a", "role": "unlabeled", "image": self.images[0], "more_images": [self.images[1]]}
+        cohort = {"modality": "MR", "labels": {"structures": []}, "cases": [case]}
+        (self.runFolder / "cohort.json").write_text(json.dumps(cohort))
+        told = {"name": "a", "image": self.images[0], "disagreement": 0.5, "classes": {}, "pseudo_label": "a.seg.nrrd"}
+        (case,) = rankedCases(self.runFolder, {"cases": [told]})
+        list(stepsOfOpening(case))
+        self.assertEqual(self.shown(), (self.images, 0.5))
+        self.assertIsNotNone(nodeOfCase(case))
+        list(stepsOfOpening(case))
+        self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")), 2)
+        Path(self.images[1]).unlink()
+        with self.assertRaisesRegex(DinomixError, "t2.nrrd"):
+            list(stepsOfOpening(case))
+
+    def test_a_checked_case_is_shown_with_all_of_its_images(self):
+        showCase(CheckedCase("a", "unlabeled", self.images[0], (self.images[1],)), "")
+        self.assertEqual(self.shown(), (self.images, 0.5))
 
 
 SHORT = {
