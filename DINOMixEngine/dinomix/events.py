@@ -28,6 +28,7 @@ names          names [{name in the label files, cases (how many), matched (name 
 problem        case (name or None), file (or None), message, remedy, code, and the case's role, image and label (or None); of a
                check that fails
 device         device (such as "cuda:0"), reason (a full sentence): what computes a segmentation
+runtime        runtime ("pytorch" or "openvino"), reason (a full sentence): what computes on a CPU, where there is a choice
 disk           cases, features (bytes that the cache will take), free (bytes), path; before the cache is filled
 estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd; of
                `train --estimate`
@@ -129,7 +130,7 @@ class TerminalEvents:
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self._loss = self._text = ""
+        self._loss = self._text = self._runtime = ""
 
     def __call__(self, kind: str, **fields: Any) -> None:
         from tqdm import tqdm
@@ -157,6 +158,9 @@ class TerminalEvents:
             self._loss = f"loss {fields['total']:.3f}"
         elif kind in ("started", "device"):
             tqdm.write(fields["reason"], file=sys.stderr)
+        elif kind == "runtime" and fields["reason"] != self._runtime:  # once for all images of a batch
+            self._runtime = fields["reason"]
+            tqdm.write(self._runtime, file=sys.stderr)
         elif kind == "validation":
             worst = ", ".join(f"{name} {dice:.2f}" for name, dice in fields["dice"].items() if dice is not None)
             tqdm.write(f"step {fields['step']}: validation Dice {fields['mean']:.3f} ({worst})", file=sys.stderr)

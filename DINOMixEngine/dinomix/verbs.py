@@ -10,6 +10,7 @@ from typing import Any
 from dinomix.events import Emit, silent
 from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
+from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.models.folder import Model, load_model
 from dinomix.report.segmenting import segment_and_report
 from dinomix.training import train as training
@@ -28,6 +29,7 @@ def segment(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     keep: Sequence[str] = (),
     all_pieces: bool = False,
     regions: bool = False,
@@ -51,6 +53,8 @@ def segment(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         max_memory: bytes of main memory that may be used; None for no limit.
         precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
+        runtime: what computes on a CPU: "auto" (OpenVINO where it is installed, faster, and gives the same labels), "pytorch" or
+            "openvino".
         keep: names of the structures to keep; empty for all.
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
         regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
@@ -77,6 +81,7 @@ def segment(
         device=device,
         max_memory=max_memory,
         precision=precision,
+        runtime=runtime,
         keep=tuple(keep),
         all_pieces=all_pieces,
         regions=regions,

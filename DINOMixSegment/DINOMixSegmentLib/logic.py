@@ -138,6 +138,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         allFrames: bool = False,
         precision: str = "auto",
         allPieces: bool = False,
+        runtime: str = "auto",
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
@@ -148,6 +149,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             maxMemory: bytes of main memory that the worker may take.
             precision: "auto", "float32" or "bfloat16".
             allPieces: whether pieces that lie apart from the largest one of an organ are kept.
+            runtime: "auto", "pytorch" or "openvino".
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
@@ -161,7 +163,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             self._onModels(waitFor(self.client.listModels(folder or ""), START_SECONDS))
             folder = folder or choosing.namedModel(model, self.models())
         first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
-        computing = Computing(device, maxMemory, precision, allPieces)
+        computing = Computing(device, maxMemory, precision, allPieces, runtime)
         request = SegmentRequest(
             first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, tuple(more)
         )

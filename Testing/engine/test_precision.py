@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.inference import precision, segment
+from dinomix.inference import pieces, segment
 from dinomix.inference.certainty import LEAST_DICE, LabelChanges
-from dinomix.inference.precision import Ends, InBfloat16, border_noise, borders, has_bfloat16
+from dinomix.inference.pieces import borders, pieces_of
+from dinomix.inference.precision import Ends, InBfloat16, border_noise, has_bfloat16
+from dinomix.inference.runtimes import choosing
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, predict_slabs
 from dinomix.models.folder import Model
@@ -81,6 +83,12 @@ VOLUME = Volume(
 )
 
 
+@pytest.fixture(autouse=True)
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose trial would compute in bfloat16 too."""
+    monkeypatch.setattr(choosing, "is_installed", lambda: False)
+
+
 @pytest.fixture
 def has_bfloat16_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment, "has_bfloat16", lambda device: True)
@@ -89,7 +97,7 @@ def has_bfloat16_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces that no whole window is as large as."""
-    monkeypatch.setattr(precision, "TRIED_SIDE", 16)
+    monkeypatch.setattr(pieces, "TRIED_SIDE", 16)
 
 
 @pytest.fixture
@@ -155,7 +163,7 @@ def test_auto_takes_networks_whose_coarsest_level_is_small(has_bfloat16_here: No
     torch.manual_seed(0)
     network = build_network(plan, 3).eval()
     with torch.inference_mode():
-        for piece in precision._pieces(torch.rand((1, 70, 70, 70)), plan):
+        for piece in pieces_of(torch.rand((1, 70, 70, 70)), plan):
             assert piece.shape == (1, 64, 64, 64) and network(piece[None]).isfinite().all()
     assert segment_volume(VOLUME, model, device="cpu", network=network).array.shape == VOLUME.array.shape
 
@@ -230,10 +238,10 @@ def test_a_piece_with_borders_is_looked_for() -> None:
 
 def test_pieces_are_different_ones_and_whole_windows_are_tried_once() -> None:
     tensor = torch.rand((1, 32, 32, 100))
-    pieces = list(precision._pieces(tensor, PLAN.model_copy(update={"patch": (32, 32, 64)})))
+    pieces = list(pieces_of(tensor, PLAN.model_copy(update={"patch": (32, 32, 64)})))
     assert len(pieces) == 3 and all(piece.shape == (1, 32, 32, 48) for piece in pieces)
     one_size = PLAN.model_copy(update={"network": {"_target_": NETWORKS + "UNETR"}})
-    assert len(list(precision._pieces(tensor, one_size))) == 1
+    assert len(list(pieces_of(tensor, one_size))) == 1
 
 
 def test_logits_in_bfloat16_are_close(tensor: torch.Tensor) -> None:

@@ -61,7 +61,7 @@ def test_a_cancel_is_heard_after_every_window(model: Model, tmp_path: Path) -> N
             raise Given
 
     with pytest.raises(Given):
-        jobs.run(request(model, tmp_path, precision="float32"), emit, nothing)
+        jobs.run(request(model, tmp_path, precision="float32", runtime="pytorch"), emit, nothing)
     assert len(windows) == 5 and not jobs.output and not (tmp_path / "labels.npy").exists()
 
 
@@ -111,7 +111,7 @@ def test_an_estimate_is_of_the_precision_that_will_be_computed_with(
 ) -> None:
     taken: list[torch.dtype] = []
 
-    def seconds_of_a_window(warm: object, device: torch.device, dtype: torch.dtype) -> float:
+    def seconds_of_a_window(warm: object, device: torch.device, dtype: torch.dtype, runtime: object) -> float:
         taken.append(dtype)
         return 2.0
 

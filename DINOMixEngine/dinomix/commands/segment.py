@@ -36,6 +36,14 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     show_default=True,
     help="auto: bfloat16, about twice as fast, where the device is made for it and each structure stays as in float32.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "pytorch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What computes on a processor. auto: OpenVINO where it is installed and a trial, made once for each model, finds it "
+    "faster and its labels the same.",
+)
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
 @click.option(
     "--all-pieces", is_flag=True, help="Keep also small pieces that lie apart from a structure's largest one."
@@ -73,6 +81,7 @@ def command(
     device: str,
     max_memory: str | None,
     precision: Literal["auto", "float32", "bfloat16"],
+    runtime: Literal["auto", "pytorch", "openvino"],
     keep: tuple[str, ...],
     all_pieces: bool,
     regions: bool,
@@ -131,6 +140,7 @@ def command(
             device=device,
             max_memory=limit,
             precision=precision,
+            runtime=runtime,
             keep=keep,
             all_pieces=all_pieces,
             regions=regions,

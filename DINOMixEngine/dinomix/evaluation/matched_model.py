@@ -46,7 +46,9 @@ class MatchedModel:
             DinomixError: it sees one that the cohort lacks; or as ``segment_volume``.
         """
         network, seen = self.model.warm_network, images_for(self.model, self.channels, images)
-        return self.renamed(segment_volume(seen, self.model, device=device, precision="float32", network=network))
+        return self.renamed(
+            segment_volume(seen, self.model, device=device, precision="float32", runtime="pytorch", network=network)
+        )
 
     def renamed(self, own: Volume) -> Volume:
         """Labels of the model with the cohort's ids; structures that the cohort lacks are background."""

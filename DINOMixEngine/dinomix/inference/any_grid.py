@@ -12,6 +12,7 @@ from dinomix.events import Emit, silent
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
 from dinomix.images.volume import Volume
 from dinomix.inference.precision import Precision
+from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model
 
@@ -30,6 +31,7 @@ def segment_array(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     all_pieces: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
@@ -41,7 +43,7 @@ def segment_array(
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
         more: the further images of the case, for a model that takes several, each on its own grid; in the order of
             ``model.plan.channels[1:]``.
-        device, max_memory, precision, all_pieces, emit, network: as ``segment_volume`` takes them.
+        device, max_memory, precision, runtime, all_pieces, emit, network: as ``segment_volume`` takes them.
 
     Returns:
         Structure ids, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
@@ -59,7 +61,7 @@ def segment_array(
         )
     labels = segment_volume(
         [first, *(_rectangular(values, its_affine)[0] for values, its_affine in more)], model,
-        device=device, max_memory=max_memory, precision=precision, all_pieces=all_pieces, emit=emit,
+        device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces, emit=emit,
         network=network,
     ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices

@@ -21,6 +21,7 @@ from dinomix.inference.devices import choose_device
 from dinomix.inference.outputs import MadeBy, Output, check_name, is_done, plan_outputs, write_output
 from dinomix.inference.precision import Precision
 from dinomix.inference.region_files import region_files, write_regions
+from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import keep_only, kept_labels, named, segment_taken
 from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result
 from dinomix.models.folder import Model
@@ -37,6 +38,7 @@ def segment_files(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     keep: tuple[str, ...] = (),
     all_pieces: bool = False,
     regions: bool = False,
@@ -57,7 +59,7 @@ def segment_files(
         channels: for a model of several channels, by their names: the image of each, where ``images`` is empty; else patterns
             by which the images of ``images`` are told.
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
-        precision: see ``segment_volume``.
+        precision, runtime: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
         all_pieces: see ``segment_volume``.
         regions: write a mask file for each region of the model's labels, too; see ``region_files``.
@@ -107,7 +109,9 @@ def segment_files(
                     emit_here("notice", message=f"{image}: {notice}")
             _tell(doubts_of_case(output, volumes, model), output, any_image, emit_here)
             size = sum(volume.array.nbytes for volume in volumes)
-            result = segment_taken(volumes, size, model, device, max_memory, precision, all_pieces, emit_here, network)
+            result = segment_taken(
+                volumes, size, model, device, max_memory, precision, runtime, all_pieces, emit_here, network
+            )
             if keep:
                 keep_only(result.array, labels.ids)
             if regions:

@@ -1,6 +1,6 @@
 """How much main memory segmenting takes, and how to stay below a limit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import psutil
@@ -26,12 +26,16 @@ class MemoryUse:
     Attributes:
         half_buffers: windows are put together in float16.
         slab_bytes: for the ways to the network's grid and back.
+        window: bytes of those for computing a window.
         estimate: bytes that the process is expected to take at its peak.
+        spare: bytes that it may take beside these.
     """
 
     half_buffers: bool
     slab_bytes: int
+    window: int
     estimate: int
+    spare: int = 0
 
 
 def plan_memory(
@@ -51,13 +55,13 @@ def plan_memory(
     of_network = footprint(model.plan, model.labels.channels).window
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     uses = [
-        MemoryUse(half, slab, _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back))
+        MemoryUse(half, slab, of_network, _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back))
         for half, slab in choices
     ]
     allowed = psutil.Process().memory_info().rss + free_memory(limit)
     for use in uses:
         if use.estimate <= allowed:
-            return use
+            return replace(use, spare=allowed - use.estimate)
     if limit is None:
         check_memory(uses[-1].estimate, "Segmenting this image takes", "Crop it to the region of interest.")
         return uses[-1]

@@ -2,25 +2,19 @@
 
 import copy
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from dinomix.inference.cells import two_highest
 from dinomix.inference.convolutions import OneDnnConvolutions
-from dinomix.planning.plan import Plan, patch_multiple, takes_one_size
+from dinomix.inference.pieces import Forward, borders, piece_with_borders
+from dinomix.planning.plan import Plan
 
 Precision = Literal["auto", "float32", "bfloat16"]
 AGREEMENT = 0.98
 """Least share of the structures' voxels of a piece that must get the same label in both; trained networks are above it."""
-TRIED_SIDE = 48
-"""Side of the piece that both are tried on: a quarter of a second's work at most, beside seconds for the volume."""
-ENOUGH_BORDER, LEAST_BORDER = 100, 20
-"""Voxels of borders with which a piece is the one that is tried; and without which the noise along them says nothing."""
 
 
 _ENDS = weakref.WeakKeyDictionary[torch.nn.Module, "Ends"]()
@@ -153,7 +147,9 @@ def _copied(network: torch.nn.Module, device: torch.device | str, dtype: torch.d
     return copy.deepcopy(network, memo)
 
 
-def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device) -> float | None:
+def border_noise(
+    network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device, fast: Forward | None = None
+) -> float | None:
     """How far bfloat16 changes the lead of the highest logit over the second one, along borders: root mean square.
 
     Both compute one piece of the image, the first of a few that has enough of borders.
@@ -161,6 +157,7 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
     Args:
         network: on the CPU.
         tensor: (channels, x, y, z) float32.
+        fast: computes windows as large as a piece in bfloat16; None for PyTorch.
 
     Returns:
         In the logits' unit; None where no piece has borders or the labels plainly differ.
@@ -169,29 +166,13 @@ def border_noise(network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, dev
     network.eval()
     try:
         with torch.inference_mode(), OneDnnConvolutions():
-            found = _piece_with_borders(InBfloat16(network, plan, device), tensor, plan, device)
+            found = piece_with_borders(fast or InBfloat16(network, plan, device), tensor, plan, device)
             if found is None:
                 return None
-            window, fast = found
-            return _noise(fast, network.to(device)(window)[0])
+            window, logits = found
+            return _noise(logits, network.to(device)(window)[0])
     finally:
         network.to(home).train(training)
-
-
-def _piece_with_borders(
-    fast_network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The window of the first piece with enough of borders, else of that with the most, and its logits; None without any."""
-    most, found = LEAST_BORDER - 1, None
-    for piece in _pieces(tensor, plan):
-        window = piece[None].to(device)
-        logits = fast_network(window)[0]
-        border = int(borders(logits.argmax(0)).sum())
-        if border > most:
-            most, found = border, (window, logits)
-        if most >= ENOUGH_BORDER:
-            break
-    return found
 
 
 def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
@@ -206,48 +187,7 @@ def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
     return float((lead - (best - second))[borders(winner)].square().mean().sqrt())
 
 
-def borders(labels: torch.Tensor) -> torch.Tensor:
-    """The voxels (x, y, z) that have a neighbor of another label along one of the axes."""
-    border = torch.zeros_like(labels, dtype=torch.bool)
-    for axis, side in enumerate(labels.shape):
-        differ = labels.narrow(axis, 1, side - 1) != labels.narrow(axis, 0, side - 1)
-        border.narrow(axis, 1, side - 1).logical_or_(differ)
-        border.narrow(axis, 0, side - 1).logical_or_(differ)
-    return border
-
-
 def home_of(network: torch.nn.Module) -> torch.device:
     """Where a network's weights are; the CPU where it has none."""
     parameter = next(network.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _pieces(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
-    """The middle of an image, and then those around it, padded where the image is smaller."""
-    sides = _sides_of_a_piece(plan)
-    gaps = [max(have - side, 0) for side, have in zip(sides, tensor.shape[1:], strict=True)]
-    places = [tuple(gap // 2 for gap in gaps)]
-    if not _takes_windows_only(plan):  # which would take as long as a part of the image
-        places += product(*[(gap // 4, 3 * gap // 4) for gap in gaps])
-    for starts in dict.fromkeys(places):
-        piece = tensor
-        for axis, (start, side) in enumerate(zip(starts, sides, strict=True), 1):
-            piece = piece.narrow(axis, start, min(side, piece.shape[axis]))
-        padding = [gap for side, have in zip(sides, piece.shape[1:], strict=True) for gap in (side - have, 0)][::-1]
-        yield F.pad(piece, padding)
-
-
-def _sides_of_a_piece(plan: Plan) -> tuple[int, int, int]:
-    """At least two voxels at the network's coarsest level, which normalization needs; a window's where it takes no other."""
-    if _takes_windows_only(plan):
-        return plan.patch
-    x, y, z = (
-        min(patch, max(-(-TRIED_SIDE // factor), 2) * factor)
-        for patch, factor in zip(plan.patch, patch_multiple(plan.network), strict=True)
-    )
-    return x, y, z
-
-
-def _takes_windows_only(plan: Plan) -> bool:
-    """Whether it is not plain to see that the network takes smaller pieces than its windows."""
-    return takes_one_size(plan.network) or bool(plan.network.get("resolution"))

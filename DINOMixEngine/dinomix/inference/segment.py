@@ -16,7 +16,10 @@ from dinomix.inference.channels import as_channels
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, plan_memory
 from dinomix.inference.native_grid import NativeLabels
+from dinomix.inference.pieces import sides_of_a_piece
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
+from dinomix.inference.runtimes.choosing import RuntimeName, Work, choose_runtime
+from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.inference.two_stages import two_stage_labels
 from dinomix.labels import LabelSet
@@ -33,6 +36,7 @@ def segment_volume(
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     all_pieces: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
@@ -46,10 +50,13 @@ def segment_volume(
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
         precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
             it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
-            float32. The model folder run as a bundle of MONAI's gives the labels of "float32".
+            float32. The model folder run as a bundle of MONAI's gives the labels of "float32" and "pytorch".
+        runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
+            remembered, has found it faster and its labels the same; elsewhere PyTorch.
         all_pieces: keep also what the model's plan calls stray pieces of a structure.
         emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
-            another way, an image is computed again or resampled onto the first one's grid, or stray pieces are removed.
+            another way, an image is computed again or resampled onto the first one's grid, or stray pieces are removed;
+            ``runtime`` where another one than PyTorch was looked at.
         network: ``model.network()``, when it is at hand from an earlier image.
 
     Returns:
@@ -60,7 +67,7 @@ def segment_volume(
             they show different places, or some are plainly in each other's place.
     """
     given = [volumes] if isinstance(volumes, Volume) else list(volumes)
-    return segment_taken(given, 0, model, device, max_memory, precision, all_pieces, emit, network)
+    return segment_taken(given, 0, model, device, max_memory, precision, runtime, all_pieces, emit, network)
 
 
 def segment_taken(
@@ -70,6 +77,7 @@ def segment_taken(
     device: str,
     max_memory: int | None,
     precision: Precision,
+    runtime: RuntimeName,
     all_pieces: bool,
     emit: Emit,
     network: torch.nn.Module | None,
@@ -84,7 +92,7 @@ def segment_taken(
 
     def labels_of(volumes: list[Volume], given_back: int, stage: Model, emit: Emit) -> NDArray[Any]:
         of_stage = of_first if stage is model else stage.warm_network
-        return _labels(volumes, given_back, stage, of_stage, chosen, max_memory, precision, emit)
+        return _labels(volumes, given_back, stage, of_stage, chosen, max_memory, precision, runtime, emit)
 
     if model.second is None:
         array = labels_of(volumes, given_back, model, emit)
@@ -103,6 +111,7 @@ def _labels(
     device: torch.device,
     max_memory: int | None,
     precision: Precision,
+    runtime: RuntimeName,
     emit: Emit,
 ) -> NDArray[Any]:
     """Structure ids (k, j, i) by one network; ``volumes`` and ``given_back`` as ``_segment`` takes them."""
@@ -111,7 +120,7 @@ def _labels(
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(_taken(volumes), model.plan, slab_bytes=use.slab_bytes)
-    return _Computing(network, model, preprocessed, device, use, emit).labels(precision)
+    return _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
 
 
 def _taken(volumes: list[Volume]) -> tuple[Volume, ...]:
@@ -142,17 +151,20 @@ class _Computing:
     preprocessed: Preprocessed
     device: torch.device
     use: MemoryUse
+    runtime: RuntimeName
     emit: Emit
 
     def labels(self, precision: Precision) -> NDArray[Any]:
         """(k, j, i); see ``segment_volume``."""
         if precision != "auto":
-            return self._labels_in(torch.float32 if precision == "float32" else torch.bfloat16, self.emit)
-        noise = self._noise() if has_bfloat16(self.device) else None
-        if noise is None:
-            return self._labels_in(torch.float32, self.emit)
+            return self._labels_in(torch.float32 if precision == "float32" else torch.bfloat16)
+        if not has_bfloat16(self.device):
+            return self._labels_in(torch.float32)
+        runtime = self._chosen(torch.bfloat16)
+        if (noise := self._noise(runtime)) is None:
+            return self._labels_in(torch.float32)
         changes = LabelChanges(noise, self.model.labels.channels)
-        array = self._labels_in(torch.bfloat16, self.emit, changes.add)
+        array = self._computed(torch.bfloat16, runtime, self.emit, changes.add)
         if not (changed := changes.structures()):
             return array
         names = [self.model.labels.names[channel - 1] for channel in changed]
@@ -163,22 +175,32 @@ class _Computing:
         del array
         return self._labels_in(torch.float32, named(self.emit, "again in float32"))
 
-    def _noise(self) -> float | None:
+    def _labels_in(self, dtype: torch.dtype, emit: Emit | None = None) -> NDArray[Any]:
+        return self._computed(dtype, self._chosen(dtype), emit or self.emit)
+
+    def _chosen(self, dtype: torch.dtype) -> Runtime:
+        tensor, plan = self.preprocessed.tensor, self.model.plan
+        return choose_runtime(self.runtime, Work(self.network, tensor, plan, self.device, dtype, self.use), self.emit)
+
+    def _noise(self, runtime: Runtime) -> float | None:
         """None also where the trial failed: the memory may not suffice, or the device or network be short of an operation."""
+        network, plan, device = self.network, self.model.plan, self.device
         try:
-            return border_noise(self.network, self.preprocessed.tensor, self.model.plan, self.device)
+            fast = runtime.ready(network, plan, device, torch.bfloat16, sides_of_a_piece(plan))
+            return border_noise(network, self.preprocessed.tensor, plan, device, fast)
         except (RuntimeError, ValueError, NotImplementedError):
             return None
 
-    def _labels_in(
-        self, dtype: torch.dtype, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
+    def _computed(
+        self, dtype: torch.dtype, runtime: Runtime, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
     ) -> NDArray[Any]:
         """Labels computed with some numbers; ``look`` is shown the logits, slab by slab."""
         tensor, use, ids = self.preprocessed.tensor, self.use, self.model.labels.ids
         progress = RepeatedProgress(emit)
         slabs = predict_slabs(
-            self.network, tensor, self.model.plan, self.device, progress, dtype=dtype, half_buffers=use.half_buffers
-        )
+            self.network, tensor, self.model.plan, self.device, progress,
+            dtype=dtype, runtime=runtime, half_buffers=use.half_buffers,
+        )  # fmt: skip
         labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), ids, use.slab_bytes, progress.again)
         for slab in slabs:
             for take in (labels.add, look) if look else (labels.add,):

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.inference.devices import describe
-from dinomix.inference.precision import InBfloat16, home_of
+from dinomix.inference.pieces import Forward
+from dinomix.inference.precision import home_of
+from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout, importance
 from dinomix.planning.plan import Plan
 
@@ -22,12 +24,13 @@ PLANES = 4
 
 @dataclass(frozen=True)
 class Way:
-    """Where windows are computed and where they are put together, how many at once, and with which numbers."""
+    """Where windows are computed and where they are put together, how many at once, with which numbers, and by what."""
 
     device: torch.device
     buffers: torch.device
     batch: int
     dtype: torch.dtype = torch.float32
+    runtime: Runtime = PYTORCH
 
 
 def predict_logits(
@@ -63,6 +66,7 @@ def predict_slabs(
     emit: Emit = silent,
     *,
     dtype: torch.dtype = torch.float32,
+    runtime: Runtime = PYTORCH,
     half_buffers: bool = False,
     ways: tuple[Way, ...] | None = None,
 ) -> Iterator[torch.Tensor]:
@@ -80,8 +84,9 @@ def predict_slabs(
         tensor: (channels of the input, x, y, z) float32.
         device: where to begin; see ``ways_to_compute`` for what comes after it.
         dtype: the numbers that the network computes with.
+        runtime: what computes on a CPU; PyTorch goes on where another one fails.
         half_buffers: add up in float16, for half the memory and three decimal digits.
-        ways: in this order instead of ``ways_to_compute(device, dtype)``.
+        ways: in this order instead of ``ways_to_compute(device, dtype, runtime)``.
 
     Yields:
         (channels, some planes along x, y, z), on the device of the buffers, float32, or float16 with ``half_buffers``.
@@ -90,7 +95,7 @@ def predict_slabs(
     Raises:
         DinomixError: the main memory does not suffice.
     """
-    ways = ways or ways_to_compute(torch.device(device), dtype)
+    ways = ways or ways_to_compute(torch.device(device), dtype, runtime)
     home, training = home_of(network), network.training
     network.eval()
     blending = _Blending(tensor, plan, emit, torch.float16 if half_buffers else torch.float32)
@@ -120,10 +125,12 @@ def predict_slabs(
         network.to(home).train(training)
 
 
-def ways_to_compute(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Way, ...]:
+def ways_to_compute(
+    device: torch.device, dtype: torch.dtype = torch.float32, runtime: Runtime = PYTORCH
+) -> tuple[Way, ...]:
     """The ways to use a device, the fastest first and the most frugal last."""
     if device.type == "cpu":
-        return (Way(CPU, CPU, 1, dtype),)
+        return tuple(Way(CPU, CPU, 1, dtype, each) for each in dict.fromkeys((runtime, PYTORCH)))
     return (
         Way(device, device, GPU_BATCH, dtype), Way(device, device, 1, dtype), Way(device, CPU, 1, dtype), Way(CPU, CPU, 1),
     )  # fmt: skip
@@ -154,11 +161,11 @@ class _Blending:
 
     def slabs(self, network: torch.nn.Module, way: Way) -> Iterator[torch.Tensor]:
         """The planes that are final after each layer of windows."""
-        network = ready(network, self._plan, way)
+        forward = way.runtime.ready(network, self._plan, way.device, way.dtype, self._plan.patch)
         weights = importance(self._plan.patch, self._plan.blend).to(way.device)
         self._sums, self._weights = self._sums.to(way.buffers), self._weights.to(way.buffers)
         while self._layer < len(self._layout.starts[0]):
-            slab = self._next_slab(network, way, weights)
+            slab = self._next_slab(forward, way, weights)
             given = time.monotonic()
             yield slab
             self._elsewhere += time.monotonic() - given
@@ -167,11 +174,11 @@ class _Blending:
 
     # Not around the whole of ``slabs``: between two slabs, the mode would hold for whoever takes them.
     @torch.inference_mode()
-    def _next_slab(self, network: torch.nn.Module, way: Way, weights: torch.Tensor) -> torch.Tensor:
+    def _next_slab(self, forward: Forward, way: Way, weights: torch.Tensor) -> torch.Tensor:
         windows = self._layout.in_layer()
         while self._done < len(windows):
             group = windows[self._done : self._done + way.batch]
-            for (y, z), logits in zip(group, self._logits(network, way, group), strict=True):
+            for (y, z), logits in zip(group, self._logits(forward, way, group), strict=True):
                 self._add(logits, weights, y, z)
                 self._done += 1
                 done = self._layer * len(windows) + self._done
@@ -199,7 +206,7 @@ class _Blending:
         end = starts[self._layer + 1] if self._layer + 1 < len(starts) else self._layout.size[0]
         return end - starts[self._layer]
 
-    def _logits(self, network: torch.nn.Module, way: Way, group: list[tuple[int, int]]) -> list[torch.Tensor]:
+    def _logits(self, forward: Forward, way: Way, group: list[tuple[int, int]]) -> list[torch.Tensor]:
         """The logits (channels, x, y, z) of some windows. All windows of nothing but air are computed once."""
         x, (side_x, side_y, side_z) = self._layout.starts[0][self._layer], self._plan.patch
         windows = [self._tensor[:, x : x + side_x, y : y + side_y, z : z + side_z] for y, z in group]
@@ -207,9 +214,9 @@ class _Blending:
         computed = iter(())
         if filled:
             batch = torch.stack(filled).to(way.device)
-            computed = iter(network(batch))
+            computed = iter(forward(batch))
         if len(filled) < len(windows) and self._of_air.numel() == 0:
-            self._of_air = network(torch.zeros((1, len(self._tensor), *self._plan.patch), device=way.device))[0]
+            self._of_air = forward(torch.zeros((1, len(self._tensor), *self._plan.patch), device=way.device))[0]
         return [next(computed) if window.any() else self._of_air.to(way.device) for window in windows]
 
     def _add(self, logits: torch.Tensor, weights: torch.Tensor, y: int, z: int) -> None:
@@ -236,20 +243,9 @@ class _Blending:
         self._layer, self._done = self._layer + 1, 0
 
 
-def ready(network: torch.nn.Module, plan: Plan, way: Way) -> torch.nn.Module:
-    """The network on the way's device; a copy of it where it computes with other numbers than its own."""
-    if way.dtype != torch.float32:
-        return InBfloat16(network, plan, way.device)
-    network = network.to(way.device)
-    if way.device == CPU and not any(isinstance(module, torch.nn.InstanceNorm3d) for module in network.modules()):
-        # A fifth less time for SegResNet and UNet; instance normalization would copy its input there and back.
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network
-
-
 def _can_step_down(error: Exception, way: Way) -> bool:
-    # MPS lacks operations that the CPU has, and says so in several ways.
-    return way.device.type == "mps" or is_out_of_memory(error)
+    # MPS lacks operations that the CPU has, and says so in several ways; so does another runtime than PyTorch.
+    return way.device.type == "mps" or way.runtime != PYTORCH or is_out_of_memory(error)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -260,6 +256,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def _step_down(failed: Way, next_way: Way, error: Exception) -> str:
     why = "does not have enough free memory" if is_out_of_memory(error) else f"cannot run this network ({error})"
+    if next_way.runtime != failed.runtime:
+        return f"{failed.runtime.title} {why}; {next_way.runtime.title} computes instead."
     where = describe(failed.device)
     if next_way.device != failed.device:
         return f"{where[0].upper()}{where[1:]} {why}; the CPU computes instead, which takes longer."

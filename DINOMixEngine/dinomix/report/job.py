@@ -40,6 +40,8 @@ class Job:
         match kind:
             case "device":
                 self.device = {"device": fields["device"], "reason": fields["reason"]}
+            case "runtime" if case is not None:
+                case |= {"runtime": fields["runtime"]}
             case "written":
                 self._files.append(fields["path"])
             case "notice":

@@ -83,7 +83,9 @@ def _write_boxes(case: Case, cohort: Cohort, second: SecondStage, model: Model, 
     volumes = read_case_images(case, cohort, keep_integers=True)
     grid = volumes[0].geometry
     if case.label is None:
-        labels = segment_volume(volumes, model, device=device, emit=silent, network=model.warm_network)
+        labels = segment_volume(
+            volumes, model, device=device, runtime="pytorch", emit=silent, network=model.warm_network
+        )
     else:
         channels = channels_of(read_case_label(case, grid).array, case, model.labels)
         ids = np.array([0, *model.labels.ids, 0, _unlabeled(model.labels)])

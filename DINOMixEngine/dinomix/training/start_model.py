@@ -77,7 +77,7 @@ class StartModel:
                 return known
             refuse_changed(case)
             images = images_for(self.model, self.cohort.channel_names, read_case_images(case, self.cohort))
-            labels = segment_volume(images, self.model, device=self.device, precision="float32",
+            labels = segment_volume(images, self.model, device=self.device, precision="float32", runtime="pytorch",
                                     emit=emit, network=self.model.warm_network)  # fmt: skip
             write_labels(labels.array, labels.geometry, self.model.labels, file)
         return labels

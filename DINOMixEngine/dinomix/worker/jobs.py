@@ -23,8 +23,10 @@ from dinomix.inference.channels import other_number
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.runtimes.choosing import expected_runtime
+from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.segment import kept_labels
-from dinomix.inference.sliding_window import Way, count_windows, ready
+from dinomix.inference.sliding_window import count_windows
 from dinomix.inference.two_stages import expected_windows
 from dinomix.models.installed import structures_as_data
 from dinomix.planning.preprocessing import grid_size
@@ -95,13 +97,15 @@ class Jobs:
         # Most images are segmented in bfloat16 where the device is made for it.
         is_fast = has_bfloat16(device) if request.precision == "auto" else request.precision == "bfloat16"
         dtype = torch.bfloat16 if is_fast else torch.float32
+        runtime = expected_runtime(request.runtime, job.warm.network, model.plan, device, dtype)
+        weights = sum(weight.nbytes for weight in model.weights.values())
         labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
         self.output.send(
             "estimate",
             job=job.name,
-            seconds=float(windows * seconds_of_a_window(job.warm, device, dtype) + labeling),
+            seconds=float(windows * seconds_of_a_window(job.warm, device, dtype, runtime) + labeling),
             windows=windows,
-            memory=use.estimate,
+            memory=use.estimate + runtime.more_bytes(weights, use.window),
             device=str(device),
             reason=reason,
         )
@@ -122,6 +126,7 @@ class Jobs:
             device=request.device,
             max_memory=request.max_memory,
             precision=request.precision,
+            runtime=request.runtime,
             all_pieces=request.all_pieces,
             emit=job.emit,
             network=job.warm.network,
@@ -156,8 +161,8 @@ class Jobs:
         images = paths if channels is None else []
         options: dict[str, Any] = {
             "channels": channels, "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
-            "all_pieces": request.all_pieces, "keep": request.keep, "any_image": request.any_image, "emit": job.emit,
-            "network": job.warm.network,
+            "runtime": request.runtime, "all_pieces": request.all_pieces, "keep": request.keep,
+            "any_image": request.any_image, "emit": job.emit, "network": job.warm.network,
         }  # fmt: skip
         if request.out.path is not None:
             written = segment_files(model, images, request.out.path, overwrite=request.overwrite, **options)
@@ -182,30 +187,31 @@ def _with_voxels(structures: list[dict[str, Any]], labels: NDArray[np.generic]) 
     return [{**structure, "voxels": int(counts[structure["id"]])} for structure in structures]
 
 
-def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype) -> float:
+def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype, runtime: Runtime) -> float:
     """How long the network takes for one window on a device; measured once, after one window that warms it up.
 
     Raises:
         DinomixError: the device cannot run the network, or has too little memory.
     """
-    known = warm.window_seconds.get((str(device), dtype))
+    known = warm.window_seconds.get((str(device), dtype, runtime.name))
     if known is not None:
         return known
     home = next(warm.network.parameters()).device
     try:
-        network = ready(warm.network, warm.model.plan, Way(device, device, 1, dtype))
-        window = torch.zeros(1, len(warm.model.plan.channels), *warm.model.plan.patch, device=device)
+        plan = warm.model.plan
+        forward = runtime.ready(warm.network, plan, device, dtype, plan.patch)
+        window = torch.zeros(1, len(plan.channels), *plan.patch, device=device)
         with torch.inference_mode():
             for _ in range(2):
                 began = time.monotonic()
-                float(network(window).flatten()[0])  # reading a value waits for the device
+                float(forward(window).flatten()[0])  # reading a value waits for the device
                 seconds = time.monotonic() - began
     except (RuntimeError, NotImplementedError) as error:
         print(f"The network cannot be tried on {device}: {error}", file=sys.stderr)  # the log
         raise DinomixError(f"The network cannot be tried on {device}.", "Choose the CPU.") from error
     finally:
         warm.network.to(home)
-    warm.window_seconds[str(device), dtype] = seconds
+    warm.window_seconds[str(device), dtype, runtime.name] = seconds
     return seconds
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, Va
 from dinomix.errors import DinomixError
 from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
+from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.worker.stream import short
 
 Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
@@ -24,6 +25,7 @@ class _Computing(_Job):
     device: str = "auto"
     max_memory: PositiveInt | None = None
     precision: Precision = "auto"
+    runtime: RuntimeName = "auto"
     all_pieces: bool = False
 
 

@@ -21,13 +21,13 @@ class WarmModel:
 
     Attributes:
         stamp: names, sizes and times of the folder's files when it was read.
-        window_seconds: device's name and the type of its numbers -> seconds of one window.
+        window_seconds: device's name, the type of its numbers and the runtime's name -> seconds of one window.
     """
 
     model: Model
     network: torch.nn.Module
     stamp: Stamp
-    window_seconds: dict[tuple[str, torch.dtype], float] = field(default_factory=dict)
+    window_seconds: dict[tuple[str, torch.dtype, str], float] = field(default_factory=dict)
 
 
 class WarmModels:

@@ -13,6 +13,7 @@ class Computing:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         maxMemory: bytes of main memory that the worker may take; None for no limit.
         precision: "auto", "float32" or "bfloat16"; "auto" is bfloat16 where that is faster and labels are expected to stay.
+        runtime: "auto", "pytorch" or "openvino"; "auto" is OpenVINO on a CPU where it is faster and its labels agree.
         allPieces: whether pieces that lie apart from the largest one of a structure are kept.
     """
 
@@ -20,6 +21,7 @@ class Computing:
     maxMemory: int | None = None
     precision: str = "auto"
     allPieces: bool = False
+    runtime: str = "auto"
 
     def asFields(self) -> dict[str, Any]:
         """The fields of a request (docs/worker.md)."""
@@ -27,6 +29,7 @@ class Computing:
             "device": self.device,
             "max_memory": self.maxMemory,
             "precision": self.precision,
+            "runtime": self.runtime,
             "all_pieces": self.allPieces,
         }
 

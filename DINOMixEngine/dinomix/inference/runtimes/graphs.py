@@ -1,0 +1,87 @@
+"""Networks as OpenVINO reads them, converted once and kept in the user's cache folder.
+
+A graph holds no image and nothing executable: layers, and the weights that the model folder has too.
+"""
+
+import os
+import shutil
+import warnings
+import weakref
+from hashlib import sha256 as new_sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dinomix.files import folder_written_aside, json_text, read_table, sha256, write_json
+from dinomix.inference.pieces import sides_of_a_piece
+from dinomix.inference.runtimes.silence import converter, openvino
+from dinomix.planning.plan import Plan
+from dinomix.user_cache import cache_folder
+
+KEPT = 8
+"""Networks whose graphs stay on the disk, those used last; each takes as much as the weights in its model folder."""
+GRAPH, HASHES = "graph.xml", "hashes.json"
+FILES = (GRAPH, "graph.bin")
+
+_FINGERPRINTS = weakref.WeakKeyDictionary[torch.nn.Module, str]()
+_CHECKED = weakref.WeakKeyDictionary[torch.nn.Module, Path]()
+"""Graphs that were found whole in this process, so that their weights are hashed once."""
+
+
+def folder_of(network: torch.nn.Module, plan: Plan) -> Path:
+    """Where what is known of a network on this computer is kept; named by all that its logits depend on."""
+    if network not in _FINGERPRINTS:
+        built = [repr(network), plan.network, list(plan.patch), len(plan.channels)]
+        digest = new_sha256(json_text(built).encode())
+        for name, tensor in network.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        _FINGERPRINTS[network] = digest.hexdigest()[:32]
+    return cache_folder() / "runtimes" / _FINGERPRINTS[network]
+
+
+def graph_of(network: torch.nn.Module, plan: Plan) -> Path:
+    """The file of a network's graph, beside which its weights lie; made where it is not there, or damaged.
+
+    Raises:
+        OSError: it cannot be kept on the disk.
+        Exception: OpenVINO cannot take the network; of many kinds.
+    """
+    folder = folder_of(network, plan) / f"openvino-{version('openvino')}"
+    if _CHECKED.get(network) != folder:
+        if not _is_whole(folder):
+            with folder_written_aside(folder) as aside:
+                openvino().save_model(_converted(network, plan), aside / GRAPH, compress_to_fp16=False)
+                write_json(aside / HASHES, {name: sha256(aside / name) for name in FILES})
+            _forget_oldest(folder.parent.parent)
+        os.utime(folder.parent)
+        _CHECKED[network] = folder
+    return folder / GRAPH
+
+
+def _is_whole(folder: Path) -> bool:
+    """OpenVINO itself would compute with damaged weights."""
+    try:
+        return read_table(folder / HASHES) == {name: sha256(folder / name) for name in FILES}
+    except (OSError, ValueError):
+        return False
+
+
+def _converted(network: torch.nn.Module, plan: Plan) -> Any:
+    """OpenVINO's model of a network, for windows of all sizes that it takes."""
+    layers_of, frontends = converter()
+    window = torch.zeros((1, len(plan.channels), *sides_of_a_piece(plan)))
+    with torch.no_grad(), warnings.catch_warnings():
+        # Tracing warns of everything that depends on the window's size; that is tried out afterwards.
+        warnings.simplefilter("ignore")
+        decoder = layers_of(network, example_input=(window,), trace_kwargs={"check_trace": False})
+        frontend = frontends().load_by_framework("pytorch")
+        return frontend.convert(frontend.load(decoder))
+
+
+def _forget_oldest(folder: Path) -> None:
+    networks = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in networks[:-KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
