@@ -19,7 +19,7 @@ from dinomix.training import estimate as estimate_module
 from dinomix.training import fkd as fkd_module
 from dinomix.training import loop as loop_module
 from dinomix.training import pace as pace_module
-from dinomix.training import recording, validation
+from dinomix.training import recording, start_model, validation
 from dinomix.training import step as step_module
 from dinomix.training.batches import Batches
 from dinomix.training.config import make_config
@@ -106,6 +106,31 @@ def test_an_estimate_is_what_a_run_takes(fkd: str, cohort, tmp_path: Path, monke
     assert 0.6 < said["disk_bytes"] / disk < 1.4
     assert 2**27 < said["memory_bytes"] < 2**35
     assert said["device"] == "cpu" and said["reason"].startswith("Computing on the CPU") and said["fkd"] == fkd
+
+
+def test_what_the_start_model_predicts_is_counted(cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of labeled cases only where structures are kept; of validation cases of each run that starts from a model."""
+    now = clock_of_work(monkeypatch)
+    start = train(
+        cohort, tmp_path / "start", small_config("labeled-only", steps=1), make_plan(), cache=tmp_path / "cache"
+    )
+    segment = start_model.segment_volume
+
+    def costing(*arguments: Any, **named: Any) -> Any:
+        now[0] += 100
+        return segment(*arguments, **named)
+
+    monkeypatch.setattr(start_model, "segment_volume", costing)
+
+    def seconds(keeps: bool, **named: Any) -> float:
+        config = small_config("labeled-only", steps=2, keep_structures=keeps)
+        return estimate(cohort, config, make_plan(), cache=tmp_path / "cache", **named)["seconds"]
+
+    before = everything_in(tmp_path)
+    alone, validation, labeled = seconds(False), *(len(cohort.with_role(role)) for role in ("validation", "labeled"))
+    assert seconds(False, start_model=start) - alone == pytest.approx(100 * validation)
+    assert seconds(True, start_model=start) - alone == pytest.approx(100 * (validation + labeled))
+    assert everything_in(tmp_path) == before
 
 
 def clock_of_work(monkeypatch: pytest.MonkeyPatch) -> list[float]:

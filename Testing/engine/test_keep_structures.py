@@ -28,26 +28,13 @@ from dinomix.training.control import RunPaused
 from dinomix.training.kept_structures import cohort_with_kept
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
-from tiny_cohort import LABELS, make_cohort, make_plan
+from tiny_cohort import make_cohort, make_plan, with_only
 
 START = LabelSet.from_names({2: "spleen", 5: "liver"})
 
 
 def silent(kind: str, **fields: object) -> None:
     """An ``emit``."""
-
-
-def with_only(cohort: Cohort, name: str, new_name: str = "") -> Cohort:
-    """The cohort as if only one structure had been drawn, its other voxels being background."""
-    drawn = next(s for s in LABELS.structures if s.name == name)
-    labels = LabelSet.from_names({drawn.id: new_name or name})
-    cases = []
-    for case in cohort.cases:
-        update = {"voxels": {drawn.id: case.voxels.get(drawn.id, 0)}} if case.label else {}
-        if case.label:
-            update["label_values"] = {value: value if value == drawn.id else 0 for value in (1, 2)}
-        cases.append(case.model_copy(update=update))
-    return cohort.model_copy(update={"labels": labels, "cases": tuple(cases)})
 
 
 @pytest.fixture(scope="module")

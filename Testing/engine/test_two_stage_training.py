@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from dinomix.cohort.cohort import Cohort, LabeledSlices
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.images.reading import read_image
+from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.planning.networks import planned_network
@@ -25,7 +27,7 @@ from dinomix.planning.topology import topology
 from dinomix.training.arranging import arrange
 from dinomix.training.finish import finish
 from dinomix.training.train import resume, train
-from tiny_cohort import make_plan, small_config
+from tiny_cohort import SIZE, make_plan, small_config, with_only
 
 WEIGHTS = ("models/model.safetensors", "models/second.safetensors")
 
@@ -73,6 +75,26 @@ def test_both_stages_are_one_run_and_one_model(whole: Path, cohort: Cohort) -> N
     assert all(case.image.is_relative_to(whole) for case in boxes.cases)
     assert all(case.label is None for case in boxes.with_role("unlabeled"))
     assert model.plan.second is not None and model.plan.second.places["gallbladder"].landmark == "liver"
+
+
+def test_structures_of_a_model_of_two_stages_are_kept_in_both(cohort: Cohort, whole: Path, tmp_path: Path) -> None:
+    with_only(cohort, "gallbladder", "tumor").write(tmp_path / "cohort.json")
+    settings = {"batch_labeled": 1, "batch_unlabeled": 1, "validate_every": 2, "checkpoint_every": 2}
+    made = arrange(tmp_path / "cohort.json", method="mean-teacher", fkd="off", steps=4, device="cpu", settings=settings,
+                   start=whole / "model", keep_structures=True)  # fmt: skip
+    common = {"start": made.weights, "start_model": whole / "model", "second_start": made.second_weights}
+    model = load_model(train(made.cohort, tmp_path / "run", made.config, made.plan, **common))
+    assert model.labels.names == ("liver", "gallbladder", "tumor") and model.second is not None
+    assert model.plan.second is not None and model.plan.second.structures == ("gallbladder",)
+    boxes = Cohort.read(tmp_path / "run/second/cohort.json").with_role("labeled")
+    assert all(case.predicted == (1, 2) and case.is_whole for case in boxes)
+    assert sum(case.voxels[2] for case in boxes) > 0 and sum(case.voxels[3] for case in boxes) > 0
+    # Known before the first stage is trained, not when the second one is to begin.
+    silent = {"case": Volume(np.zeros((SIZE, SIZE, SIZE), np.uint8), read_image(cohort.cases[0].image).geometry)}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DinomixError, match="show any gallbladder") as refused:
+        patch.setattr("dinomix.training.start_model.StartModel.labels_of", lambda *_: silent["case"])
+        train(made.cohort, tmp_path / "other", made.config, made.plan, **common)
+    assert refused.value.code == "keep-structures" and not (tmp_path / "other/checkpoints").exists()
 
 
 def stopped_where(monkeypatch: pytest.MonkeyPatch, place: str) -> None:

@@ -91,3 +91,16 @@ def small_config(method: str = "dino-mix", **settings: object) -> TrainConfig:
     fkd = settings.pop("fkd", None)
     pic = settings.pop("pic", None)
     return make_config(method, pic, fkd, **{**defaults, **settings})  # type: ignore[arg-type]
+
+
+def with_only(cohort: Cohort, name: str, new_name: str = "") -> Cohort:
+    """The cohort as if only one structure had been drawn, its other voxels being background."""
+    drawn = next(s for s in LABELS.structures if s.name == name)
+    labels = LabelSet.from_names({drawn.id: new_name or name})
+    cases = []
+    for case in cohort.cases:
+        update = {"voxels": {drawn.id: case.voxels.get(drawn.id, 0)}} if case.label else {}
+        if case.label:
+            update["label_values"] = {value: value if value == drawn.id else 0 for value in (1, 2)}
+        cases.append(case.model_copy(update=update))
+    return cohort.model_copy(update={"labels": labels, "cases": tuple(cases)})

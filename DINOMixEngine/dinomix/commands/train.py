@@ -141,7 +141,7 @@ def _tell_estimate(cohort_file: Path, start: Path | None, plan_file: Path | None
     from dinomix.training.estimate import estimate
 
     run = _arranged(cohort_file, start, plan_file, emit, options)
-    cost = estimate(run.cohort, run.config, run.plan, cache=cache, emit=emit)
+    cost = estimate(run.cohort, run.config, run.plan, cache=cache, start_model=start, emit=emit)
     if as_json:
         click.echo(json.dumps({"kind": "estimate", **cost}))
         return

@@ -15,6 +15,8 @@ import torch
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.events import Emit, Progress, silent
 from dinomix.images.reading import readers
+from dinomix.models.folder import load_model
+from dinomix.models.matching import can_see
 from dinomix.models.network import build_network
 from dinomix.planning.cache import PreparedCase, is_cached, prepared_case
 from dinomix.planning.in_words import in_words
@@ -30,16 +32,18 @@ from dinomix.training.preparing import feature_source, features_of_image
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
+from dinomix.training.start_model import StartModel
 from dinomix.training.state import device_reason, initial_state, make_accelerator
 from dinomix.training.trial import try_network
 
 
-def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | None = None,
+def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | None = None, start_model: Path | None = None,
              emit: Emit = silent) -> dict[str, Any]:  # fmt: skip
     """Time a few real steps, a case's preparation and a validation, and reckon with the numbers of the whole run.
 
     Args:
         cache: where the run would keep its cases; those that are there already cost nothing more.
+        start_model: the folder that the run would start from, which it asks about cases before its first step.
 
     Returns:
         ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
@@ -69,6 +73,9 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     seconds *= _voxels(missing) / _voxels(few.cases)
     add = needed(cohort, config, plan, cache, foundation)
     disk = add.cases + add.features
+    if start_model is not None and start_model.is_dir():
+        start = StartModel(load_model(start_model), cohort, cache or Path("never written"), str(accelerator.device))
+        seconds += _seconds_of_asking(start, config, few)
     progress(1)
 
     torch.manual_seed(config.seed)
@@ -116,6 +123,22 @@ def _few(cohort: Cohort) -> Cohort:
         by_size = sorted(cohort.with_role(role), key=lambda case: prod(case.size))  # type: ignore[arg-type]
         chosen += by_size[len(by_size) // 2 :][:1]
     return cohort.model_copy(update={"cases": tuple(chosen)})
+
+
+def _seconds_of_asking(start: StartModel, config: TrainConfig, few: Cohort) -> float:
+    """Of what a run lets its start model predict before the first step, by one of the cases."""
+    if not can_see(start.model.plan, start.cohort):
+        return 0.0
+    asked = [
+        *start.cohort.with_role("validation"),
+        *(start.cohort.with_role("labeled") if config.keep_structures else ()),
+    ]
+    unknown = [case for case in asked if not start.knows(case)]
+    if not unknown:
+        return 0.0
+    case, began = few.with_role("labeled")[0], time.perf_counter()
+    start.predicted(case)
+    return (time.perf_counter() - began) * _voxels(unknown) / _voxels([case])
 
 
 def _voxels(cases: Sequence[Case]) -> int:

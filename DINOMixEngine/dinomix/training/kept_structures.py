@@ -25,6 +25,7 @@ from dinomix.models.folder import Model
 from dinomix.models.joining import joined_labels
 from dinomix.models.matching import can_see
 from dinomix.names import listed
+from dinomix.planning.plan import SecondStage
 from dinomix.training.control import Control
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.start_model import StartModel
@@ -122,7 +123,7 @@ def with_predictions(directory: RunDirectory, start: StartModel, control: Contro
 
     Raises:
         Asked: within a case; what is done is kept.
-        DinomixError: a file cannot be read any more, or has changed since it was checked.
+        DinomixError: a file cannot be read any more, or has changed since it was checked; or a second stage has no box.
     """
     cohort = directory.cohort
     labeled = cohort.with_role("labeled")
@@ -137,8 +138,21 @@ def with_predictions(directory: RunDirectory, start: StartModel, control: Contro
         progress(number)
     cases = tuple(merged.get(case.name, case) for case in cohort.cases)
     whole = cohort.model_copy(update={"cases": cases})
+    _refuse_stage_without_boxes(whole, directory.plan.second)
     whole.write(directory.path / "cohort.json")
     return replace(directory, cohort=whole)
+
+
+def _refuse_stage_without_boxes(cohort: Cohort, second: SecondStage | None) -> None:
+    """Now, not after the first stage, that the start model finds nothing of what the second one is to refine."""
+    refined = [s for s in cohort.labels.structures if second is not None and s.name in second.structures]
+    if refined and not any(case.voxels.get(s.id) for s in refined for case in cohort.with_role("labeled")):
+        raise DinomixError(
+            f"Neither the labels nor what the start model predicts show any {listed([s.name for s in refined])}, which the "
+            "second stage of the run is to refine.",
+            "Train one stage, with --set plan.stages=1, or give a labeled case that shows it.",
+            code="keep-structures",
+        )
 
 
 def is_merged(cohort: Cohort) -> bool:

@@ -76,11 +76,19 @@ class StartModel:
             if (known := _read(file)) is not None:
                 return known
             refuse_changed(case)
-            images = images_for(self.model, self.cohort.channel_names, read_case_images(case, self.cohort))
-            labels = segment_volume(images, self.model, device=self.device, precision="float32", runtime="pytorch",
-                                    emit=emit, network=self.model.warm_network)  # fmt: skip
+            labels = self.predicted(case, emit)
             write_labels(labels.array, labels.geometry, self.model.labels, file)
         return labels
+
+    def knows(self, case: Case) -> bool:
+        """Whether ``labels_of`` has been asked about a case."""
+        return self._file(case, ".nrrd").exists()
+
+    def predicted(self, case: Case, emit: Emit = silent) -> Volume:
+        """``labels_of``, computed anew, and kept nowhere."""
+        images = images_for(self.model, self.cohort.channel_names, read_case_images(case, self.cohort))
+        return segment_volume(images, self.model, device=self.device, precision="float32", runtime="pytorch",
+                              emit=emit, network=self.model.warm_network)  # fmt: skip
 
     def on_grid(self, case: Case, plan: Plan) -> Path:
         """A file of ``labels_of`` on the grid of a plan: (X, Y, Z), channel numbers of the model's network."""
