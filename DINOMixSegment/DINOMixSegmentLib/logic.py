@@ -139,6 +139,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         precision: str = "auto",
         allPieces: bool = False,
         runtime: str = "auto",
+        regions: bool = False,
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
@@ -150,6 +151,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             precision: "auto", "float32" or "bfloat16".
             allPieces: whether pieces that lie apart from the largest one of an organ are kept.
             runtime: "auto", "pytorch" or "openvino".
+            regions: whether the model's regions, such as a whole tumor, are added as segments that overlap their parts.
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled.
@@ -165,7 +167,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
         computing = Computing(device, maxMemory, precision, allPieces, runtime)
         request = SegmentRequest(
-            first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, tuple(more)
+            first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, regions, tuple(more)
         )
         problem = self._whyNot(request)
         if problem:

@@ -21,6 +21,7 @@ class DINOMixSegmentParameterNode:
     allPieces - whether pieces that lie apart from the largest one of an organ are kept.
     replaceOthers - whether a result may erase other segments of outputSegmentation that it overlaps.
     show3D - whether surfaces are made and shown after segmenting.
+    regions - whether the model's regions, such as a whole tumor, are added as segments of their own.
     allFrames - whether all frames are segmented when the volume shows one frame of a sequence.
     batchSource - what the batch segments: "scene", "hierarchy" or "disk".
     batchInputFolder, batchOutputFolder - for "disk"; without an output folder, results are written beside the images.
@@ -38,6 +39,7 @@ class DINOMixSegmentParameterNode:
     allPieces: bool = False
     replaceOthers: bool = False
     show3D: bool = True
+    regions: bool = False
     allFrames: bool = False
     batchSource: str = "scene"
     batchInputFolder: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dinomix_slicer.scene.channels import ONE_IMAGE
 from dinomix_slicer.worker.computing import AUTOMATIC, Computing
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
     from dinomix.images.channel_files import Channel
+    from dinomix_slicer.worker.job import Result
 
     from .parameter_node import DINOMixSegmentParameterNode
 
@@ -32,6 +33,7 @@ class SegmentRequest:
         replaceOthers: whether overlapped segments of ``output`` may be erased.
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
+        regions: whether the model's regions, such as a whole tumor, are added as segments of their own.
         more: of a model that sees several images of a case, the volumes of its further channels in its order; None where none
             is chosen.
     """
@@ -44,6 +46,7 @@ class SegmentRequest:
     replaceOthers: bool = False
     show3D: bool = True
     allFrames: bool = False
+    regions: bool = False
     more: tuple[vtkMRMLScalarVolumeNode | None, ...] = ()
 
     @classmethod
@@ -66,8 +69,13 @@ class SegmentRequest:
             replaceOthers=node.replaceOthers,
             show3D=node.show3D,
             allFrames=node.allFrames,
+            regions=node.regions,
             more=tuple(chosen.get(channel.name) for channel in channels[1:]),
         )
+
+    def segmentsOf(self, result: Result) -> list[dict[str, Any]]:
+        """What of a result becomes a segment: STRUCTURE dicts, and REGION dicts where they are wanted."""
+        return [*result.structures, *(result.regions if self.regions else ())]
 
     @property
     def volumes(self) -> tuple[vtkMRMLScalarVolumeNode | None, ...]:

@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, outlineRegions, writeIntoSegmentation
 from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imagesOfFrame
 from dinomix_slicer.scene.undo import saveState, undo
 from dinomix_slicer.scene.volumes import NodeImage, imagesOfCase
@@ -89,9 +89,10 @@ class SegmentRun(SceneRun):
         job = self._ask(imagesOfCase(list(self._request.volumes)))
         job.progress.connect(self.progress.emit)
         result = yield job
-        labelMap = LabelMap(volume, result.labels)
+        structures = self._request.segmentsOf(result)
+        labelMap = LabelMap(volume, result.labels, structures)
         yield from labelMap.steps()
-        segmentation = self._write(result.structures, labelMap)
+        segmentation = self._write(structures, labelMap)
         self._say(result.notices)
         return segmentation
 
@@ -116,15 +117,18 @@ class SequenceRun(SceneRun):
         super().__init__(client, request, [frames.volumeNode, frames.browser, frames.sequence, *request.more])
 
     def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
-        results = SegmentationSequence(self._frames)
+        results, structures = SegmentationSequence(self._frames), []
         try:
             for number in range(len(self._frames)):
                 job = self._ask(imagesOfFrame(self._frames, list(self._request.more), number))
                 job.progress.connect(self._reporter(number))
                 result = yield job
-                results.add(number, result.labels, result.structures)
+                structures = self._request.segmentsOf(result)
+                results.add(number, result.labels, structures)
                 self._say(result.notices)
-            return results.finish()
+            segmentation = results.finish()
+            outlineRegions(segmentation, structures)
+            return segmentation
         except BaseException:
             results.discard()
             raise

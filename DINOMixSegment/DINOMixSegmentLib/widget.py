@@ -157,6 +157,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.modelPage.show(node.modelPath)
         info = self.modelPage.info
         self.channelRows.show(self.logic.channels(node.modelPath), node)
+        self.ui.regionsCheckBox.visible = bool((self.logic.model(node.modelPath) or {}).get("regions"))
         self.organList.show(info.organs if info else (), list(node.keep))
         self.setupNotice.show(node)
         self.resultPanel.show(resultFor(node.inputVolume, node.outputSegmentation))

@@ -54,13 +54,13 @@ def measure(client: WorkerClient, volume: object, model: str, mode: str) -> None
     whileRunning = gaps.take()
     assert heard.last()[0] == "finished", heard.last()
     result = heard.last()[1]
-    labelMap = LabelMap(volume, result.labels)
+    labelMap = LabelMap(volume, result.labels, [])
     copying = longestStep(labelMap.steps())
     # As many as a large model has; most are not in these labels.
     organs = [{**result.structures[0], "id": n, "name": f"organ {n}", "voxels": 1} for n in range(1, ORGANS + 1)]
     added, adding = timed(lambda: addSegmentation(volume, labelMap, organs))
     # The random model's labels are noise; organs are smooth.
-    smooth = LabelMap(volume, balls(result.labels.shape, (0.35, 0.3), (0.75, 0.12)))
+    smooth = LabelMap(volume, balls(result.labels.shape, (0.35, 0.3), (0.75, 0.12)), [])
     list(smooth.steps())
     _written, writing = timed(lambda: writeIntoSegmentation(added, volume, smooth, organs))
     surfaces = longestStep(surfaceSteps(added))

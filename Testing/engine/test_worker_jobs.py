@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dinomix.models.folder import Model
+from dinomix.models.installed import describe_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from dinomix.worker import jobs as jobs_module
 from dinomix.worker.inbox import Request
@@ -50,6 +51,24 @@ def request(model: Model, folder: Path, **fields: Any) -> Request:
 
 def nothing() -> None:
     """Nobody has cancelled."""
+
+
+def test_regions_come_with_the_structures_that_they_are_made_of(tmp_path: Path) -> None:
+    labels = labels_with_ids(1, 2, 5).with_regions({"both": [2, 5], "liver and lesion": [1, 5]})
+    plan = small_plan(SpacingGrid(spacing=(1.0, 1.0, 1.0)), RangeWindow(low=-600, high=600))
+    model = random_model(tmp_path / "model", plan, labels)
+    listed = describe_model(model.path)["regions"]
+    assert [(region["name"], region["structures"]) for region in listed] == [
+        ("both", [2, 5]),
+        ("liver and lesion", [1, 5]),
+    ]
+    assert all(len(region["color"]) == 3 and region["terminology_entry"] for region in listed)
+    for keep, expected in (([], listed), (labels.names[1:], listed[:1])):
+        answers = Answers()
+        Jobs(answers).run(request(model, tmp_path, keep=list(keep)), lambda kind, **fields: None, nothing)
+        array, (answer,) = np.load(tmp_path / "labels.npy"), answers
+        voxels = [{**region, "voxels": int(np.isin(array, region["structures"]).sum())} for region in expected]
+        assert answer["regions"] == voxels and voxels[0]["voxels"] > 0
 
 
 def test_a_cancel_is_heard_after_every_window(model: Model, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ LIVER = {
 SPLEEN = {"id": 4, "name": "spleen", "color": [157, 108, 162], "terminology": None, "terminology_entry": ""}
 
 
+UPPER = {"name": "upper organs", "color": [10, 20, 30], "terminology_entry": "", "structures": [1, 4], "voxels": 120}
+"""A region of liver and spleen."""
+
+
 class FakeJob(Task):
     """A job whose end the test decides."""
 
@@ -40,12 +44,14 @@ class FakeJob(Task):
     def fail(self, problem="The worker ended.", remedy="Start it again."):
         super().fail(problem, remedy)
 
-    def finishWithLabels(self, labels=None, structures=(LIVER, SPLEEN), notices=()):
+    def finishWithLabels(self, labels=None, structures=(LIVER, SPLEEN), notices=(), regions=()):
         """Finish as the worker does: labels in the image's shape; halves of liver and spleen unless given."""
         if labels is None:
             labels = np.full(self.arguments["image"].array.shape, 1, np.uint8)
             labels[len(labels) // 2 :] = 4
-        result = SimpleNamespace(labels=labels, structures=list(structures), notices=list(notices))
+        result = SimpleNamespace(
+            labels=labels, structures=list(structures), regions=list(regions), notices=list(notices)
+        )
         # What takes less than a tick is in the scene at once; on a busy computer a tick may be over before anything is done.
         with patch.object(task, "TICK_SECONDS", 60):
             self.finish(result)

@@ -8,6 +8,7 @@ import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
 from segment_fakes import (
     LIVER,
+    UPPER,
     FakeClient,
     FakeInstaller,
     Heard,
@@ -55,6 +56,27 @@ class SegmentTest(LogicTestCase):
         np.testing.assert_array_equal(segmentVoxels(segmentation, "liver", self.volume), expected)
         np.testing.assert_array_equal(segmentVoxels(segmentation, "spleen", self.volume), ~expected)
         self.assertIdle()
+
+    def test_regions_are_segments_where_they_are_wanted(self):
+        self.apply().finishWithLabels(regions=[UPPER])
+        self.assertEqual(segmentNames(self.heard.of("finished")[0][0]), ["liver", "spleen"])
+        self.parameters.regions = True
+        for output in (None, slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")):
+            self.parameters.outputSegmentation = output
+            self.apply().finishWithLabels(regions=[UPPER, {**UPPER, "name": "not there", "voxels": 0}])
+            ((segmentation,),) = self.heard.of("finished")[-1:]
+            self.assertEqual(segmentNames(segmentation), ["liver", "spleen", "upper organs"])
+            self.assertTrue(segmentVoxels(segmentation, "upper organs", self.volume).all())
+            liver = segmentVoxels(segmentation, "liver", self.volume)
+            self.assertTrue(liver[:2].all() and not liver[2:].any())
+            display, id = segmentation.GetDisplayNode(), segmentation.GetSegmentation().GetNthSegmentID(2)
+            self.assertFalse(display.GetSegmentVisibility2DFill(id))
+            self.assertEqual(display.GetSegmentOpacity3D(id), 0.3)
+            color = segmentation.GetSegmentation().GetSegment(id).GetColor()
+            np.testing.assert_allclose(color, np.array([10, 20, 30]) / 255)
+        # Written once more, each is there once.
+        self.apply().finishWithLabels(regions=[UPPER])
+        self.assertEqual(segmentNames(segmentation), ["liver", "spleen", "upper organs"])
 
     def test_worker_gets_what_was_chosen(self):
         self.parameters.device = "cpu"

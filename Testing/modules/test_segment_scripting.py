@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import slicer
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from segment_fakes import FakeClient, FakeInstaller, modelDict
+from segment_fakes import FakeClient, FakeInstaller, modelDict, segmentNames, segmentVoxels
 from segment_models import makeModel, makeNoiseVolume
 from waiting import waitUntil
 
@@ -45,6 +45,19 @@ class ExamplesTest(unittest.TestCase):
         self.addCleanup(self.logic.finished.disconnect, done.append)
         exec(examples()[3].replace('"liver"', '"structure 1"'), names)
         waitUntil(lambda: done, 120, "the segmentation")
+
+    def test_regions_are_segments_too(self):
+        from random_models import labels_with_ids, random_model, small_plan
+
+        labels = labels_with_ids(1, 2, 5).with_regions({"both": [1, 2]})
+        folder = self.folder / "models" / "with regions"
+        random_model(folder, small_plan(patch=(32, 32, 32)), labels, self.folder / "for_the_model.nrrd")
+        segmentation = self.logic.segment(self.volume, str(folder), regions=True)
+        names = segmentNames(segmentation)
+        self.assertEqual(names[-1], "both")
+        voxels = {name: segmentVoxels(segmentation, name, self.volume) for name in names}
+        parts = [voxels[name] for name in names if name in ("structure 1", "structure 2")]
+        np.testing.assert_array_equal(voxels["both"], np.any(parts, axis=0))
 
     def test_a_volume_for_each_channel(self):
         from channel_cases import two_channel_model, two_channel_plan

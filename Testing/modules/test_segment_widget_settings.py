@@ -7,7 +7,7 @@ from unittest.mock import patch
 import qt
 import slicer
 from DINOMixSegmentLib.resume import RESUME_SETTING
-from segment_fakes import addVolume, modelDict
+from segment_fakes import UPPER, addVolume, modelDict
 from segment_window import HELLO, WindowInstaller, WindowTestCase
 from waiting import waitUntil
 
@@ -35,6 +35,20 @@ class AdvancedTest(WindowTestCase):
         self.parameters.device = "cuda:3"
         self.settle()
         self.assertEqual(self.ui.deviceComboBox.currentText, "cuda:3 (not there)")
+
+    def test_regions_are_offered_where_the_model_has_some(self):
+        box = self.ui.regionsCheckBox
+        self.ui.outputCollapsibleButton.collapsed = False
+        self.settle()
+        self.assertFalse(box.isVisibleTo(self.ui.outputCollapsibleButton))
+        tumor = modelDict(self.makeFolder("tumor"), "Tumor", regions=[UPPER])
+        self.client.modelList = [*self.models, tumor]
+        self.logic.refreshModels()
+        self.parameters.modelPath = tumor["path"]
+        self.settle()
+        self.assertTrue(box.isVisibleTo(self.ui.outputCollapsibleButton))
+        self.click(box)
+        self.assertTrue(self.parameters.regions)
 
     def test_model_folders_are_added_and_removed(self):
         folder = self.makeFolder("more")

@@ -21,7 +21,7 @@ from dinomix.models.manifest import (
     read_record,
 )
 from dinomix.planning.plan import Plan
-from dinomix.terminology import terminology_entry
+from dinomix.terminology import color_for, terminology_entry, terminology_for
 
 LARGEST_PREVIEW = 2**20
 
@@ -70,7 +70,8 @@ def describe_model(path: Path) -> dict[str, Any]:
         record = model["record"] = read_record(path)
         model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
         model["title"] = str(record.get("title") or model["title"])
-        model["structures"] = structures_as_data(LabelSet.read(path / "labels.json"))
+        labels = LabelSet.read(path / "labels.json")
+        model["structures"], model["regions"] = structures_as_data(labels), regions_as_data(labels)
         plan = Plan.read(path / "plan.json")
         model["modality"] = plan.modality
         model["channels"] = [
@@ -87,7 +88,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
     """A MODEL of which nothing is known but where it is, and what is wrong with it."""
     return {
-        "path": str(path), "title": _folder_title(path), "modality": "", "channels": [], "structures": [],
+        "path": str(path), "title": _folder_title(path), "modality": "", "channels": [], "structures": [], "regions": [],
         "license": "", "author": "", "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None,
         "problem": problem, "bytes": 0,
     }  # fmt: skip
@@ -96,6 +97,19 @@ def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
 def structures_as_data(labels: LabelSet) -> list[dict[str, Any]]:
     """Each structure as plain JSON data, with Slicer's text for its terminology."""
     return [_structure_as_data(structure) for structure in labels.structures]
+
+
+def regions_as_data(labels: LabelSet) -> list[dict[str, Any]]:
+    """Each region likewise: its name, a color, its terminology where the name is known, and the ids of its ``structures``."""
+    first = max(labels.ids) + 1
+    return [
+        {
+            **region.model_dump(mode="json"),
+            "color": color_for(region.name, number),
+            "terminology_entry": terminology_entry(terminology_for(region.name)),
+        }
+        for number, region in enumerate(labels.regions, first)
+    ]
 
 
 def _structure_as_data(structure: Structure) -> dict[str, Any]:

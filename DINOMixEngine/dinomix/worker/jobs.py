@@ -28,7 +28,8 @@ from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.segment import kept_labels
 from dinomix.inference.sliding_window import count_windows
 from dinomix.inference.two_stages import expected_windows
-from dinomix.models.installed import structures_as_data
+from dinomix.labels import LabelSet
+from dinomix.models.installed import regions_as_data, structures_as_data
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
 from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
@@ -137,7 +138,7 @@ class Jobs:
             "job": job.name,
             "shape": list(labels.shape),
             "dtype": labels.dtype.name,
-            "structures": _with_voxels(structures_as_data(keep), labels),
+            **_found(keep, labels),
             "device": str(choose_device(request.device)[0]),
             "notices": list(notices),
         }
@@ -179,12 +180,14 @@ class Jobs:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _with_voxels(structures: list[dict[str, Any]], labels: NDArray[np.generic]) -> list[dict[str, Any]]:
-    """The structures with ``voxels``, how many of the labels (k, j, i) are theirs."""
+def _found(wanted: LabelSet, labels: NDArray[np.generic]) -> dict[str, list[dict[str, Any]]]:
+    """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs."""
     counts = np.zeros(256 if labels.dtype == np.uint8 else 65536, np.int64)
     for slab in labels:
         counts += np.bincount(slab.ravel(), minlength=len(counts))
-    return [{**structure, "voxels": int(counts[structure["id"]])} for structure in structures]
+    structures = [{**each, "voxels": int(counts[each["id"]])} for each in structures_as_data(wanted)]
+    regions = [{**each, "voxels": int(counts[each["structures"]].sum())} for each in regions_as_data(wanted)]
+    return {"structures": structures, "regions": regions}
 
 
 def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype, runtime: Runtime) -> float:

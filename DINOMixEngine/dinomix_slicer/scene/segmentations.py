@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from .volumes import affineOf, matrixBetween
 COPY_BYTES = 2**22
 FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
+REGION_OPACITY = 0.3
+"""Of the surfaces of regions, so that the structures inside stay visible."""
 
 
 def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any]]) -> Any:
@@ -27,26 +29,52 @@ def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any
 
     Args:
         labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16; or a ``LabelMap`` of them.
-        structures: STRUCTURE dicts (docs/worker.md), each a segment; those whose ``voxels`` is 0 are left out.
+        structures: STRUCTURE and REGION dicts (docs/worker.md), each a segment; those whose ``voxels`` is 0 are left out.
 
     Raises:
         DinomixError: the labels do not fit the volume.
     """
-    labelMap = _imageOf(volumeNode, labels, np.eye(4))
+    labelMap, regions = _imagesOf(volumeNode, labels, np.eye(4), structures)
     name = _("{volume} segmentation").format(volume=volumeNode.GetName())
-    node = newSegmentation(name, volumeNode, labelMap, structures)
+    node = newSegmentation(name, volumeNode, labelMap, structures, regions)
+    outlineRegions(node, structures)
     undo.rememberNew(node)
     return node
 
 
-def newSegmentation(name: str, volumeNode: Any, labelMap: Any, structures: list[dict[str, Any]]) -> Any:
-    """A new segmentation node of one vtkOrientedImageData; ``volumeNode`` may be None where there is no volume."""
+def newSegmentation(
+    name: str,
+    volumeNode: Any,
+    labelMap: Any,
+    structures: list[dict[str, Any]],
+    regions: Mapping[str, Any] | None = None,
+) -> Any:
+    """A new segmentation node of one vtkOrientedImageData; ``volumeNode`` may be None where there is no volume.
+
+    Args:
+        regions: name of a region among the structures -> its own image, of ones.
+    """
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     with slicer.util.NodeModify(node):
         attach(node, volumeNode)
         node.GetSegmentation().SetSourceRepresentationName(LABEL_MAP)
-        _addSegments(node.GetSegmentation(), labelMap, structures)
+        _addSegments(node.GetSegmentation(), labelMap, structures, regions or {})
     return node
+
+
+def outlineRegions(segmentationNode: Any, structures: list[dict[str, Any]]) -> None:
+    """Show the regions among the structures as outlines and see-through surfaces: their parts lie in them."""
+    display, segmentation = segmentationNode.GetDisplayNode(), segmentationNode.GetSegmentation()
+    for name in (structure["name"] for structure in structures if isRegion(structure)):
+        segment = segmentation.GetSegmentIdBySegmentName(name)
+        if segment:
+            display.SetSegmentVisibility2DFill(segment, False)
+            display.SetSegmentOpacity3D(segment, REGION_OPACITY)
+
+
+def isRegion(structure: dict[str, Any]) -> bool:
+    """Whether a dict of the worker is a REGION, which lies over the structures that it is made of."""
+    return "structures" in structure
 
 
 def attach(segmentationNode: Any, volumeNode: Any) -> None:
@@ -78,7 +106,7 @@ def writeIntoSegmentation(
     Raises:
         DinomixError: the labels do not fit the volume, or a non-linear transform lies between volume and segmentation.
     """
-    labelMap = _imageOf(volumeNode, labels, matrixBetween(volumeNode, segmentationNode))
+    labelMap, regions = _imagesOf(volumeNode, labels, matrixBetween(volumeNode, segmentationNode), structures)
     segmentation = segmentationNode.GetSegmentation()
     with slicer.util.NodeModify(segmentationNode):
         _useLabelMaps(segmentationNode)
@@ -88,20 +116,23 @@ def writeIntoSegmentation(
             _eraseUnder(segmentation, labelMap)
         if not segmentation.GetConversionParameter("Reference image geometry"):
             segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        _addSegments(segmentation, labelMap, [{**s, "color": kept.get(s["name"], s["color"])} for s in structures])
+        colored = [{**s, "color": kept.get(s["name"], s["color"])} for s in structures]
+        _addSegments(segmentation, labelMap, colored, regions)
     segmentationNode.CreateDefaultDisplayNodes()
+    outlineRegions(segmentationNode, structures)
 
 
 class LabelMap:
-    """Labels of a volume on their way into one vtkOrientedImageData, which all segments share.
+    """Labels of a volume on their way into one vtkOrientedImageData, which all structures share, and one for each region.
 
     They are copied once, so that a memory-mapped file may go away afterwards; ``steps`` does it a piece at a time.
     """
 
-    def __init__(self, volumeNode: Any, labels: Any) -> None:
+    def __init__(self, volumeNode: Any, labels: Any, structures: list[dict[str, Any]]) -> None:
         """
         Args:
             labels: structure ids, (k, j, i) of the volume's shape, uint8 or uint16.
+            structures: STRUCTURE and REGION dicts; of the latter, those with voxels get an image.
 
         Raises:
             DinomixError: the shapes differ.
@@ -109,14 +140,16 @@ class LabelMap:
         self._volumeNode, self._labels = volumeNode, labels
         self._requireSameShape()
         self._image = _emptyImage(labels)
+        regions = [each for each in structures if isRegion(each) and each.get("voxels", 1)]
+        self._regions = {region["name"]: (region, _emptyImage(labels, vtk.VTK_UNSIGNED_CHAR)) for region in regions}
         self._steps = self._copy()
 
     def steps(self) -> Iterator[int]:
         """Copy about 4 MiB a step, as far as that is not done yet."""
         return self._steps
 
-    def image(self, volumeToNode: Any) -> Any:
-        """The whole image.
+    def images(self, volumeToNode: Any) -> tuple[Any, dict[str, Any]]:
+        """The whole image, and that of ones of each region by its name.
 
         Args:
             volumeToNode: 4x4, from the volume's own coordinates to those of the segmentation, RAS mm.
@@ -127,17 +160,26 @@ class LabelMap:
         for _step in self._steps:
             pass
         self._requireSameShape()
-        placed = volumeToNode @ affineOf(self._volumeNode)
-        self._image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(placed))
-        return self._image
+        placed = slicer.util.vtkMatrixFromArray(volumeToNode @ affineOf(self._volumeNode))
+        regions = {name: image for name, (_region, image) in self._regions.items()}
+        for image in (self._image, *regions.values()):
+            image.SetImageToWorldMatrix(placed)
+        return self._image, regions
 
     def _copy(self) -> Iterator[int]:
         labels = self._labels
-        voxels = vtk_to_numpy(self._image.GetPointData().GetScalars()).reshape(labels.shape)
+        voxels = _voxelsOf(self._image, labels.shape)
+        regions = [
+            (_voxelsOf(image, labels.shape), _insideOf(region, labels)) for region, image in self._regions.values()
+        ]
         slabs = max(COPY_BYTES // max(labels[0].nbytes, 1), 1)
         for start in range(0, len(labels), slabs):
-            voxels[start : start + slabs] = labels[start : start + slabs]
+            here = slice(start, start + slabs)
+            voxels[here] = labels[here]
             yield start
+            for ones, inside in regions:
+                ones[here] = inside[voxels[here]]
+                yield start
 
     def _requireSameShape(self) -> None:
         imageData = self._volumeNode.GetImageData()
@@ -148,26 +190,40 @@ class LabelMap:
             )
 
 
-def _imageOf(volumeNode: Any, labels: Any, volumeToNode: Any) -> Any:
-    labelMap = labels if isinstance(labels, LabelMap) else LabelMap(volumeNode, labels)
-    return labelMap.image(volumeToNode)
+def _imagesOf(
+    volumeNode: Any, labels: Any, volumeToNode: Any, structures: list[dict[str, Any]]
+) -> tuple[Any, dict[str, Any]]:
+    labelMap = labels if isinstance(labels, LabelMap) else LabelMap(volumeNode, labels, structures)
+    return labelMap.images(volumeToNode)
 
 
 def labelMapFrom(labels: Any, affineRas: Any) -> Any:
     """Labels, (k, j, i), as one vtkOrientedImageData; ``affineRas`` leads from index (i, j, k, 1) to RAS mm."""
     labelMap = _emptyImage(labels)
-    voxels = vtk_to_numpy(labelMap.GetPointData().GetScalars())
-    voxels.reshape(labels.shape)[:] = labels
+    _voxelsOf(labelMap, labels.shape)[:] = labels
     labelMap.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(affineRas))
     return labelMap
 
 
-def _emptyImage(labels: Any) -> Any:
-    """A vtkOrientedImageData with room for these labels, (k, j, i)."""
+def _emptyImage(labels: Any, kind: int | None = None) -> Any:
+    """A vtkOrientedImageData with room for these labels, (k, j, i), or for numbers of another kind."""
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*reversed(labels.shape))
-    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT, 1)
+    ofLabels = vtk.VTK_UNSIGNED_CHAR if labels.dtype.itemsize == 1 else vtk.VTK_UNSIGNED_SHORT
+    image.AllocateScalars(kind or ofLabels, 1)
     return image
+
+
+def _voxelsOf(image: Any, shape: tuple[int, ...]) -> Any:
+    """The voxels of an image as an array (k, j, i), which may be written to."""
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+
+
+def _insideOf(region: dict[str, Any], labels: Any) -> Any:
+    """For each number that the labels' kind can hold, 1 for the structures of a region."""
+    inside = np.zeros(2 ** (8 * labels.dtype.itemsize), np.uint8)
+    inside[region["structures"]] = 1
+    return inside
 
 
 def placeBeside(node: Any, volumeNode: Any) -> None:
@@ -180,8 +236,10 @@ def placeBeside(node: Any, volumeNode: Any) -> None:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
 
 
-def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, Any]]) -> None:
-    """Add a segment for each structure, all in one label map; those whose ``voxels`` is 0 are left out."""
+def _addSegments(
+    segmentation: Any, labelMap: Any, structures: list[dict[str, Any]], regions: Mapping[str, Any]
+) -> None:
+    """Add a segment for each structure, all in one label map but for regions; those whose ``voxels`` is 0 are left out."""
     for structure in structures:
         if not structure.get("voxels", 1):
             continue
@@ -190,8 +248,8 @@ def _addSegments(segmentation: Any, labelMap: Any, structures: list[dict[str, An
         segment.SetColor(*(value / 255 for value in structure["color"]))
         if structure.get("terminology_entry"):
             segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology_entry"])
-        segment.SetLabelValue(structure["id"])
-        segment.AddRepresentation(LABEL_MAP, labelMap)
+        segment.SetLabelValue(1 if isRegion(structure) else structure["id"])
+        segment.AddRepresentation(LABEL_MAP, regions[structure["name"]] if isRegion(structure) else labelMap)
         segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(structure["name"].replace(" ", "_")))
 
 

@@ -23,13 +23,14 @@ class Result:
 
     Attributes:
         labels: structure ids, (k, j, i) of the image's shape, uint8 or uint16.
-        structures: STRUCTURE dicts; see docs/worker.md.
+        structures, regions: STRUCTURE and REGION dicts; see docs/worker.md.
         notices: full sentences that the user should see.
         fields: the whole answer.
     """
 
     labels: Any = None
     structures: list[dict[str, Any]] = field(default_factory=list)
+    regions: list[dict[str, Any]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -113,7 +114,8 @@ class Job(Task):
         answer = self._answer
         if labels is not None and list(labels.shape) != answer.get("shape"):
             raise DinomixError(_("The worker's labels do not have the shape that it announced."), _("Try again."))
-        self.finish(Result(labels, answer.get("structures", []), answer.get("notices", []), answer))
+        told = {what: answer.get(what, []) for what in ("structures", "regions", "notices")}
+        self.finish(Result(labels, **told, fields=answer))
 
     def _aside(self, out: Path) -> Path:
         return out.with_name(f".partial-{out.name}")
