@@ -75,8 +75,12 @@ class SegmentTest(LogicTestCase):
             color = segmentation.GetSegmentation().GetSegment(id).GetColor()
             np.testing.assert_allclose(color, np.array([10, 20, 30]) / 255)
         # Written once more, each is there once.
-        self.apply().finishWithLabels(regions=[UPPER])
+        self.apply().finishWithLabels(np.zeros((4, 5, 6), np.uint8), regions=[{**UPPER, "voxels": 1}])
         self.assertEqual(segmentNames(segmentation), ["liver", "spleen", "upper organs"])
+        self.assertFalse(segmentVoxels(segmentation, "upper organs", self.volume).any())
+        self.logic.undo()
+        self.assertEqual(segmentNames(segmentation), ["liver", "spleen", "upper organs"])
+        self.assertTrue(segmentVoxels(segmentation, "upper organs", self.volume).all())
 
     def test_worker_gets_what_was_chosen(self):
         self.parameters.device = "cpu"
