@@ -26,6 +26,11 @@ class Signal:
         if function in self._functions:
             self._functions.remove(function)
 
+    @property
+    def isHeard(self) -> bool:
+        """Whether a function is connected."""
+        return bool(self._functions)
+
     def clear(self) -> None:
         """Let all functions go, and what they hold."""
         self._functions.clear()

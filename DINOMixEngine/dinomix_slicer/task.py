@@ -39,6 +39,7 @@ class Task:
 
     Attributes:
         state: what it does; at last "finished", "failed" or "cancelled".
+        code: of a task that failed, the code of the error (docs/python_api.md), or "".
 
     Signals, on the main thread; of the last three one is emitted, once, and last:
         progress(stage, step, total, eta): eta in seconds, or None while unknown.
@@ -49,7 +50,7 @@ class Task:
     """
 
     def __init__(self) -> None:
-        self.state = "running"
+        self.state, self.code = "running", ""
         self.progress, self.notice = Signal(), Signal()
         self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
 
@@ -68,8 +69,10 @@ class Task:
         """It is done."""
         self._end("finished", result)
 
-    def fail(self, problem: str, remedy: str = "") -> None:
+    def fail(self, problem: str, remedy: str = "", code: str = "") -> None:
         """It cannot be done."""
+        if not self.isOver:
+            self.code = code
         self._end("failed", problem, remedy)
 
     def confirmCancel(self) -> None:
@@ -141,7 +144,7 @@ class Steps(Task):
         except Cancelled:
             self.confirmCancel()
         except DinomixError as error:
-            self.fail(error.problem, error.remedy)
+            self.fail(error.problem, error.remedy, error.code)
         except OSError as error:
             self.fail(
                 _("A file cannot be read or written ({reason}).").format(reason=error),
@@ -167,7 +170,9 @@ class Steps(Task):
         self._inner = step
         # Errors are made where they are thrown: its traceback holds all frames, and one that held the error would be a cycle.
         step.finished.connect(lambda result: self._goOn(lambda: self._steps.send(result)))
-        step.failed.connect(lambda *words: self._goOn(lambda: self._steps.throw(DinomixError(*words))))
+        step.failed.connect(
+            lambda problem, remedy: self._goOn(lambda: self._steps.throw(DinomixError(problem, remedy, step.code)))
+        )
         step.cancelled.connect(lambda: self._goOn(lambda: self._steps.throw(Cancelled())))
 
     def _goOn(self, resume: Callable[[], Any]) -> None:
@@ -240,7 +245,7 @@ def waitFor(task: Task, seconds: float | None = None, start: Callable[[], None] 
     results: list[Any] = []
     errors: list[DinomixError] = []
     task.finished.connect(results.append)
-    task.failed.connect(lambda *words: errors.append(DinomixError(*words)))
+    task.failed.connect(lambda problem, remedy: errors.append(DinomixError(problem, remedy, task.code)))
     end = None if seconds is None else time.monotonic() + seconds
     if start is not None:
         start()

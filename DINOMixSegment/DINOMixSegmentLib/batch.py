@@ -15,7 +15,7 @@ from dinomix_slicer.task import Cancelled, Steps, Task
 from dinomix_slicer.window.duration import duration
 
 from .batch_items import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
-from .segment_run import SegmentRun, removed
+from .segment_run import OTHER_IMAGE, SegmentRun, removed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Batch(Steps):
 
     def _stepsOf(self) -> Generator[Any, Any, list[BatchItem]]:
         for item in self.items:
-            item.progress, item.segmentationId = 0.0, ""
+            item.progress, item.segmentationId, item.isOther = 0.0, "", False
             self._set(item, WAITING, "")
         try:
             for number, item in enumerate(self.items):
@@ -70,6 +70,7 @@ class Batch(Steps):
             try:
                 yield from self._stepsOfSegmenting(item)
             except DinomixError as error:
+                item.isOther = error.code == OTHER_IMAGE
                 self._set(item, FAILED, str(error))
 
     def _stepsOfSegmenting(self, item: BatchItem) -> Generator[Any, Any, None]:

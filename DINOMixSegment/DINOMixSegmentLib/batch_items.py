@@ -36,6 +36,7 @@ class BatchItem:
         detail: a sentence for the reader: progress, what was written, or why it failed.
         progress: part of the work that is done, 0 to 1.
         segmentationId: ID of the resulting node, for a volume of the scene.
+        isOther: whether it failed because it is plainly no image for the model.
     """
 
     title: str
@@ -48,6 +49,7 @@ class BatchItem:
     segmentationId: str = ""
     moreVolumeIds: tuple[str, ...] = ()
     moreImages: tuple[Path, ...] = ()
+    isOther: bool = False
 
     @property
     def volume(self) -> vtkMRMLScalarVolumeNode | None:

@@ -55,6 +55,8 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         progress(stage, step, total, eta): eta in seconds, or None while unknown.
         notice(text): a sentence that the user should see, such as that memory forced a smaller setting.
         finished(segmentationNode): a volume or a sequence is done (the node of the frame shown); not for a batch.
+        doubted(doubt): the image is plainly none for the model, and whoever hears it finishes the ``Doubt`` with whether it is
+            segmented all the same. Where nobody hears it, and for batches and scripts, the image is refused.
         failed(problem, remedy): one message to show; nothing runs any more. Also when the idle worker died.
         cancelled(): what ran was given up; the scene is as before.
         surfacesChanged(done, total): surfaces are made; done == total at the end.
@@ -70,7 +72,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         WorkerOwner.__init__(self, client, installer)
         self.stateChanged, self.progress, self.notice = Signal(), Signal(), Signal()
-        self.finished, self.failed, self.cancelled = Signal(), Signal(), Signal()
+        self.finished, self.failed, self.cancelled, self.doubted = Signal(), Signal(), Signal(), Signal()
         self.estimated, self.undoChanged, self.surfacesChanged = Signal(), Signal(), Signal()
         self.batchChanged, self.batchFinished = Signal(), Signal()
         self.state = IDLE
@@ -122,6 +124,8 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             self.failed.emit(problem, "")
             return None
         run = self._runOf(request)
+        if self.doubted.isHeard:
+            run.doubted.connect(self.doubted.emit)
         self._begin(run)
         return run
 
@@ -140,6 +144,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         allPieces: bool = False,
         runtime: str = "auto",
         regions: bool = False,
+        anyImage: bool = False,
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
@@ -152,9 +157,10 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             allPieces: whether pieces that lie apart from the largest one of an organ are kept.
             runtime: "auto", "pytorch" or "openvino".
             regions: whether the model's regions, such as a whole tumor, are added as segments that overlap their parts.
+            anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
 
         Raises:
-            DinomixError: it cannot be done, failed, or was cancelled.
+            DinomixError: it cannot be done, failed, or was cancelled; with the code "other-image" for such an image.
         """
         problem = self.whyNotDependencies()
         if problem:
@@ -165,7 +171,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             self._onModels(waitFor(self.client.listModels(folder or ""), START_SECONDS))
             folder = folder or choosing.namedModel(model, self.models())
         first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
-        computing = Computing(device, maxMemory, precision, allPieces, runtime)
+        computing = Computing(device, maxMemory, precision, allPieces, runtime, anyImage)
         request = SegmentRequest(
             first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, regions, tuple(more)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -13,15 +14,31 @@ from dinomix_slicer.scene.segmentations import LabelMap, addSegmentation, outlin
 from dinomix_slicer.scene.sequences import Frames, SegmentationSequence, imagesOfFrame
 from dinomix_slicer.scene.undo import saveState, undo
 from dinomix_slicer.scene.volumes import NodeImage, imagesOfCase
-from dinomix_slicer.task import Steps
+from dinomix_slicer.signal import Signal
+from dinomix_slicer.task import Steps, Task
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLNode, vtkMRMLSegmentationNode
 
     from dinomix_slicer.worker.client import WorkerClient
-    from dinomix_slicer.worker.job import Job
+    from dinomix_slicer.worker.job import Job, Result
 
     from .request import SegmentRequest
+
+
+OTHER_IMAGE = "other-image"
+"""The code of the error of an image that is plainly none for the model; see docs/python_api.md."""
+
+
+class Doubt(Task):
+    """A question to the user: whether an image is segmented although it is plainly none for the model.
+
+    Who hears of it finishes it with the answer, once the run that has announced it waits for that.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__()
+        self.problem, self.remedy = problem, remedy
 
 
 def removed(name: str) -> tuple[str, str]:
@@ -31,11 +48,16 @@ def removed(name: str) -> tuple[str, str]:
 
 
 class SceneRun(Steps):
-    """Work on nodes of the scene, which is given up when one of them or the whole scene goes. Each notice comes once."""
+    """Work on nodes of the scene, which is given up when one of them or the whole scene goes. Each notice comes once.
+
+    Signals, beside those of a task:
+        doubted(doubt): a ``Doubt`` to answer. Where nobody hears it, the image is refused.
+    """
 
     def __init__(self, client: WorkerClient, request: SegmentRequest, nodes: list[vtkMRMLNode]) -> None:
         super().__init__(self._stepsOf())
-        self._client, self._request = client, request
+        self.doubted = Signal()
+        self._client, self._request, self._computing = client, request, request.computing
         self._said: set[str] = set()
         self._nodes = {node.GetID(): node.GetName() for node in nodes}
         events = slicer.vtkMRMLScene
@@ -48,13 +70,33 @@ class SceneRun(Steps):
         """The work, whose result is the segmentation node."""
         raise NotImplementedError
 
-    def _ask(self, images: list[NodeImage]) -> Job:
+    def _resultOf(self, images: list[NodeImage], report: Callable[..., None]) -> Generator[Any, Any, Result]:
+        """Let the worker segment the images of a case; those that are none for the model after the user has agreed.
+
+        What was agreed to holds for further images too.
+        """
+        job = self._ask(images, report)
+        try:
+            return (yield job)
+        except DinomixError as error:
+            if error.code != OTHER_IMAGE or not self.doubted.isHeard:
+                raise
+            problem, remedy = error.problem, error.remedy
+        doubt = Doubt(problem, remedy)
+        self.doubted.emit(doubt)
+        if not (yield doubt):
+            raise DinomixError(problem, remedy, OTHER_IMAGE)
+        self._computing = replace(self._computing, anyImage=True)
+        return (yield self._ask(images, report))
+
+    def _ask(self, images: list[NodeImage], report: Callable[..., None]) -> Job:
         """Let the worker segment the images of a case; its notices are passed on."""
         first, *more = images
         self._say(first.notices)
         request = self._request
-        job = self._client.segment(first, request.model, request.computing, request.keep, more)
+        job = self._client.segment(first, request.model, self._computing, request.keep, more)
         job.notice.connect(lambda text: self._say([text]))
+        job.progress.connect(report)
         return job
 
     def _say(self, texts: tuple[str, ...] | list[str]) -> None:
@@ -75,6 +117,7 @@ class SceneRun(Steps):
     def _letGo(self) -> None:
         for tag in self._tags:
             slicer.mrmlScene.RemoveObserver(tag)
+        self.doubted.clear()
         super()._letGo()
 
 
@@ -86,9 +129,7 @@ class SegmentRun(SceneRun):
 
     def _stepsOf(self) -> Generator[Any, Any, vtkMRMLSegmentationNode]:
         volume = self._request.volume
-        job = self._ask(imagesOfCase(list(self._request.volumes)))
-        job.progress.connect(self.progress.emit)
-        result = yield job
+        result = yield from self._resultOf(imagesOfCase(list(self._request.volumes)), self.progress.emit)
         structures = self._request.segmentsOf(result)
         labelMap = LabelMap(volume, result.labels, structures)
         yield from labelMap.steps()
@@ -120,9 +161,8 @@ class SequenceRun(SceneRun):
         results, structures = SegmentationSequence(self._frames), []
         try:
             for number in range(len(self._frames)):
-                job = self._ask(imagesOfFrame(self._frames, list(self._request.more), number))
-                job.progress.connect(self._reporter(number))
-                result = yield job
+                images = imagesOfFrame(self._frames, list(self._request.more), number)
+                result = yield from self._resultOf(images, self._reporter(number))
                 structures = self._request.segmentsOf(result)
                 results.add(number, result.labels, structures)
                 self._say(result.notices)
@@ -133,7 +173,7 @@ class SequenceRun(SceneRun):
             results.discard()
             raise
 
-    def _reporter(self, number: int) -> Any:
+    def _reporter(self, number: int) -> Callable[..., None]:
         def report(stage: str, *progress: Any) -> None:
             named = _("frame {number} of {count}: {stage}")
             count = len(self._frames)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix.names import listed
 from dinomix_slicer.scene.sequences import framesOf
 from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import INFO, WARNING
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from .batch_items import BatchItem
     from .parameter_node import DINOMixSegmentParameterNode
+    from .segment_run import Doubt
 
 ESTIMATE_DELAY = 300  # ms without a change before the worker is asked how long it will take
 
@@ -103,6 +106,7 @@ class DINOMixSegmentWidget(ModuleWindow):
             (logic.progress, self.runPanel.showProgress),
             (logic.notice, self.onNotice),
             (logic.finished, self.onFinished),
+            (logic.doubted, self.onDoubted),
             (logic.failed, self.onFailed),
             (logic.cancelled, self.onCancelled),
             (logic.surfacesChanged, self.resultPanel.showSurfaces),
@@ -283,6 +287,16 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.messages.add(text, WARNING)
         self.workerPage.log(text)
 
+    def onDoubted(self, doubt: Doubt) -> None:
+        """The image is plainly none for the model: ask, once the run that waits for the answer is back in the event loop."""
+        qt.QTimer.singleShot(0, lambda: self._ask(doubt))
+
+    def _ask(self, doubt: Doubt) -> None:
+        question = _("{problem} {remedy}\n\nSegment all the same? The result may mean nothing.")
+        text = question.format(problem=doubt.problem, remedy=doubt.remedy)
+        if not doubt.isOver:
+            doubt.finish(slicer.util.confirmYesNoDisplay(text, windowTitle=_("Another kind of image")))
+
     def onFinished(self, segmentation: vtkMRMLSegmentationNode) -> None:
         """A volume is segmented."""
         count = segmentation.GetSegmentation().GetNumberOfSegments()
@@ -311,6 +325,12 @@ class DINOMixSegmentWidget(ModuleWindow):
         done = sum(item.state == "done" for item in items)
         self._outcome = _("The batch is over: {done} of {all} done.").format(done=done, all=len(items))
         self.workerPage.log(self._outcome)
+        if others := [item.title for item in items if item.isOther]:
+            text = _(
+                "Not segmented, since they look like no images for this model: {names}. The table says why. One that is meant "
+                "all the same can be segmented by itself: Apply asks."
+            )
+            self.onNotice(text.format(names=listed(others)))
         self._updateLater()
 
     def onWorkerStateChanged(self, state: str) -> None:

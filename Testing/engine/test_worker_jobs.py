@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dinomix.errors import DinomixError
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
@@ -116,6 +117,22 @@ def test_a_model_that_was_loaded_for_a_cancelled_job_stays_loaded(model: Model, 
     stages.clear()
     jobs.run(request(model, tmp_path), lambda kind, **fields: stages.append(fields.get("stage")), nothing)
     assert "loading the model" not in stages and jobs.output[-1]["type"] == "result"
+
+
+def test_an_image_of_another_kind_is_refused_unless_it_is_meant(model: Model, tmp_path: Path) -> None:
+    jobs, notices = Jobs(Answers()), []
+    asked = request(model, tmp_path).fields
+    np.save(tmp_path / "image.npy", np.random.default_rng(0).random(SHAPE, np.float32))
+    image = {**asked["image"], "dtype": "float32"}
+    with pytest.raises(DinomixError, match="scaled to a small range") as caught:
+        jobs.run(Request({**asked, "image": image}), lambda kind, **fields: None, nothing)
+    assert caught.value.code == "other-image" and "rescale slope" in caught.value.remedy and not jobs.output
+    jobs.run(
+        Request({**asked, "image": image, "any_image": True}),
+        lambda kind, **fields: notices.append(fields.get("message", "")),
+        nothing,
+    )
+    assert jobs.output[-1]["type"] == "result" and any("scaled to a small range" in text for text in notices)
 
 
 @pytest.mark.parametrize(

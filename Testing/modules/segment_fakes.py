@@ -41,8 +41,12 @@ class FakeJob(Task):
     def finish(self, result=None, **fields):
         super().finish(result or SimpleNamespace(fields=fields))
 
-    def fail(self, problem="The worker ended.", remedy="Start it again."):
-        super().fail(problem, remedy)
+    def fail(self, problem="The worker ended.", remedy="Start it again.", code=""):
+        super().fail(problem, remedy, code)
+
+    def refuse(self):
+        """As the worker refuses what is plainly no image for the model."""
+        self.fail("The image was scaled to a small range.", "Export the image again.", "other-image")
 
     def finishWithLabels(self, labels=None, structures=(LIVER, SPLEEN), notices=(), regions=()):
         """Finish as the worker does: labels in the image's shape; halves of liver and spleen unless given."""

@@ -67,6 +67,21 @@ class SequenceTest(unittest.TestCase):
             self.assertEqual(segmentVoxels(segmentation, "liver", self.volume).sum(), number + 1)
         self.assertEqual(self.heard.of("notice"), [("Computing on the CPU.",)])
 
+    def test_a_sequence_is_asked_about_once(self):
+        doubts = []
+        self.logic.doubted.connect(doubts.append)
+        self.logic.startSegmentation(self.parameters)
+        self.finishFrame(0)
+        self.client.jobs[1].refuse()
+        (doubt,) = doubts
+        doubt.finish(True)
+        self.assertEqual(len(self.client.jobs), 3)
+        self.finishFrame(2)
+        self.assertEqual(len(self.client.jobs), FRAMES + 1)
+        self.assertTrue(self.client.jobs[-1].arguments["computing"].anyImage)
+        self.finishFrame(3)
+        self.assertEqual((len(self.heard.of("finished")), len(doubts)), (1, 1))
+
     def test_progress_names_the_frame(self):
         self.logic.startSegmentation(self.parameters)
         self.client.jobs[0].progress.emit("segment", 1, 4, 3.0)

@@ -16,16 +16,18 @@ from dinomix.events import Emit, silent
 from dinomix.images.channels import read_channels
 from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.volume import Volume
-from dinomix.inference.channels import find_case_images
+from dinomix.inference.channels import find_case_images, refuse_swapped
 from dinomix.inference.devices import choose_device
 from dinomix.inference.outputs import MadeBy, Output, check_name, is_done, plan_outputs, write_output
 from dinomix.inference.precision import Precision
 from dinomix.inference.region_files import region_files, write_regions
 from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import keep_only, kept_labels, named, segment_taken
-from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result
+from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result, tell
 from dinomix.models.folder import Model
 from dinomix.models.training_cases import TrainingCases
+
+ALL_THE_SAME = "With --any-image it is segmented all the same."
 
 
 def segment_files(
@@ -107,7 +109,9 @@ def segment_files(
             for image, volume in zip(output.images, volumes, strict=True):
                 for notice in volume.notices:
                     emit_here("notice", message=f"{image}: {notice}")
-            _tell(doubts_of_case(output, volumes, model), output, any_image, emit_here)
+            refuse_swapped(volumes, model.plan)
+            doubts = doubts_of_case(output, volumes, model)
+            tell(doubts, emit_here, any_image=any_image, image=str(output.image), otherwise=ALL_THE_SAME)
             size = sum(volume.array.nbytes for volume in volumes)
             result = segment_taken(
                 volumes, size, model, device, max_memory, precision, runtime, all_pieces, emit_here, network
@@ -117,7 +121,8 @@ def segment_files(
             if regions:
                 write_regions(result.array, result.geometry, labels, output.path)
             write_output(result.array, result.geometry, labels, output, made_by)
-            _tell(doubts_of_result(result, labels, TrainingCases.of_record(model.record)), output, True, emit_here)
+            doubts = doubts_of_result(result, labels, TrainingCases.of_record(model.record))
+            tell(doubts, emit_here, any_image=True, image=str(output.image))
             emit_here("finished", path=str(output.path), seconds=time.monotonic() - began)
             done(output)
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
@@ -146,15 +151,6 @@ def doubts_of_case(output: Output, volumes: list[Volume], model: Model) -> list[
         if channel < len(model.plan.channels):  # of too many or too few, segmenting will speak
             found += doubts_of_image(volume, model.plan, cases, dicom_modality(path), channel)
     return found
-
-
-def _tell(doubts: list[Doubt], output: Output, any_image: bool, emit: Emit) -> None:
-    """Raises DinomixError for the first that is grave, unless ``any_image``; the others are notices."""
-    for doubt in doubts:
-        if doubt.grave and not any_image:
-            remedy = f"{doubt.remedy} With --any-image it is segmented all the same."
-            raise DinomixError(f"{output.image}: {doubt.message}", remedy, "other-image")
-        emit("notice", message=f"{output.image}: {doubt.message} {doubt.remedy}")
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,21 @@ def as_channels(volumes: Sequence[Volume], plan: Plan, emit: Emit) -> list[Volum
         raise other_number(len(volumes), plan)
     if len(volumes) == 1:
         return list(volumes)
-    if swapped := in_wrong_places(volumes, plan):
+    refuse_swapped(volumes, plan)
+    aligned, notices = on_first_grid(volumes, plan.channels)
+    for notice in notices:
+        emit("notice", message=notice)
+    return aligned
+
+
+def refuse_swapped(volumes: Sequence[Volume], plan: Plan) -> None:
+    """Raises DinomixError where the intensities show that the images of a case are in each other's place."""
+    if len(volumes) == len(plan.channels) > 1 and (swapped := in_wrong_places(volumes, plan)):
         raise DinomixError(
             f"The images seem to be in each other's place: {swapped}.",
             f"Give them in the order {', '.join(plan.channels)}.",
             "channels",
         )
-    aligned, notices = on_first_grid(volumes, plan.channels)
-    for notice in notices:
-        emit("notice", message=notice)
-    return aligned
 
 
 def in_wrong_places(volumes: Sequence[Volume], plan: Plan) -> str:

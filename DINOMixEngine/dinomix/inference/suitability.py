@@ -4,6 +4,7 @@ A network gives labels to whatever it is shown. A CT whose values were rescaled,
 everywhere and no word of warning comes from the network itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.cohort.modality import looks_like_hu
+from dinomix.errors import DinomixError
+from dinomix.events import Emit
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
 from dinomix.models.training_cases import TrainingCases
@@ -49,6 +52,24 @@ class Doubt:
     message: str
     remedy: str
     grave: bool
+
+
+def tell(doubts: Sequence[Doubt], emit: Emit, *, any_image: bool, image: str = "", otherwise: str = "") -> None:
+    """Announce doubts as notices.
+
+    Args:
+        any_image: also the grave ones; else the first of these is raised.
+        image: what the sentences begin with, where there are several images.
+        otherwise: what the remedy of a grave doubt ends with: how to segment the image all the same.
+
+    Raises:
+        DinomixError: a grave doubt.
+    """
+    for doubt in doubts:
+        message = f"{image}: {doubt.message}" if image else doubt.message
+        if doubt.grave and not any_image:
+            raise DinomixError(message, f"{doubt.remedy} {otherwise}".strip(), "other-image")
+        emit("notice", message=f"{message} {doubt.remedy}")
 
 
 def doubts_of_image(
@@ -116,6 +137,8 @@ def _of_kind(
         )
     values = _sample(array)
     low, middle, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
+    if not np.isfinite((low, high)).all():
+        return None  # reading or segmenting refuses it, and says so
     if wanted not in ("CT", "MR") or (cases is not None and cases.has_like(low, high, channel)):
         return None
     in_hu = looks_like_hu((low, middle, high))

@@ -16,10 +16,10 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.formats import ENDINGS
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
-from dinomix.images.volume import Geometry
+from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
-from dinomix.inference.channels import other_number
+from dinomix.inference.channels import other_number, refuse_swapped
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.precision import has_bfloat16
@@ -27,9 +27,12 @@ from dinomix.inference.runtimes.choosing import expected_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.segment import kept_labels
 from dinomix.inference.sliding_window import count_windows
+from dinomix.inference.suitability import Doubt, doubts_of_image, tell
 from dinomix.inference.two_stages import expected_windows
 from dinomix.labels import LabelSet
+from dinomix.models.folder import Model
 from dinomix.models.installed import regions_as_data, structures_as_data
+from dinomix.models.training_cases import TrainingCases
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
 from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
@@ -120,6 +123,7 @@ class Jobs:
         ]
         keep = kept_labels(model.labels, request.keep)
         job.emit("progress", stage="preparing the image", step=0, total=1, eta=None)
+        tell(_doubts_of(images, model), job.emit, any_image=request.any_image)
         labels, notices = segment_array(
             *images[0],
             model,
@@ -178,6 +182,22 @@ class Jobs:
                 self.output.send_bytes(frame)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], model: Model) -> list[Doubt]:
+    """What speaks against the images of a case, arrays (k, j, i) with their affines.
+
+    Raises:
+        DinomixError: they are in each other's place, or an affine is unusable.
+    """
+    volumes = [Volume(array, _rectangular(array.shape, affine)) for array, affine in images]
+    refuse_swapped(volumes, model.plan)
+    cases = TrainingCases.of_record(model.record)
+    return [
+        doubt
+        for channel, volume in enumerate(volumes[: len(model.plan.channels)])  # of too many, segmenting will speak
+        for doubt in doubts_of_image(volume, model.plan, cases, None, channel)
+    ]
 
 
 def _found(wanted: LabelSet, labels: NDArray[np.generic]) -> dict[str, list[dict[str, Any]]]:

@@ -59,13 +59,17 @@ class ArrayResult(BaseModel):
 
 
 class Segment(_Computing):
-    """Segment an array; ``more`` are the further images of its case, in the order of the model's channels."""
+    """Segment an array; ``more`` are the further images of its case, in the order of the model's channels.
+
+    ``any_image``: also where it is plainly no image for the model, see ``inference.suitability``.
+    """
 
     type: Literal["segment"]
     image: ArrayImage
     more: tuple[ArrayImage, ...] = ()
     result: ArrayResult
     keep: tuple[str, ...] = ()
+    any_image: bool = False
 
 
 class FileImage(BaseModel):
@@ -82,10 +86,7 @@ class FileResult(BaseModel):
 
 
 class SegmentFile(_Computing):
-    """Segment a file; ``more`` are the further images of its case, in the order of the model's channels.
-
-    ``any_image``: also where it is plainly no image for the model, see ``inference.suitability``.
-    """
+    """Segment a file; ``more`` and ``any_image`` as ``Segment`` has them."""
 
     type: Literal["segment_file"]
     image: FileImage

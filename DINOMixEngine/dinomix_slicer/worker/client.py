@@ -210,9 +210,9 @@ class WorkerClient:
             self.start()
         job.confirmCancel()
 
-    def _fail(self, job: Job, problem: str, remedy: str) -> None:
+    def _fail(self, job: Job, problem: str, remedy: str, code: str = "") -> None:
         self._release(job)
-        job.fail(problem, remedy)
+        job.fail(problem, remedy, code)
 
     def _release(self, job: Job) -> None:
         """A job is done, one way or another: go on with the next. Its asker is told afterwards."""
@@ -261,7 +261,7 @@ class WorkerClient:
         if kind == "event":
             job.takeEvent(fields["event"])
         elif kind == "error":
-            self._fail(job, fields["message"], remedyOf(fields))
+            self._fail(job, fields["message"], remedyOf(fields), str(fields.get("code") or ""))
         elif kind == "cancelled":
             self._release(job)
             job.confirmCancel()

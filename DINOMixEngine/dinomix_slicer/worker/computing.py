@@ -15,6 +15,7 @@ class Computing:
         precision: "auto", "float32" or "bfloat16"; "auto" is bfloat16 where that is faster and labels are expected to stay.
         runtime: "auto", "pytorch" or "openvino"; "auto" is OpenVINO on a CPU where it is faster and its labels agree.
         allPieces: whether pieces that lie apart from the largest one of a structure are kept.
+        anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
     """
 
     device: str = "auto"
@@ -22,6 +23,7 @@ class Computing:
     precision: str = "auto"
     allPieces: bool = False
     runtime: str = "auto"
+    anyImage: bool = False
 
     def asFields(self) -> dict[str, Any]:
         """The fields of a request (docs/worker.md)."""
@@ -31,6 +33,7 @@ class Computing:
             "precision": self.precision,
             "runtime": self.runtime,
             "all_pieces": self.allPieces,
+            "any_image": self.anyImage,
         }
 
 
