@@ -205,9 +205,9 @@ def publishedAsHtml(entry: dict[str, Any]) -> str:
     ]
     organs = ", ".join(entry["organs"][:MOST_ORGANS])
     rows = [
-        (_("Images"), entry["modality"]),
+        (_("Images"), ": ".join(filter(None, (entry["modality"], ", ".join(entry["images"]))))),
         (_("Size"), f"{sizeText(entry)}. {entry['size_note']}"),
-        (_("Time"), f"{', '.join(filter(None, times))}. {entry['seconds_note']}"),
+        (_("Time"), ". ".join(filter(None, (", ".join(filter(None, times)), entry["seconds_note"])))),
         (_("License"), f"{entry['license']} {entry['license_url']}".strip()),
         (_("Publisher"), f"{entry['publisher']}, {entry['homepage']}"),
         (_("To cite"), entry["citation"]),

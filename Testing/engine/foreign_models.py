@@ -246,6 +246,71 @@ def write_nnunet(
     return folder
 
 
+def write_totalsegmentator(folder: Path, dataset: str, trainer: str, labels: list[str], image: str) -> Path:
+    """The folder of a release of TotalSegmentator: plans of nnU-Net 2.0, a network of five stages, and its checkpoint.
+
+    The real ones have 32 to 320 features.
+    """
+    import numpy
+
+    path = folder / dataset / f"{trainer}__nnUNetPlans__3d_fullres"
+    stages = 5
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
+        "patch_size": [112, 112, 128], "median_image_size_in_voxels": [115.0, 112.0, 134.0], "spacing": [3.0, 3.0, 3.0],
+        "normalization_schemes": ["CTNormalization" if image == "CT" else "ZScoreNormalization"],
+        "use_mask_for_norm": [False], "UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 4,
+        "n_conv_per_stage_encoder": [2] * stages, "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "num_pool_per_axis": [4, 4, 4], "pool_op_kernel_sizes": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
+        "conv_kernel_sizes": [[3, 3, 3]] * stages, "unet_max_num_features": 16,
+        "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape", "batch_dice": False,
+    }  # fmt: skip
+    intensity = {"max": 3000.0, "mean": 50.0, "median": 60.0, "min": -1024.0, "percentile_00_5": -1000.0,
+                 "percentile_99_5": 1000.0, "std": 250.0}  # fmt: skip
+    plans = {
+        "dataset_name": dataset, "plans_name": "nnUNetPlans", "original_median_spacing_after_transp": [3.0, 3.0, 3.0],
+        "original_median_shape_after_transp": [115, 112, 134], "image_reader_writer": "NibabelIOWithReorient",
+        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager", "foreground_intensity_properties_per_channel": {"0": intensity},
+        "configurations": {"3d_fullres": configuration},
+    }  # fmt: skip
+    description = {
+        "name": "TotalSegmentator", "description": "Segmentation of TotalSegmentator classes",
+        "reference": "https://zenodo.org/record/6802614", "licence": "Apache 2.0", "release": "2.0",
+        "channel_names": {"0": image}, "labels": {name: value for value, name in enumerate(["background", *labels])},
+        "numTraining": 1559, "file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIOWithReorient",
+    }  # fmt: skip
+    (path / "fold_0").mkdir(parents=True)
+    for name, document in (("plans", plans), ("dataset", description), ("dataset_fingerprint", {"spacings": []})):
+        (path / f"{name}.json").write_text(json.dumps(document))
+    (path / "fold_0/debug.json").write_text("{}")
+    arguments = {"features_per_stage": [4, 8, 16, 16, 16], "kernel_sizes": configuration["conv_kernel_sizes"],
+                 "strides": configuration["pool_op_kernel_sizes"], "conv_bias": True}  # fmt: skip
+    weights = nnunet_weights(arguments, len(labels) + 1)
+    momentum = {number: {"momentum_buffer": tensor} for number, tensor in enumerate(list(weights.values())[:3])}
+    torch.save(
+        {
+            "network_weights": weights,
+            "optimizer_state": {"state": momentum, "param_groups": [{"lr": 1e-5, "nesterov": True}]},
+            "grad_scaler_state": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 5},
+            "logging": {
+                "mean_fg_dice": [numpy.float64(0.5)], "ema_fg_dice": [numpy.float64(0.5)],
+                "dice_per_class_or_region": [[numpy.float64(0.5)]], "train_losses": [numpy.float32(-0.5)],
+                "val_losses": [numpy.float64(-0.5)], "lrs": [0.01], "epoch_start_timestamps": [1.5],
+            },
+            "_best_ema": numpy.float64(0.8),
+            "current_epoch": 4000,
+            "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": 0, "dataset_json": description,
+                          "unpack_dataset": True, "device": torch.device("cuda")},
+            "trainer_name": trainer,
+            "inference_allowed_mirroring_axes": None,
+        },
+        path / "fold_0/checkpoint_final.pth",
+    )  # fmt: skip
+    return path
+
+
 def nnunet_weights(arguments: dict[str, Any], classes: int, images: int = 1) -> dict[str, torch.Tensor]:
     """Random weights under the names that nnU-Net's PlainConvUNet gives them, each once more under ``all_modules``."""
     torch.manual_seed(1)

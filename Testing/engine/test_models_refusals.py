@@ -289,7 +289,7 @@ def test_weights_with_more_input_channels_than_the_configuration_says(tmp_path: 
         ({"modality": "pet"}, "model for pet"),
         ({"roi_size": [63, 64, 48]}, "multiple of 4"),
         ({"roi_size": "$[64, 64, 64]"}, "not 3 numbers"),
-        ({"sigmoid": True, "output_classes": 2, "class_index": [[1, 2], [2]]}, "regions that overlap"),
+        ({"sigmoid": True, "output_classes": 2, "class_index": [[1, 2], [2, 3]]}, "regions that overlap"),
     ],
 )
 def test_an_auto3dseg_model_that_cannot_be_used(changes: dict, problem: str, tmp_path: Path) -> None:

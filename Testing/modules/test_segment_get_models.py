@@ -1,10 +1,11 @@
 """The window in which models are got: what it shows, asks and does; the engine's end is played by the test."""
 
+import html
 from typing import ClassVar
 from unittest.mock import patch
 
 import qt
-from DINOMixSegmentLib.get_models import GetModelsDialog
+from DINOMixSegmentLib.get_models import GetModelsDialog, publishedAsHtml
 from segment_fakes import Heard, modelDict
 from segment_window import WindowTestCase
 
@@ -19,7 +20,7 @@ ENTRY = {
     "download": {"url": "https://example.org/a.zip", "bytes": None, "sha256": None, "sha1": None, "hash_note": "unknown"},
     "approximate_bytes": 38_000_000, "size_note": "About.", "sample_data": ["CTLiver"], "seconds_cpu": 73.2,
     "seconds_gpu": None, "seconds_note": "As the publisher measured it.", "changes": {}, "weights": None,
-    "installed": False,
+    "orientation": None, "images": [], "regions": None, "structures": [], "installed": False,
 }  # fmt: skip
 
 
@@ -82,6 +83,11 @@ class GetModelsTest(WindowTestCase):
             self.assertIn(words, text)
         self.assertTrue(self.parts.installButton.enabled)
         self.assertFalse(self.parts.removeButton.enabled)
+
+    def test_a_model_of_several_images_names_them(self):
+        text = html.unescape(publishedAsHtml({**ENTRY, "modality": "MR", "images": ["T2", "ADC"], "seconds_cpu": None}))
+        self.assertIn("MR: T2, ADC", text)
+        self.assertIn(">As the publisher measured it.", text)
 
     def test_nothing_is_fetched_before_the_user_agrees(self):
         self.answer = False

@@ -1,14 +1,17 @@
 """Models of MONAI's Auto3DSeg (algorithm segresnet): one file of weights that carries its own configuration."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError
 from dinomix.importing.converted import Converted, make_plan
-from dinomix.importing.inputs import Input
+from dinomix.importing.hints import Hints
+from dinomix.importing.inputs import Input, renamed
 from dinomix.importing.label_names import labels_from_names, read_labels_csv
-from dinomix.importing.networks import network_of, with_background, without_supervision
+from dinomix.importing.networks import network_of, without_supervision
+from dinomix.importing.sigmoids import NESTED, labels_of_regions, parts_of, with_background
 from dinomix.importing.weights import state_dict_of
 from dinomix.labels import LabelSet
 from dinomix.models.matching import class_axes
@@ -31,26 +34,30 @@ def is_auto3dseg(checkpoint: Any) -> bool:
     )
 
 
-def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | None) -> Converted:
+def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | None, hints: Hints) -> Converted:
     """Convert a checkpoint; see ``segmenter.py`` of the algorithm's template for what its configuration means.
 
     Args:
         labels_csv: the table of labels that the extension MONAIAuto3DSeg puts beside the weights.
+        hints: ``images``, ``regions`` and ``structures``, where the model's own configuration lacks them.
 
     Raises:
-        DinomixError: regions that overlap, an image that is scaled as PET, or a network that cannot be used.
+        DinomixError: regions that overlap without one lying in the other, an image that is scaled as PET, or a network that
+            cannot be used.
     """
     config = checkpoint["config"]
     network, count, outputs = network_of({**config["network"], **_counts(config, path)}, path)
     if config.get("anisotropic_scales") and not network.get("resolution"):
         network["resolution"] = _numbers(config, "resample_resolution", 3, path)
     sigmoid = bool(config.get("sigmoid", False))
-    channels = outputs + 1 if sigmoid else outputs
-    notes: list[str] = []
-    labels = _labels(config, channels, sigmoid, path, labels_csv)
+    regions = _regions(config, outputs, hints, path) if sigmoid else None
+    parts = parts_of(regions, path) if regions else [[channel] for channel in range(outputs)]
+    channels = len(parts) + 1 if sigmoid else outputs
+    notes = [NESTED] if regions else []
+    labels = _labels(config, channels, regions, hints, path, labels_csv)
     plan = make_plan(
         path,
-        _inputs(config, count, path),
+        renamed(_inputs(config, count, path), hints.images, path),
         grid=SpacingGrid(spacing=_spacing(config, path, notes)),
         patch=_numbers(config, "roi_size", 3, path),
         overlap=(OVERLAP, OVERLAP, OVERLAP),
@@ -59,7 +66,7 @@ def read_auto3dseg(checkpoint: dict[str, Any], path: Path, labels_csv: Path | No
     axes = class_axes(plan, outputs)
     weights = without_supervision(state_dict_of(checkpoint, path), set(axes))
     if sigmoid:
-        weights = with_background(weights, axes)
+        weights = with_background(weights, axes, parts)
     if config.get("crop_foreground", True):
         notes.append("The model's own pipeline crops a scan to its foreground first; here the whole scan is segmented.")
     if not config.get("orientation_ras", False):
@@ -83,17 +90,37 @@ def _counts(config: dict[str, Any], path: Path) -> dict[str, Any]:
     return counts
 
 
-def _labels(config: dict[str, Any], channels: int, sigmoid: bool, path: Path, labels_csv: Path | None) -> LabelSet:
-    index = config.get("class_index")
-    if sigmoid and isinstance(index, list):
-        flat = [value for group in index for value in (group if isinstance(group, list) else [group])]
-        if len(set(flat)) != len(flat):
-            raise DinomixError(
-                f"{path} segments regions that overlap; structures that exclude each other can be used.",
-                "Choose another model.",
-            )
+def _regions(config: dict[str, Any], outputs: int, hints: Hints, path: Path) -> Mapping[str, Sequence[int]] | None:
+    """The structures of each channel where channels share some; None where they exclude each other."""
+    regions = hints.regions
+    if regions is None:
+        index, names = config.get("class_index"), config.get("class_names")
+        groups = [group if isinstance(group, list) else [group] for group in index] if isinstance(index, list) else []
+        flat = [value for group in groups for value in group]
+        if len(set(flat)) == len(flat):
+            return None
+        if not isinstance(names, list) or len(set(map(str, names))) != len(groups):
+            names = [f"region {number}" for number in range(1, len(groups) + 1)]
+        regions = {str(name): group for name, group in zip(names, groups, strict=True)}
+    if len(regions) != outputs:
+        raise DinomixError(
+            f"{path} has {len(regions)} regions, and its network gives {outputs}.", "Check its configuration."
+        )
+    return regions
+
+
+def _labels(
+    config: dict[str, Any],
+    channels: int,
+    regions: Mapping[str, Sequence[int]] | None,
+    hints: Hints,
+    path: Path,
+    labels_csv: Path | None,
+) -> LabelSet:
     if labels_csv is not None:
-        return read_labels_csv(labels_csv, channels)
+        return read_labels_csv(labels_csv, channels).with_regions(regions or {})
+    if regions:
+        return labels_of_regions(regions, hints.structures, path)
     names = config.get("class_names")
     if not isinstance(names, list):
         return labels_from_names({}, channels, path)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_json
+from dinomix.importing.hints import Hints
 from dinomix.names import normalized_name
 
 CATALOG = Path(__file__).with_name("Models.json")
@@ -42,7 +43,7 @@ class CatalogModel(BaseModel):
     citation: str
     publisher: str
     homepage: str
-    format: Literal["auto3dseg", "monai-bundle"]
+    format: Literal["auto3dseg", "monai-bundle", "nnunet"]
     download: Download
     approximate_bytes: int | None = None
     size_note: str = ""
@@ -52,6 +53,22 @@ class CatalogModel(BaseModel):
     seconds_note: str = ""
     changes: dict[str, Any] = {}
     weights: str | None = None
+    orientation: str | None = None
+    images: tuple[str, ...] = ()
+    regions: dict[str, tuple[int, ...]] | None = None
+    structures: tuple[str, ...] = ()
+
+    @property
+    def hints(self) -> Hints:
+        """What the importer has to know beside the model's files."""
+        return Hints(
+            changes=self.changes or None,
+            weights=self.weights,
+            orientation=self.orientation,
+            images=self.images,
+            regions=self.regions,
+            structures=self.structures,
+        )
 
 
 @lru_cache(maxsize=1)

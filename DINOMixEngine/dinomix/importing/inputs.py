@@ -41,6 +41,21 @@ def channel_fields(inputs: Sequence[Input], source: Path) -> dict[str, Any]:
     return {**fields, "channel": names[0], "more_channels": tuple(more)}
 
 
+def renamed(inputs: list[Input], names: Sequence[str], source: Path) -> list[Input]:
+    """With other names of the images, in their order, where such are given.
+
+    Raises:
+        DinomixError: there are more or fewer than images.
+    """
+    if not names:
+        return inputs
+    if len(names) != len(inputs):
+        raise DinomixError(
+            f"{source}: {len(names)} images are named, and its network takes {len(inputs)}.", "Get the model again."
+        )
+    return [image._replace(name=name) for image, name in zip(inputs, names, strict=True)]
+
+
 def modality_of(text: str) -> Modality | None:
     """The kind of images that a text such as "CT", "PET-CT" or "T1w MRI" speaks of; None where it says nothing."""
     words = re.findall("[a-z0-9]+", text.casefold())

@@ -92,7 +92,7 @@ def install(
     address = address_of(entry, origin)
     if isinstance(address, str) and not agreed:
         raise DinomixError(f"{entry.name} would be fetched from {address}; nothing was fetched.", AGREE, "license")
-    with _locked(folder):
+    with locked(folder):
         if isinstance(address, str):
             file = folder / DOWNLOADS / entry.download.file_name
             if not file.is_file():
@@ -105,7 +105,7 @@ def install(
 
         try:
             with opened(file, folder, emit) as source:
-                model = read_source(source, Hints(changes=entry.changes or None, weights=entry.weights), file)
+                model = read_source(source, entry.hints, file)
             model.record = {**model.record, **_facts(entry, address, digest)}
             write_converted(model, target, file)
         except DinomixError:
@@ -138,24 +138,37 @@ def import_model(
     Raises:
         DinomixError: the name is taken or impossible, or the source is refused.
     """
-    from dinomix.importing.converted import write_converted
-    from dinomix.importing.source import own_model, read_source
-
     folder = folder or model_folders()[0]
-    target = folder / _valid_name(name or _stem(source))
+    target = folder / valid_name(name or _stem(source))
     if target.exists():
         raise DinomixError(
             f"There is a model {target} already.", "Give another --name, or remove that model first.", code="exists"
         )
-    with _locked(folder), opened(source, folder, emit) as opened_source:
-        own = own_model(opened_source) if opened_source.is_dir() else None
-        if own is not None:
-            _copy_model(own, target)
-            return target
-        model = read_source(opened_source, hints or Hints(), source)
-        model.record = {"title": target.name, **model.record, "imported_from": source.name}
-        write_converted(model, target, source)
+    with locked(folder), opened(source, folder, emit) as opened_source:
+        copy_or_convert(opened_source, target, source, hints or Hints(), {"imported_from": source.name})
     return target
+
+
+def copy_or_convert(opened_source: Path, target: Path, named: Path, hints: Hints, record: dict[str, Any]) -> None:
+    """Make a model folder of a source: a copy of one that DINOMix wrote, else what the importer that fits makes of it.
+
+    Args:
+        named: how messages call the source.
+        record: what a converted model's record says beside what the importer found.
+
+    Raises:
+        DinomixError: the source is refused.
+    """
+    from dinomix.importing.converted import write_converted
+    from dinomix.importing.source import own_model, read_source
+
+    own = own_model(opened_source) if opened_source.is_dir() else None
+    if own is not None:
+        _copy_model(own, target)
+        return
+    model = read_source(opened_source, hints, named)
+    model.record = {"title": target.name, **model.record, **record}
+    write_converted(model, target, named)
 
 
 def remove(name: str, folders: list[Path] | None = None) -> Path:
@@ -208,7 +221,8 @@ def _mirror() -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """For one process that writes models into a folder. Raises DinomixError where another one does."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".installing.lock", timeout=0):
@@ -298,7 +312,8 @@ def _stem(source: Path) -> str:
     return name if source.is_dir() else name.removesuffix(source.suffix)
 
 
-def _valid_name(name: str) -> str:
+def valid_name(name: str) -> str:
+    """The name itself. Raises DinomixError where it cannot be a model folder's."""
     if not re.fullmatch(r"[\w][\w .+-]{0,99}", name) or name.endswith((".", " ")):
         raise DinomixError(
             f"{name!r} cannot be a model's name.", "Give --name with letters, digits, - and _.", code="name"

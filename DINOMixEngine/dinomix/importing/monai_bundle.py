@@ -8,10 +8,13 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table
 from dinomix.importing.bundle_values import LARGEST_CONFIGURATION, BundleConfig
 from dinomix.importing.converted import Converted, make_plan
-from dinomix.importing.inputs import Input, modality_of
+from dinomix.importing.hints import Hints
+from dinomix.importing.inputs import Input, modality_of, renamed
 from dinomix.importing.label_names import labels_from_names
-from dinomix.importing.networks import network_of, with_background, without_supervision
+from dinomix.importing.networks import network_of, without_supervision
+from dinomix.importing.sigmoids import NESTED, labels_of_regions, parts_of, with_background
 from dinomix.importing.weights import is_weights, read_checkpoint, state_dict_of
+from dinomix.labels import LabelSet
 from dinomix.models.matching import class_axes
 from dinomix.planning.plan import (
     MinMax,
@@ -41,17 +44,17 @@ def is_bundle(folder: Path) -> bool:
     return (folder / CONFIGURATION).is_file() and (folder / METADATA).is_file()
 
 
-def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: str | None = None) -> Converted:
+def read_bundle(folder: Path, hints: Hints) -> Converted:
     """Convert a bundle of a 3D segmentation network.
 
     Args:
-        changes: values of its configuration to change, as the catalog gives them.
-        weights: the file of weights in the folder; None for models/model.pt, or the only one there is.
+        hints: its ``changes``; ``weights``, None for models/model.pt or the only file of weights there is; ``images``,
+            ``regions`` and ``structures``.
 
     Raises:
         DinomixError: what the bundle does cannot be expressed here, or holds code where a value is needed.
     """
-    config = BundleConfig(folder / CONFIGURATION, changes)
+    config = BundleConfig(folder / CONFIGURATION, hints.changes)
     metadata = _metadata(folder / METADATA)
     place = "network_def" if config.get("network_def") is not None else "network"
     network, count, outputs = network_of(config.get(place), config.path)
@@ -61,28 +64,33 @@ def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: st
     patch, overlap, blend = _inferer(config, notes)
     plan = make_plan(
         folder,
-        [Input(name, modality, window) for (name, modality), window in zip(images.kinds, windows, strict=True)],
+        renamed(
+            [Input(name, modality, window) for (name, modality), window in zip(images.kinds, windows, strict=True)],
+            hints.images,
+            folder,
+        ),
         grid=grid,
         patch=patch,
         overlap=overlap,
         blend=blend,
         network=network,
     )
-    file = _weights_file(folder, weights)
+    file = _weights_file(folder, hints.weights)
     axes = class_axes(plan, outputs)
     tensors = without_supervision(state_dict_of(read_checkpoint(file), file), set(axes))
-    names = _channel_names(metadata)
-    sigmoid = _is_sigmoid(config) or outputs == 1
-    if sigmoid:
+    if _is_sigmoid(config) or outputs == 1:
+        labels = _sigmoid_labels(metadata, outputs, hints, folder)
+        parts = parts_of(hints.regions, folder) if hints.regions else [[channel] for channel in range(outputs)]
         try:
-            tensors = with_background(tensors, axes)
+            tensors = with_background(tensors, axes, parts)
         except ValueError as error:
             raise DinomixError(
                 f"{folder} gives a sigmoid per structure, and {error}; this cannot be turned into labels.",
                 "Choose a model with a background channel.",
             ) from error
-        names = _moved_by_background(names, outputs)
-    channels = outputs + 1 if sigmoid else outputs
+        notes += [NESTED] if hints.regions else []
+    else:
+        labels = labels_from_names(_channel_names(metadata), outputs, folder)
     notes.append("Logits are brought back to the scan's grid before the likeliest structure is taken.")
     record = {
         "format": "MONAI bundle",
@@ -92,8 +100,18 @@ def read_bundle(folder: Path, changes: dict[str, Any] | None = None, weights: st
         "copyright": str(metadata.get("copyright", "")),
         "data_source": str(metadata.get("data_source", "")),
     }
-    labels = labels_from_names(names, channels, folder)
     return Converted(plan, labels, tensors, {key: value for key, value in record.items() if value}, notes)
+
+
+def _sigmoid_labels(metadata: dict[str, Any], outputs: int, hints: Hints, folder: Path) -> LabelSet:
+    """The structures of ``outputs`` channels that have no background before them."""
+    if hints.regions is None:
+        return labels_from_names(_moved_by_background(_channel_names(metadata), outputs), outputs + 1, folder)
+    if len(hints.regions) != outputs:
+        raise DinomixError(
+            f"{folder}: {len(hints.regions)} regions are named, its network gives {outputs}.", "Get the bundle again."
+        )
+    return labels_of_regions(hints.regions, hints.structures, folder)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

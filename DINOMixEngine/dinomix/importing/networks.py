@@ -74,26 +74,3 @@ def without_supervision(weights: dict[str, Tensor], wanted: set[str]) -> dict[st
     """Weights without the heads that only training needs."""
     heads = ("deep_supervision_heads.", ".super_head.", ".head.", "ds_heads.")
     return {name: w for name, w in weights.items() if name in wanted or not any(head in f".{name}" for head in heads)}
-
-
-def with_background(weights: dict[str, Tensor], axes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Weights of a network with a background channel from those of one whose channels are each sigmoid outputs.
-
-    The background's logit is always 0, so that it wins where no channel is above one half, and else the surest
-    channel. For structures that exclude each other this is the threshold that such networks are meant for.
-
-    Args:
-        axes: for each tensor the axes that the number of classes decides, as ``matching.class_axes`` finds them.
-
-    Raises:
-        ValueError: the network does not end with one convolution to the classes.
-    """
-    import torch
-
-    changed = dict(weights)
-    ends = [name for name in weights if axes.get(name)]
-    if any(axes[name] != (0,) or name.rpartition(".")[2] not in ("weight", "bias") for name in ends) or len(ends) > 4:
-        raise ValueError("its end mixes the classes")
-    for name in ends:
-        changed[name] = torch.cat([torch.zeros_like(weights[name][:1]), weights[name]])
-    return changed

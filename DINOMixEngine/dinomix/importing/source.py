@@ -55,7 +55,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
     if hints.plan is not None or hints.labels is not None:
         return read_bare(opened_source, hints.plan, hints.labels)
     if opened_source.is_file():
-        return _read_weights(opened_source)
+        return _read_weights(opened_source, hints)
     for folder in _places(opened_source):
         if is_nnunet(folder):
             beside = [folder] if folder == opened_source else sorted(filter(is_nnunet, folder.parent.iterdir()))
@@ -64,7 +64,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
             model.notes[:0] = notes
             return model
         if is_bundle(folder):
-            return read_bundle(folder, hints.changes, hints.weights)
+            return read_bundle(folder, hints)
         if (folder / "plan.json").is_file() and (folder / "labels.json").is_file():
             return read_bare(folder, folder / "plan.json", folder / "labels.json")
     files = [path for folder in _places(opened_source) for path in sorted(folder.glob("*")) if is_weights(path)]
@@ -73,14 +73,14 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
     chosen = chosen or [path for path in files if path.name == "model.pt"] or files
     if not chosen:
         raise DinomixError(f"{named} holds no model that can be read.", f"Give {_KINDS}.", code="model-kind")
-    return _read_weights(chosen[0])
+    return _read_weights(chosen[0], hints)
 
 
-def _read_weights(path: Path) -> Converted:
+def _read_weights(path: Path, hints: Hints) -> Converted:
     checkpoint = read_checkpoint(path)
     if is_auto3dseg(checkpoint):
         table = path.parent / "labels.csv"
-        return read_auto3dseg(checkpoint, path, table if table.is_file() else None)
+        return read_auto3dseg(checkpoint, path, table if table.is_file() else None, hints)
     raise DinomixError(
         f"{path} holds weights, but not what network they belong to.",
         "Give --plan and --labels too; see docs/models.md.",
