@@ -36,6 +36,9 @@ PLACES = {
 NOT_RUN = {
     "dinomix models install abdominal-organs-3mm":
         "downloads; Testing/engine/test_models_install.py installs from files of the same format",
+    "dinomix models install hf:OWNER/NAME":
+        "stands for any name; Testing/engine/test_models_hub.py installs from a server like the Hub",
+    "dinomix models install hf:OWNER/NAME@REVISION": "the same",
     "ssh gpu-box dinomix worker": "needs another computer; Testing/engine/test_worker*.py speak with a worker through a pipe",
     "Slicer --no-main-window --no-splash --python-script segment_scan.py scan.nrrd /models/abdomen organs.seg.nrrd":
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",

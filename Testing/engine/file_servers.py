@@ -68,7 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = server.files.get(self.path.lstrip("/"))
         if content is None:
-            self.send_error(404)
+            self.send_response(404)
+            if self.path.startswith("/api/models/"):
+                self.send_header("X-Error-Code", "RepoNotFound")  # as the Hugging Face Hub has it
+            self.end_headers()
             return
         start, status = self._start(len(content)), 200
         if start < 0:

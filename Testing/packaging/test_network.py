@@ -19,8 +19,8 @@ MODULES = {
 }  # fmt: skip
 CALLS = {
     "cached_download", "download", "download_and_extract", "download_url", "downloadSample", "downloadFile", "downloadFromURL",
-    "downloadVolume", "hf_hub_download", "installTorch", "load_from_hub", "load_state_dict_from_url", "openUrl", "pip_ensure",
-    "pip_install", "QNetworkAccessManager", "snapshot_download", "urlopen", "urlretrieve",
+    "downloadVolume", "hf_hub_download", "HfApi", "installTorch", "load_from_hub", "load_state_dict_from_url", "openUrl",
+    "pip_ensure", "pip_install", "QNetworkAccessManager", "snapshot_download", "urlopen", "urlretrieve",
 }  # fmt: skip
 TEXTS = {"pip", "light_the_torch", "curl", "wget", "git"}
 """Whole texts that are programs or modules which fetch something, when they are started."""
@@ -29,6 +29,10 @@ ALLOWED = {
     "DINOMixEngine/dinomix/importing/download.py": {
         "http": "the files of a model of the catalog, or of an address that the user gives",
         "urllib.request": "as http",
+    },
+    "DINOMixEngine/dinomix/importing/hub.py": {
+        "HfApi": "what the repository holds that the user names after hf:",
+        "download": "its files, after the user has agreed",
     },
     "DINOMixEngine/dinomix/importing/installing.py": {
         "download": "the same, called for `dinomix models install` after the user has agreed",

@@ -52,7 +52,7 @@ def list_models(folders: tuple[Path, ...], as_json: bool) -> None:
 
 
 @command.command("install", epilog="Example: dinomix models install spleen-ct --from downloads/")
-@click.argument("name")
+@click.argument("name", metavar="NAME|hf:OWNER/NAME")
 @click.option(
     "--from",
     "origin",
@@ -62,15 +62,19 @@ def list_models(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="I have read the license; fetch the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> None:
-    """Install a model of the catalog, after you have agreed to its license; it is fetched, checked and converted once.
+    """Install a model of the catalog or of the Hugging Face Hub, after you have agreed to its license.
 
-    An interrupted download goes on where it stopped. Proxies are those of the system.
+    It is fetched, checked and converted once. An interrupted download goes on where it stopped. Proxies are those of the
+    system.
     """
     from dinomix.events import shown_events
     from dinomix.importing import installing
     from dinomix.importing.catalog import find_entry
     from dinomix.models.installed import model_folders
 
+    if name.startswith("hf:"):
+        _install_from_hub(name, origin, yes, as_json)
+        return
     entry = find_entry(name)
     there = (model_folders()[0] / entry.name / "manifest.json").is_file()
     address = None if there else installing.address_of(entry, origin)
@@ -150,6 +154,29 @@ def verify_models(name: str | None, as_json: bool) -> None:
         raise DinomixError("Not all models are whole.", "Remove and install those again that the lines above name.")
 
 
+def _install_from_hub(name: str, origin: str | None, yes: bool, as_json: bool) -> None:
+    from dinomix.errors import DinomixError
+    from dinomix.events import shown_events
+    from dinomix.importing import hub
+    from dinomix.importing.installing import AGREE
+
+    if origin is not None:
+        raise DinomixError(
+            "--from is for models of the catalog.", f"A mirror of the Hub is named by the variable {hub.ENDPOINT}."
+        )
+    if as_json and not yes:
+        raise DinomixError(f"{name} would be fetched from {hub.endpoint()}; nothing was fetched.", AGREE, "license")
+    model = hub.look_up(name)
+    if not yes:
+        click.echo(f"{model.name}: {len(model.files)} files of {model.homepage}", err=True)
+        click.echo(f"  size        {model.bytes / 1e6:.0f} MB", err=True)
+        click.echo(f"  license     {model.license or 'not stated: see its page'}", err=True)
+        yes = _confirmed()
+    with shown_events(as_json) as emit:
+        path = hub.install_from_hub(model, agreed=yes, emit=emit)
+    _result(path, f"The model is in {path}.", as_json)
+
+
 def _agrees(entry: Any, address: str) -> bool:
     data = entry.model_dump(mode="json")
     click.echo(f"{entry.title}: {entry.description}", err=True)
@@ -159,6 +186,10 @@ def _agrees(entry: Any, address: str) -> bool:
     click.echo(f"  to cite     {entry.citation}", err=True)
     if entry.download.sha256 is None:
         click.echo(f"  hash        {entry.download.hash_note}", err=True)
+    return _confirmed()
+
+
+def _confirmed() -> bool:
     try:
         return click.confirm("Do you agree to its license, and shall it be fetched?", err=True)
     except click.Abort:

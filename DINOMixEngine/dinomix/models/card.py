@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from dinomix.labels import LabelSet
+from dinomix.models.front_matter import front_matter
 from dinomix.names import listed
 from dinomix.planning.plan import (
     MinMax,
@@ -30,14 +31,15 @@ ONE_STAGE_IN_MONAI = (
 
 
 def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
-    """``README.md`` of a model folder."""
+    """``README.md`` of a model folder, with what the Hugging Face Hub reads of it before."""
     structures = "\n".join(
         [*(f"| {s.id} | {s.name} |" for s in labels.structures),
          *(f"| {' or '.join(map(str, region.structures))} | {region.name} |" for region in labels.regions)]
     )  # fmt: skip
     facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
     modality = " and ".join(dict.fromkeys(plan.modalities))
-    return f"""# {modality} model: {", ".join(labels.names)}
+    return f"""{front_matter(plan, record)}
+# {modality} model: {", ".join(labels.names)}
 
 {_origin(record)}{_verdict(record)} This folder is a MONAI bundle; `dinomix segment` reads it, and so does MONAI without DINOMix:
 

@@ -8,6 +8,7 @@ from typing import Any
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import open_file, sha256
 from dinomix.labels import LabelSet, Structure
+from dinomix.models.front_matter import without_front_matter
 from dinomix.models.manifest import (
     ALL_WEIGHTS,
     COPY_AGAIN,
@@ -66,7 +67,7 @@ def describe_model(path: Path) -> dict[str, Any]:
             if name not in ALL_WEIGHTS:
                 check_hash(path, name, expected)
         with open_file(path / "README.md") as card:
-            model["card"] = card.read(LARGEST_RECORD).decode("utf-8", "replace")
+            model["card"] = without_front_matter(card.read(LARGEST_RECORD).decode("utf-8", "replace"))
         record = model["record"] = read_record(path)
         model.update({key: str(record.get(key) or "") for key in ("license", "author", "data_source")})
         model["title"] = str(record.get("title") or model["title"])
