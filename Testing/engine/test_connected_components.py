@@ -75,6 +75,27 @@ def test_apart_from_the_others_goes_but_never_the_largest_of_a_structure() -> No
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_a_larger_mistake_elsewhere_does_not_take_the_place_of_a_structure() -> None:
+    labels = heart()
+    labels[17:24, 12:20, 4:12] = 2  # 448 voxels beside 144, and more than the whole heart
+    labels[4:14, 10:20, 4:10] = 1  # which is larger than it with what is beside it
+    expected = labels.copy()
+    expected[17:24, 12:20, 4:12] = 0
+    assert remove_stray_pieces(labels, OnePiece(channels=(1, 2), together=True)) == {2}
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_crumbs_in_the_largest_group_do_not_take_a_structure_away() -> None:
+    labels = blank()
+    labels[4:14, 4:10, 4:10] = 1
+    labels[14, 4:6, 4:6] = 2  # 4 voxels
+    labels[17:21, 4:10, 4:10] = 2  # the structure itself, beyond a gap
+    before = labels.copy()
+    before[14, 4:6, 4:6] = 0
+    assert remove_stray_pieces(labels, OnePiece(channels=(1, 2), together=True)) == {2}
+    np.testing.assert_array_equal(labels, before)
+
+
 def test_labels_may_be_called_otherwise_than_channels() -> None:
     labels = heart().astype(np.uint16)
     labels[18:20, 14:16, 10:12] = 1

@@ -21,6 +21,9 @@ pen, or what resampling broke off."""
 STRAY = 0.5
 """A piece smaller than this share of the largest is stray. A smaller share leaves more mistakes, a larger one takes away the half
 of a structure that a prediction has broken in two; see docs/results.md."""
+ENOUGH = 0.25
+"""Where structures lie together: one whose piece in the largest group is smaller than this share of its largest piece has only
+crumbs there, and is elsewhere; see docs/results.md."""
 BYTES_PER_VOXEL = 10
 """What finding the pieces of a volume takes."""
 
@@ -59,8 +62,10 @@ def remove_stray_pieces(
 ) -> set[int]:
     """Set the voxels of stray pieces to 0, in place.
 
-    First those of each structure that is one piece. Then, where the structures lie together, what lies apart from the others; but
-    never the largest piece of a structure, since a prediction may have left a gap.
+    Where the structures lie together, first what lies apart from the largest group of them, however large it is: something
+    elsewhere that looks like a structure may be larger than the true one, but has not all the others beside it. A structure that
+    is not in that group keeps its largest piece, since a prediction may have left a gap. Then those of each structure that is
+    one piece.
 
     Args:
         labels: three axes, in any order.
@@ -73,7 +78,7 @@ def remove_stray_pieces(
     single = {channel if values is None else int(values[channel]) for channel in rule.channels}
     seen = labels if every == 1 else labels[::every, ::every, ::every].copy()
     before = seen.copy() if every > 1 else seen
-    removed = _remove_smaller(seen, single) | (_remove_apart(seen) if rule.together else set())
+    removed = (_remove_apart(seen) if rule.together else set()) | _remove_smaller(seen, single)
     if every > 1:
         _remove_between(labels, before, before != seen, every)
     return removed if values is None else set(np.flatnonzero(np.isin(values, list(removed))).tolist())
@@ -95,15 +100,16 @@ def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
 
 
 def _remove_apart(labels: NDArray[Any]) -> set[int]:
-    """What lies apart from the largest group of structures, but for the largest piece of each; returns their labels."""
+    """What lies apart from the largest group, but for the largest piece of a structure not in it; returns their labels."""
     removed: set[int] = set()
     groups, sizes = pieces_of(labels > 0)
-    stray = _stray(sizes)
-    for value, box in bounding_boxes(labels).items() if stray.any() else ():
-        part = labels[box]
-        apart = stray[groups[box]] & (part == value)
-        if apart.any():
-            pieces, own = pieces_of(part == value)
+    in_largest = groups == sizes.argmax()
+    for value, box in bounding_boxes(labels).items() if np.count_nonzero(sizes) > 1 else ():
+        part, within = labels[box], in_largest[box]
+        pieces, own = pieces_of(part == value)
+        largest_within = np.bincount(pieces[within], minlength=len(own))[1:].max()
+        apart = (pieces > 0) & ~within
+        if largest_within < ENOUGH * own.max():
             apart &= pieces != own.argmax()
         if apart.any():
             part[apart] = 0
