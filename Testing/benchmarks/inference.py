@@ -1,12 +1,15 @@
 """How fast a scan becomes a label file: dinomix beside MONAI's bundle pipeline and nnU-Net v2, with the same network.
 
     python Testing/benchmarks/inference.py --data FOLDER [--nnunet-python PYTHON] [--runs 3] [--write docs/performance.md]
+    python Testing/benchmarks/inference.py --data FOLDER --model FOLDER --skip "MONAI bundle" --skip "nnU-Net v2"
     python Testing/benchmarks/inference.py --large
 
 FOLDER is that of the test data (by default DINOMIX_TEST_DATA); the work is made from ``ct_multiorgan`` once and kept in
---cache, where the network is fitted to the scan for some minutes first. Each contender runs in a process of its own, from file
+--cache, where the network is fitted to the scan for some minutes first, unless --model names a trained one with the same
+structures. Each contender runs in a process of its own, from file
 to label file; "cold" counts from the start of the process, "warm" is the second volume in it. Contenders take turns, so that
-whatever else the machine does hits all alike; medians are given. What is not installed is skipped and named. nnU-Net may be in
+whatever else the machine does hits all alike; medians are given. Beside other programs, seconds of the processor say more than
+those of the clock. What is not installed is skipped and named. nnU-Net may be in
 another environment: its python must have dinomix's dependencies too.
 
 --large segments a volume of 1024 x 1024 x 1000 voxels with 100 classes within 8 GB.
@@ -16,9 +19,11 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,10 +38,12 @@ from inference_work import SIZE, make_model, make_scan, make_truth  # noqa: E402
 
 from dinomix.images.reading import read_label  # noqa: E402
 from dinomix.inference.precision import has_bfloat16  # noqa: E402
+from dinomix.labels import LabelSet  # noqa: E402
 from dinomix.models.folder import load_model  # noqa: E402
 
 PEERS = ("MONAI bundle", "nnU-Net v2")
 OWN = ("dinomix", "dinomix --precision float32")
+IN_PYTORCH = tuple(f"{name} --runtime pytorch" for name in OWN)
 SHORTCUTS = ("overlap 0.25", "one window")
 Times = dict[str, list[dict[str, float]]]
 
@@ -50,6 +57,8 @@ def main() -> None:
         segment_large(arguments.cache)
         return
     scan, truth, model = (arguments.cache / name for name in ("ct.nii.gz", "truth.nii.gz", "model"))
+    model = arguments.model or model
+    shutil.rmtree(arguments.cache / "runtimes", ignore_errors=True)  # so that the first run has a trial to make
     data = arguments.data / "ct_multiorgan"
     if not scan.exists() or not truth.exists():
         make_scan(data / "ct.nii.gz", scan)
@@ -71,6 +80,7 @@ def main() -> None:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("DINOMIX_TEST_DATA"), help="folder of test data")
+    parser.add_argument("--model", type=Path, help="a trained model's folder, instead of one fitted to the scan")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "dinomix-benchmark")
     parser.add_argument("--nnunet-python", default=sys.executable, help="a Python that has nnunetv2")
     parser.add_argument("--runs", type=int, default=3)
@@ -86,7 +96,9 @@ def read_arguments() -> argparse.Namespace:
 
 def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argparse.Namespace) -> list[str]:
     """All contenders on one device; lines of Markdown."""
-    pythons = {name: arguments.nnunet_python if name == "nnU-Net v2" else sys.executable for name in PEERS + OWN}
+    pythons = {
+        name: arguments.nnunet_python if name == "nnU-Net v2" else sys.executable for name in PEERS + OWN + IN_PYTORCH
+    }
     pythons |= dict.fromkeys(SHORTCUTS, sys.executable)
     skipped = {name: "left out" for name in pythons if name in arguments.skip}
     for name, package in (("MONAI bundle", "ignite"), ("nnU-Net v2", "nnunetv2")):
@@ -115,8 +127,9 @@ def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argpar
     return [
         *picture,
         *times_table(times),
+        *runtimes_table(times),
         *floor_table(times, parts, has_bfloat16(torch.device(device))),
-        *labels_table(labels, truth, load_model(model).labels.names),
+        *labels_table(labels, truth, load_model(model).labels),
         *[f"{name} was skipped: {reason}." for name, reason in skipped.items()],
         "",
     ]
@@ -129,7 +142,8 @@ def run_contender(
     began = time.perf_counter()
     with subprocess.Popen(
         contender_command(name, python, model, scan, out, device),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(out / "log.txt", "w"), text=True, env=environment(device),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(out / "log.txt", "w"), text=True,
+        env={**environment(device), "DINOMIX_CACHE": str(out.parent.parent.parent / "runtimes")},
     ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         answer = process.stdout.readline()
@@ -140,7 +154,8 @@ def run_contender(
         process.stdin.flush()
         warm = json.loads(process.stdout.readline())
         process.stdin.close()
-    return labels, {"cold": cold, "warm": warm["seconds"], "peak": warm["peak"], "bytes": labels.stat().st_size}
+    result = {"cold": cold, "warm": warm["seconds"], "cpu": warm["cpu"], "peak": warm["peak"]}
+    return labels, {**result, "bytes": labels.stat().st_size}
 
 
 def run_bare_parts(model: Path, scan: Path, labels: Path, device: str) -> dict[str, float]:
@@ -176,12 +191,32 @@ def times_table(times: Times) -> list[str]:
             continue
         row = [name, *(f"{middle(times, name, key):.1f}" for key in ("warm", "cold"))]
         row += [f"{middle(times, name, 'peak') / 2**30:.2f}", f"{middle(times, name, 'bytes') / 1000:.0f}"]
-        for own in OWN:
+        for own in OWN if name in PEERS else ():
             ratios = [
                 f"{median(a[key] / b[key] for a, b in zip(times[name], times[own], strict=True)):.1f}"
                 for key in ("warm", "cold", "peak")
             ]
-            row.append(f"{ratios[0]} x faster (cold {ratios[1]}), 1/{ratios[2]} of the memory" if name in PEERS else "")
+            row.append(f"{ratios[0]} x faster (cold {ratios[1]}), 1/{ratios[2]} of the memory")
+        row += [""] * (len(OWN) if name not in PEERS else 0)
+        lines.append("| " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def runtimes_table(times: Times) -> list[str]:
+    """What OpenVINO takes, where it computes, beside PyTorch in the same runs."""
+    lines = [
+        "| warm | seconds of the processor, PyTorch | chosen here | PyTorch takes | peak memory, GB, PyTorch | chosen here "
+        "| cold, s, with a trial | without |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, in_pytorch in zip(OWN, IN_PYTORCH, strict=True):
+        if name not in times or in_pytorch not in times:
+            continue
+        pairs = list(zip(times[in_pytorch], times[name], strict=True))
+        row = [name, *(f"{middle(times, which, 'cpu'):.1f}" for which in (in_pytorch, name))]
+        row.append(f"{median(slow['cpu'] / fast['cpu'] for slow, fast in pairs):.1f} x as long")
+        row += [f"{middle(times, which, 'peak') / 2**30:.2f}" for which in (in_pytorch, name)]
+        row += [f"{times[name][0]['cold']:.1f}", f"{median(run['cold'] for run in times[name][1:] or times[name]):.1f}"]
         lines.append("| " + " | ".join(row) + " |")
     return [*lines, ""]
 
@@ -194,7 +229,9 @@ def floor_table(times: Times, parts: list[dict[str, float]], fast: bool) -> list
         + (f" and {part['forwards, bfloat16']:.2f} s in bfloat16" if fast else "")
         + f", unpacking the scan {part['unpacking']:.2f} s, packing the labels {part['packing']:.2f} s.",
     ]
-    for name, kind in zip(OWN, ("bfloat16" if fast else "float32", "float32"), strict=True):
+    for name, kind in zip(IN_PYTORCH, ("bfloat16" if fast else "float32", "float32"), strict=True):
+        if name not in times:
+            continue
         ratios = [
             run["warm"] / (bare[f"forwards, {kind}"] + bare["unpacking"] + bare["packing"])
             for run, bare in zip(times[name], parts, strict=True)
@@ -203,10 +240,11 @@ def floor_table(times: Times, parts: list[dict[str, float]], fast: bool) -> list
     return [" ".join(lines), ""]
 
 
-def labels_table(labels: dict[str, Path], truth: Path, names: tuple[str, ...]) -> list[str]:
+def labels_table(labels: dict[str, Path], truth: Path, structures: LabelSet) -> list[str]:
     """How far labels agree with those of the reference, and with the ground truth."""
     reference_name = "MONAI bundle" if "MONAI bundle" in labels else OWN[0]
     arrays = {name: read_label(path)[0].array for name, path in labels.items()}
+    names = dict(zip(structures.ids, structures.names, strict=True))
     reference, expected = arrays[reference_name], read_label(truth)[0].array
     lines = [
         f"| labels | foreground voxels equal to {reference_name}'s | lowest Dice of a class against it "
@@ -216,19 +254,19 @@ def labels_table(labels: dict[str, Path], truth: Path, names: tuple[str, ...]) -
     for name, array in arrays.items():
         foreground = (array > 0) | (reference > 0)
         same = float((array == reference)[foreground].mean())
-        scores = dice(array, reference, len(names))
+        scores = dice(array, reference, names)
         lowest = min(scores, key=lambda number: scores[number])
-        truth_mean = float(np.mean(list(dice(array, expected, len(names)).values())))
-        lines.append(f"| {name} | {100 * same:.3f} % | {scores[lowest]:.4f} ({names[lowest - 1]}) | {truth_mean:.4f} |")
+        truth_mean = float(np.mean(list(dice(array, expected, names).values())))
+        lines.append(f"| {name} | {100 * same:.3f} % | {scores[lowest]:.4f} ({names[lowest]}) | {truth_mean:.4f} |")
     return [*lines, ""]
 
 
-def dice(array: np.ndarray, reference: np.ndarray, classes: int) -> dict[int, float]:
-    """Dice of each class that the reference contains."""
-    size = classes + 1
+def dice(array: np.ndarray, reference: np.ndarray, ids: Iterable[int]) -> dict[int, float]:
+    """Dice of each of these classes that the reference contains."""
+    size = 1 + max(int(array.max()), int(reference.max()), *ids)
     both = np.bincount(array[array == reference], minlength=size)
     here, there = np.bincount(array.ravel(), minlength=size), np.bincount(reference.ravel(), minlength=size)
-    return {n: float(2 * both[n] / (here[n] + there[n])) for n in range(1, size) if there[n]}
+    return {n: float(2 * both[n] / (here[n] + there[n])) for n in ids if there[n]}
 
 
 def middle(times: Times, name: str, key: str) -> float:
@@ -236,7 +274,8 @@ def middle(times: Times, name: str, key: str) -> float:
 
 
 def describe(result: dict[str, float]) -> str:
-    return f"warm {result['warm']:.1f} s, cold {result['cold']:.1f} s, peak {result['peak'] / 2**30:.2f} GB"
+    warm = f"warm {result['warm']:.1f} s ({result['cpu']:.1f} s of the processor)"
+    return f"{warm}, cold {result['cold']:.1f} s, peak {result['peak'] / 2**30:.2f} GB"
 
 
 def machine() -> str:

@@ -94,7 +94,7 @@ def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
     return run
 
 
-def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str], Run]:
+def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[Path, Path, Path, str], Run]:
     """The engine as ``dinomix segment`` uses it, with its settings or with changes to the model's plan."""
 
     def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
@@ -110,8 +110,9 @@ def dinomix(precision: str, **plan: object) -> Callable[[Path, Path, Path, str],
 
         def run() -> Path:
             return segment_files(
-                loaded, [image], out / "ct.nii.gz", device=device, precision=precision, overwrite=True, network=network
-            )[0]
+                loaded, [image], out / "ct.nii.gz", device=device, precision=precision, runtime=runtime, overwrite=True,
+                network=network,
+            )[0]  # fmt: skip
 
         return run
 
@@ -123,8 +124,10 @@ CONTENDERS = {
     "nnU-Net v2": nnunet,
     "dinomix": dinomix("auto"),
     "dinomix --precision float32": dinomix("float32"),
-    "overlap 0.25": dinomix("float32", overlap=(0.25, 0.25, 0.25)),
-    "one window": dinomix("float32", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
+    "dinomix --runtime pytorch": dinomix("auto", "pytorch"),
+    "dinomix --precision float32 --runtime pytorch": dinomix("float32", "pytorch"),
+    "overlap 0.25": dinomix("float32", "pytorch", overlap=(0.25, 0.25, 0.25)),
+    "one window": dinomix("float32", "pytorch", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
 }
 
 
@@ -148,7 +151,8 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
     network = loaded.network().to(device, memory_format=torch.channels_last_3d)
     tensor = preprocess(read_image(image), loaded.plan).tensor
     layout = Layout.of(tuple(tensor.shape[1:]), loaded.plan)
-    window = torch.nn.functional.pad(tensor, (0, 96, 0, 96, 0, 96))[None, :, :96, :96, :96].to(device)
+    x, y, z = loaded.plan.patch
+    window = torch.nn.functional.pad(tensor, (0, z, 0, y, 0, x))[None, :, :x, :y, :z].to(device)
 
     def forwards(network: torch.nn.Module, window: torch.Tensor) -> float:
         with torch.inference_mode():
@@ -173,6 +177,12 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
     pack(b"", np.ascontiguousarray(voxels).reshape(-1).view(np.uint8).data, io.BytesIO())
     parts["packing"] = time.perf_counter() - began
     return parts
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def peak_memory() -> int:
@@ -201,9 +211,9 @@ def main() -> None:
     run = CONTENDERS[name](model, image, out, device)
     answer(labels=str(run()))
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), processor_seconds()
         run()
-        answer(seconds=time.perf_counter() - began, peak=peak_memory())
+        answer(seconds=time.perf_counter() - began, cpu=processor_seconds() - before, peak=peak_memory())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dinomix.inference import segment
 from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes import choosing, compiled
 from dinomix.inference.runtimes.choosing import Verdict, remembered
+from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Sides
 from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.segment import segment_volume
@@ -295,3 +296,15 @@ def test_openvino_that_cannot_be_used_is_an_error(
     monkeypatch.setattr(choosing, "is_installed", lambda: True)
     with pytest.raises(DinomixError, match=r"the device is mps.*--device cpu"):
         choosing._check_usable(torch.device("mps"))
+
+
+def test_networks_with_the_same_weights_that_compute_otherwise_are_kept_apart(model: Model) -> None:
+    class Turned(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module, axes: tuple[int, ...]) -> None:
+            super().__init__()
+            self.network, self.axes = network, axes
+
+    network = model.network()
+    folders = [folder_of(each, model.plan) for each in (network, Turned(network, (2,)), Turned(network, (2, 3)))]
+    assert len(set(folders)) == 3
+    assert folder_of(model.network(), model.plan) == folders[0]

@@ -33,13 +33,24 @@ _CHECKED = weakref.WeakKeyDictionary[torch.nn.Module, Path]()
 def folder_of(network: torch.nn.Module, plan: Plan) -> Path:
     """Where what is known of a network on this computer is kept; named by all that its logits depend on."""
     if network not in _FINGERPRINTS:
-        built = [repr(network), plan.network, list(plan.patch), len(plan.channels)]
+        built = [repr(network), *map(_settings, network.modules()), plan.network, list(plan.patch), len(plan.channels)]
         digest = new_sha256(json_text(built).encode())
         for name, tensor in network.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         _FINGERPRINTS[network] = digest.hexdigest()[:32]
     return cache_folder() / "runtimes" / _FINGERPRINTS[network]
+
+
+def _settings(module: torch.nn.Module) -> str:
+    """What a module is told beside its weights."""
+    return repr({name: value for name, value in vars(module).items() if _is_plain(value)})
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str)
 
 
 def graph_of(network: torch.nn.Module, plan: Plan) -> Path:
