@@ -10,6 +10,7 @@ set(SCRIPTS
   "DINOMixSegmentLib/checks.py"
   "DINOMixSegmentLib/choosing.py"
   "DINOMixSegmentLib/estimate.py"
+  "DINOMixSegmentLib/further_models.py"
   "DINOMixSegmentLib/get_models.py"
   "DINOMixSegmentLib/guide_panel.py"
   "DINOMixSegmentLib/logic.py"

@@ -11,6 +11,7 @@ from dinomix.events import Emit, silent
 from dinomix.images.formats import Format
 from dinomix.inference.precision import Precision
 from dinomix.inference.runtimes.choosing import RuntimeName
+from dinomix.inference.several_models import Models
 from dinomix.models.folder import Model, load_model
 from dinomix.report.segmenting import segment_and_report
 from dinomix.training import train as training
@@ -20,7 +21,7 @@ from dinomix.training.methods import MethodName
 
 
 def segment(
-    model: Model | str | Path,
+    model: Model | str | Path | Sequence[Model | str | Path],
     images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
@@ -31,7 +32,11 @@ def segment(
     precision: Precision = "auto",
     runtime: RuntimeName = "auto",
     keep: Sequence[str] = (),
+    inside: Sequence[str] = (),
+    found_by: Model | str | Path | None = None,
     all_pieces: bool = False,
+    mirror: bool = False,
+    clean_up: Mapping[str, str] | None = None,
     regions: bool = False,
     statistics: str | Path | None = None,
     preview: bool = False,
@@ -43,7 +48,8 @@ def segment(
     """Segment images, each on its own grid; an interrupted batch goes on where it stopped when it is called again.
 
     Args:
-        model: a model, or its folder.
+        model: a model, or its folder; or several, whose structures come into one result. An earlier one goes before a later one,
+            where both know a structure and in each voxel.
         images: files, DICOM folders, or folders of images; one or several. For a model that takes several images of a case:
             files NAME_0000, NAME_0001, ..., 4D files, or folders with an image for each channel.
         out: a file's name for one image, else a folder.
@@ -56,7 +62,12 @@ def segment(
         runtime: what computes on a CPU: "auto" (OpenVINO where it is installed, faster, and gives the same labels), "pytorch" or
             "openvino".
         keep: names of the structures to keep; empty for all.
+        inside: structures around which there is a box in which alone is computed: those that the first of several models has
+            found, for the others; that a quick pass of the only model finds; or that ``found_by`` finds, for all.
+        found_by: a model that finds what ``inside`` names, of which nothing else is used.
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
+        mirror: average each window with its mirror images along axes without sides.
+        clean_up: structure -> "largest" for its largest piece alone, or "0.5ml" for pieces of at least that; "" for all others.
         regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
         statistics: a table of measurements to write beside, .csv or .json.
         preview: also a picture of each case, and of a folder a page of all, overview.html.
@@ -72,8 +83,9 @@ def segment(
         DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
     """
     paths = [images] if isinstance(images, str | Path) else images
+    several = [model] if isinstance(model, Model | str | Path) else model
     return segment_and_report(
-        model if isinstance(model, Model) else load_model(model),
+        Models.of([_loaded(each) for each in several], tuple(inside), None if found_by is None else _loaded(found_by)),
         [Path(path) for path in paths],
         Path(out),
         channels=channels,
@@ -84,6 +96,8 @@ def segment(
         runtime=runtime,
         keep=tuple(keep),
         all_pieces=all_pieces,
+        mirror=mirror,
+        clean_up=clean_up,
         regions=regions,
         statistics=None if statistics is None else Path(statistics),
         preview=preview,
@@ -92,6 +106,10 @@ def segment(
         overwrite=overwrite,
         emit=emit,
     )
+
+
+def _loaded(model: Model | str | Path) -> Model:
+    return model if isinstance(model, Model) else load_model(model)
 
 
 def train(

@@ -26,12 +26,14 @@ def remedies() -> dict[str, str]:
     """Code of an error, see docs/python_api.md -> what to do in the window; none for ``AS_IT_IS``."""
     return {
         "channels": _("Choose the image of each channel again: all are of one patient, and each has its own place."),
+        "clean-up": _("Give largest, or a least size such as 0.5ml."),
         "cohort": _("Check the cases again on the page Cases."),
         "device": _("Choose another device, or the automatic one."),
         "disk": _("Free some space and resume the run; or begin one with FKD at each patch, which needs less."),
         "download": _(
             "Try again: what was fetched is kept. Without a network, set a folder that holds the catalog's files."
         ),
+        "ensemble": _("Choose models that were trained with the same plan and structures."),
         "exists": _("Choose another name or folder, or take away what is there."),
         "folder": _("Remove it from the list of folders, or put it back."),
         "folder-twice": _("Add it as labeled only, and the unlabeled images in a folder of their own."),
@@ -44,6 +46,7 @@ def remedies() -> dict[str, str]:
         ),
         "memory-limit": _("Allow more memory under Advanced, or crop the volume to the region of interest."),
         "modality": _("Choose the kind of images under Advanced to say otherwise."),
+        "mirror": _("Segment without mirror images."),
         "model": _("Choose the folder of a model, such as the folder model of a run."),
         "model-kind": _(
             "Choose a model folder or zip of DINOMix, a MONAI bundle, an nnU-Net v2 folder, or an Auto3DSeg model.pt."

@@ -102,6 +102,8 @@ class Batch(Steps):
             request.computing,
             request.keep,
             [str(path) for path in item.moreImages],
+            request.moreModels,
+            request.inside,
         )
 
     def _onProgress(self, item: BatchItem, stage: str, step: int, total: int, eta: float | None) -> None:

@@ -74,11 +74,29 @@ def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | 
     return None
 
 
-def whyNotOrgans(keep: tuple[str, ...], model: dict[str, Any] | None) -> str | None:
-    """Organs that were chosen for another model are not known to this one."""
+def whyNotMoreModels(first: str, more: tuple[str, ...], models: list[dict[str, Any]]) -> str | None:
+    """Of the models that come after the first one."""
+    listed = {model["path"]: model for model in models}
+    for path in more if first in listed else ():
+        if path not in listed:
+            return _("The further model {path} is not there. Choose the further models under Advanced again.").format(
+                path=path
+            )
+        if problem := whyNotModel(path, models, isHere=False):
+            return problem
+        here, there = ([channel["name"] for channel in listed[each].get("channels") or []] for each in (first, path))
+        if here != there:
+            return _("{one} and {other} see other images of a case. Segment with one after the other.").format(
+                one=listed[first]["title"], other=listed[path]["title"]
+            )
+    return None
+
+
+def whyNotOrgans(keep: tuple[str, ...], model: dict[str, Any] | None, structures: list[dict[str, Any]]) -> str | None:
+    """Organs that were chosen for other models are not known to these, of which ``model`` is the first."""
     if model is None or not keep:
         return None
-    known = {structure["name"] for structure in model["structures"]}
+    known = {structure["name"] for structure in structures}
     unknown = [name for name in keep if name not in known]
     if not unknown:
         return None

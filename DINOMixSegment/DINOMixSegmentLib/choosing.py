@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.names import normalized_name
 from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.scene.volumes import imagesOfScene
 
@@ -67,3 +68,17 @@ def namedModel(model: str | None, models: list[dict[str, Any]]) -> str:
     else:
         problem = _("There is no single model {model}.").format(model=model)
     raise DinomixError(problem, _("Give a model's folder, or one of these titles: {names}.").format(names=names))
+
+
+def joinedStructures(ofModels: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The structures of several models, in their order; what an earlier one knows by name or terminology is its own."""
+    joined: list[dict[str, Any]] = []
+    for structures in ofModels:
+        names = {normalized_name(each["name"]) for each in joined}
+        codes = [each["terminology"] for each in joined if each.get("terminology")]
+        joined += [
+            each
+            for each in structures
+            if normalized_name(each["name"]) not in names and each.get("terminology") not in codes
+        ]
+    return joined

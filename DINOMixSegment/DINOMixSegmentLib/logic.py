@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -111,6 +111,11 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         """The images that the model in this folder sees of a case, in its order; one without a name for most models."""
         return channelsOf(self.model(model))
 
+    def structures(self, model: str, moreModels: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What the model finds, and what further ones add to it: of a structure that two know, the earlier one's."""
+        listed = [self.model(path) for path in (model, *moreModels)]
+        return choosing.joinedStructures([each["structures"] for each in listed if each is not None])
+
     # -- Segmenting
 
     def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> Task | None:
@@ -132,7 +137,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
     def segment(
         self,
         volume: vtkMRMLScalarVolumeNode | Mapping[str, vtkMRMLScalarVolumeNode],
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         output: vtkMRMLSegmentationNode | None = None,
         keep: tuple[str, ...] = (),
         device: str = "auto",
@@ -145,12 +150,14 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         runtime: str = "auto",
         regions: bool = False,
         anyImage: bool = False,
+        inside: Sequence[str] = (),
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
         Args:
             volume: for a model that sees several images of a case, the volume of each channel by its name.
-            model: a model's folder or title; None for the only one installed.
+            model: a model's folder or title; None for the only one installed. Of several, what an earlier one knows or has found
+                is its own.
             keep: names of the organs to keep; empty for all.
             maxMemory: bytes of main memory that the worker may take.
             precision: "auto", "float32" or "bfloat16".
@@ -158,6 +165,8 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             runtime: "auto", "pytorch" or "openvino".
             regions: whether the model's regions, such as a whole tumor, are added as segments that overlap their parts.
             anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
+            inside: organs in the box around which alone is computed, as the first of several models has found it, or a quick pass
+                of the only one.
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled; with the code "other-image" for such an image.
@@ -165,16 +174,17 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         problem = self.whyNotDependencies()
         if problem:
             raise DinomixError(problem)
-        folder = choosing.modelFolder(model)
         isByName = isinstance(volume, Mapping)
-        if folder is None or (isByName and self.model(folder) is None):
-            self._onModels(waitFor(self.client.listModels(folder or ""), START_SECONDS))
-            folder = folder or choosing.namedModel(model, self.models())
+        named = [model] if model is None or isinstance(model, str) else list(model)
+        if not named:
+            raise DinomixError(_("No model was given."), _("Give a model's folder or title."))
+        folder, *moreModels = (self._folderOf(each, isByName or len(named) > 1) for each in named)
         first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
         computing = Computing(device, maxMemory, precision, allPieces, runtime, anyImage)
         request = SegmentRequest(
-            first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, regions, tuple(more)
-        )
+            first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, regions, tuple(more),
+            tuple(moreModels), tuple(inside),
+        )  # fmt: skip
         problem = self._whyNot(request)
         if problem:
             raise DinomixError(problem)
@@ -218,7 +228,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             image = imageOfNode(request.volume)
         except DinomixError:
             return  # Apply says why
-        job = self._estimateJob = self.client.estimate(image, request.model, request.computing)
+        job = self._estimateJob = self.client.estimate(image, request.model, request.computing, request.moreModels)
         job.finished.connect(lambda result: self._onEstimate(job, result))
 
     # -- Afterwards
@@ -261,6 +271,14 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     # -- Inside
 
+    def _folderOf(self, model: str | None, mustBeListed: bool) -> str:
+        """The folder of a model that a script names; the worker is asked for its models where that is needed."""
+        folder = choosing.modelFolder(model)
+        if folder is None or (mustBeListed and self.model(folder) is None):
+            self._onModels(waitFor(self.client.listModels(folder or ""), START_SECONDS))
+            folder = folder or choosing.namedModel(model, self.models())
+        return folder
+
     def _requestOf(self, parameterNode: DINOMixSegmentParameterNode) -> SegmentRequest:
         return SegmentRequest.fromParameterNode(parameterNode, self.channels(parameterNode.modelPath))
 
@@ -280,7 +298,10 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             or self.whyNotDependencies()
             or checks.whyNotYet(request.model, self.models(), self.workerState)
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
-            or checks.whyNotOrgans(request.keep, self.model(request.model))
+            or checks.whyNotMoreModels(request.model, request.moreModels, self.models())
+            or checks.whyNotOrgans(
+                request.keep, self.model(request.model), self.structures(request.model, request.moreModels)
+            )
         )
 
     def _runOf(self, request: SegmentRequest) -> SegmentRun | SequenceRun:

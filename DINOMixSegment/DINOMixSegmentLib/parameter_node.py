@@ -13,6 +13,7 @@ class DINOMixSegmentParameterNode:
     inputVolume - the volume to segment; of a model that sees several images of a case, that of its first channel.
     moreChannels, moreVolumes - the names of its further channels, and the volume of each.
     modelPath - folder of the model; where the worker runs on another machine, a folder there.
+    moreModels - folders of further models, whose organs come into the same result.
     outputSegmentation - where the result goes; None for a new segmentation.
     keep - names of the organs to keep; empty for all.
     device - "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -31,6 +32,7 @@ class DINOMixSegmentParameterNode:
     moreChannels: list[str]
     moreVolumes: list[vtkMRMLScalarVolumeNode]
     modelPath: str
+    moreModels: list[str]
     outputSegmentation: vtkMRMLSegmentationNode
     keep: list[str]
     device: str = "auto"

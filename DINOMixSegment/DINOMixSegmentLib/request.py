@@ -22,7 +22,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """One volume, one model, and where the result goes.
+    """One volume, one model or several, and where the result goes.
 
     Attributes:
         volume: the volume, on whose grid the result lies; None in a request that is a batch's template.
@@ -34,6 +34,9 @@ class SegmentRequest:
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
         regions: whether the model's regions, such as a whole tumor, are added as segments of their own.
+        moreModels: folders of the models that come after ``model``: what that knows or has found is its own.
+        inside: structures in the box around which alone is computed, as the first of several models has found it, or a quick pass
+            of the only one; empty for the whole volume.
         more: of a model that sees several images of a case, the volumes of its further channels in its order; None where none
             is chosen.
     """
@@ -48,6 +51,8 @@ class SegmentRequest:
     allFrames: bool = False
     regions: bool = False
     more: tuple[vtkMRMLScalarVolumeNode | None, ...] = ()
+    moreModels: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
 
     @classmethod
     def fromParameterNode(
@@ -71,6 +76,7 @@ class SegmentRequest:
             allFrames=node.allFrames,
             regions=node.regions,
             more=tuple(chosen.get(channel.name) for channel in channels[1:]),
+            moreModels=tuple(path for path in node.moreModels if path != node.modelPath),
         )
 
     def segmentsOf(self, result: Result) -> list[dict[str, Any]]:

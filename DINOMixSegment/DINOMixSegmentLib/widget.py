@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.names import listed
+from dinomix_slicer.models.info import Organ
 from dinomix_slicer.scene.sequences import framesOf
 from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import INFO, WARNING
@@ -20,6 +21,7 @@ from .batch_panel import BatchPanel
 from .channel_rows import ChannelRows
 from .choosing import obviousVolume
 from .estimate import Estimate
+from .further_models import FurtherModels
 from .get_models import GetModelsDialog
 from .guide_panel import GuidePanel
 from .logic import DINOMixSegmentLogic
@@ -59,6 +61,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.setupNotice = SegmentSetupNotice(ui, self.logic)
         self.channelRows = ChannelRows(ui, self.root)
         self.modelPage = ModelPage(ui, self.logic, self.resourcePath("UI/DINOMixModel.ui"))
+        self.furtherModels = FurtherModels(ui, self.logic)
         self.organList = OrganList(ui)
         self.runPanel = RunPanel(ui)
         self.resultPanel = ResultPanel(ui, self.logic)
@@ -119,6 +122,7 @@ class DINOMixSegmentWidget(ModuleWindow):
             (self.runPanel.applied, self.onApply),
             (self.runPanel.cancelled, logic.cancel),
             (self.modelPage.chosen, self.onModelChosen),
+            (self.furtherModels.changed, self.onFurtherModels),
             (self.organList.changed, self.onOrgansChanged),
             (self.resultPanel.failed, self.onFailed),
             (self.workerPage.deviceChosen, self.onDeviceChosen),
@@ -159,16 +163,21 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.ui.allFramesCheckBox.visible = node.inputVolume is not None and framesOf(node.inputVolume) is not None
         self.ui.replaceOthersCheckBox.enabled = node.outputSegmentation is not None
         self.modelPage.show(node.modelPath)
-        info = self.modelPage.info
         self.channelRows.show(self.logic.channels(node.modelPath), node)
-        self.ui.regionsCheckBox.visible = bool((self.logic.model(node.modelPath) or {}).get("regions"))
-        self.organList.show(info.organs if info else (), list(node.keep))
+        models = [self.logic.model(path) or {} for path in (node.modelPath, *node.moreModels)]
+        self.ui.regionsCheckBox.visible = any(model.get("regions") for model in models)
+        self.furtherModels.show(node.modelPath, list(node.moreModels))
+        self.organList.show(self._organs(node.modelPath, list(node.moreModels)), list(node.keep))
         self.setupNotice.show(node)
         self.resultPanel.show(resultFor(node.inputVolume, node.outputSegmentation))
         self.batchPanel.show(node)
         self.workerPage.show(node.device)
         self.guidePanel.showState(self.logic.state)
         self._showRun()
+
+    def _organs(self, model: str, moreModels: list[str]) -> tuple[Organ, ...]:
+        structures = self.logic.structures(model, [path for path in moreModels if path != model])
+        return tuple(Organ(each["name"], tuple(each["color"])) for each in structures)
 
     def _chooseObvious(self, node: DINOMixSegmentParameterNode) -> None:
         """The volume that the views show, and the model used last, unless the user has chosen others."""
@@ -219,6 +228,7 @@ class DINOMixSegmentWidget(ModuleWindow):
             node.device,
             node.maxMemoryGb,
             node.fullPrecision,
+            tuple(node.moreModels),
         )
 
     def _estimateLater(self) -> None:
@@ -259,12 +269,19 @@ class DINOMixSegmentWidget(ModuleWindow):
 
     def onModelChosen(self, path: str) -> None:
         """Take another model; organs that it does not find are not kept any more."""
-        model = self.logic.model(path)
-        known = [structure["name"] for structure in model["structures"]] if model else []
+        self._takeModels(path, list(self._parameterNode.moreModels))
+
+    def onFurtherModels(self, paths: list[str]) -> None:
+        """Take other models beside the chosen one; organs that none of them finds are not kept any more."""
+        self._takeModels(self._parameterNode.modelPath, paths)
+
+    def _takeModels(self, path: str, moreModels: list[str]) -> None:
+        known = [organ.name for organ in self._organs(path, moreModels)]
         keep = [name for name in self._parameterNode.keep if name in known]
         self._outcome = ""
-        self._parameterNode.modelPath = path
+        self._parameterNode.modelPath, self._parameterNode.moreModels = path, moreModels
         self._parameterNode.keep = keep if len(keep) < len(known) else []
+        self._updateLater()
 
     def onOrgansChanged(self, names: list[str]) -> None:
         """Keep these organs."""

@@ -39,6 +39,16 @@ NOT_RUN = {
     "dinomix models install hf:OWNER/NAME":
         "stands for any name; Testing/engine/test_models_hub.py installs from a server like the Hub",
     "dinomix models install hf:OWNER/NAME@REVISION": "the same",
+    "dinomix models join fold_0/model fold_1/model fold_2/model --out ensemble":
+        "needs three models; Testing/engine/test_ensembles.py joins such",
+    "dinomix segment --model organs/model --model tumors/model ct.nii.gz --out all.seg.nrrd --statistics all.csv":
+        "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
+    "dinomix segment --model organs/model --model tumors/model --inside liver ct.nii.gz --out all.seg.nrrd":
+        "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
+    "dinomix segment --model organs/model --keep spleen --inside spleen ct.nii.gz --out spleen.nii.gz":
+        "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
+    "dinomix segment --model fine/model --found-by coarse/model --inside liver --keep liver ct.nii.gz --out liver.nii.gz":
+        "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
     "ssh gpu-box dinomix worker": "needs another computer; Testing/engine/test_worker*.py speak with a worker through a pipe",
     "Slicer --no-main-window --no-splash --python-script segment_scan.py scan.nrrd /models/abdomen organs.seg.nrrd":
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",

@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.channel_files import CaseFiles
 from dinomix.images.formats import case_name
 from dinomix.inference.outputs import Output, plan_outputs, write_output
+from dinomix.inference.several_models import Models
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.report.batch import PAGE, Batch, check_page, picture_of
@@ -22,8 +23,8 @@ from dinomix.report.unusual import unusual_volumes
 from random_models import small_plan
 
 LABELS = LabelSet.from_names({1: "liver", 4: "spleen"})
-MR = Model(Path(), LABELS, small_plan().model_copy(update={"modality": "MR"}), {}, {})
-CT = Model(Path(), LABELS, small_plan().model_copy(update={"modality": "CT"}), {}, {})
+MR = Models.of(Model(Path(), LABELS, small_plan().model_copy(update={"modality": "MR"}), {}, {}))
+CT = Models.of(Model(Path(), LABELS, small_plan().model_copy(update={"modality": "CT"}), {}, {}))
 
 
 def segmented(folder: Path, cases: int, small: int | None = None) -> list[Output]:

@@ -100,16 +100,26 @@ class FakeClient:
         listing.state, listing.finished = "finished", Answered(self.modelList)
         return listing
 
-    def estimate(self, image, model, computing=AUTOMATIC):
-        return self._job("estimate", image=image, model=model, computing=computing)
+    def estimate(self, image, model, computing=AUTOMATIC, moreModels=()):
+        return self._job("estimate", image=image, model=model, computing=computing, moreModels=moreModels)
 
-    def segment(self, image, model, computing=AUTOMATIC, keep=(), more=()):
-        return self._job("segment", image=image, model=model, computing=computing, keep=keep, more=more)
-
-    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=(), more=()):
+    def segment(self, image, model, computing=AUTOMATIC, keep=(), more=(), moreModels=(), inside=()):
         return self._job(
-            "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep, more=more
+            "segment",
+            image=image,
+            model=model,
+            computing=computing,
+            keep=keep,
+            more=more,
+            moreModels=moreModels,
+            inside=inside,
         )
+
+    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=(), more=(), moreModels=(), inside=()):
+        return self._job(
+            "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep, more=more,
+            moreModels=moreModels, inside=inside,
+        )  # fmt: skip
 
     def _job(self, kind, **arguments):
         self.jobs.append(FakeJob(self, kind, **arguments))

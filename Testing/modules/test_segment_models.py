@@ -31,6 +31,10 @@ class ModelInfoTest(unittest.TestCase):
         self.assertEqual(rows["Folder"], "/models/abdomen")
         self.assertNotIn("Author", rows)
 
+    def test_an_ensemble_names_its_models(self):
+        record = {"ensemble_of": [{"title": "fold 0", "networks": 1}, {"title": "fold 1", "networks": 1}]}
+        self.assertEqual(dict(modelInfo(modelDict("/m", record=record)).rows)["Ensemble of"], "fold 0, fold 1")
+
     def test_unstated_license_is_said(self):
         self.assertEqual(dict(modelInfo(modelDict("/m", license=None)).rows)["License"], "not stated")
 

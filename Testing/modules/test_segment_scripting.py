@@ -135,6 +135,19 @@ class SegmentTest(unittest.TestCase):
             self.logic.segment(self.volume, model)
             self.assertEqual(Path(self.client.jobs[0].arguments["model"]).resolve(), Path(self.folder).resolve())
 
+    def test_several_models_and_a_box(self):
+        other = tempfile.mkdtemp()
+        self.addCleanup(Path(other).rmdir)
+        self.client.modelList = [modelDict(self.folder, "Abdomen"), modelDict(str(Path(other).resolve()), "Tumors")]
+        self.finishSoon(lambda job: job.finishWithLabels())
+        self.logic.segment(self.volume, ["Tumors", self.folder], inside=["liver"])
+        asked = self.client.jobs[0].arguments
+        named = [asked["model"], *asked["moreModels"]]
+        self.assertEqual([Path(path).resolve() for path in named], [Path(other).resolve(), Path(self.folder).resolve()])
+        self.assertEqual(asked["inside"], ("liver",))
+        with self.assertRaisesRegex(DinomixError, "No model was given"):
+            self.logic.segment(self.volume, [])
+
     def test_model_that_is_not_there_or_not_named(self):
         self.client.modelList = [modelDict("/a", "Abdomen"), modelDict("/b", "Brain")]
         with self.assertRaisesRegex(DinomixError, "no single model Liver.*Abdomen, Brain"):

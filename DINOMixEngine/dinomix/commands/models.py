@@ -1,4 +1,4 @@
-"""``dinomix models``: list, tell of, install, import, export, remove and verify models."""
+"""``dinomix models``: list, tell of, install, import, join, export, remove and verify models."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from dinomix.commands.models_export import command as export_command
 from dinomix.commands.models_info import command as info_command
+from dinomix.commands.models_join import command as join_command
 
 
 @click.group("models", epilog="Example: dinomix models install abdominal-organs-3mm")
@@ -20,6 +21,7 @@ def command() -> None:
 
 command.add_command(export_command)
 command.add_command(info_command)
+command.add_command(join_command)
 
 
 @command.command("list", epilog="Example: dinomix models list --json")
@@ -96,6 +98,11 @@ def install_model(name: str, origin: str | None, yes: bool, as_json: bool) -> No
 )
 @click.option("--orientation", help="For nnU-Net: axes of the scans it was trained on, e.g. LPS.  [default: RAS]")
 @click.option("--fold", help="For nnU-Net: which fold's weights are taken, e.g. 3 or all.  [default: the first]")
+@click.option(
+    "--all-folds",
+    is_flag=True,
+    help="For nnU-Net: all folds as one ensemble, as nnU-Net predicts; takes as many times as long.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 def import_model(source: Path, as_json: bool, **options: Any) -> None:
     """Import a model: a folder or zip of DINOMix, a MONAI bundle, an Auto3DSeg model.pt, an nnU-Net v2 folder, or weights.

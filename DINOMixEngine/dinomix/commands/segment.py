@@ -15,7 +15,15 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.command(
     epilog="Example: dinomix segment --model RUN/model scans/ --out segmentations/ --format seg.nrrd", name="segment"
 )
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder, such as RUN/model.")
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Model folder, such as RUN/model. Of several, an earlier one goes before a later one, in each voxel and where both know "
+    "a structure.",
+)
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option(
     "--channel",
@@ -46,7 +54,32 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 )
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
 @click.option(
+    "--inside",
+    multiple=True,
+    metavar="STRUCTURE",
+    help="Compute only in the box around this structure: for the further models, as the first one has found it; with one model, "
+    "as a quick pass of it finds it. May be repeated.",
+)
+@click.option(
+    "--found-by",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="With --inside: the model that finds it, of which nothing else is used.",
+)
+@click.option(
     "--all-pieces", is_flag=True, help="Keep also small pieces that lie apart from a structure's largest one."
+)
+@click.option(
+    "--clean-up",
+    multiple=True,
+    metavar="[STRUCTURE=]RULE",
+    help="Remove pieces of this structure, or of all: largest keeps only the largest piece, 0.5ml those of at least that size. "
+    "May be repeated. What the model's own validation has shown to be right is done anyway.",
+)
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Average each window with its mirror images, along axes that have no sides; takes two to eight times as long.",
 )
 @click.option(
     "--regions",
@@ -73,7 +106,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Write events as JSON lines to stdout.")
 def command(
-    model: Path,
+    models: tuple[Path, ...],
     images: tuple[Path, ...],
     channels: tuple[str, ...],
     out: Path,
@@ -83,7 +116,11 @@ def command(
     precision: Literal["auto", "float32", "bfloat16"],
     runtime: Literal["auto", "pytorch", "openvino"],
     keep: tuple[str, ...],
+    inside: tuple[str, ...],
+    found_by: Path | None,
     all_pieces: bool,
+    clean_up: tuple[str, ...],
+    mirror: bool,
     regions: bool,
     statistics: Path | None,
     preview: bool,
@@ -114,6 +151,7 @@ def command(
     from tqdm import tqdm
 
     from dinomix.events import shown_events
+    from dinomix.inference.several_models import Models
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks
     from dinomix.report.segmenting import segment_and_report
@@ -128,7 +166,7 @@ def command(
                 tqdm.write(f"Error: {fields['message']} {fields['remedy']}".strip(), file=sys.stderr)
 
         written = segment_and_report(
-            load_model(model),
+            Models.of([load_model(model) for model in models], inside, load_model(found_by) if found_by else None),
             list(images),
             out,
             statistics=statistics,
@@ -143,6 +181,8 @@ def command(
             runtime=runtime,
             keep=keep,
             all_pieces=all_pieces,
+            mirror=mirror,
+            clean_up={name: rule for name, _, rule in (option.rpartition("=") for option in clean_up)},
             regions=regions,
             overwrite=overwrite,
             emit=emit,

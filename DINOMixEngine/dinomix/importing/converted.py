@@ -1,7 +1,7 @@
 """What every importer gives: a model of elsewhere in our terms. It is tried on a test volume before it is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Converted:
     Attributes:
         weights: the network's state, for ``plan.network`` and ``labels.channels``.
         record: where it came from, as it goes into the model folder.
+        more_weights: of an ensemble, the states of the further networks.
         notes: full sentences about what this software does otherwise than the model's own; kept in the record.
     """
 
@@ -40,6 +41,7 @@ class Converted:
     weights: dict[str, Tensor]
     record: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    more_weights: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 def make_plan(source: Path, inputs: Sequence[Input], **fields: Any) -> Plan:
@@ -65,11 +67,19 @@ def write_converted(model: Converted, path: Path, source: Path) -> None:
     Raises:
         DinomixError: weights and network do not fit each other, or the network does not segment the test volume.
     """
+    first, *others = (
+        _tried(replace(model, plan=plan, weights=weights), source)
+        for plan, weights in zip(model.plan.members, (model.weights, *model.more_weights), strict=True)
+    )
+    record = {**model.record, "notes": model.notes}
+    write_model(path, plan=model.plan, labels=model.labels, weights=first, record=record, more_weights=others)
+
+
+def _tried(model: Converted, source: Path) -> dict[str, Tensor]:
+    """The state of one network, once it has segmented a generated volume."""
     network = loaded_network(model, source)
     try_on_test_volume(network, model, source)
-    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    record = {**model.record, "notes": model.notes}
-    write_model(path, plan=model.plan, labels=model.labels, weights=weights, record=record)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def loaded_network(model: Converted, source: Path) -> nn.Module:

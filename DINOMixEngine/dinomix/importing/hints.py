@@ -18,6 +18,7 @@ class Hints:
         regions: where a network gives a sigmoid for each of several regions: name -> its structures, counted from 1, in the
             order of the network's channels.
         structures: names of the structures that the regions are made of, in their order.
+        all_folds: whether the folds of an nnU-Net become an ensemble.
         plan, labels: files that say what a bare network is.
     """
 
@@ -28,5 +29,6 @@ class Hints:
     images: Sequence[str] = ()
     regions: Mapping[str, Sequence[int]] | None = None
     structures: Sequence[str] = ()
+    all_folds: bool = False
     plan: Path | None = None
     labels: Path | None = None

@@ -35,20 +35,23 @@ def best_of(folders: list[Path]) -> tuple[Path, list[str]]:
     return best, [f"Of the models {names}, {best.name} is used."] if len(folders) > 1 else []
 
 
-def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None = None) -> Converted:
-    """Convert one fold of a trained model.
+def read_nnunet(
+    folder: Path, orientation: str | None = None, fold: str | None = None, all_folds: bool = False
+) -> Converted:
+    """Convert one fold of a trained model, or all of them as an ensemble.
 
     Args:
         orientation: the direction in which x, y and z of the files increased that the model was trained on, such as
             "LPS"; None for what the model says, or RAS.
         fold: its number, or "all"; None for the first.
+        all_folds: those that have a number, as nnU-Net averages them.
 
     Raises:
-        DinomixError: no such fold, another network, a cascade, or regions that overlap.
+        DinomixError: no such fold, one and all are wanted, another network, a cascade, or regions that overlap.
     """
     plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
     notes: list[str] = []
-    file = _checkpoint_file(folder, fold, notes)
+    file, *more_files = _checkpoint_files(folder, fold, all_folds, notes)
     checkpoint = read_checkpoint(file)
     name = _get(checkpoint, "init_args", "configuration") or "3d_fullres"
     configuration = _configuration(plans, str(name), folder)
@@ -62,7 +65,9 @@ def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None =
         _orientation(plans, orientation, notes),
         folder / PLANS,
     )
-    plan = make_plan(folder, inputs, grid=grid, patch=patch, network=architecture.network())
+    network = architecture.network()
+    more_networks = (network,) * len(more_files)
+    plan = make_plan(folder, inputs, grid=grid, patch=patch, network=network, more_networks=more_networks)
     channels = max(names) + 1
     trainer = str(_get(checkpoint, "trainer_name") or "")
     given = state_dict_of(checkpoint, file)
@@ -79,7 +84,8 @@ def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None =
         "trainer": trainer,
         "plans": str(plans.get("plans_name") or ""),
         "configuration": str(name),
-        "fold": file.parent.name,
+        "fold": ", ".join(each.parent.name for each in (file, *more_files)),
+        "mirrored_axes": _mirrored_axes(checkpoint, order),
         "license": str(dataset.get("licence") or dataset.get("license") or ""),
         "data_source": str(dataset.get("reference") or ""),
     }
@@ -89,6 +95,7 @@ def read_nnunet(folder: Path, orientation: str | None = None, fold: str | None =
         architecture.weights(given, file),
         {k: v for k, v in record.items() if v},
         notes,
+        [architecture.weights(state_dict_of(read_checkpoint(more), more), more) for more in more_files],
     )
 
 
@@ -116,23 +123,32 @@ def _configuration(plans: dict[str, Any], name: str, folder: Path) -> dict[str, 
     return merged
 
 
-def _checkpoint_file(folder: Path, fold: str | None, notes: list[str]) -> Path:
+def _checkpoint_files(folder: Path, fold: str | None, all_folds: bool, notes: list[str]) -> list[Path]:
+    """The weights of the fold, or of all folds."""
+    if fold is not None and all_folds:
+        raise DinomixError("One fold and all folds cannot be taken at once.", "Take one of the two.")
     files = {}
     for name in reversed(CHECKPOINTS):
         files.update({found.parent.name: found for found in folder.glob(f"fold_*/{name}") if found.is_file()})
     if not files:
         raise DinomixError(f"{folder} has no fold_X/{CHECKPOINTS[0]}.", "Give the folder that nnU-Net trained.")
-    chosen = min(files) if fold is None else f"fold_{fold.removeprefix('fold_')}"
-    if chosen not in files:
-        raise DinomixError(f"{folder} has no {chosen}.", f"It has {', '.join(sorted(files))}.")
-    if len(files) > 1:
+    names = ", ".join(sorted(files))
+    chosen = [min(files) if fold is None else f"fold_{fold.removeprefix('fold_')}"]
+    if all_folds:
+        # That of all cases is no fold of a cross-validation.
+        chosen = sorted(name for name in files if name != "fold_all") or list(files)
+        notes.append(f"The probabilities of {', '.join(chosen)} are averaged, where nnU-Net averages their logits.")
+    elif chosen[0] not in files:
+        raise DinomixError(f"{folder} has no {chosen[0]}.", f"It has {names}.")
+    elif len(files) > 1:
         notes.append(
-            f"Of the model's {len(files)} folds ({', '.join(sorted(files))}), {chosen} is used; nnU-Net averages them, "
-            "which takes as many times as long. Another one is taken with --fold."
+            f"Of the model's {len(files)} folds ({names}), {chosen[0]} is used; nnU-Net averages them, "
+            "which takes as many times as long. Another one is taken with --fold, all of them with --all-folds."
         )
-    if files[chosen].name != CHECKPOINTS[0]:
-        notes.append(f"{chosen} has no {CHECKPOINTS[0]}, so {files[chosen].name} is used.")
-    return files[chosen]
+    for name in chosen:
+        if files[name].name != CHECKPOINTS[0]:
+            notes.append(f"{name} has no {CHECKPOINTS[0]}, so {files[name].name} is used.")
+    return [files[name] for name in chosen]
 
 
 def _about_configuration(name: str) -> list[str]:
@@ -144,8 +160,17 @@ def _about_configuration(name: str) -> list[str]:
 def _about_mirroring(checkpoint: Any) -> str:
     """What a checkpoint says of the axes along which nnU-Net may mirror, or where it says nothing, as nnU-Net reads that."""
     if _get(checkpoint, "inference_allowed_mirroring_axes"):
-        return "Each window is seen once, where nnU-Net by default averages its mirror images too."
+        return (
+            "Each window is seen once, where nnU-Net by default averages its mirror images too; `dinomix segment --mirror` does "
+            "so along axes without sides."
+        )
     return "Each window is seen once, as nnU-Net itself does with this model, whose checkpoint allows no mirror images."
+
+
+def _mirrored_axes(checkpoint: Any, order: Triple) -> list[str]:
+    """The axes along which nnU-Net may mirror, as x, y and z of the network's grid."""
+    allowed = _get(checkpoint, "inference_allowed_mirroring_axes") or ()
+    return [name for name, axis in zip("xyz", order, strict=True) if axis in allowed]
 
 
 def _label_names(dataset: dict[str, Any], folder: Path) -> dict[int, str]:

@@ -60,7 +60,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
         if is_nnunet(folder):
             beside = [folder] if folder == opened_source else sorted(filter(is_nnunet, folder.parent.iterdir()))
             best, notes = best_of(beside)
-            model = read_nnunet(best, hints.orientation, hints.fold)
+            model = read_nnunet(best, hints.orientation, hints.fold, hints.all_folds)
             model.notes[:0] = notes
             return model
         if is_bundle(folder):

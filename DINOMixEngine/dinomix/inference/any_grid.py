@@ -1,6 +1,6 @@
 """Segmenting an array that lies on any affine grid, a sheared one too: its labels lie on its own voxels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, r
 from dinomix.images.volume import Volume
 from dinomix.inference.precision import Precision
 from dinomix.inference.runtimes.choosing import RuntimeName
-from dinomix.inference.segment import segment_volume
+from dinomix.inference.several_models import Models, segment_by_all
+from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 
 THE_VOLUME = Path("The volume")
@@ -25,7 +26,7 @@ Placed = tuple[NDArray[np.generic], NDArray[np.float64]]
 def segment_array(
     array: NDArray[np.generic],
     affine_ras: NDArray[np.float64],
-    model: Model,
+    models: Model | Models,
     *,
     more: Sequence[Placed] = (),
     device: str = "auto",
@@ -33,8 +34,11 @@ def segment_array(
     precision: Precision = "auto",
     runtime: RuntimeName = "auto",
     all_pieces: bool = False,
+    mirror: bool = False,
+    clean_up: Mapping[str, str] | None = None,
     emit: Emit = silent,
-    network: torch.nn.Module | None = None,
+    networks: Sequence[torch.nn.Module] | None = None,
+    keep: LabelSet | None = None,
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Segment an array of image values; a sheared grid is resampled for the network, and its labels are brought back.
 
@@ -42,11 +46,12 @@ def segment_array(
         array: (k, j, i), any real number type; HU for CT.
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
         more: the further images of the case, for a model that takes several, each on its own grid; in the order of
-            ``model.plan.channels[1:]``.
-        device, max_memory, precision, runtime, all_pieces, emit, network: as ``segment_volume`` takes them.
+            ``models.channels[1:]``.
+        device, max_memory, precision, runtime, all_pieces, mirror, clean_up, emit, networks, keep: as ``segment_by_all`` takes
+            them.
 
     Returns:
-        Structure ids, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
+        Ids of ``models.labels``, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
 
     Raises:
         DinomixError: the array holds NaN or infinity, the affine is unusable, or as ``segment_volume``.
@@ -59,10 +64,11 @@ def segment_array(
         notices = (
             "The volume lies on a sheared grid; it was resampled for the network, and its labels were brought back.",
         )
-    labels = segment_volume(
-        [first, *(_rectangular(values, its_affine)[0] for values, its_affine in more)], model,
-        device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces, emit=emit,
-        network=network,
+    images = [first, *(_rectangular(values, its_affine)[0] for values, its_affine in more)]
+    labels = segment_by_all(
+        images, 0, Models.of(models) if isinstance(models, Model) else models, keep=keep,
+        device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces, mirror=mirror,
+        clean_up=clean_up, emit=emit, networks=networks,
     ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
 

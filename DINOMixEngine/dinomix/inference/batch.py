@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,22 +16,25 @@ from dinomix.events import Emit, silent
 from dinomix.images.channels import read_channels
 from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.volume import Volume
-from dinomix.inference.channels import find_case_images, refuse_swapped
+from dinomix.inference.asked_clean_up import asked_rules
+from dinomix.inference.channels import find_case_images
 from dinomix.inference.devices import choose_device
+from dinomix.inference.memory import network_within
+from dinomix.inference.mirroring import axes_without_sides
 from dinomix.inference.outputs import MadeBy, Output, check_name, is_done, plan_outputs, write_output
 from dinomix.inference.precision import Precision
 from dinomix.inference.region_files import region_files, write_regions
 from dinomix.inference.runtimes.choosing import RuntimeName
-from dinomix.inference.segment import keep_only, kept_labels, named, segment_taken
-from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result, tell
+from dinomix.inference.segment import keep_only, kept_labels, named
+from dinomix.inference.several_models import Models, segment_by_all
+from dinomix.inference.suitability import Doubt, tell
 from dinomix.models.folder import Model
-from dinomix.models.training_cases import TrainingCases
 
 ALL_THE_SAME = "With --any-image it is segmented all the same."
 
 
 def segment_files(
-    model: Model,
+    models: Model | Models,
     images: list[Path],
     out: Path,
     *,
@@ -43,11 +46,13 @@ def segment_files(
     runtime: RuntimeName = "auto",
     keep: tuple[str, ...] = (),
     all_pieces: bool = False,
+    mirror: bool = False,
+    clean_up: Mapping[str, str] | None = None,
     regions: bool = False,
     any_image: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
-    network: torch.nn.Module | None = None,
+    networks: Sequence[torch.nn.Module] | None = None,
     done: Callable[[Output], None] = lambda output: None,
 ) -> list[Path]:
     """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
@@ -63,11 +68,12 @@ def segment_files(
         format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
         precision, runtime: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
-        all_pieces: see ``segment_volume``.
+        all_pieces, mirror: see ``segment_volume``.
+        clean_up: see ``asked_clean_up``.
         regions: write a mask file for each region of the model's labels, too; see ``region_files``.
         any_image: segment also what is no image for the model, see ``suitability``.
         overwrite: replace files that are there.
-        network: ``model.network()``, when it is at hand from earlier.
+        networks: of each model, when they are at hand from earlier.
         done: called with each result as soon as it is there, or was found there.
 
     Returns:
@@ -76,17 +82,29 @@ def segment_files(
     Raises:
         DinomixError: nothing can be segmented; or, after all the others are done, some images failed.
     """
-    labels = kept_labels(model.labels, keep)
-    outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
+    models = Models.of(models) if isinstance(models, Model) else models
+    labels = kept_labels(models.labels, keep)
+    outputs = plan_outputs(find_case_images(images, models.channels, channels or {}), out, format)
     share = _Share.of_this_process()
     mine = outputs[share.rank :: share.processes]
     device, reason = _device_of(share, device)
     emit("device", device=device, reason=reason)
-    made_by: MadeBy = {"model": model.fingerprint, "structures": list(labels.names)}
-    if model.plan.one_piece.channels:
+    made_by: MadeBy = {"model": models.fingerprint, "structures": list(labels.names)}
+    if any(model.plan.one_piece.channels or model.plan.clean_up for model in models.models):
         made_by["all_pieces"] = all_pieces
+    # Not said where there is none of it, as in records of earlier versions.
+    made_by |= {
+        "mirror": mirror or None,
+        "inside": list(models.inside) or None,
+        "clean_up": dict(clean_up or {}) or None,
+    }
+    made_by["found_by"] = models.found_by.fingerprint if models.found_by is not None else None
     masks = {output.path: tuple(region_files(labels, output.path).values()) if regions else () for output in outputs}
     failed = 0
+    asked_rules(clean_up or {}, models.labels)  # refuses before anything is read
+    if mirror:
+        for model in models.models:
+            axes_without_sides(model)  # refuses before anything is read
 
     def read(output: Output) -> list[Volume]:
         check_name(output)
@@ -99,7 +117,8 @@ def segment_files(
     for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
         emit_here = _of_case(named(emit, f"{output.name} ({number} of {len(mine)})"), output)
         began = time.monotonic()
-        network = network or model.network()  # while the first image is being read
+        # While the first image is being read.
+        networks = networks or [network_within(model, max_memory) for model in models.models]
         try:
             volumes = reading.result()
             if not volumes:
@@ -109,19 +128,20 @@ def segment_files(
             for image, volume in zip(output.images, volumes, strict=True):
                 for notice in volume.notices:
                     emit_here("notice", message=f"{image}: {notice}")
-            refuse_swapped(volumes, model.plan)
-            doubts = doubts_of_case(output, volumes, model)
+            models.refuse_swapped(volumes)
+            doubts = doubts_of_case(output, volumes, models)
             tell(doubts, emit_here, any_image=any_image, image=str(output.image), otherwise=ALL_THE_SAME)
             size = sum(volume.array.nbytes for volume in volumes)
-            result = segment_taken(
-                volumes, size, model, device, max_memory, precision, runtime, all_pieces, emit_here, network
-            )
+            result = segment_by_all(
+                volumes, size, models, keep=labels, device=device, max_memory=max_memory, precision=precision, runtime=runtime,
+                all_pieces=all_pieces, mirror=mirror, clean_up=clean_up, emit=emit_here, networks=networks,
+            )  # fmt: skip
             if keep:
                 keep_only(result.array, labels.ids)
             if regions:
                 write_regions(result.array, result.geometry, labels, output.path)
             write_output(result.array, result.geometry, labels, output, made_by)
-            doubts = doubts_of_result(result, labels, TrainingCases.of_record(model.record))
+            doubts = models.doubts_of_result(result, labels)
             tell(doubts, emit_here, any_image=True, image=str(output.image))
             emit_here("finished", path=str(output.path), seconds=time.monotonic() - began)
             done(output)
@@ -144,12 +164,12 @@ def _of_case(emit: Emit, output: Output) -> Emit:
     return lambda kind, **fields: emit(kind, **({} if kind == "progress" else {"case": output.name_of_file}), **fields)
 
 
-def doubts_of_case(output: Output, volumes: list[Volume], model: Model) -> list[Doubt]:
-    """What speaks against the images of a case, in the order of the model's channels."""
-    cases, found = TrainingCases.of_record(model.record), list[Doubt]()
+def doubts_of_case(output: Output, volumes: list[Volume], models: Models) -> list[Doubt]:
+    """What speaks against the images of a case, in the order of the models' channels."""
+    found: list[Doubt] = []
     for channel, (path, volume) in enumerate(zip(output.images, volumes, strict=False)):
-        if channel < len(model.plan.channels):  # of too many or too few, segmenting will speak
-            found += doubts_of_image(volume, model.plan, cases, dicom_modality(path), channel)
+        if channel < len(models.channels):  # of too many or too few, segmenting will speak
+            found += models.doubts_of_image(volume, dicom_modality(path), channel)
     return found
 
 

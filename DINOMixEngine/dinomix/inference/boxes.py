@@ -57,7 +57,7 @@ def boxes_around(labels: NDArray[np.generic], geometry: Geometry, second: Second
     sizes = np.array(labels.shape)
     margin = np.ceil(second.margin / np.array(geometry.spacing[::-1])).astype(int)
     ids = {s.name: s.id for s in names.structures if s.name in second.structures}
-    found = {name: list(_parts(labels, id)) for name, id in ids.items()}
+    found = {name: list(parts_of(labels, id)) for name, id in ids.items()}
     for name, parts in found.items():
         if not parts and name in second.places:
             place = box_at(second.places[name], labels, geometry, names)
@@ -71,7 +71,7 @@ def boxes_around(labels: NDArray[np.generic], geometry: Geometry, second: Second
     return [Box(_slices(_at_least(_grown(box, margin, sizes), patch, sizes)), _slices(box)) for box in refined]
 
 
-def _parts(labels: NDArray[np.generic], id: int) -> Iterator[NDArray[np.int64]]:
+def parts_of(labels: NDArray[np.generic], id: int) -> Iterator[NDArray[np.int64]]:
     """First and behind the last voxel, (2, 3), of each part of a structure that is not a speck beside its largest."""
     box = ndimage.find_objects(labels, max_label=id)[id - 1]
     if box is None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import psutil
+import torch
 
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
@@ -52,7 +53,7 @@ def plan_memory(
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
-    of_network = footprint(model.plan, model.labels.channels).window
+    of_network = max(footprint(plan, model.labels.channels).window for plan in model.plan.members)
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     uses = [
         MemoryUse(half, slab, of_network, _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back))
@@ -70,6 +71,26 @@ def plan_memory(
         "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
         code="memory-limit",
     )
+
+
+def bytes_of_weights(model: Model) -> int:
+    """Of all networks of an ensemble, or of the one."""
+    return sum(weight.nbytes for state in (model.weights, *model.more_weights) for weight in state.values())
+
+
+def network_within(model: Model, limit: int | None) -> torch.nn.Module:
+    """A model's network; those of an ensemble are read one after the other for each window where all would take too much.
+
+    Args:
+        limit: bytes that this process may take in all; None for what the computer has free.
+
+    Raises:
+        DinomixError: as ``Model.network``.
+    """
+    # Beside the networks and their copies in bfloat16, there must be room for the image.
+    if model.more_weights and 3 * bytes_of_weights(model) > free_memory(limit):
+        return model.network_in_turns()
+    return model.network()
 
 
 def free_memory(limit: int | None) -> int:
@@ -95,7 +116,7 @@ def _estimate(
     blending = layer * ((2 if half else 4) * channels + 4) + 4 * channels * prod(plan.patch)
     # A few numbers for every cell, and what is interpolated at once.
     labeling = layer * 40 + slab + native * BYTES_PER_LABEL // max(1, sides[0] // plan.patch[0])
-    copy = sum(weight.nbytes for weight in model.weights.values()) // 2  # of the network, in bfloat16
+    copy = bytes_of_weights(model) // 2  # of the network, in bfloat16
     kept = 4 * inputs * (grid + prod(padded)) + native * BYTES_PER_LABEL + copy - given_back
     return (
         psutil.Process().memory_info().rss

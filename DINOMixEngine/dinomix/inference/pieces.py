@@ -6,7 +6,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from dinomix.planning.plan import Plan, patch_multiple, takes_one_size
+from dinomix.planning.plan import Plan, common_multiple, takes_one_size
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Logits (batch, channels, x, y, z) of windows (batch, inputs, x, y, z), both float32 and on the same device."""
@@ -63,11 +63,11 @@ def sides_of_a_piece(plan: Plan) -> tuple[int, int, int]:
         return plan.patch
     x, y, z = (
         min(patch, max(-(-TRIED_SIDE // factor), 2) * factor)
-        for patch, factor in zip(plan.patch, patch_multiple(plan.network), strict=True)
+        for patch, factor in zip(plan.patch, common_multiple(plan), strict=True)
     )
     return x, y, z
 
 
 def _takes_windows_only(plan: Plan) -> bool:
     """Whether it is not plain to see that the network takes smaller pieces than its windows."""
-    return takes_one_size(plan.network) or bool(plan.network.get("resolution"))
+    return any(takes_one_size(network) or bool(network.get("resolution")) for network in plan.networks)

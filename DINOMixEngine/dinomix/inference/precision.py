@@ -10,6 +10,7 @@ import torch
 from dinomix.inference.cells import two_highest
 from dinomix.inference.convolutions import OneDnnConvolutions
 from dinomix.inference.pieces import Forward, borders, piece_with_borders
+from dinomix.models.averaged import Averaged
 from dinomix.planning.plan import Plan
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -52,6 +53,13 @@ class InBfloat16(torch.nn.Module):
         with OneDnnConvolutions():
             logits: torch.Tensor = self.network(windows)
         return logits
+
+
+def in_bfloat16(network: torch.nn.Module, plan: Plan, device: torch.device) -> torch.nn.Module:
+    """``InBfloat16``; what is averaged stays in float32, of which each network of an ensemble is one of its own."""
+    if isinstance(network, Averaged):
+        return network.with_each(lambda each: InBfloat16(each, plan, device))
+    return InBfloat16(network, plan, device)
 
 
 @dataclass(frozen=True)
@@ -166,11 +174,11 @@ def border_noise(
     network.eval()
     try:
         with torch.inference_mode(), OneDnnConvolutions():
-            found = piece_with_borders(fast or InBfloat16(network, plan, device), tensor, plan, device)
+            found = piece_with_borders(fast or in_bfloat16(network, plan, device), tensor, plan, device)
             if found is None:
                 return None
             window, logits = found
-            return _noise(logits, network.to(device)(window)[0])
+            return _noise(logits, on_device(network, device)(window)[0])
     finally:
         network.to(home).train(training)
 
@@ -185,6 +193,13 @@ def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
     others = slow.scatter(0, winner.long()[None], -torch.inf).amax(0)
     lead = slow.gather(0, winner.long()[None])[0] - others
     return float((lead - (best - second))[borders(winner)].square().mean().sqrt())
+
+
+def on_device(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The network there; those of an ensemble that are read from files will be, too."""
+    if isinstance(network, Averaged):
+        return network.with_each(lambda each: each.to(device))
+    return network.to(device)
 
 
 def home_of(network: torch.nn.Module) -> torch.device:

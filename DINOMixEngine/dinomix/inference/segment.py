@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, RepeatedProgress, silent
-from dinomix.images.volume import Volume
+from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.channels import as_channels
 from dinomix.inference.devices import choose_device
-from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, plan_memory
+from dinomix.inference.inside import BoxFor, cut
+from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, network_within, plan_memory
+from dinomix.inference.mirroring import axes_without_sides, mirrored
 from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.pieces import sides_of_a_piece
 from dinomix.inference.precision import Precision, border_noise, has_bfloat16
@@ -25,7 +27,7 @@ from dinomix.inference.two_stages import two_stage_labels
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.names import listed, normalized_name
-from dinomix.planning.connected_components import BYTES_PER_VOXEL, remove_stray_pieces
+from dinomix.planning.connected_components import BYTES_PER_VOXEL, Rules, clean_up, remove_stray_pieces
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 
@@ -38,6 +40,7 @@ def segment_volume(
     precision: Precision = "auto",
     runtime: RuntimeName = "auto",
     all_pieces: bool = False,
+    mirror: bool = False,
     emit: Emit = silent,
     network: torch.nn.Module | None = None,
 ) -> Volume:
@@ -53,7 +56,8 @@ def segment_volume(
             float32. The model folder run as a bundle of MONAI's gives the labels of "float32" and "pytorch".
         runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
             remembered, has found it faster and its labels the same; elsewhere PyTorch.
-        all_pieces: keep also what the model's plan calls stray pieces of a structure.
+        all_pieces: keep also what the model's plan calls stray pieces of a structure, or removes as too small.
+        mirror: average each window with its mirror images along axes without sides; see ``mirroring``.
         emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
             another way, an image is computed again or resampled onto the first one's grid, or stray pieces are removed;
             ``runtime`` where another one than PyTorch was looked at.
@@ -63,36 +67,49 @@ def segment_volume(
         Structure ids (k, j, i), uint8 or uint16, on the image's geometry, the first one's of several.
 
     Raises:
-        DinomixError: the device cannot be used, or the memory does not suffice; there are more or fewer images than channels,
-            they show different places, or some are plainly in each other's place.
+        DinomixError: the device cannot be used, the memory does not suffice, or there is no axis to mirror; there are more or
+            fewer images than channels, they show different places, or some are plainly in each other's place.
     """
     given = [volumes] if isinstance(volumes, Volume) else list(volumes)
-    return segment_taken(given, 0, model, device, max_memory, precision, runtime, all_pieces, emit, network)
+    return segment_taken(
+        given, 0, model, device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces,
+        mirror=mirror, emit=emit, network=network,
+    )  # fmt: skip
 
 
 def segment_taken(
     volumes: list[Volume],
     given_back: int,
     model: Model,
+    *,
     device: str,
     max_memory: int | None,
     precision: Precision,
     runtime: RuntimeName,
     all_pieces: bool,
+    mirror: bool,
     emit: Emit,
     network: torch.nn.Module | None,
+    box_for: BoxFor | None = None,
 ) -> Volume:
-    """Segment the images in a list, and take them out as soon as they are not needed, which frees ``given_back`` bytes."""
+    """Segment the images in a list, and take them out as soon as they are not needed, which frees ``given_back`` bytes.
+
+    Args:
+        box_for: where alone is to be computed, see ``inside``; None for the whole image.
+    """
     volumes[:] = as_channels(volumes, model.plan, emit)
     geometry = volumes[0].geometry
     chosen, reason = choose_device(device)
     if device == "auto":
         emit("device", device=str(chosen), reason=reason)
-    of_first = network or model.network()
+    of_first = network or network_within(model, max_memory)
+    axes = axes_without_sides(model) if mirror else ()
 
     def labels_of(volumes: list[Volume], given_back: int, stage: Model, emit: Emit) -> NDArray[Any]:
         of_stage = of_first if stage is model else stage.warm_network
-        return _labels(volumes, given_back, stage, of_stage, chosen, max_memory, precision, runtime, emit)
+        box = box_for if stage is model else None  # the second stage has boxes of its own
+        averaged = mirrored(of_stage, axes)
+        return _labels(volumes, given_back, stage, averaged, chosen, max_memory, precision, runtime, emit, box)
 
     if model.second is None:
         array = labels_of(volumes, given_back, model, emit)
@@ -100,6 +117,11 @@ def segment_taken(
         array = two_stage_labels(_taken(volumes), model, lambda part, *others: labels_of(part, 0, *others), emit)
     if not all_pieces:
         _remove_stray_pieces(array, model, max_memory, emit)
+        names = dict(zip(model.labels.ids, model.labels.names, strict=True))
+        rules = {model.labels.ids[rule.channel - 1]: rule.smallest for rule in model.plan.clean_up}
+        if removed := cleaned(array, geometry, rules, max_memory):
+            told = listed([names[id] for id in sorted(removed)])
+            emit("notice", message=f"Pieces of {told} were removed, as it was right for the model's validation cases.")
     return Volume(array, geometry)
 
 
@@ -113,6 +135,7 @@ def _labels(
     precision: Precision,
     runtime: RuntimeName,
     emit: Emit,
+    box_for: BoxFor | None,
 ) -> NDArray[Any]:
     """Structure ids (k, j, i) by one network; ``volumes`` and ``given_back`` as ``_segment`` takes them."""
     geometry, voxel_bytes = volumes[0].geometry, sum(volume.array.itemsize for volume in volumes) // len(volumes)
@@ -120,7 +143,14 @@ def _labels(
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(_taken(volumes), model.plan, slab_bytes=use.slab_bytes)
-    return _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
+    box = box_for(network, preprocessed) if box_for is not None else None
+    if box is None:
+        return _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
+    preprocessed = cut(preprocessed, box, model.plan)
+    part = _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
+    whole = np.zeros(geometry.size[::-1], part.dtype)
+    whole[box] = part
+    return whole
 
 
 def _taken(volumes: list[Volume]) -> tuple[Volume, ...]:
@@ -134,12 +164,25 @@ def _remove_stray_pieces(array: NDArray[Any], model: Model, limit: int | None, e
     rule = model.plan.one_piece
     if not rule.channels:
         return
-    every = 1
-    while BYTES_PER_VOXEL * array.size / every**3 > max(free_memory(limit), SMALLEST_SLAB):
-        every += 1
+    every = _fitting_step(array, limit)
     if removed := remove_stray_pieces(array, rule, np.array([0, *model.labels.ids]), every):
         names = [model.labels.names[channel - 1] for channel in sorted(removed)]
         emit("notice", message=f"Small pieces apart from the largest one were removed from {listed(names)}.")
+
+
+def cleaned(array: NDArray[Any], geometry: Geometry, rules: Rules, limit: int | None) -> set[int]:
+    """Remove pieces that are too small from labels (k, j, i), in place; returns the ids of which some were."""
+    if not rules:
+        return set()
+    return clean_up(array, rules, float(np.prod(geometry.spacing)) / 1000, _fitting_step(array, limit))
+
+
+def _fitting_step(array: NDArray[Any], limit: int | None) -> int:
+    """On every how manieth voxel of each axis pieces are found, so that it fits into the memory."""
+    every = 1
+    while BYTES_PER_VOXEL * array.size / every**3 > max(free_memory(limit), SMALLEST_SLAB):
+        every += 1
+    return every
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The two files that make a model folder a MONAI bundle, so that it runs wherever MONAI does, without this package."""
 
+import math
 from importlib.metadata import version
 from typing import Any
 
 from dinomix import __version__
 from dinomix.labels import LabelSet
 from dinomix.models.card import ONE_STAGE_IN_MONAI
+from dinomix.models.manifest import MORE_WEIGHTS, WEIGHTS
 from dinomix.models.network import RESIDUAL_ENCODER, network_definition
 from dinomix.planning.intensities import monai_steps, scales_on_grid, usual_range
 from dinomix.planning.plan import Plan, SpacingGrid
@@ -33,12 +35,7 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
         "images": _images(plan),
         "output_dir": "$@bundle_root + '/eval'",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": network_definition(plan, labels.channels),
-        "network": "$@network_def.to(@device)",
-        "weights": {
-            "_target_": "safetensors.torch.load_file",
-            "filename": "$os.path.join(@bundle_root, 'models', 'model.safetensors')",
-        },
+        **_network(plan, labels),
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(plan)},
         "dataset": {
             "_target_": "Dataset", "transform": "@preprocessing",
@@ -55,16 +52,53 @@ def inference_config(plan: Plan, labels: LabelSet) -> dict[str, Any]:
             "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
             "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
         },
-        "initialize": [_load_weights(plan)],
+        "initialize": _load_weights(plan),
         "run": ["$@evaluator.run()"],
     }  # fmt: skip
 
 
-def _load_weights(plan: Plan) -> str:
+def _network(plan: Plan, labels: LabelSet) -> dict[str, Any]:
+    """The network, and the files of weights; of an ensemble, one whose logits are those of ``models.averaged``."""
+    if not plan.more_networks:
+        return {
+            "network_def": network_definition(plan, labels.channels),
+            "network": "$@network_def.to(@device)",
+            "weights": _weights_in(WEIGHTS),
+        }
+    files = (WEIGHTS, *MORE_WEIGHTS)
+    averaged = (
+        "lambda x: torch.logsumexp(torch.stack([torch.log_softmax(each(x).float(), 1) for each in @network_def]), 0)"
+        f" - {math.log(len(plan.networks))!r}"
+    )
+    return {
+        "networks_def": [network_definition(member, labels.channels) for member in plan.members],
+        "network_def": "$torch.nn.ModuleList(@networks_def)",
+        "network": f"$(setattr(@network_def, 'forward', {averaged}), @network_def.to(@device))[1]",
+        "weights": [_weights_in(file) for file, _ in zip(files, plan.networks, strict=False)],
+    }
+
+
+def _weights_in(file: str) -> dict[str, Any]:
+    *folders, name = file.split("/")
+    return {
+        "_target_": "safetensors.torch.load_file",
+        "filename": f"$os.path.join(@bundle_root, {', '.join(map(repr, (*folders, name)))})",
+    }
+
+
+def _load_weights(plan: Plan) -> list[str]:
+    if not plan.more_networks:
+        return [_loading(plan, "@network_def", "@weights")]
+    return [
+        _loading(member, f"@network_def[{number}]", f"@weights#{number}") for number, member in enumerate(plan.members)
+    ]
+
+
+def _loading(plan: Plan, network: str, weights: str) -> str:
     if plan.network["_target_"] == RESIDUAL_ENCODER:
         # The library lists each tensor up to four times, and has heads for deep supervision, which are not used.
-        return "$@network_def.load_state_dict({**@network_def.state_dict(), **@weights})"
-    return "$@network_def.load_state_dict(@weights)"
+        return f"${network}.load_state_dict({{**{network}.state_dict(), **{weights}}})"
+    return f"${network}.load_state_dict({weights})"
 
 
 def _keys(plan: Plan) -> list[str]:
@@ -215,6 +249,8 @@ def _channels(plan: Plan) -> str:
 
 
 def _description(record: dict[str, Any]) -> str:
+    if "ensemble_of" in record:
+        return f"An ensemble of {len(record['ensemble_of'])} models, joined by DINOMix {__version__}."
     if "format" in record:
         return f"Converted by DINOMix {__version__} from: {record['format']}."
     return f"Trained with DINOMix {__version__} from few labeled and many unlabeled volumes."
@@ -223,9 +259,9 @@ def _description(record: dict[str, Any]) -> str:
 def _packages(plan: Plan) -> dict[str, str]:
     """What MONAI needs beside itself to run the bundle."""
     packages = {"safetensors": "0.4", "nibabel": "5.2", "pytorch-ignite": "0.5", "fire": "0.6"}
-    if plan.network["_target_"] == RESIDUAL_ENCODER:
+    if any(network["_target_"] == RESIDUAL_ENCODER for network in plan.networks):
         packages["dynamic-network-architectures"] = "0.3.1"
-    if plan.network["_target_"].endswith("UNETR"):
+    if any(network["_target_"].endswith("UNETR") for network in plan.networks):
         packages["einops"] = "0.6"
     return packages
 

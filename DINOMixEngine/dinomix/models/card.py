@@ -84,6 +84,11 @@ it was trained on; look at its results on yours before you rely on them.
 
 def _origin(record: dict[str, Any]) -> str:
     """Where the weights are from; ``format`` is recorded for those that were trained with other software."""
+    if "ensemble_of" in record:
+        titles = ", ".join(f"{each['title']} ({each['networks']})" for each in record["ensemble_of"])
+        return (
+            f"An ensemble, joined by DINOMix: the probabilities of the networks of these models are averaged: {titles}."
+        )
     if "format" not in record:
         return "Trained with DINOMix."
     notes = " ".join(map(str, record.get("notes", [])))
@@ -117,12 +122,16 @@ def _citation(record: dict[str, Any]) -> str:
 
 
 def _pieces(plan: Plan, labels: LabelSet) -> str:
-    if not (single := [labels.names[channel - 1] for channel in plan.one_piece.channels]):
+    told: list[str] = []
+    if single := [labels.names[channel - 1] for channel in plan.one_piece.channels]:
+        told.append(f"of {listed(single)} only the largest piece is kept, and others of at least half its size")
+    for rule in plan.clean_up:
+        kept = "the largest piece" if rule.smallest is None else f"pieces of at least {rule.smallest:g} ml"
+        told.append(f"of {labels.names[rule.channel - 1]} only {kept}, as the validation cases have shown to be right")
+    if not told:
         return ""
-    return (
-        f"\nOf {listed(single)} only the largest piece is kept, and others of at least half its size;"
-        " `dinomix segment --all-pieces` keeps all, as MONAI without DINOMix does.\n"
-    )
+    said = "; ".join(told)
+    return f"\n{said[0].upper()}{said[1:]}. `dinomix segment --all-pieces` keeps all, as MONAI without DINOMix does.\n"
 
 
 def _grid(plan: Plan) -> str:

@@ -1,5 +1,6 @@
 """The model folder: a MONAI bundle with safetensors weights, label set, plan, training record, card and manifest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import folder_written_aside, sha256, write_json, write_text, written_aside
 from dinomix.labels import LabelSet
+from dinomix.models.averaged import Averaged, FromFile
 from dinomix.models.bundle import inference_config, metadata
 from dinomix.models.card import model_card
 from dinomix.models.manifest import (
     COPY_AGAIN,
     MANIFEST,
+    MORE_WEIGHTS,
     PREVIEW,
     SECOND_WEIGHTS,
     WEIGHTS,
@@ -24,9 +27,10 @@ from dinomix.models.manifest import (
     check_present,
     read_manifest,
     read_record,
+    title_of_folder,
     write_manifest,
 )
-from dinomix.models.network import build_network, footprint
+from dinomix.models.network import build_network, footprint, network_on_paper
 from dinomix.planning.plan import Plan
 
 
@@ -41,6 +45,7 @@ class Model:
         weights: the network's state, on the CPU.
         record: how the model was trained.
         second_weights: of the second stage's network; None where the plan has none.
+        more_weights: of an ensemble, the states of the further networks, in the plan's order.
     """
 
     path: Path
@@ -49,11 +54,17 @@ class Model:
     weights: dict[str, torch.Tensor]
     record: dict[str, Any]
     second_weights: dict[str, torch.Tensor] | None = None
+    more_weights: tuple[dict[str, torch.Tensor], ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the manifest, which holds the hashes of all files: equal models have equal fingerprints."""
         return sha256(self.path / MANIFEST)
+
+    @property
+    def title(self) -> str:
+        """What the model is called: by its record, else by its folder; that of a run lies in RUN/model."""
+        return str(self.record.get("title") or title_of_folder(self.path))
 
     @cached_property
     def second(self) -> "Model | None":
@@ -62,9 +73,20 @@ class Model:
             return None
         return Model(self.path, self.labels, self.plan.second.plan, self.second_weights, self.record)
 
+    @cached_property
+    def members(self) -> tuple["Model", ...]:
+        """The networks of an ensemble as models of their own; of other models, the model itself."""
+        if not self.more_weights:
+            return (self,)
+        states = (self.weights, *self.more_weights)
+        return tuple(
+            Model(self.path, self.labels, plan, weights, self.record)
+            for plan, weights in zip(self.plan.members, states, strict=True)
+        )
+
     def check_networks(self) -> None:
-        """Build all networks once. Raises DinomixError as ``network``."""
-        for stage in (self, self.second):
+        """Build all networks once, one after the other. Raises DinomixError as ``network``."""
+        for stage in (*self.members, self.second):
             if stage is not None:
                 stage.network()
 
@@ -74,17 +96,27 @@ class Model:
         return self.network()
 
     def network(self) -> torch.nn.Module:
-        """The network with these weights, on the CPU, in evaluation mode.
+        """The network with these weights, on the CPU, in evaluation mode; of an ensemble, all of them as one.
 
         Raises:
             DinomixError: the plan's network is not allowed or does not fit the weights.
         """
+        if self.more_weights:
+            return Averaged(member.network() for member in self.members)
         # Before the network is built: what the plan claims costs nothing until the weights are as large.
         if misfit := misfit_of(self.weights, footprint(self.plan, self.labels.channels).shapes):
             raise DinomixError(f"The weights in {self.path} do not fit its network ({misfit}).", COPY_AGAIN)
         network = build_network(self.plan, self.labels.channels)
         network.load_state_dict(self.weights)
         return network.eval().requires_grad_(False)
+
+    def network_in_turns(self) -> torch.nn.Module:
+        """``network()`` of an ensemble, whose networks are in memory one after the other, for as long as each computes."""
+        files = (WEIGHTS, *MORE_WEIGHTS)
+        return Averaged(
+            FromFile(network_on_paper(member.plan, self.labels.channels), self.path / file)
+            for member, file in zip(self.members, files, strict=False)
+        )
 
 
 def misfit_of(weights: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> str:
@@ -109,6 +141,7 @@ def write_model(
     record: dict[str, Any],
     preview: bytes | None = None,
     second_weights: dict[str, torch.Tensor] | None = None,
+    more_weights: Sequence[dict[str, torch.Tensor]] = (),
 ) -> None:
     """Write a model folder beside ``path``, load it again, and only then put it in ``path``'s place.
 
@@ -117,12 +150,14 @@ def write_model(
         record: plain JSON data. The keys ``author``, ``copyright``, ``license``, ``data_source`` go into the card.
         preview: a small PNG picture of the structures; None for none.
         second_weights: of the second stage's network, where the plan has one.
+        more_weights: of an ensemble, those of ``plan.more_networks``.
 
     Raises:
         DinomixError: the weights do not fit the plan's network, or are not finite.
     """
-    both = {WEIGHTS: weights} | ({SECOND_WEIGHTS: second_weights} if second_weights is not None else {})
-    bad = [name for state in both.values() for name, weight in state.items() if not torch.isfinite(weight).all()]
+    states = {WEIGHTS: weights} | ({SECOND_WEIGHTS: second_weights} if second_weights is not None else {})
+    states |= dict(zip(MORE_WEIGHTS, more_weights, strict=False))
+    bad = [name for state in states.values() for name, weight in state.items() if not torch.isfinite(weight).all()]
     if bad:
         raise DinomixError(
             f"The weights are not finite ({bad[0]}), so the training has diverged; no model is written to {path}.",
@@ -131,7 +166,7 @@ def write_model(
     with folder_written_aside(path) as aside:
         write_json(aside / "configs/inference.json", inference_config(plan, labels))
         write_json(aside / "configs/metadata.json", metadata(plan, labels, record))
-        for file_name, state in both.items():
+        for file_name, state in states.items():
             # Aside, for the permissions: safetensors lets nobody but the writer read, and model folders are shared.
             with written_aside(aside / file_name) as file:
                 # Clones: tensors that share memory are refused by safetensors, and must not be tied in the file either.
@@ -142,7 +177,11 @@ def write_model(
         write_text(aside / "README.md", model_card(plan, labels, record))
         if preview is not None:
             (aside / PREVIEW).write_bytes(preview)
-        write_manifest(aside, channels_or_regions=len(plan.channels) > 1 or bool(labels.regions))
+        write_manifest(
+            aside,
+            channels_or_regions=len(plan.channels) > 1 or bool(labels.regions),
+            ensemble_or_clean_up=bool(plan.more_networks or plan.clean_up),
+        )
         load_model(aside).check_networks()
 
 
@@ -159,16 +198,25 @@ def load_model(path: str | Path) -> Model:
         check_hash(path, name, expected)
     weights = _read_weights(path / WEIGHTS)
     labels, plan = LabelSet.read(path / "labels.json"), Plan.read(path / "plan.json")
-    if max(plan.one_piece.channels, default=0) >= labels.channels:
+    spoken_of = (*plan.one_piece.channels, *(rule.channel for rule in plan.clean_up))
+    if max(spoken_of, default=0) >= labels.channels:
         raise DinomixError(
-            f"{path / 'plan.json'} speaks of structure number {max(plan.one_piece.channels)}; labels.json has"
-            f" {labels.channels - 1}.",
+            f"{path / 'plan.json'} speaks of structure number {max(spoken_of)}; labels.json has {labels.channels - 1}.",
             COPY_AGAIN,
         )
     if (plan.second is None) != (SECOND_WEIGHTS not in hashes):
         raise DinomixError(f"The plan in {path} and its weights have not as many stages.", COPY_AGAIN)
     second = _read_weights(path / SECOND_WEIGHTS) if plan.second is not None else None
-    return Model(path, labels, plan, weights, read_record(path), second)
+    more = [name for name in MORE_WEIGHTS if name in hashes]
+    if len(more) != len(plan.more_networks):
+        raise DinomixError(
+            f"The plan in {path} has {len(plan.networks)} networks, and there are weights of {1 + len(more)}.",
+            COPY_AGAIN,
+        )
+    # They are mapped, so that the weights of an ensemble take memory only once they are used.
+    return Model(
+        path, labels, plan, weights, read_record(path), second, tuple(_read_weights(path / name) for name in more)
+    )
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

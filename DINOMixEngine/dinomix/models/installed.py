@@ -20,6 +20,7 @@ from dinomix.models.manifest import (
     check_present,
     read_manifest,
     read_record,
+    title_of_folder,
 )
 from dinomix.planning.plan import Plan
 from dinomix.terminology import color_for, terminology_entry, terminology_for
@@ -89,7 +90,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
     """A MODEL of which nothing is known but where it is, and what is wrong with it."""
     return {
-        "path": str(path), "title": _folder_title(path), "modality": "", "channels": [], "structures": [], "regions": [],
+        "path": str(path), "title": title_of_folder(path), "modality": "", "channels": [], "structures": [], "regions": [],
         "license": "", "author": "", "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None,
         "problem": problem, "bytes": 0,
     }  # fmt: skip
@@ -115,11 +116,6 @@ def regions_as_data(labels: LabelSet) -> list[dict[str, Any]]:
 
 def _structure_as_data(structure: Structure) -> dict[str, Any]:
     return {**structure.model_dump(mode="json"), "terminology_entry": terminology_entry(structure.terminology)}
-
-
-def _folder_title(path: Path) -> str:
-    """A run's model lies in RUN/model; the run's name says more."""
-    return path.parent.name if path.name == "model" else path.name
 
 
 def _preview(path: Path) -> str | None:

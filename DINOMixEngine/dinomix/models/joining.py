@@ -57,7 +57,7 @@ def _refuse_alike(labels: LabelSet) -> None:
 def model_under(labels: LabelSet, model: Model) -> Model:
     """The same model with its structures under the ids and names of a label set that has exactly them.
 
-    It segments as before; only its output channels are in another order. Its folder is still that of ``model``.
+    It segments as before; only the output channels of its networks are in another order. Its folder is still that of ``model``.
     """
     pairs = {known: own for own, known in matched_channels(labels, model.labels).items()}
     assert len(pairs) == len(model.labels.ids) == len(labels.ids)
@@ -66,17 +66,22 @@ def model_under(labels: LabelSet, model: Model) -> Model:
     plan = _renumbered(model.plan, pairs).model_copy(
         update={"second": _renamed(second, names, pairs) if second is not None else None}
     )
-    weights = matched_weights(model, labels, plan, 0, silent)
+    weights, *more_weights = (
+        matched_weights(member, labels, plan_of_it, 0, silent)
+        for member, plan_of_it in zip(model.members, plan.members, strict=True)
+    )
     of_second = model.second
     second_weights = None
     if of_second is not None and plan.second is not None:
         second_weights = matched_weights(of_second, labels, plan.second.plan, 0, silent)
-    return Model(model.path, labels, plan, weights, model.record, second_weights)
+    return Model(model.path, labels, plan, weights, model.record, second_weights, tuple(more_weights))
 
 
 def _renumbered(plan: Plan, pairs: dict[int, int]) -> Plan:
     channels = tuple(sorted(pairs[channel] for channel in plan.one_piece.channels))
-    return plan.model_copy(update={"one_piece": OnePiece(channels=channels, together=plan.one_piece.together)})
+    rules = tuple(rule.model_copy(update={"channel": pairs[rule.channel]}) for rule in plan.clean_up)
+    one_piece = OnePiece(channels=channels, together=plan.one_piece.together)
+    return plan.model_copy(update={"one_piece": one_piece, "clean_up": rules})
 
 
 def _renamed(second: SecondStage, names: dict[str, str], pairs: dict[int, int]) -> SecondStage:

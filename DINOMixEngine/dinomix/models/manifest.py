@@ -1,15 +1,17 @@
 """What a model folder holds, and the manifest that tells whether it is whole. Neither torch nor weights are needed for this."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.files import read_table, sha256, write_json
+from dinomix.planning.plan import MOST_NETWORKS
 
 FORMAT = "dinomix-model"
-ONE_STAGE, TWO_STAGES, CHANNELS_OR_REGIONS = 1, 2, 3
-"""Versions of the format: readers that do not know second stages, several images of a case or regions refuse a folder that
-has such, and say to update."""
+ONE_STAGE, TWO_STAGES, CHANNELS_OR_REGIONS, ENSEMBLE_OR_CLEAN_UP = 1, 2, 3, 4
+"""Versions of the format: readers that do not know second stages, several images of a case or regions, several networks or
+rules of clean-up refuse a folder that has such, and say to update."""
 MANIFEST = "manifest.json"
 WEIGHTS = "models/model.safetensors"
 SECOND_WEIGHTS = "models/second.safetensors"
@@ -25,19 +27,23 @@ FILES = (
 )
 PREVIEW = "preview.png"
 """A small picture of the structures; a folder may do without."""
-OPTIONAL = (SECOND_WEIGHTS, PREVIEW)
-ALL_WEIGHTS = (WEIGHTS, SECOND_WEIGHTS)
+MORE_WEIGHTS = tuple(f"models/network_{number}.safetensors" for number in range(2, MOST_NETWORKS + 1))
+"""Of the further networks of an ensemble, in the plan's order."""
+OPTIONAL = (SECOND_WEIGHTS, PREVIEW, *MORE_WEIGHTS)
+ALL_WEIGHTS = (WEIGHTS, SECOND_WEIGHTS, *MORE_WEIGHTS)
 LARGEST_RECORD = 4 * 10**6
 """Bytes, also of the card: both go over a pipe and into a window."""
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
 
 
-def write_manifest(path: Path, *, channels_or_regions: bool = False) -> None:
+def write_manifest(path: Path, *, channels_or_regions: bool = False, ensemble_or_clean_up: bool = False) -> None:
     """Write the hashes of a folder's files into it, and what a reader must know."""
     names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
     version = TWO_STAGES if SECOND_WEIGHTS in names else ONE_STAGE
     if channels_or_regions:
         version = CHANNELS_OR_REGIONS
+    if ensemble_or_clean_up:
+        version = ENSEMBLE_OR_CLEAN_UP
     hashes = {name: sha256(path / name) for name in names}
     write_json(path / MANIFEST, {"format": FORMAT, "version": version, "files": hashes})
 
@@ -69,7 +75,7 @@ def read_manifest(path: Path) -> dict[str, str]:
         raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
     if kind != FORMAT:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
-    if version > CHANNELS_OR_REGIONS:
+    if version > ENSEMBLE_OR_CLEAN_UP:
         raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
     names = [*FILES, *(name for name in OPTIONAL if name in hashes)]
     return {name: str(hashes.get(name, "")) for name in names}
@@ -81,6 +87,12 @@ def read_record(path: Path) -> dict[str, Any]:
         return read_table(path / "record.json", LARGEST_RECORD)
     except (OSError, ValueError) as error:
         raise DinomixError(f"{path / 'record.json'} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
+
+
+def title_of_folder(path: Path) -> str:
+    """A run's model lies in RUN/model; the run's name says more."""
+    path = Path(os.path.realpath(path))
+    return path.parent.name if path.name == "model" else path.name
 
 
 def check_present(path: Path, names: list[str]) -> None:

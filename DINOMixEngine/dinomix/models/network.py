@@ -52,7 +52,8 @@ def network_on_paper(plan: Plan, channels: int) -> torch.nn.Module:
 
 
 def footprint(plan: Plan, channels: int) -> Footprint:
-    """What ``build_network``'s network takes. Raises DinomixError as it does, and where the network refuses the patch."""
+    """What ``build_network``'s network takes, the first of an ensemble. Raises DinomixError as it does, and where the network
+    refuses the patch."""
     _check_plain(plan.network)
     return _footprint(json.dumps(plan.network), plan.patch, len(plan.channels), channels)
 

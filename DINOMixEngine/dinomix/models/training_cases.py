@@ -1,6 +1,6 @@
 """What the cases of a training run were like: what an image is held against before a model is trusted with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,6 +51,23 @@ class TrainingCases(BaseModel):
         intensity = tuple(_ends(of_channel) for of_channel in zip(*(case.intensities for case in cases), strict=True))
         return cls(spacing=_ranges(spacings), extent=_ranges(extents), volume=volumes, intensity=intensity)
 
+    @classmethod
+    def of_all(cls, several: Sequence["TrainingCases"]) -> "TrainingCases":
+        """The cases of several runs taken together; of channels that one does not know, nothing is known."""
+        volume: dict[str, Range] = {}
+        for each in several:
+            for name, known in each.volume.items():
+                volume[name] = _widest([known, volume.get(name, known)])
+        spacing, extent = (
+            tuple(_widest(along) for along in zip(*axes, strict=True))
+            for axes in ([each.spacing for each in several], [each.extent for each in several])
+        )
+        intensity = tuple(
+            (min(e[0] for e in ends), max(e[1] for e in ends), min(e[2] for e in ends), max(e[3] for e in ends))
+            for ends in zip(*(each.intensity for each in several), strict=False)
+        )
+        return cls.model_validate({"spacing": spacing, "extent": extent, "volume": volume, "intensity": intensity})
+
     def has_like(self, low: float, high: float, channel: int) -> bool:
         """Whether an image whose percentiles 0.5 and 99.5 are these is as bright as the training cases, give or take a half."""
         if channel >= len(self.intensity):
@@ -69,6 +86,10 @@ class TrainingCases(BaseModel):
             return cls.model_validate(record[KEY])
         except (KeyError, ValidationError):
             return None
+
+
+def _widest(ranges: Sequence[Range]) -> Range:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _ends(percentiles: Iterable[tuple[float, float, float]]) -> Ends:

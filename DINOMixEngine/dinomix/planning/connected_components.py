@@ -1,10 +1,10 @@
-"""Stray pieces: what a network calls a structure far from where the structure is, and how they are told from it.
+"""Pieces of structures: which are stray, what a network calls a structure far from where it is, and which are too small.
 
 An organ is one piece. Where all labeled cases show a structure as one piece, a smaller second piece in a prediction is nearly
 always a mistake: something elsewhere in the body that looks alike. Pieces are connected components, 26 neighbors to a voxel.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from itertools import repeat
 from typing import Any
 
@@ -76,12 +76,58 @@ def remove_stray_pieces(
         The channels of which something was removed.
     """
     single = {channel if values is None else int(values[channel]) for channel in rule.channels}
+    removed = _removed(
+        labels, every, lambda seen: (_remove_apart(seen) if rule.together else set()) | _remove_smaller(seen, single)
+    )
+    return removed if values is None else set(np.flatnonzero(np.isin(values, list(removed))).tolist())
+
+
+Rules = Mapping[int, float | None]
+"""Label -> the least size of its pieces, ml; None for the largest piece alone."""
+
+
+def clean_up(labels: NDArray[Any], rules: Rules, voxel: float, every: int = 1) -> set[int]:
+    """Set the voxels of pieces that are too small to 0, in place.
+
+    Args:
+        labels: three axes, in any order.
+        voxel: ml of a voxel.
+        every: as ``remove_stray_pieces`` takes it.
+
+    Returns:
+        The labels of which something was removed.
+    """
+
+    def remove(seen: NDArray[Any]) -> set[int]:
+        removed: set[int] = set()
+        for value, box in bounding_boxes(seen).items():
+            if value in rules:
+                part = seen[box]
+                pieces, sizes = pieces_of(part == value)
+                small = too_small(sizes, rules[value], voxel * every**3)
+                if small.any():
+                    part[small[pieces]] = 0
+                    removed.add(value)
+        return removed
+
+    return _removed(labels, every, remove)
+
+
+def too_small(sizes: NDArray[np.int64], smallest: float | None, voxel: float) -> NDArray[np.bool_]:
+    """Which pieces go, of ``sizes`` in voxels as ``pieces_of`` gives them; not what lies outside all."""
+    if smallest is None:
+        return (sizes > 0) & (np.arange(len(sizes)) != sizes.argmax())
+    return (sizes > 0) & (sizes * voxel < smallest)
+
+
+def _removed(labels: NDArray[Any], every: int, remove: Callable[[NDArray[Any]], set[int]]) -> set[int]:
+    """What ``remove`` changes on every so manieth voxel of each axis is changed around these voxels, too."""
     seen = labels if every == 1 else labels[::every, ::every, ::every].copy()
     before = seen.copy() if every > 1 else seen
-    removed = (_remove_apart(seen) if rule.together else set()) | _remove_smaller(seen, single)
+    removed = remove(seen)
     if every > 1:
         _remove_between(labels, before, before != seen, every)
-    return removed if values is None else set(np.flatnonzero(np.isin(values, list(removed))).tolist())
+    return removed
 
 
 def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:

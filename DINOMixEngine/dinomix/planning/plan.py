@@ -1,6 +1,6 @@
 """The plan: how an image becomes what the network sees. Computed once, written down, obeyed by training and inference."""
 
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,8 @@ Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Millimeters = Annotated[float, Field(ge=0.001, le=100)]
 Side = Annotated[int, Field(ge=1, le=512)]
 Overlap = Annotated[float, Field(ge=0, le=0.95)]
+MOST_NETWORKS = 32
+"""Of an ensemble."""
 MOST_PATCH_VOXELS = 2**25
 """Four times the largest patch that a published model has."""
 
@@ -167,6 +169,14 @@ class OnePiece(BaseModel):
     together: bool = False
 
 
+class CleanUp(BaseModel):
+    """Which pieces of a structure stay in a result: the largest alone, or with ``smallest`` those of at least so many ml."""
+
+    model_config = ConfigDict(extra="forbid")
+    channel: Annotated[int, Field(ge=1, le=65535)]
+    smallest: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+
+
 class Plan(BaseModel):
     """Everything between a file and the network.
 
@@ -188,6 +198,10 @@ class Plan(BaseModel):
         reasons: for the reader, why each value was chosen.
         second: what refines the result on a finer grid; None where one network does all. Written only where there is one,
             since earlier versions do not know it.
+        clean_up: which pieces are removed from results, as the validation cases of the training have shown to be right. Written
+            only where there is such a rule.
+        more_networks: of an ensemble, the further networks as ``network`` names the first; they see the same windows, and their
+            probabilities are averaged. Written only where there are some, as ``second``.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -205,6 +219,8 @@ class Plan(BaseModel):
     one_piece: OnePiece = OnePiece()
     reasons: dict[str, str] = {}
     second: "SecondStage | None" = None
+    clean_up: tuple[CleanUp, ...] = ()
+    more_networks: Annotated[tuple[dict[str, Any], ...], Field(max_length=MOST_NETWORKS - 1)] = ()
 
     @field_validator("fkd_stage", mode="before")
     @classmethod
@@ -213,13 +229,13 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _patch_fits_network(self) -> "Plan":
-        if not isinstance(self.network.get("_target_"), str):
+        if not all(isinstance(network.get("_target_"), str) for network in self.networks):
             raise ValueError("its network has no _target_")
         if prod(self.patch) > MOST_PATCH_VOXELS:
             raise ValueError(
                 f"patch {self.patch}: {prod(self.patch):,} voxels; up to {MOST_PATCH_VOXELS:,} are possible"
             )
-        multiple = patch_multiple(self.network)
+        multiple = common_multiple(self)
         if any(side < max(8, factor) or side % factor for side, factor in zip(self.patch, multiple, strict=True)):
             factors = multiple[0] if len(set(multiple)) == 1 else " x ".join(map(str, multiple))
             raise ValueError(f"patch {self.patch}: each side must be a multiple of {factors}")
@@ -233,12 +249,14 @@ class Plan(BaseModel):
             raise ValueError(f"two channels have the same name ({', '.join(self.channels)})")
         if self.second is not None and self.second.plan.channels != self.channels:
             raise ValueError("its second stage has other channels")
+        if self.second is not None and (self.more_networks or self.second.plan.more_networks):
+            raise ValueError("it has two stages and several networks for one of them")
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What earlier versions do not know is left out where there is none of it."""
-        late = ("channel", "more_channels", "second")
+        late = ("channel", "more_channels", "second", "clean_up", "more_networks")
         return {key: value for key, value in serialized(self).items() if key not in late or value}
 
     @property
@@ -255,6 +273,16 @@ class Plan(BaseModel):
     def modalities(self) -> tuple[Modality, ...]:
         """Of each channel, in the network's order."""
         return self.modality, *(channel.modality for channel in self.more_channels)
+
+    @property
+    def networks(self) -> tuple[dict[str, Any], ...]:
+        """All networks of an ensemble; of other models, the one."""
+        return self.network, *self.more_networks
+
+    @property
+    def members(self) -> tuple["Plan", ...]:
+        """A plan for each network."""
+        return tuple(self.model_copy(update={"network": each, "more_networks": ()}) for each in self.networks)
 
     @property
     def of_first(self) -> "Plan":
@@ -318,6 +346,12 @@ Plan.model_rebuild()
 def takes_one_size(network: dict[str, Any]) -> bool:
     """Whether a network takes patches of one size only."""
     return str(network["_target_"]).endswith(".UNETR")
+
+
+def common_multiple(plan: Plan) -> tuple[int, int, int]:
+    """What the sides of a patch must be multiples of, for all networks of a plan."""
+    x, y, z = (lcm(*sides) for sides in zip(*map(patch_multiple, plan.networks), strict=True))
+    return x, y, z
 
 
 def patch_multiple(network: dict[str, Any]) -> tuple[int, int, int]:

@@ -19,12 +19,10 @@ from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import RECORDS, Output
-from dinomix.inference.suitability import doubts_of_image, doubts_of_result
+from dinomix.inference.several_models import Models
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import measured
-from dinomix.measuring.table import rows, write_table
-from dinomix.models.folder import Model
-from dinomix.models.training_cases import TrainingCases
+from dinomix.measuring.table import Row, rows, write_table
 from dinomix.report.figures import readable
 from dinomix.report.front_view import front_view
 from dinomix.report.overlays import make_overlay, write_overlay_picture
@@ -41,13 +39,13 @@ class Batch:
 
     Attributes:
         labels: the structures that the results may hold.
-        model: what made them.
+        models: what made them.
         statistics: the table to write, .csv or .json; None for none.
         pictures: draw each case; of a folder also ``overview.html``.
     """
 
     labels: LabelSet
-    model: Model
+    models: Models
     statistics: Path | None = None
     pictures: bool = False
     _of_single_files: dict[Path, dict[str, Any]] = field(default_factory=dict)
@@ -68,7 +66,7 @@ class Batch:
         told: dict[str, Any] = {
             "labels_sha256": result,
             "structures": list(self.labels.names),
-            "rows": rows(name, measured(segmentation, self.labels, image), self.labels, self.modality),
+            "rows": self._rows(name, segmentation, image),
             "doubts": self._doubts(output, image, segmentation),
         }
         if self.pictures:
@@ -97,13 +95,18 @@ class Batch:
 
     @property
     def modality(self) -> str:
-        return self.model.plan.modalities[0]
+        return self.models.modality
+
+    def _rows(self, name: str, segmentation: Volume, image: Volume) -> list[Row]:
+        """The measurements; of several models, each row also says which one found the structure."""
+        found = rows(name, measured(segmentation, self.labels, image), self.labels, self.modality)
+        owners = self.models.owners
+        return [{**row, "model": owners[str(row["structure"])]} for row in found] if owners else found
 
     def _doubts(self, output: Output, image: Volume, segmentation: Volume) -> list[str]:
         """Of the first image of the case, and of the result."""
-        cases = TrainingCases.of_record(self.model.record)
-        found = doubts_of_image(image, self.model.plan, cases, dicom_modality(output.image))
-        return [doubt.message for doubt in found + doubts_of_result(segmentation, self.labels, cases)]
+        found = self.models.doubts_of_image(image, dicom_modality(output.image))
+        return [doubt.message for doubt in found + self.models.doubts_of_result(segmentation, self.labels)]
 
     def _of(self, output: Output) -> dict[str, Any] | None:
         return self._known(output, sha256(output.path)) if output.path.exists() else None
@@ -153,10 +156,18 @@ class Batch:
             cases=cases,
             structures=self.labels.names,
             colors={s.name: "rgb({}, {}, {})".format(*s.color) for s in self.labels.structures},
+            models=self._structures_by_model(),
             table=self.statistics.name if self.statistics is not None else None,
             version=__version__,
             written=time.strftime("%Y-%m-%d %H:%M"),
         )
+
+    def _structures_by_model(self) -> dict[str, list[str]]:
+        """Title of each of several models -> the structures that are its own; empty for one model."""
+        found: dict[str, list[str]] = {}
+        for name in self.labels.names if self.models.owners else ():
+            found.setdefault(self.models.owners[name], []).append(name)
+        return found
 
 
 def check_page(folder: Path, overwrite: bool) -> None:

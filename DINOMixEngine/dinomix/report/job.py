@@ -9,6 +9,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.files import read_table, sha256, write_json
 from dinomix.inference.outputs import Output
+from dinomix.inference.several_models import Models
 from dinomix.models.folder import Model
 
 FORMAT, VERSION = "dinomix-job", 1
@@ -17,9 +18,9 @@ FORMAT, VERSION = "dinomix-job", 1
 class Job:
     """Listens to the events of a call, and writes them down case by case."""
 
-    def __init__(self, model: Model, settings: dict[str, Any]) -> None:
+    def __init__(self, models: Models, settings: dict[str, Any]) -> None:
         """``settings``: plain JSON data."""
-        self.model, self.settings = model, settings
+        self.models, self.settings = models, settings
         self.device: dict[str, Any] = {}
         self.begun = _now()
         self._cases: dict[str, dict[str, Any]] = {}
@@ -64,17 +65,27 @@ class Job:
             "dinomix": __version__,
             "begun": self.begun,
             "ended": _now(),
-            "model": {
-                "path": str(self.model.path.absolute()),
-                "sha256_of_manifest": self.model.fingerprint,
-                "structures": list(self.model.labels.names),
-            },
+            **self._models(),
             "settings": self.settings,
             **self.device,
             "notices": self._notices,
             "cases": [self._told(output) for output in outputs],
             "further_files": self._files,
         })  # fmt: skip
+
+    def _models(self) -> dict[str, Any]:
+        """The first model, and where there are several, the others; with the structures that are each one's own."""
+        names = dict(zip(self.models.labels.ids, self.models.labels.names, strict=True))
+        first, *more = (
+            _described(model, [names[id] for id in ids.values()])
+            for model, ids in zip(self.models.models, self.models.ids, strict=True)
+        )
+        told: dict[str, Any] = {"model": first}
+        if more:
+            told["further_models"] = more
+        if self.models.found_by is not None:
+            told["found_by"] = _described(self.models.found_by, list(self.models.inside))
+        return told
 
     def _told(self, output: Output) -> dict[str, Any]:
         heard = self._cases.get(output.name_of_file, {"notices": []})
@@ -88,6 +99,14 @@ class Job:
             "status": "kept" if there else "not begun",
             **heard,
         }
+
+
+def _described(model: Model, structures: list[str]) -> dict[str, Any]:
+    return {
+        "path": str(model.path.absolute()),
+        "sha256_of_manifest": model.fingerprint,
+        "structures": structures,
+    }
 
 
 def check_record(path: Path, overwrite: bool) -> None:

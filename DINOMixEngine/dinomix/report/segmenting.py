@@ -11,13 +11,13 @@ from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import find_case_images
 from dinomix.inference.outputs import plan_outputs
 from dinomix.inference.segment import kept_labels
+from dinomix.inference.several_models import Models
 from dinomix.measuring.table import check_table, is_table_of_measurements
-from dinomix.models.folder import Model
 from dinomix.report.job import Job, check_record
 
 
 def segment_and_report(
-    model: Model,
+    models: Models,
     images: list[Path],
     out: Path,
     *,
@@ -44,26 +44,27 @@ def segment_and_report(
     """
     options |= {"channels": channels, "format": format, "keep": keep, "overwrite": overwrite}
     if statistics is None and not preview and manifest is None:
-        return segment_files(model, images, out, **options, emit=emit)
+        return segment_files(models, images, out, **options, emit=emit)
 
-    outputs = plan_outputs(find_case_images(images, model.plan.channels, channels or {}), out, format)
+    outputs = plan_outputs(find_case_images(images, models.channels, channels or {}), out, format)
     if statistics is not None:
         # A batch that goes on has more cases for its own table.
         check_table(statistics, overwrite or is_table_of_measurements(statistics))
     if manifest is not None:
         check_record(manifest, overwrite)
-    job, batch = Job(model, {key: _plain(value) for key, value in options.items()}), None
+    settings = {**options, "inside": models.inside}
+    job, batch = Job(models, {key: _plain(value) for key, value in settings.items()}), None
     if statistics is not None or preview:
         # Drawing takes a second to load.
         from dinomix.report.batch import Batch, check_page
 
         if preview and outputs[0].record is not None:
             check_page(out, overwrite)
-        batch = Batch(kept_labels(model.labels, keep), model, statistics, preview)
+        batch = Batch(kept_labels(models.labels, keep), models, statistics, preview)
         options["done"] = batch.add
     heard = job.listening(emit)
     try:
-        return segment_files(model, images, out, **options, emit=heard)
+        return segment_files(models, images, out, **options, emit=heard)
     except DinomixError as error:
         if len(outputs) == 1:
             job.failed(outputs[0], error)

@@ -86,6 +86,14 @@ def arrange(
     if config.keep_structures:
         read = cohort_with_kept(read, model, emit)
     given = Plan.read(plan) if plan is not None else model.plan if model is not None else None
+    if given is not None and given.more_networks:
+        given = given.members[0]
+        emit(
+            "notice",
+            message=f"{plan or start} is an ensemble of several networks; the run trains one, as the first of them.",
+        )
+    if given is not None:
+        given = given.model_copy(update={"clean_up": ()})  # which the run's own validation cases decide
     if start is not None or plan is not None:
         given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
     given = _named_as_cohort(given, read)

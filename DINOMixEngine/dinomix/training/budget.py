@@ -62,13 +62,14 @@ class Budget:
         pace: as it was measured before the first step; None until then.
     """
 
-    def __init__(self, config: TrainConfig, seconds: float, began: float, *, compares: bool = False) -> None:
+    def __init__(self, config: TrainConfig, seconds: float, began: float, *, asks_at_end: int = 0) -> None:
         """
         Args:
             began: when this process began to work on the run, by ``time.monotonic``.
-            compares: whether the run's model is compared with its start at the end.
+            asks_at_end: how often the run's model is asked about all validation cases at the end: to compare it with its start,
+                and to decide what is removed from results.
         """
-        self._compares = compares
+        self._asks_at_end = asks_at_end
         self.config, self.seconds = config, seconds
         self.spent_before = self.prepared = 0.0
         self.pace: Pace | None = None
@@ -141,9 +142,9 @@ class Budget:
 
     @property
     def _reserve(self) -> float:
-        """Seconds for writing the model, and for comparing it with its start: that is about another validation."""
-        comparing = self.pace.validation if self._compares and self.pace is not None else 0.0
-        return min(5.0, 0.01 * self.seconds) + comparing
+        """Seconds for writing the model, and for asking it about the validation cases: that is about another validation each."""
+        asking = self._asks_at_end * self.pace.validation if self.pace is not None else 0.0
+        return min(5.0, 0.01 * self.seconds) + asking
 
     def _corrected(self, schedule: Schedule, step: int) -> Schedule | None:
         self.left(schedule, step)  # sees the pace of the last steps

@@ -134,6 +134,9 @@ class TrainConfig(_Strict):
     one_piece: bool = Field(
         True, description="stray pieces of structures that are one in all labeled cases are removed [relatives: BCP]"
     )
+    clean_up: bool = Field(
+        True, description="pieces are removed from results where validation shows that to be right [ours]"
+    )
     wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
 
     pic: PicConfig = PicConfig()

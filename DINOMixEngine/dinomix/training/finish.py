@@ -18,6 +18,7 @@ from dinomix.models.folder import Model, write_model
 from dinomix.models.joining import joined_labels, model_under
 from dinomix.planning.cache import cache_cases
 from dinomix.training.against_start import judged
+from dinomix.training.cleaning import chosen_clean_up
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.kept_structures import kept_names
 from dinomix.training.preview import draw_preview
@@ -51,6 +52,8 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
     record = _record(directory, teacher, stages, [found.validation for found in best])
     second_weights = best[1].weights if len(best) > 1 else None
     model = Model(directory.model, cohort.labels, plan, best[0].weights, record, second_weights)
+    if directory.config.clean_up:
+        model = _cleaned_up(directory, model, device, emit)
     model = _not_below_start(directory, model, device, emit)
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     write_model(
@@ -61,8 +64,23 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
         record=model.record,
         preview=preview,
         second_weights=model.second_weights,
+        more_weights=model.more_weights,
     )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
+
+
+def _cleaned_up(directory: RunDirectory, model: Model, device: str, emit: Emit) -> Model:
+    """The model with what its validation cases show to be right to remove; as it is where they cannot be read any more."""
+    try:
+        found = chosen_clean_up(model, directory.cohort, device, emit)
+    except (DinomixError, OSError) as error:
+        emit("notice", message=f"It was not tried whether small pieces are better removed: {error}")
+        return model
+    if not found:
+        return model
+    plan = model.plan.model_copy(update={"clean_up": tuple(each.rule for each in found)})
+    record = {each.structure: each.as_data for each in found}
+    return replace(model, plan=plan, record={**model.record, "clean_up": record})
 
 
 def _not_below_start(directory: RunDirectory, trained: Model, device: str, emit: Emit) -> Model:

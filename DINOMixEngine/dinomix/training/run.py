@@ -16,6 +16,7 @@ from dinomix.planning.plan import OnePiece, Plan
 from dinomix.training.batches import Batches
 from dinomix.training.budget import Budget
 from dinomix.training.candidates import Candidates, not_drawn
+from dinomix.training.cleaning import is_decided
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.forgetting import Forgetting
@@ -78,7 +79,8 @@ class Run:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
             compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
-            self.budget = Budget(self.config, self.config.time, self.began, compares=compares)
+            asks = compares + (self.config.clean_up and is_decided(self.cohort))
+            self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
 
     @property
     def config(self) -> TrainConfig:

@@ -19,20 +19,19 @@ from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
-from dinomix.inference.channels import other_number, refuse_swapped
+from dinomix.inference.channels import other_number
 from dinomix.inference.devices import choose_device
-from dinomix.inference.memory import plan_memory
-from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.memory import bytes_of_weights, plan_memory
+from dinomix.inference.precision import has_bfloat16, home_of
 from dinomix.inference.runtimes.choosing import expected_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.segment import kept_labels
+from dinomix.inference.several_models import Models
 from dinomix.inference.sliding_window import count_windows
-from dinomix.inference.suitability import Doubt, doubts_of_image, tell
+from dinomix.inference.suitability import Doubt, tell
 from dinomix.inference.two_stages import expected_windows
 from dinomix.labels import LabelSet
-from dinomix.models.folder import Model
 from dinomix.models.installed import regions_as_data, structures_as_data
-from dinomix.models.training_cases import TrainingCases
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
 from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
@@ -55,10 +54,18 @@ class Job:
     """
 
     received: Request
-    warm: WarmModel
+    warm: list[WarmModel]
     emit: Emit
     stop_if_cancelled: Callable[[], None]
     began: float
+
+    @property
+    def networks(self) -> list[torch.nn.Module]:
+        return [warm.network for warm in self.warm]
+
+    def models(self, inside: tuple[str, ...] = ()) -> Models:
+        """Those of the request, in its order; ``inside`` as ``Models`` takes it."""
+        return Models.of([warm.model for warm in self.warm], inside)
 
     @property
     def name(self) -> str:
@@ -80,7 +87,8 @@ class Jobs:
         """Answer one request. Raises DinomixError where it cannot be done, and whatever the two functions raise."""
         began = time.monotonic()
         request = parse_request(received.fields)
-        job = Job(received, self.models.get(request.model, emit), emit, stop_if_cancelled, began)
+        warm = self.models.get_all([request.model, *request.more_models], emit)
+        job = Job(received, warm, emit, stop_if_cancelled, began)
         match request:
             case Load():
                 self.output.send("loaded", job=job.name, seconds=job.seconds)
@@ -93,56 +101,62 @@ class Jobs:
 
     def _estimate(self, request: Estimate, job: Job) -> None:
         check_array(request.shape, "int16")
-        model = job.warm.model
         geometry = _rectangular(request.shape, np.array(request.affine_ras))
         device, reason = choose_device(request.device)
-        use = plan_memory(geometry, model, request.max_memory)
-        windows = count_windows(grid_size(geometry, model.plan), model.plan) + expected_windows(model)
         # Most images are segmented in bfloat16 where the device is made for it.
         is_fast = has_bfloat16(device) if request.precision == "auto" else request.precision == "bfloat16"
         dtype = torch.bfloat16 if is_fast else torch.float32
-        runtime = expected_runtime(request.runtime, job.warm.network, model.plan, device, dtype)
-        weights = sum(weight.nbytes for weight in model.weights.values())
-        labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
+        seconds, all_windows, memory = 0.0, 0, 0
+        for warm in job.warm:
+            model, use = warm.model, plan_memory(geometry, warm.model, request.max_memory)
+            runtime = expected_runtime(request.runtime, warm.network, model.plan, device, dtype)
+            windows = count_windows(grid_size(geometry, model.plan), model.plan) + expected_windows(model)
+            labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
+            seconds += float(windows * seconds_of_a_window(warm, device, dtype, runtime) + labeling)
+            memory = max(memory, use.estimate + runtime.more_bytes(bytes_of_weights(model), use.window))
+            all_windows += windows
         self.output.send(
             "estimate",
             job=job.name,
-            seconds=float(windows * seconds_of_a_window(job.warm, device, dtype, runtime) + labeling),
-            windows=windows,
-            memory=use.estimate + runtime.more_bytes(weights, use.window),
+            seconds=seconds,
+            windows=all_windows,
+            memory=memory,
             device=str(device),
             reason=reason,
         )
 
     def _segment(self, request: Segment, job: Job) -> None:
-        model = job.warm.model
+        models = job.models(request.inside)
         described = [request.image, *request.more]
         images = [
             (array, np.array(image.affine_ras))
             for array, image in zip(_arrays_of(described, job.received), described, strict=True)
         ]
-        keep = kept_labels(model.labels, request.keep)
+        keep = kept_labels(models.labels, request.keep)
         job.emit("progress", stage="preparing the image", step=0, total=1, eta=None)
-        tell(_doubts_of(images, model), job.emit, any_image=request.any_image)
+        tell(_doubts_of(images, models), job.emit, any_image=request.any_image)
         labels, notices = segment_array(
             *images[0],
-            model,
+            models,
             more=images[1:],
             device=request.device,
             max_memory=request.max_memory,
             precision=request.precision,
             runtime=request.runtime,
             all_pieces=request.all_pieces,
+            mirror=request.mirror,
+            clean_up=request.clean_up,
             emit=job.emit,
-            network=job.warm.network,
+            networks=job.networks,
+            keep=keep,
         )
-        if len(keep.ids) < len(model.labels.ids):
+        if len(keep.ids) < len(models.labels.ids):
             labels = np.where(np.isin(labels, keep.ids), labels, 0).astype(labels.dtype)
         result = {
             "job": job.name,
             "shape": list(labels.shape),
             "dtype": labels.dtype.name,
-            **_found(keep, labels),
+            **_found(keep, labels, models.owners),
             "device": str(choose_device(request.device)[0]),
             "notices": list(notices),
         }
@@ -158,24 +172,24 @@ class Jobs:
             self.output.send_bytes(frame)
 
     def _segment_file(self, request: SegmentFile, job: Job) -> None:
-        model, paths = job.warm.model, _paths_of(request, job.received)
-        if len(paths) > 1 and len(paths) != len(model.plan.channels):
-            raise other_number(len(paths), model.plan)
+        models, paths = job.models(request.inside), _paths_of(request, job.received)
+        if len(paths) > 1 and len(paths) != len(models.channels):
+            raise other_number(len(paths), models.first.plan)
         # One path may be a folder or a file with all images of the case.
-        channels = dict(zip(model.plan.channels, paths, strict=True)) if len(paths) > 1 else None
+        channels = dict(zip(models.channels, paths, strict=True)) if len(paths) > 1 else None
         images = paths if channels is None else []
         options: dict[str, Any] = {
             "channels": channels, "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
-            "runtime": request.runtime, "all_pieces": request.all_pieces, "keep": request.keep,
-            "any_image": request.any_image, "emit": job.emit, "network": job.warm.network,
+            "runtime": request.runtime, "all_pieces": request.all_pieces, "mirror": request.mirror, "keep": request.keep,
+            "clean_up": request.clean_up, "any_image": request.any_image, "emit": job.emit, "networks": job.networks,
         }  # fmt: skip
         if request.out.path is not None:
-            written = segment_files(model, images, request.out.path, overwrite=request.overwrite, **options)
+            written = segment_files(models, images, request.out.path, overwrite=request.overwrite, **options)
             self.output.send("result", job=job.name, path=str(written[0]), seconds=job.seconds)
             return
         folder = scratch.new_folder()
         try:
-            written = segment_files(model, images, folder / f"labels.{request.out.format}", **options)
+            written = segment_files(models, images, folder / f"labels.{request.out.format}", **options)
             self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
             for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
                 job.stop_if_cancelled()
@@ -184,28 +198,32 @@ class Jobs:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], model: Model) -> list[Doubt]:
+def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], models: Models) -> list[Doubt]:
     """What speaks against the images of a case, arrays (k, j, i) with their affines.
 
     Raises:
         DinomixError: they are in each other's place, or an affine is unusable.
     """
     volumes = [Volume(array, _rectangular(array.shape, affine)) for array, affine in images]
-    refuse_swapped(volumes, model.plan)
-    cases = TrainingCases.of_record(model.record)
+    models.refuse_swapped(volumes)
     return [
         doubt
-        for channel, volume in enumerate(volumes[: len(model.plan.channels)])  # of too many, segmenting will speak
-        for doubt in doubts_of_image(volume, model.plan, cases, None, channel)
+        for channel, volume in enumerate(volumes[: len(models.channels)])  # of too many, segmenting will speak
+        for doubt in models.doubts_of_image(volume, None, channel)
     ]
 
 
-def _found(wanted: LabelSet, labels: NDArray[np.generic]) -> dict[str, list[dict[str, Any]]]:
-    """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs."""
+def _found(wanted: LabelSet, labels: NDArray[np.generic], owners: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs.
+
+    Of several models each structure also has the title of its own, by ``owners``.
+    """
     counts = np.zeros(256 if labels.dtype == np.uint8 else 65536, np.int64)
     for slab in labels:
         counts += np.bincount(slab.ravel(), minlength=len(counts))
     structures = [{**each, "voxels": int(counts[each["id"]])} for each in structures_as_data(wanted)]
+    if owners:
+        structures = [{**each, "model": owners[each["name"]]} for each in structures]
     regions = [{**each, "voxels": int(counts[each["structures"]].sum())} for each in regions_as_data(wanted)]
     return {"structures": structures, "regions": regions}
 
@@ -219,7 +237,7 @@ def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtyp
     known = warm.window_seconds.get((str(device), dtype, runtime.name))
     if known is not None:
         return known
-    home = next(warm.network.parameters()).device
+    home = home_of(warm.network)
     try:
         plan = warm.model.plan
         forward = runtime.ready(warm.network, plan, device, dtype, plan.patch)

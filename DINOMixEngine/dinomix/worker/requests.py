@@ -17,8 +17,11 @@ Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class _Job(BaseModel):
+    """``more_models``: those that come after ``model``, see ``inference.several_models``."""
+
     job: str
     model: Path
+    more_models: tuple[Path, ...] = ()
 
 
 class _Computing(_Job):
@@ -27,6 +30,8 @@ class _Computing(_Job):
     precision: Precision = "auto"
     runtime: RuntimeName = "auto"
     all_pieces: bool = False
+    mirror: bool = False
+    clean_up: dict[str, str] = {}
 
 
 class Load(_Job):
@@ -59,9 +64,10 @@ class ArrayResult(BaseModel):
 
 
 class Segment(_Computing):
-    """Segment an array; ``more`` are the further images of its case, in the order of the model's channels.
+    """Segment an array, with ``inside`` only a box of it.
 
-    ``any_image``: also where it is plainly no image for the model, see ``inference.suitability``.
+    ``more`` are the further images of its case, in the order of the model's channels. ``any_image``: also where it is plainly no
+    image for the model, see ``inference.suitability``.
     """
 
     type: Literal["segment"]
@@ -70,6 +76,7 @@ class Segment(_Computing):
     result: ArrayResult
     keep: tuple[str, ...] = ()
     any_image: bool = False
+    inside: tuple[str, ...] = ()
 
 
 class FileImage(BaseModel):
@@ -93,6 +100,7 @@ class SegmentFile(_Computing):
     more: tuple[FileImage, ...] = ()
     out: FileResult
     keep: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     any_image: bool = False
     overwrite: bool = False
 

@@ -1,6 +1,7 @@
 """Models that stay in memory between requests, so that a second one has nothing to load."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.inference.memory import network_within
 from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import FILES, MANIFEST
 
@@ -35,6 +37,12 @@ class WarmModels:
 
     def __init__(self) -> None:
         self._models: OrderedDict[Path, WarmModel] = OrderedDict()
+        self._kept = KEPT
+
+    def get_all(self, paths: Sequence[Path], emit: Emit) -> list[WarmModel]:
+        """The models in some folders, all of which stay in memory; as ``get``."""
+        self._kept = max(KEPT, len(set(paths)))
+        return [self.get(path, emit) for path in paths]
 
     def get(self, path: Path, emit: Emit) -> WarmModel:
         """The model in a folder, read and verified, as ``emit`` announces, unless that was done already.
@@ -47,7 +55,7 @@ class WarmModels:
         if warm is None or warm.stamp != stamp:
             emit("progress", stage="loading the model", step=0, total=1, eta=None)
             model = load_model(path)
-            warm = WarmModel(model, model.network(), stamp)
+            warm = WarmModel(model, network_within(model, None), stamp)
             self._keep(path, warm)  # also where the job was cancelled meanwhile
             emit("progress", stage="loading the model", step=1, total=1, eta=0.0)
         else:
@@ -56,7 +64,7 @@ class WarmModels:
 
     def _keep(self, path: Path, warm: WarmModel) -> None:
         self._models[path] = warm
-        while len(self._models) > KEPT:
+        while len(self._models) > self._kept:
             self._models.popitem(last=False)
 
 

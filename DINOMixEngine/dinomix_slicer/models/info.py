@@ -93,6 +93,7 @@ def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Author"), model.get("author") or ""),
         (_("Trained on"), model.get("data_source") or ""),
         (_("Method"), str(record.get("method") or "")),
+        (_("Ensemble of"), _members(record)),
         (_("Cases"), _cases(record)),
         (_("Training steps"), str(record.get("steps") or "")),
         (_("Validation"), _validation(record)),
@@ -101,6 +102,12 @@ def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Size"), _("{megabytes:.1f} MB").format(megabytes=size / 1e6) if size else ""),
         (_("Folder"), model["path"]),
     ]
+
+
+def _members(record: dict[str, Any]) -> str:
+    """The titles of the models that an ensemble was made of."""
+    members = record.get("ensemble_of")
+    return ", ".join(str(each["title"]) for each in members) if isinstance(members, list) else ""
 
 
 def _cases(record: dict[str, Any]) -> str:

@@ -113,9 +113,11 @@ class WorkerClient:
             self._askForModels()
         return task
 
-    def estimate(self, image: NodeImage, model: str, computing: Computing = AUTOMATIC) -> Job:
+    def estimate(
+        self, image: NodeImage, model: str, computing: Computing = AUTOMATIC, moreModels: Sequence[str] = ()
+    ) -> Job:
         """Ask how long segmenting takes; the result's ``fields`` hold seconds, windows, memory, device and reason."""
-        request = {"type": "estimate", "model": model, **computing.asFields()}
+        request = {"type": "estimate", "model": model, **_ifAny(more_models=moreModels), **computing.asFields()}
         return self._add({**request, "shape": list(image.array.shape), "affine_ras": _rows(image.affineRas)})
 
     def segment(
@@ -125,10 +127,15 @@ class WorkerClient:
         computing: Computing = AUTOMATIC,
         keep: tuple[str, ...] = (),
         more: Sequence[NodeImage] = (),
+        moreModels: Sequence[str] = (),
+        inside: Sequence[str] = (),
     ) -> Job:
         """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i).
 
-        ``more`` are the further images of the case, in the order of the model's channels.
+        Args:
+            more: the further images of the case, in the order of the model's channels.
+            moreModels: those that come after ``model``: what that knows or has found is its own.
+            inside: structures in the box around which alone is computed; see docs/worker.md.
         """
         described = [
             {"shape": list(each.array.shape), "dtype": each.array.dtype.name, "affine_ras": _rows(each.affineRas)}
@@ -136,7 +143,7 @@ class WorkerClient:
         ]
         request = {
             "type": "segment", "model": model, "image": described[0], "more": described[1:], **computing.asFields(),
-            "keep": list(keep),
+            "keep": list(keep), **_ifAny(more_models=moreModels, inside=inside),
         }  # fmt: skip
         return self._add(request, arrays=[each.array for each in (image, *more)])
 
@@ -148,15 +155,18 @@ class WorkerClient:
         computing: Computing = AUTOMATIC,
         keep: tuple[str, ...] = (),
         more: Sequence[str] = (),
+        moreModels: Sequence[str] = (),
+        inside: Sequence[str] = (),
     ) -> Job:
         """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own.
 
-        ``more`` are the paths of the case's further images, in the order of the model's channels.
+        ``more`` are the paths of the case's further images, in the order of the model's channels; ``moreModels`` and ``inside``
+        as ``segment`` takes them.
         """
         request = {
             "type": "segment_file", "model": model, "image": {"path": imagePath},
             "more": [{"path": path} for path in more], "out": {"path": outPath}, **computing.asFields(),
-            "keep": list(keep),
+            "keep": list(keep), **_ifAny(more_models=moreModels, inside=inside),
         }  # fmt: skip
         return self._add(request, out=Path(outPath))
 
@@ -344,6 +354,11 @@ class WorkerClient:
         if state != self.state:
             self.state = state
             self.stateChanged.emit(state)
+
+
+def _ifAny(**lists: Sequence[str]) -> dict[str, list[str]]:
+    """Fields that workers of earlier versions do not know, where something is in them."""
+    return {name: list(values) for name, values in lists.items() if values}
 
 
 def _rows(matrix: Any) -> list[list[float]]:

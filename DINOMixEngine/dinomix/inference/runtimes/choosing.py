@@ -24,6 +24,7 @@ from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.windows import Layout
+from dinomix.models.averaged import Averaged
 from dinomix.planning.plan import Plan
 
 RuntimeName = Literal["auto", "pytorch", "openvino"]
@@ -83,6 +84,9 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
         _check_usable(work.device)
     if requested == "pytorch" or work.device != CPU or not is_installed():
         return PYTORCH
+    if isinstance(work.network, Averaged):
+        emit("runtime", runtime="pytorch", reason="PyTorch computes: it averages several networks or mirror images.")
+        return PYTORCH
     verdict = _verdict(requested, work, emit)
     if verdict is None:
         return PYTORCH
@@ -102,7 +106,7 @@ def expected_runtime(
     requested: RuntimeName, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype
 ) -> Runtime:
     """What will compute as far as that is known without an image; PyTorch until a trial was made."""
-    if requested == "pytorch" or device != CPU or not is_installed():
+    if requested == "pytorch" or device != CPU or not is_installed() or isinstance(network, Averaged):
         return PYTORCH
     verdict = remembered(network, plan, dtype)
     has_won = verdict.runtime == "openvino" if verdict is not None else requested == "openvino"

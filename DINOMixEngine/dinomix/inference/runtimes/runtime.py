@@ -6,7 +6,8 @@ from typing import Protocol
 import torch
 
 from dinomix.inference.pieces import Forward
-from dinomix.inference.precision import InBfloat16
+from dinomix.inference.precision import in_bfloat16
+from dinomix.models.averaged import Averaged
 from dinomix.planning.plan import Plan
 
 Sides = tuple[int, int, int]
@@ -54,7 +55,12 @@ class PyTorch:
     ) -> Forward:
         """The network itself, moved to the device; a copy of it where it computes with other numbers than its own."""
         if dtype != torch.float32:
-            return InBfloat16(network, plan, device)
+            return in_bfloat16(network, plan, device)
+        if isinstance(network, Averaged):
+            return network.with_each(lambda each: self._in_float32(each, device))
+        return self._in_float32(network, device)
+
+    def _in_float32(self, network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         network = network.to(device)
         if device.type == "cpu" and not any(isinstance(m, torch.nn.InstanceNorm3d) for m in network.modules()):
             # A fifth less time for SegResNet and UNet; instance normalization would copy its input there and back.
