@@ -27,10 +27,11 @@ def outside_tests(monkeypatch):
     slicer.app.commandOptions().testingEnabled = True
 
 
-def lack(monkeypatch, *lines):
-    """Let the list of dependencies be these lines."""
-    found = [requirements.Requirement(line) for line in lines]
+def lack(monkeypatch, *lines, also=()):
+    """Let the list of dependencies be these lines, and that of optional ones ``also``."""
+    found, optional = ([requirements.Requirement(line) for line in each] for each in (lines, also))
     monkeypatch.setattr(requirements, "requirements", lambda: found)
+    monkeypatch.setattr(requirements, "accelerators", lambda: optional)
 
 
 class Heard:
@@ -109,6 +110,22 @@ def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path
     waitForEnd(heard)
     assert heard.last() == ("installed",)
     assert importlib.metadata.version("dinomix_test_wheel") == "1.5"
+
+
+def test_an_accelerator_that_cannot_be_had_is_no_failure(monkeypatch, tmp_path, outside_tests):
+    assert {r.name for r in requirements.accelerators()} <= {"openvino"}
+    makeWheel(tmp_path / "wheels", "dinomix_test_wheel", "1.5")
+    lack(monkeypatch, "dinomix_test_wheel>=1", also=["no-such-package-of-ours>=1"])
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
+    installer, lines = DependencyInstaller(), []
+    heard = Heard(installer)
+    installer.logged.connect(lines.append)
+    installer.install(lambda text: "no-such-package-of-ours>=1" in text)
+    waitForEnd(heard)
+    assert ("stage", "Installing no-such-package-of-ours>=1 (2 of 2)...") in heard.events
+    assert heard.last() == ("installed",) and "no-such-package-of-ours" in " ".join(lines)
 
 
 @pytest.mark.parametrize("isLoaded", [True, False])

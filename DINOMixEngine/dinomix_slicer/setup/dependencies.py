@@ -101,18 +101,19 @@ class DependencyInstaller:
         """What to ask the user before anything is fetched or installed."""
         where = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (up to 3 GB)")
         return _("DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?").format(
-            names=", ".join(self.missing()), where=where
+            names=", ".join([*self.missing(), *map(str, requirements.accelerators())]), where=where
         )
 
     def _options(self, wheels: str) -> list[str]:
         """What ``packages.py`` is told."""
-        keep = [option for line in requirements.constraints() for option in ("--keep", line)]
+        settings = [option for line in requirements.constraints() for option in ("--keep", line)]
+        settings += [option for package in requirements.accelerators() for option in ("--also", str(package))]
         if wheels:
-            return [*keep, "--wheels", wheels, *self.missing()]
+            return [*settings, "--wheels", wheels, *self.missing()]
         lacking = requirements.missing()
         others = [str(requirement) for requirement in lacking if requirement.name != "torch"]
         if len(others) == len(lacking):
-            return [*keep, *others]
+            return [*settings, *others]
         if not hasattr(slicer.modules, "pytorchutils"):
             raise DinomixError(
                 _("PyTorch is not installed, and the PyTorch extension that installs it is missing."),
@@ -122,7 +123,7 @@ class DependencyInstaller:
             )
         extension = str(Path(slicer.util.modulePath("PyTorchUtils")).parent)
         torch = str(requirements.torchSpecifier())
-        return [*keep, "--torch", torch, "--pytorch-utils", extension, *others]
+        return [*settings, "--torch", torch, "--pytorch-utils", extension, *others]
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         if event["kind"] == "line":

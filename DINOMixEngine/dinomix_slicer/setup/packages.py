@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="append", default=[], metavar="NAME==VERSION", help="a package to leave as it is"
     )
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="PACKAGE", help="one that may fail, after the others"
+    )
     parser.add_argument("--wheels", default="", help="a folder to install from, without a network")
     parser.add_argument("--torch", help="the versions of PyTorch that will do, where it is to be installed")
     parser.add_argument("--pytorch-utils", default="", help="the folder of the PyTorch extension's module")
@@ -35,13 +38,18 @@ def main() -> int:
     try:
         with contextlib.redirect_stdout(lines), tempfile.TemporaryDirectory() as folder:
             os.environ.update(settingsOfPip(Path(folder), options.keep, options.wheels))
-            total = (options.torch is not None) + bool(options.packages)
+            total = (options.torch is not None) + bool(options.packages) + bool(options.also)
             if options.torch is not None:
                 say("step", package="torch", step=1, total=total)
                 installTorch(options.torch, options.pytorch_utils)
             if options.packages:
-                say("step", package=", ".join(options.packages), step=total, total=total)
+                step = total - bool(options.also)
+                say("step", package=", ".join(options.packages), step=step, total=total)
                 install(options.packages)
+            if options.also:
+                say("step", package=", ".join(options.also), step=total, total=total)
+                with contextlib.suppress(CalledProcessError):  # pip has said why, in lines that are shown
+                    install(options.also)
     except Exception as error:
         reason = lines.lastError if isinstance(error, CalledProcessError) else ""
         say("error", message=reason or f"{type(error).__name__}: {error}", remedy="")

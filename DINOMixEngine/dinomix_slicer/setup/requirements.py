@@ -10,6 +10,7 @@ import shutil
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -21,6 +22,8 @@ from dinomix.errors import DinomixError
 HERE = Path(__file__).resolve()
 LISTS = (HERE.parents[1] / "pyproject.toml", HERE.parents[3] / "pyproject.toml")
 """Where the one list of dependencies is: beside this file in an installed extension, else at the top of the source tree."""
+ACCELERATORS = "openvino"
+"""The list of optional packages that are installed with the others; where one cannot be had, that is no failure."""
 BUNDLED = ("numpy", "scipy", "SimpleITK")
 """Packages that Slicer brings and has loaded; another version of them would break Slicer itself."""
 
@@ -31,12 +34,25 @@ def requirements() -> list[Requirement]:
     Raises:
         DinomixError: the list was not installed with the extension.
     """
+    return _applying(_project()["dependencies"])
+
+
+def accelerators() -> list[Requirement]:
+    """What the engine uses where it is there, and does without else; those that are not installed. Raises as ``requirements``."""
+    return [r for r in _applying(_project()["optional-dependencies"][ACCELERATORS]) if not isInstalled(r)]
+
+
+def _project() -> dict[str, Any]:
     for path in LISTS:
         if path.is_file():
-            project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-            found = [Requirement(line) for line in project["dependencies"]]
-            return [r for r in found if r.marker is None or r.marker.evaluate()]
+            project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+            return project
     raise DinomixError(_("The extension's list of packages is missing."), _("Install the DINOMix extension again."))
+
+
+def _applying(lines: list[str]) -> list[Requirement]:
+    found = [Requirement(line) for line in lines]
+    return [r for r in found if r.marker is None or r.marker.evaluate()]
 
 
 def missing() -> list[Requirement]:
