@@ -25,7 +25,10 @@ from dinomix.inference.runtimes.runtime import PYTORCH, Sides
 from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, ways_to_compute
+from dinomix.models.averaged import Averaged, FromFile
 from dinomix.models.folder import Model
+from dinomix.models.manifest import WEIGHTS
+from dinomix.models.network import network_on_paper
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
 
@@ -130,6 +133,29 @@ def test_a_second_image_finds_everything_compiled(
     for _ in range(2):
         labels(model, volume, network=network)
     assert len(made) == len(set(made)) <= 2
+
+
+@needs_openvino
+def test_mirror_images_are_seen_by_the_one_compiled_network(
+    model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, made = model.network(), []
+    compiling = compiled._compiled
+    monkeypatch.setattr(compiled, "_compiled", lambda *given: made.append(given[2:]) or compiling(*given))
+    found = [labels(model, volume, network=network, runtime="openvino", mirror=True) for _ in range(2)]
+    assert len(made) == 1
+    exact = labels(model, volume, runtime="pytorch", mirror=True)
+    assert np.array_equal(found[0], found[1]) and (found[0] == exact)[exact > 0].mean() >= 0.999
+    assert (exact != labels(model, volume, runtime="pytorch")).any()
+
+
+def test_an_ensemble_whose_weights_are_read_again_and_again_stays_with_pytorch(
+    model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, events = use(monkeypatch, Other()), Events()
+    file = FromFile(network_on_paper(model.plan, 3), model.path / WEIGHTS)
+    found = labels(model, volume, events, network=Averaged([file]), runtime="openvino")
+    assert np.array_equal(found, labels(model, volume, runtime="pytorch")) and not other.made
 
 
 @needs_openvino

@@ -24,7 +24,7 @@ from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.windows import Layout
-from dinomix.models.averaged import Averaged
+from dinomix.models.averaged import FromFile
 from dinomix.planning.plan import Plan
 
 RuntimeName = Literal["auto", "pytorch", "openvino"]
@@ -82,10 +82,7 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     """
     if requested == "openvino":
         _check_usable(work.device)
-    if requested == "pytorch" or work.device != CPU or not is_installed():
-        return PYTORCH
-    if isinstance(work.network, Averaged):
-        emit("runtime", runtime="pytorch", reason="PyTorch computes: it averages several networks or mirror images.")
+    if requested == "pytorch" or work.device != CPU or not is_installed() or _is_read_again(work.network):
         return PYTORCH
     verdict = _verdict(requested, work, emit)
     if verdict is None:
@@ -106,7 +103,7 @@ def expected_runtime(
     requested: RuntimeName, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype
 ) -> Runtime:
     """What will compute as far as that is known without an image; PyTorch until a trial was made."""
-    if requested == "pytorch" or device != CPU or not is_installed() or isinstance(network, Averaged):
+    if requested == "pytorch" or device != CPU or not is_installed() or _is_read_again(network):
         return PYTORCH
     verdict = remembered(network, plan, dtype)
     has_won = verdict.runtime == "openvino" if verdict is not None else requested == "openvino"
@@ -158,6 +155,11 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _is_read_again(network: torch.nn.Module) -> bool:
+    """Whether weights are read for every window, since the memory does not hold all; compiled, they would have to stay."""
+    return any(isinstance(module, FromFile) for module in network.modules())
 
 
 def _check_usable(device: torch.device) -> None:

@@ -10,6 +10,7 @@ from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes.graphs import graph_of
 from dinomix.inference.runtimes.runtime import Sides
 from dinomix.inference.runtimes.silence import core
+from dinomix.models.averaged import Averaged
 from dinomix.planning.plan import Plan
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -36,7 +37,9 @@ class OpenVino:
     def ready(
         self, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype, sides: Sides
     ) -> Forward:
-        """The network's graph, compiled; kept as long as the network is."""
+        """The network's graph, compiled; kept as long as the network is. Of averaged networks, each one's."""
+        if isinstance(network, Averaged):
+            return network.with_each(lambda each: _AsModule(self.ready(each, plan, device, dtype, sides)))
         kept = _COMPILED.setdefault(network, OrderedDict())
         key = sides, dtype, torch.get_num_threads()
         kept[key] = kept.pop(key) if key in kept else _compiled(network, plan, *key)
@@ -49,8 +52,21 @@ OPENVINO = OpenVino()
 
 
 def is_compiled(network: torch.nn.Module) -> bool:
-    """Whether a graph of the network is in memory already."""
+    """Whether a graph of the network is in memory already, or of each one of averaged networks."""
+    if isinstance(network, Averaged):
+        return all(map(is_compiled, network.networks))
     return bool(_COMPILED.get(network))
+
+
+class _AsModule(torch.nn.Module):
+    """What computes windows, as one of the networks that are averaged."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self._forward = forward
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return self._forward(windows)
 
 
 def _compiled(network: torch.nn.Module, plan: Plan, sides: Sides, dtype: torch.dtype, threads: int) -> Forward:
