@@ -135,6 +135,15 @@ def test_an_image_of_another_kind_is_refused_unless_it_is_meant(model: Model, tm
     assert jobs.output[-1]["type"] == "result" and any("scaled to a small range" in text for text in notices)
 
 
+def test_a_result_without_any_structure_is_told(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "segment_array", lambda array, *_, **options: (np.zeros_like(array, np.uint8), ()))
+    notices: list[str] = []
+    Jobs(Answers()).run(
+        request(model, tmp_path), lambda kind, **fields: notices.append(fields.get("message", "")), nothing
+    )
+    assert any("None of the model's 2 structures was found" in text for text in notices)
+
+
 @pytest.mark.parametrize(
     ("precision", "has_bfloat16", "expected"),
     [

@@ -152,6 +152,8 @@ class Jobs:
         )
         if len(keep.ids) < len(models.labels.ids):
             labels = np.where(np.isin(labels, keep.ids), labels, 0).astype(labels.dtype)
+        found = Volume(labels, _rectangular(labels.shape, images[0][1]))
+        tell(models.doubts_of_result(found, keep), job.emit, any_image=True)
         result = {
             "job": job.name,
             "shape": list(labels.shape),
