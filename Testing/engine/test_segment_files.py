@@ -356,12 +356,12 @@ def test_what_is_asked_for_beside_the_labels_is_there_also_when_an_image_fails(m
     table = tmp_path / "table.csv"
     asked = ("--out", tmp_path / "out", "--statistics", table, "--preview")
     assert segment(model, tmp_path / "in", *asked) == 2
-    assert len(table.read_text().splitlines()) == 1 + 2 * len(LABELS.ids)
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(LABELS.ids)
     assert files_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "overview.html", "previews"]
     (tmp_path / "in" / "c.nrrd").unlink()
     write_random_image(tmp_path / "in" / "c.nrrd", 5)
     assert segment(model, tmp_path / "in", *asked) == 0  # goes on, and its table has all cases
-    assert len(table.read_text().splitlines()) == 1 + 3 * len(LABELS.ids)
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + 3 * len(LABELS.ids)
     assert files_in(tmp_path / "out" / "previews") == ["a.png", "b.png", "c.png"]
 
 
@@ -388,7 +388,7 @@ def test_the_record_of_a_call_says_what_went_in_what_came_out_and_what_was_said(
         structure,
     )
     assert segment(model, tmp_path / "in", *asked) == 2
-    told = json.loads(record.read_text())
+    told = json.loads(record.read_text(encoding="utf-8"))
     good, bad = told["cases"]
     assert (good["name"], good["status"], bad["status"]) == ("a", "segmented", "failed") and good["seconds"] > 0
     assert good["labels_sha256"] == sha256(tmp_path / "out" / "a.nii.gz") and bad["labels"] is None
@@ -398,7 +398,7 @@ def test_the_record_of_a_call_says_what_went_in_what_came_out_and_what_was_said(
     (tmp_path / "in" / "b.nrrd").unlink()
     write_random_image(tmp_path / "in" / "b.nrrd", 3)
     assert segment(model, tmp_path / "in", *asked) == 0
-    assert [case["status"] for case in json.loads(record.read_text())["cases"]] == ["kept", "segmented"]
+    assert [case["status"] for case in json.loads(record.read_text(encoding="utf-8"))["cases"]] == ["kept", "segmented"]
     record.write_text("{}")
     assert segment(model, tmp_path / "in", *asked) == 2 and record.read_text() == "{}"
 
@@ -408,4 +408,4 @@ def test_the_record_of_one_image_that_fails_says_why(model: Model, tmp_path: Pat
     record = tmp_path / "manifest.json"
     image = write_random_image(tmp_path / "b.nrrd")
     assert segment(model, image, "--out", tmp_path / "b.nii.gz", "--manifest", record, "--device", "cuda:77") == 2
-    assert json.loads(record.read_text())["cases"][0]["error"]["message"]
+    assert json.loads(record.read_text(encoding="utf-8"))["cases"][0]["error"]["message"]
