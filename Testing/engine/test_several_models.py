@@ -136,7 +136,7 @@ def test_what_was_not_found_is_told_and_nobody_asked(scan: Volume) -> None:
     models = Models.of([model_of(ORGANS), model_of(LabelSet.from_names({1: "tumor"}))], ["liver"])
     array, notices = segmented(scan, models, networks)
     assert not array.any() and not networks[1].windows
-    assert notices == ["liver has not found liver, so tumor was not asked."]
+    assert notices == ["liver has not found liver, so nothing was looked for inside."]
 
 
 def test_another_model_finds_the_box(scan: Volume) -> None:

@@ -116,7 +116,7 @@ def test_a_sheared_grid_gets_its_labels_too(model: Model) -> None:
     affine = np.eye(4)
     affine[0, 2] = 0.2
     labels, notices = segment_array(
-        scan().array, affine, model, device="cpu", precision="float32", network=model.warm_network
+        scan().array, affine, model, device="cpu", precision="float32", networks=[model.warm_network]
     )
     assert notices and labels.shape == (60, 60, 60) and (labels == 7).any() and (labels == 2).any()
 

@@ -46,9 +46,12 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     if cases := TrainingCases.of_record(told["record"]):
         spacing, extent = (" x ".join(map(_range, values)) for values in (cases.spacing, cases.extent))
         lines.append(("Trained on", f"voxels of {spacing} mm, images of {extent} mm (right-left, back-front, down-up)"))
+    plan = Plan.read(Path(told["path"]) / "plan.json")
+    if plan.more_networks:
+        lines.append(("Networks", f"{len(plan.networks)}, whose probabilities are averaged"))
     return [
         *lines,
-        ("Plan", in_words(Plan.read(Path(told["path"]) / "plan.json"))),
+        ("Plan", in_words(plan)),
         ("Fingerprint", told["fingerprint"]),
     ]
 

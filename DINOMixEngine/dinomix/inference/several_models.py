@@ -207,7 +207,8 @@ class _Run:
         array = np.zeros(geometry.size[::-1], np.uint8 if max(models.labels.ids) < 256 else np.uint16)
         box = None
         if models.found_by is not None:
-            box = self._box_in(self._asked(models.found_by, None, None, last=False), models.found_by)
+            found = self._asked(models.found_by, models.found_by.warm_network, None, last=False)
+            box = self._box_in(found, models.found_by)
             if box is None:
                 return Volume(array, geometry)
         elif models.inside:
@@ -264,11 +265,8 @@ class _Run:
         ids = kept_labels(finder.labels, self.models.inside).ids
         box = box_around(found.array, ids, found.geometry)
         if box is None:
-            others = [model.title for model in self.models.models if model is not finder]
-            self.emit(
-                "notice",
-                message=f"{finder.title} has not found {listed(self.models.inside)}, so {listed(others)} was not asked.",
-            )
+            missing = listed(self.models.inside)
+            self.emit("notice", message=f"{finder.title} has not found {missing}, so nothing was looked for inside.")
         return box
 
     def _tell_cut(self, array: NDArray[Any], box: Slices, inside: list[int]) -> None:
@@ -280,7 +278,7 @@ class _Run:
 def cut_at_the_box(labels: LabelSet, ids: set[int], inside: Sequence[str]) -> str:
     """What is said of structures that reach the border of the box in which they were computed."""
     names = [structure.name for structure in labels.structures if structure.id in ids]
-    return f"At the border of the box around {listed(inside)}, {listed(names)} may be cut; without --inside all of it is found."
+    return f"Only a box around {listed(inside)} was computed, and {listed(names)} may be cut at its border."
 
 
 def add_labels(result: NDArray[Any], array: NDArray[Any], ids: Ids) -> None:
