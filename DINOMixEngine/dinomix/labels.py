@@ -126,6 +126,10 @@ class LabelSet(BaseModel):
             for s in self.structures
         )
 
+    @property
+    def without_regions(self) -> "LabelSet":
+        return LabelSet(structures=self.structures)
+
     def only(self, ids: Collection[int]) -> "LabelSet":
         """The structures of these ids, and the regions of which all are among them."""
         return LabelSet(

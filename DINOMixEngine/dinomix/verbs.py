@@ -55,7 +55,8 @@ def segment(
         out: a file's name for one image, else a folder.
         channels: by the names in ``model.plan.channels``: the one case's images, with ``images`` empty; or patterns, such as
             {"t2": "*T2*TRA*"}, by which the files of ``images`` are told.
-        format: of the files in ``out``; by default that of ``out``'s name, or nii.gz.
+        format: of the files in ``out``; by default that of ``out``'s name, or nii.gz. "dicom-seg" and "rtstruct" are for DICOM
+            series.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         max_memory: bytes of main memory that may be used; None for no limit.
         precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
@@ -68,7 +69,8 @@ def segment(
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
         mirror: average each window with its mirror images along axes without sides.
         clean_up: structure -> "largest" for its largest piece alone, or "0.5ml" for pieces of at least that; "" for all others.
-        regions: write a mask file for each region of the model's labels, too, into a folder NAME_regions.
+        regions: write the regions of the model's labels, too: a mask file for each, into a folder NAME_regions; in DICOM, into
+            the same file.
         statistics: a table of measurements to write beside, .csv or .json.
         preview: also a picture of each case, and of a folder a page of all, overview.html.
         manifest: a record of the call to write beside, .json.

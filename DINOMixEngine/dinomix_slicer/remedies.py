@@ -29,6 +29,8 @@ def remedies() -> dict[str, str]:
         "clean-up": _("Give largest, or a least size such as 0.5ml."),
         "cohort": _("Check the cases again on the page Cases."),
         "device": _("Choose another device, or the automatic one."),
+        "dicom-name": _("Choose another format, or leave this organ out."),
+        "dicom-source": _("Choose a folder with its DICOM series, or another format."),
         "disk": _("Free some space and resume the run; or begin one with FKD at each patch, which needs less."),
         "download": _(
             "Try again: what was fetched is kept. Without a network, set a folder that holds the catalog's files."

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.channel_files import CaseFiles, Channel, in_folder
-from dinomix.images.formats import SEGMENTATION, is_segmentation
+from dinomix.images.formats import Format, ending_of, is_segmentation
 from dinomix_slicer.models.folders import printable
 from dinomix_slicer.scene.channels import casesOfVolumes
 from dinomix_slicer.scene.volumes import imagesOfScene
@@ -39,14 +39,14 @@ def casesOfHierarchyFolder(itemId: int, channels: tuple[Channel, ...]) -> Cases:
     return Cases(itemsOfHierarchyFolder(itemId), [])
 
 
-def casesOfDisk(folder: str, outputFolder: str, channels: tuple[Channel, ...]) -> Cases:
+def casesOfDisk(folder: str, outputFolder: str, format: Format, channels: tuple[Channel, ...]) -> Cases:
     """The cases of a folder, as ``dinomix segment`` finds them; results go beside the images, or into ``outputFolder``.
 
     Raises:
         DinomixError: the folder is not there, cannot be read, or holds no image.
     """
     if len(channels) == 1:
-        return Cases(itemsOfDisk(folder, outputFolder), [])
+        return Cases(itemsOfDisk(folder, outputFolder, format), [])
     problems: list[DinomixError] = []
     try:
         cases = in_folder(Path(folder), channels, problems, withoutResults)
@@ -62,7 +62,7 @@ def casesOfDisk(folder: str, outputFolder: str, channels: tuple[Channel, ...]) -
                 names=", ".join(channel.name for channel in channels)
             ),
         )
-    items = [_itemOfFiles(case, Path(outputFolder or folder)) for case in cases]
+    items = [_itemOfFiles(case, Path(outputFolder or folder), format) for case in cases]
     return Cases(items, [printable(problem.problem) for problem in problems])
 
 
@@ -71,10 +71,10 @@ def withoutResults(images: list[Path]) -> list[Path]:
     return [image for image in images if not is_segmentation(image)]
 
 
-def _itemOfFiles(case: CaseFiles, out: Path) -> BatchItem:
+def _itemOfFiles(case: CaseFiles, out: Path, format: Format) -> BatchItem:
     first, *more = dict.fromkeys(case.images)  # one file may hold all
     title = " + ".join(printable(image.name) for image in (first, *more))
-    return BatchItem(title, image=first, moreImages=tuple(more), out=out / (case.name + SEGMENTATION))
+    return BatchItem(title, image=first, moreImages=tuple(more), out=out / (case.name + ending_of(format)))
 
 
 def _casesOf(volumes: list[vtkMRMLScalarVolumeNode], channels: tuple[Channel, ...]) -> Cases:

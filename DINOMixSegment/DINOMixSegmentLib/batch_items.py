@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import is_dicom_file
-from dinomix.images.formats import ENDINGS, SEGMENTATION, case_name, is_segmentation
+from dinomix.images.formats import ENDINGS, Format, case_name, ending_of, is_dicom_result, is_segmentation
 from dinomix_slicer.models.folders import printable
 from dinomix_slicer.scene.volumes import imagesOfScene
 
@@ -86,7 +86,7 @@ def volumesUnder(itemId: int) -> list[vtkMRMLScalarVolumeNode]:
     return [node for node in nodes if node is not None and node in volumes]
 
 
-def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
+def itemsOfDisk(folder: str, outputFolder: str = "", format: Format = "seg.nrrd") -> list[BatchItem]:
     """Every image file and DICOM folder in ``folder``, not deeper, or ``folder`` itself if it is a DICOM folder.
 
     Results go beside the images, or into ``outputFolder``.
@@ -112,7 +112,9 @@ def itemsOfDisk(folder: str, outputFolder: str = "") -> list[BatchItem]:
             ),
         )
     return [
-        BatchItem(printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + SEGMENTATION))
+        BatchItem(
+            printable(image.name), image=image, out=Path(outputFolder or image.parent) / (name + ending_of(format))
+        )
         for image, name in _named(images)
     ]
 
@@ -123,11 +125,12 @@ def isImageFile(path: Path) -> bool:
 
 
 def isDicomFolder(path: Path) -> bool:
-    """Whether the first file in a folder is DICOM, by the mark that such files bear at byte 128."""
+    """Whether the first file in a folder is DICOM, by the mark that such files bear at byte 128; results of ours do not count."""
     if not path.is_dir() or path.name.startswith("."):
         return False
     try:
-        first = next((entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.name != "DICOMDIR"), None)
+        files = (entry for entry in sorted(path.iterdir()) if entry.is_file() and not is_dicom_result(entry))
+        first = next((file for file in files if file.name != "DICOMDIR"), None)
         return first is not None and is_dicom_file(first)
     except OSError:
         return False

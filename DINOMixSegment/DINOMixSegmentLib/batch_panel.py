@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
+from dinomix.images.formats import Format
 from dinomix_slicer.window.path_field import onPathChanged
 from dinomix_slicer.window.tables import setRow, setUpColumns
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .parameter_node import DINOMixSegmentParameterNode
 
 SOURCES = ("scene", "hierarchy", "disk")  # in the order of the combo box
+FORMATS: tuple[Format, ...] = ("seg.nrrd", "dicom-seg", "rtstruct")  # so, too
 NAME, STATE, DETAILS = 0, 1, 2  # columns
 MOST_LEFT_OUT = 4
 """Sentences that are shown of what a batch leaves out."""
@@ -39,6 +41,7 @@ class BatchPanel:
         ui.batchHierarchyComboBox.connect("currentItemChanged(vtkIdType)", self._onHierarchyItem)
         onPathChanged(ui.batchInputPathEdit, partial(self._onFolder, "batchInputFolder"))
         onPathChanged(ui.batchOutputPathEdit, partial(self._onFolder, "batchOutputFolder"))
+        ui.batchFormatComboBox.connect("activated(int)", self._onFormat)
         ui.batchButton.connect("clicked()", self._onButton)
         ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
         setUpColumns(ui.batchTable, stretched=[DETAILS], fitted=[STATE])
@@ -69,8 +72,10 @@ class BatchPanel:
         ui.batchSourceComboBox.currentIndex = SOURCES.index(node.batchSource)
         for widget in (ui.batchHierarchyLabel, ui.batchHierarchyComboBox):
             widget.visible = node.batchSource == "hierarchy"
-        for widget in (ui.batchInputLabel, ui.batchInputPathEdit, ui.batchOutputLabel, ui.batchOutputPathEdit):
+        ofDisk = (ui.batchInputLabel, ui.batchInputPathEdit, ui.batchOutputLabel, ui.batchOutputPathEdit)
+        for widget in (*ofDisk, ui.batchFormatLabel, ui.batchFormatComboBox):
             widget.visible = node.batchSource == "disk"
+        ui.batchFormatComboBox.currentIndex = FORMATS.index(node.batchFormat) if node.batchFormat in FORMATS else 0
         ui.batchInputPathEdit.currentPath = node.batchInputFolder
         ui.batchOutputPathEdit.currentPath = node.batchOutputFolder
 
@@ -96,10 +101,13 @@ class BatchPanel:
             return casesOfHierarchyFolder(item, channels) if item else Cases([], [])
         if not node.batchInputFolder:
             return Cases([], [])
-        return casesOfDisk(node.batchInputFolder, node.batchOutputFolder, channels)
+        return casesOfDisk(node.batchInputFolder, node.batchOutputFolder, node.batchFormat, channels)
 
     def _onSource(self, row: int) -> None:
         self._parameterNode.batchSource = SOURCES[row]
+
+    def _onFormat(self, row: int) -> None:
+        self._parameterNode.batchFormat = FORMATS[row]
 
     def _onHierarchyItem(self, item: int) -> None:
         if self._parameterNode is not None:
@@ -140,6 +148,7 @@ class BatchPanel:
             self._ui.batchHierarchyComboBox,
             self._ui.batchInputPathEdit,
             self._ui.batchOutputPathEdit,
+            self._ui.batchFormatComboBox,
         ):
             widget.enabled = not self._isRunning()
 

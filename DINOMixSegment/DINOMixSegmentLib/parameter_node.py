@@ -26,6 +26,7 @@ class DINOMixSegmentParameterNode:
     allFrames - whether all frames are segmented when the volume shows one frame of a sequence.
     batchSource - what the batch segments: "scene", "hierarchy" or "disk".
     batchInputFolder, batchOutputFolder - for "disk"; without an output folder, results are written beside the images.
+    batchFormat - for "disk": one of dinomix.images.formats.FORMATS.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -46,3 +47,4 @@ class DINOMixSegmentParameterNode:
     batchSource: str = "scene"
     batchInputFolder: str
     batchOutputFolder: str
+    batchFormat: str = "seg.nrrd"

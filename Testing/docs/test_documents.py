@@ -60,6 +60,10 @@ NOT_RUN = {
         "trains for days; Testing/engine/test_benchmark.py runs a small one",
     "dinomix train --cohort cohort.json --out run --start ResEncL-OpenMind-MAE/checkpoint_final.pth":
         "needs OpenMind's file; Testing/engine/test_encoders.py starts from files of the same format",
+    "dinomix segment --model run/model archive --out results --format dicom-seg --statistics results/measurements.csv --preview":
+        "needs a tree of DICOM; Testing/engine/test_segment_dicom.py segments one of 30 studies",
+    "dinomix segment --model run/model archive/PATIENT/STUDY/CT --out liver.dcm --format rtstruct":
+        "needs a DICOM series; Testing/engine/test_segment_dicom.py segments one",
     "dinomix check --labeled patients --channel t1 --channel t2=*T2*TRA* --out cohort.json":
         "needs patients of two sequences; Testing/engine/test_channels_cohort.py checks such folders",
     "python3 -m venv dinomix-env": "the tests run in an environment that was made so; a second one takes 7 GB",

@@ -9,8 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from dinomix.errors import DinomixError
-from dinomix.images.shear import is_sheared
-from dinomix.inference.any_grid import labels_at, segment_array
+from dinomix.images.shear import is_sheared, labels_at
+from dinomix.inference.any_grid import segment_array
 from dinomix.models.folder import Model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan

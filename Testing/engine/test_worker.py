@@ -6,11 +6,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from worker_process import WorkerProcess, described
 
-from dinomix.images.reading import read_image
+from dinomix.images.formats import Format, ending_of
+from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
@@ -406,9 +408,9 @@ def test_files_in_frames(worker: WorkerProcess, model: Model, image: Path, tmp_p
     assert np.array_equal(read_image(tmp_path / f"got.{format}").array, read_image(out).array)
 
 
-def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path) -> None:
-    import SimpleITK as sitk
-
+@pytest.mark.parametrize("format", ["nii.gz", "dicom-seg"])
+def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path, format: Format) -> None:
+    """The series arrives with its headers, so a result in DICOM is of its patient and study."""
     series = tmp_path / "series"
     series.mkdir()
     array = scan((6, 40, 40))
@@ -425,15 +427,19 @@ def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path)
         writer.SetFileName(str(series / f"{k}.dcm"))
         writer.Execute(slice_)
     files = sorted(series.iterdir())
-    options = {"out": {"frames": True, "format": "nii.gz"}, "device": "cpu"}
+    options = {"out": {"frames": True, "format": format}, "device": "cpu"}
     worker.send("segment_file", job="series", model=str(model.path), image={"frames": True}, **options)
     for file in files:
         worker.send_bytes(frames_of_file(file, "series", f"file:{file.name}", more=file != files[-1]))
     result = worker.answer()
     assert result["type"] == "result", result
-    (tmp_path / "got.nii.gz").write_bytes(frame_bytes(worker.next(), 0))
-    out = segment_files(model, [series], tmp_path / "expected.nii.gz", device="cpu")[0]
-    assert np.array_equal(read_image(tmp_path / "got.nii.gz").array, read_image(out).array)
+    got, expected = (tmp_path / f"{name}{ending_of(format)}" for name in ("got", "expected"))
+    got.write_bytes(frame_bytes(worker.next(), 0))
+    segment_files(model, [series], expected, device="cpu")
+    grid = read_image(series).geometry
+    assert np.array_equal(read_label(got, like=grid)[0].array, read_label(expected, like=grid)[0].array)
+    if format == "dicom-seg":
+        assert pydicom.dcmread(got).StudyInstanceUID == "1.2.3"
 
 
 @pytest.mark.parametrize("name", ["../escaped.nii.gz", "/escaped.nii.gz", "a" * 256 + ".nii.gz", "\ud800.nii.gz"])

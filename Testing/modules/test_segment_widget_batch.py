@@ -116,6 +116,29 @@ class BatchWindowTest(WindowTestCase):
         self.settle()
         self.assertEqual(self.rows(1), ["Done"])
 
+    def test_results_as_dicom(self):
+        self.assertFalse(self.ui.batchFormatComboBox.isVisible())
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        images = self.folder / "images"
+        for name in ("head", "made before"):
+            (images / name).mkdir(parents=True)
+        for name in ("head/1.dcm", "made before/chest.seg.dcm"):
+            (images / name).write_bytes(bytes(128) + b"DICM")
+        self.ui.batchInputPathEdit.currentPath = str(images)
+        for shown, ending in (("DICOM segmentation", ".seg.dcm"), ("DICOM RT", ".rtstruct.dcm")):
+            self.choose(self.ui.batchFormatComboBox, next(
+                text for row in range(self.ui.batchFormatComboBox.count)
+                if (text := self.ui.batchFormatComboBox.itemText(row)).startswith(shown)
+            ))  # fmt: skip
+            self.settle()
+            self.assertEqual(self.rows(0), ["head"])
+            self.click(self.ui.batchButton)
+            job = self.waitForJobs("segmentFile", 1 if ending == ".seg.dcm" else 2)
+            self.assertEqual(job.arguments["outPath"], str(images / f"head{ending}"))
+            job.fail("It is not DICOM.", "")
+            waitUntil(lambda: self.logic.state == "idle", what="the end")
+            self.settle()
+
     def test_folders_can_be_emptied(self):
         self.choose(self.ui.batchSourceComboBox, "A folder on disk")
         self.ui.batchInputPathEdit.currentPath = self.makeFolder("images")

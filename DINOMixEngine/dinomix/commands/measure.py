@@ -21,7 +21,7 @@ import click
     "--labels",
     "labels_path",
     type=click.Path(path_type=Path),
-    help="The label set, such as a model's labels.json; .seg.nrrd files carry their own.",
+    help="The label set, such as a model's labels.json; .seg.nrrd and DICOM files carry their own.",
 )
 @click.option("--modality", type=click.Choice(["CT", "MR"]), help="CT: intensities are HU.  [default: without a unit]")
 @click.option(

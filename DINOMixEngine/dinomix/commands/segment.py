@@ -7,7 +7,7 @@ from typing import Any, Literal
 import click
 
 from dinomix.errors import DinomixError
-from dinomix.images.formats import FORMATS
+from dinomix.images.formats import FORMATS, Format
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -34,7 +34,12 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     "of its files' names or series' descriptions, such as 't2=*T2*TRA*'.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for one image, else a folder.")
-@click.option("--format", type=click.Choice(FORMATS), help="Default: that of --out's name, or nii.gz.")
+@click.option(
+    "--format",
+    type=click.Choice(FORMATS),
+    help="Default: that of --out's name, or nii.gz. dicom-seg and rtstruct are for DICOM series: they lie on its slices "
+    "and carry its patient and study.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--max-memory", help="Main memory that may be used, such as 8G.  [default: no limit]")
 @click.option(
@@ -84,7 +89,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option(
     "--regions",
     is_flag=True,
-    help="Write a mask for each region of the model, such as a whole tumor, into NAME_regions/ too.",
+    help="Write a mask for each region of the model, such as a whole tumor, into NAME_regions/ too; in DICOM, into the file.",
 )
 @click.option(
     "--statistics", type=click.Path(path_type=Path), metavar="FILE", help="Also a table of measurements, .csv or .json."
@@ -110,7 +115,7 @@ def command(
     images: tuple[Path, ...],
     channels: tuple[str, ...],
     out: Path,
-    format: str | None,
+    format: Format | None,
     device: str,
     max_memory: str | None,
     precision: Literal["auto", "float32", "bfloat16"],

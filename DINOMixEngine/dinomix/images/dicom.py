@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_header import DicomHeader, is_dicom_file, read_dicom_header
 from dinomix.images.dicom_pixels import read_pixels
-from dinomix.images.shear import TO_LPS, geometry_of_affine
+from dinomix.images.shear import TO_LPS, geometry_of_affine, tilted_geometry
 from dinomix.images.stored import DAMAGED, check_memory
 from dinomix.images.volume import Geometry
 
@@ -65,6 +65,15 @@ def series_geometry(path: Path) -> Geometry:
     """The grid of a series, from the headers alone. Raises DinomixError as ``read_series``, and for a sheared grid."""
     slices = _slices_of(path)
     return geometry_of_affine(_affine(slices), (*slices[0].size, len(slices)), path)
+
+
+def series_in_place(path: Path) -> tuple[list[Path], Geometry]:
+    """The files of a series in the order of k, and the grid of its own voxels, which may be sheared: see ``tilted_geometry``.
+
+    Raises DinomixError as ``read_series``.
+    """
+    slices = _slices_of(path)
+    return [s.path for s in slices], tilted_geometry(_affine(slices), (*slices[0].size, len(slices)))
 
 
 def _slices_of(path: Path) -> list[_Slice]:

@@ -45,7 +45,8 @@ def read_structures(
 
     Returns:
         A uint8 or uint16 volume on ``like``, array (k, j, i), and number -> name: ROI numbers where they can be voxel values,
-        else counted from 1. Structures without a closed contour are left out.
+        else counted from 1. Structures without a closed contour are left out, unless nothing at all is drawn, as where a program
+        has found none of its structures.
 
     Raises:
         DinomixError: no grid is given; no closed contour; contours that lie between the image's slices, cross them, or lie
@@ -57,7 +58,9 @@ def read_structures(
             f"{path} holds contours (RTSTRUCT), which have no voxels of their own.",
             "Give it as a label of the image that it was drawn on, or save it as .seg.nrrd from 3D Slicer.",
         )
-    contours, passed_over = _contours_of(dataset)
+    contours, passed_over, names_of_all = _contours_of(dataset)
+    if not contours and not passed_over:
+        contours = {roi: [] for roi in names_of_all.items()}
     if not contours:
         raise DinomixError(f"{path} holds no closed contour of a structure.", "Draw the structures in it first.")
     if not all(0 < number < 65536 for number, _ in contours):
@@ -66,13 +69,14 @@ def read_structures(
     label = LabelMap(like.size[::-1], names, order, path)
     notices = [f"Points and open lines were passed over ({listed(passed_over)})."] if passed_over else []
     for (number, _), drawn in contours.items():
-        notices += _add(label, like, names[number], number, drawn, path)
+        if drawn:
+            notices += _add(label, like, names[number], number, drawn, path)
     overlaps = label.settled()
     return Volume(label.array, like, (*notices, *label.notices()), overlaps), names
 
 
-def _contours_of(dataset: "Dataset") -> tuple[dict[tuple[int, str], Contours], list[str]]:
-    """(ROI number, name) -> contours, (n, 3) points in mm, LPS; and the names of what has no inside."""
+def _contours_of(dataset: "Dataset") -> tuple[dict[tuple[int, str], Contours], list[str], dict[int, str]]:
+    """(ROI number, name) -> contours, (n, 3) points in mm, LPS; the names of what has no inside; and number -> name of all."""
     names = {
         int(roi.ROINumber): str(roi.get("ROIName") or "").strip() or f"ROI {roi.ROINumber}"
         for roi in dataset.StructureSetROISequence
@@ -88,7 +92,7 @@ def _contours_of(dataset: "Dataset") -> tuple[dict[tuple[int, str], Contours], l
             contours[number, names[number]] = areas
         elif kinds:
             passed_over.append(names[number])
-    return contours, passed_over
+    return contours, passed_over, names
 
 
 def _points(contour: "Dataset") -> NDArray[np.float64]:

@@ -46,6 +46,17 @@ def geometry_of_affine(affine_ras: NDArray[np.float64], size: tuple[int, int, in
     )
 
 
+def tilted_geometry(affine_ras: NDArray[np.float64], size: tuple[int, int, int]) -> Geometry:
+    """The grid of an affine as it is: its directions are not perpendicular where it is sheared.
+
+    No volume may lie on such a grid. It says where the voxels of a tilted series lie, for what refers to its slices.
+    """
+    affine = TO_LPS @ affine_ras
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    (width, height, step), (x, y, z) = spacing.tolist(), affine[:3, 3].tolist()
+    return Geometry(size, (width, height, step), (x, y, z), affine[:3, :3] / spacing)
+
+
 def check_usable(affine: NDArray[np.float64], path: Path) -> None:
     """Raises DinomixError when an affine holds NaN, maps the voxels onto a plane, or has voxels of no scanner."""
     with np.errstate(all="ignore"):
@@ -115,6 +126,31 @@ def resampled(
         cval=float(array.min()),
     )
     return out, new
+
+
+def labels_at(
+    labels: NDArray[np.generic],
+    affine_ras: NDArray[np.float64],
+    wanted_ras: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> NDArray[np.generic]:
+    """The nearest label at each voxel of another grid; 0 outside.
+
+    Args:
+        labels: (k, j, i).
+        affine_ras: 4x4, index (i, j, k, 1) of ``labels`` -> RAS mm.
+        wanted_ras: the same of the wanted grid.
+        shape: (k, j, i) of the wanted grid.
+    """
+    from scipy.ndimage import affine_transform
+
+    to_labels = np.linalg.inv(affine_ras) @ wanted_ras
+    # affine_transform maps output to input indices in array order, which is (k, j, i). "constant" would take a voxel of the
+    # border that rounding has moved out by 1e-16 for outside.
+    result: NDArray[np.generic] = affine_transform(
+        labels, to_labels[:3, :3][::-1, ::-1], to_labels[:3, 3][::-1], output_shape=shape, order=0, mode="grid-constant"
+    )
+    return result
 
 
 def _perpendicular(direction: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
-from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, resampled
+from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, labels_at, resampled
 from dinomix.images.volume import Volume
 from dinomix.inference.precision import Precision
 from dinomix.inference.runtimes.choosing import RuntimeName
@@ -90,28 +90,3 @@ def _check_finite(array: NDArray[np.generic]) -> None:
     with np.errstate(over="ignore"):
         if not all(np.isfinite(part.astype(np.float32)).all() for part in array):
             raise DinomixError("The volume holds NaN or infinite voxels.", "Export it again, or replace these voxels.")
-
-
-def labels_at(
-    labels: NDArray[np.generic],
-    affine_ras: NDArray[np.float64],
-    wanted_ras: NDArray[np.float64],
-    shape: tuple[int, ...],
-) -> NDArray[np.generic]:
-    """The nearest label at each voxel of another grid; 0 outside.
-
-    Args:
-        labels: (k, j, i).
-        affine_ras: 4x4, index (i, j, k, 1) of ``labels`` -> RAS mm.
-        wanted_ras: the same of the wanted grid.
-        shape: (k, j, i) of the wanted grid.
-    """
-    from scipy.ndimage import affine_transform
-
-    to_labels = np.linalg.inv(affine_ras) @ wanted_ras
-    # affine_transform maps output to input indices in array order, which is (k, j, i). "constant" would take a voxel of the
-    # border that rounding has moved out by 1e-16 for outside.
-    result: NDArray[np.generic] = affine_transform(
-        labels, to_labels[:3, :3][::-1, ::-1], to_labels[:3, 3][::-1], output_shape=shape, order=0, mode="grid-constant"
-    )
-    return result

@@ -15,6 +15,9 @@ from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, silent
 from dinomix.images.channels import read_channels
 from dinomix.images.dicom_header import dicom_modality
+from dinomix.images.dicom_results import Maker, drawn_of
+from dinomix.images.dicom_source import check_dicom_source
+from dinomix.images.formats import DICOM_RESULTS, Format
 from dinomix.images.volume import Volume
 from dinomix.inference.asked_clean_up import asked_rules
 from dinomix.inference.channels import find_case_images
@@ -39,7 +42,7 @@ def segment_files(
     out: Path,
     *,
     channels: Mapping[str, str | Path] | None = None,
-    format: str | None = None,
+    format: Format | None = None,
     device: str = "auto",
     max_memory: int | None = None,
     precision: Precision = "auto",
@@ -65,12 +68,14 @@ def segment_files(
         out: a file's name for one image, or a folder.
         channels: for a model of several channels, by their names: the image of each, where ``images`` is empty; else patterns
             by which the images of ``images`` are told.
-        format: "nii.gz", "nrrd" or "seg.nrrd"; None for that of ``out``'s name, or nii.gz.
+        format: one of ``formats.FORMATS``; None for that of ``out``'s name, or nii.gz. "dicom-seg" and "rtstruct" are of DICOM
+            series only.
         precision, runtime: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
         all_pieces, mirror: see ``segment_volume``.
         clean_up: see ``asked_clean_up``.
-        regions: write a mask file for each region of the model's labels, too; see ``region_files``.
+        regions: write the regions of the model's labels, too: a mask file for each, see ``region_files``, or, in DICOM, into the
+            same file.
         any_image: segment also what is no image for the model, see ``suitability``.
         overwrite: replace files that are there.
         networks: of each model, when they are at hand from earlier.
@@ -99,7 +104,13 @@ def segment_files(
         "clean_up": dict(clean_up or {}) or None,
     }
     made_by["found_by"] = models.found_by.fingerprint if models.found_by is not None else None
-    masks = {output.path: tuple(region_files(labels, output.path).values()) if regions else () for output in outputs}
+    masks = {output.path: tuple(region_files(labels, output).values()) if regions else () for output in outputs}
+    maker = Maker(models.title, models.fingerprint[:16], models.owners)
+    written = labels if regions else labels.without_regions
+    in_dicom = outputs[0].format in DICOM_RESULTS
+    if in_dicom:
+        made_by["regions"] = regions
+        drawn_of(written)  # names that DICOM cannot hold are told before anything is computed
     failed = 0
     asked_rules(clean_up or {}, models.labels)  # refuses before anything is read
     if mirror:
@@ -108,6 +119,8 @@ def segment_files(
 
     def read(output: Output) -> list[Volume]:
         check_name(output)
+        if in_dicom:
+            check_dicom_source(output.image)
         if not overwrite and is_done(output, made_by) and all(mask.exists() for mask in masks[output.path]):
             return []
         return read_channels(output.images, resample_sheared=True, keep_integers=True)
@@ -138,9 +151,9 @@ def segment_files(
             )  # fmt: skip
             if keep:
                 keep_only(result.array, labels.ids)
-            if regions:
-                write_regions(result.array, result.geometry, labels, output.path)
-            write_output(result.array, result.geometry, labels, output, made_by)
+            if masks[output.path]:
+                write_regions(result.array, result.geometry, labels, output)
+            write_output(result.array, result.geometry, written, output, made_by, maker)
             doubts = models.doubts_of_result(result, labels)
             tell(doubts, emit_here, any_image=True, image=str(output.image))
             emit_here("finished", path=str(output.path), seconds=time.monotonic() - began)

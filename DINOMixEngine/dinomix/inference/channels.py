@@ -10,6 +10,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.channel_files import CaseFiles, channels_of, group, in_folder, one_case
 from dinomix.images.channels import on_first_grid
+from dinomix.images.formats import is_dicom_result
 from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import base_name, find_images, name_of
@@ -78,7 +79,10 @@ def find_case_images(
         return [_named_case(names, given)]
     channels = channels_of(names, {name: str(pattern) for name, pattern in given.items()})
     if len(names) == 1 and not given:
-        return [CaseFiles(name_of(path, paths), (path,)) for path in find_images(paths)]
+        images = [path for path in find_images(paths) if not is_dicom_result(path)]
+        if not images:
+            raise DinomixError(f"There is no image in {paths[0]}, but results.", "Give the series they were made of.")
+        return [CaseFiles(name_of(path, paths), (path,)) for path in images]
     problems: list[DinomixError] = []
     cases: list[CaseFiles] = []
     loose: list[Path] = []

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from dinomix.errors import DinomixError
 from dinomix.files import LONGEST_NAME, read_json, replace, sha256, shortened_name, write_json
 from dinomix.images.channel_files import CaseFiles
-from dinomix.images.formats import ENDINGS, FORMATS, case_name, format_of
+from dinomix.images.dicom_results import UNKNOWN_MAKER, Maker
+from dinomix.images.dicom_writing import write_dicom_labels
+from dinomix.images.formats import DICOM_RESULTS, ENDINGS, FORMATS, Format, case_name, ending_of, format_of
 from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
@@ -31,13 +33,20 @@ class Output:
     """The images of one case and the file that its labels go to.
 
     ``record`` is the file that remembers from which image, by which model and with which options ``path`` was made;
-    None where ``path`` was named by the user, so that nothing is put beside it.
+    None where ``path`` was named by the user, so that nothing is put beside it. ``dicom`` is its format where ``path`` ends in
+    .dcm alone.
     """
 
     name: str
     images: tuple[Path, ...]
     path: Path
     record: Path | None = None
+    dicom: Format | None = None
+
+    @property
+    def format(self) -> Format | None:
+        """What ``path`` is written as."""
+        return self.dicom or format_of(self.path)
 
     @property
     def image(self) -> Path:
@@ -106,7 +115,7 @@ def name_of(image: Path, given: Sequence[Path]) -> str:
     return base_name(image)
 
 
-def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: str | None) -> list[Output]:
+def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: Format | None) -> list[Output]:
     """Give each case its file: ``out`` itself when it names a file, else ``out``/NAME.FORMAT.
 
     Images of the same name from different folders get their folders' names in front, as many as tell them apart.
@@ -120,23 +129,24 @@ def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: str | None) -> l
     """
     if out.is_symlink() and not out.exists():
         raise DinomixError(f"{out} is a link that leads nowhere.", "Remove it, or give another --out.", code="output")
-    named = format_of(out) if not out.is_dir() else None
+    named = _named_format(out, format) if not out.is_dir() else None
     if named and format not in (None, named):
         raise DinomixError(
-            f"{out} does not end in .{format}.", "Change --out or --format so that they agree.", code="output"
+            f"{out} does not end in {ending_of(format)}.", "Change --out or --format so that they agree.", code="output"
         )
     if named and len(cases) > 1:
         raise DinomixError(
             f"{out} names one file, but there are {len(cases)} images.", "Give a folder as --out.", code="output"
         )
     if named:
-        outputs = [Output(cases[0].name, cases[0].images, out)]
+        outputs = [Output(cases[0].name, cases[0].images, out, dicom=named if named in DICOM_RESULTS else None)]
     else:
         if not out.is_dir() and (out.exists() or out.name.lower().endswith(ENDINGS)):
             raise DinomixError(
-                f"Labels cannot be written to {out}.", f"Name a folder, or a file *.{' or *.'.join(FORMATS)}."
+                f"Labels cannot be written to {out}.",
+                f"Name a folder, or a file *{' or *'.join(map(ending_of, FORMATS))}.",
             )
-        ending = "." + (format or FORMATS[0])
+        ending = ending_of(format or FORMATS[0])
         outputs = [
             Output(
                 case.name, case.images, out / (name + ending), out / RECORDS / shortened_name(name + ending + ".json")
@@ -150,6 +160,19 @@ def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: str | None) -> l
                 f"The labels would overwrite the image {output.path}.", "Give another --out.", code="output"
             )
     return outputs
+
+
+def _named_format(out: Path, format: Format | None) -> Format | None:
+    """The format that a file's name says; of one that ends in .dcm alone, ``format``."""
+    if format_of(out) or not out.name.lower().endswith(".dcm"):
+        return format_of(out)
+    if format not in DICOM_RESULTS:
+        raise DinomixError(
+            f"{out} does not say which kind of DICOM it is to be.",
+            f"Add --format {' or --format '.join(DICOM_RESULTS)}.",
+            "output",
+        )
+    return format
 
 
 def base_name(path: Path) -> str:
@@ -188,17 +211,35 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     return True
 
 
-def write_output(array: NDArray[Any], geometry: Geometry, labels: LabelSet, output: Output, made_by: MadeBy) -> None:
-    """Write labels (k, j, i), and how they were made. Whatever interrupts this is seen by ``is_done`` later."""
+def write_output(
+    array: NDArray[Any],
+    geometry: Geometry,
+    labels: LabelSet,
+    output: Output,
+    made_by: MadeBy,
+    maker: Maker = UNKNOWN_MAKER,
+) -> None:
+    """Write labels (k, j, i), and how they were made. Whatever interrupts this is seen by ``is_done`` later.
+
+    Args:
+        maker: for files that name what made them.
+    """
+
+    def write(path: Path) -> None:
+        if output.format in DICOM_RESULTS:
+            write_dicom_labels(array, geometry, labels, output.image, maker, output.format, path)
+        else:
+            write_labels(array, geometry, labels, path)
+
     if output.record is None:
-        write_labels(array, geometry, labels, output.path)
+        write(output.path)
         return
     # Named so that no name is too long, and that what a kill left is written over.
     mark = hashlib.sha256(output.path.name.encode()).hexdigest()[:16]
-    aside = output.record.parent / f"partial-{mark}.{format_of(output.path)}"
+    aside = output.record.parent / f"partial-{mark}{ending_of(output.format or FORMATS[0])}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_labels(array, geometry, labels, aside)
+        write(aside)
         # The record first: a record without its file is harmless, a file without its record is a stranger's.
         hashes = {"labels_sha256": sha256(aside), "image_sha256": output.images_sha256()}
         write_json(output.record, {**made_by, **hashes})

@@ -95,6 +95,10 @@ class Models:
         return hashlib.sha256("".join(model.fingerprint for model in self.models).encode()).hexdigest()
 
     @property
+    def title(self) -> str:
+        return " + ".join(model.title for model in self.models)
+
+    @property
     def first(self) -> Model:
         return self.models[0]
 

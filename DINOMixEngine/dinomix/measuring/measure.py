@@ -6,8 +6,10 @@ from pathlib import Path
 from dinomix.errors import DinomixError
 from dinomix.evaluation.label_ids import read_ids
 from dinomix.events import Emit, Progress, silent
+from dinomix.images.dicom_drawn import drawn_file
 from dinomix.images.formats import case_name, is_segmentation
 from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Geometry
 from dinomix.inference.outputs import find_images, name_of
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import measured
@@ -51,8 +53,9 @@ def measure_files(
                 "no-image",
             )
         image = read_image(by_name[name], resample_sheared=True) if images else None
-        own = labels or _labels_of(file, order)
-        segmentation = read_ids(file, own, like=image.geometry if image else None, order=order)
+        like = image.geometry if image else None
+        own = labels or _labels_of(file, order, like)
+        segmentation = read_ids(file, own, like=like, order=order)
         try:
             found += rows(name, measured(segmentation, own, image), own, modality)
         except DinomixError as error:
@@ -71,8 +74,12 @@ def _by_name(images: Sequence[Path]) -> dict[str, Path]:
     return by_name
 
 
-def _labels_of(file: Path, order: Sequence[str]) -> LabelSet:
-    names = read_label(file, order=order)[1] if is_segmentation(file) else None
+def _labels_of(file: Path, order: Sequence[str], like: Geometry | None) -> LabelSet:
+    names = None
+    if is_segmentation(file):
+        names = read_label(file, order=order)[1]
+    elif drawn_file(file) is not None:
+        names = read_label(file, like=like, order=order)[1]
     if not names:
         raise DinomixError(
             f"{file} does not say which number is which structure.",

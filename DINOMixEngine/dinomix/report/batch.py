@@ -13,7 +13,6 @@ from matplotlib.image import imread
 
 from dinomix import __version__
 from dinomix.errors import DinomixError
-from dinomix.evaluation.label_ids import read_ids
 from dinomix.files import read_json, sha256, shortened_name, write_json, write_text
 from dinomix.images.dicom_header import dicom_modality
 from dinomix.images.reading import read_image
@@ -26,6 +25,7 @@ from dinomix.measuring.table import Row, rows, write_table
 from dinomix.report.figures import readable
 from dinomix.report.front_view import front_view
 from dinomix.report.overlays import make_overlay, write_overlay_picture
+from dinomix.report.read_again import read_again
 from dinomix.report.unusual import unusual_volumes
 
 PAGE, PICTURES = "overview.html", "previews"
@@ -61,7 +61,7 @@ class Batch:
         if known is not None and (picture.is_file() or not self.pictures):
             return
         image = read_image(output.image, resample_sheared=True)
-        segmentation = read_ids(output.path, self.labels, like=image.geometry)
+        segmentation = read_again(output, self.labels, image.geometry)
         name = output.name_of_file
         told: dict[str, Any] = {
             "labels_sha256": result,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
+from dinomix.images.formats import Format
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import find_case_images
 from dinomix.inference.outputs import plan_outputs
@@ -25,7 +26,7 @@ def segment_and_report(
     preview: bool,
     manifest: Path | None,
     channels: Mapping[str, str | Path] | None = None,
-    format: str | None = None,
+    format: Format | None = None,
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
-from dinomix.images.formats import ENDINGS
+from dinomix.images.formats import ENDINGS, ending_of
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
@@ -191,7 +191,7 @@ class Jobs:
             return
         folder = scratch.new_folder()
         try:
-            written = segment_files(models, images, folder / f"labels.{request.out.format}", **options)
+            written = segment_files(models, images, folder / f"labels{ending_of(request.out.format)}", **options)
             self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
             for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
                 job.stop_if_cancelled()
