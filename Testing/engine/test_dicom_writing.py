@@ -37,7 +37,7 @@ from dinomix.terminology import terminology_entry
 LABELS = LabelSet.from_names({2: "liver", 5: "left kidney", 300: "Läsion 肝"})
 WITH_REGIONS = LABELS.with_regions({"organs": [2, 5]})
 NUMBERS = {1: "liver", 2: "left kidney", 3: "Läsion 肝"}
-MAKER = Maker("abdomen of 2026", "0123456789abcdef")
+MAKER = Maker("abdomen of 2026", "0123456789abcdef", {"liver": "livers\\a"})
 BOTH = pytest.mark.parametrize("format", DICOM_RESULTS)
 
 
@@ -172,7 +172,8 @@ def test_a_result_says_whose_it_is_and_what_made_it(tmp_path: Path, format: Form
         by = (
             item.get("SegmentationAlgorithmIdentificationSequence") or item.ROIDerivationAlgorithmIdentificationSequence
         )
-        assert (by[0].AlgorithmName, by[0].AlgorithmVersion) == (MAKER.title, MAKER.version)
+        name = "livers/a" if (item.get("SegmentLabel") or item.ROIName) == "liver" else MAKER.title
+        assert (by[0].AlgorithmName, by[0].AlgorithmVersion) == (name, MAKER.version)
 
 
 def test_frames_name_their_slices_and_segments_their_colors(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def test_a_result_is_measured_by_its_own_names(model: Model, tmp_path: Path, for
     assert segment(model, tmp_path / "tree", "--out", tmp_path / "out", "--format", format, "--statistics", table) == 0
     rows = measure_files([tmp_path / "out"], images=[tmp_path / "tree"])
     told = [
-        {key: row[key] for key in ("case", "structure", "voxels", "volume_ml")} for row in json.loads(table.read_text())
+        {key: row[key] for key in ("case", "structure", "voxels", "volume_ml")}
+        for row in json.loads(table.read_text(encoding="utf-8"))
     ]
     assert [{key: row[key] for key in told[0]} for row in rows] == told and all(row["voxels"] for row in told)
 
@@ -100,7 +101,7 @@ def test_regions_are_in_the_file_and_a_result_without_them_is_another(
     seg = highdicom.seg.segread(tmp_path / "out/ct.seg.dcm")
     masks = seg.get_volume(allow_missing_positions=True, rescale_fractional=False).array
     np.testing.assert_array_equal(masks[..., 2], masks[..., 0] | masks[..., 1])
-    counted = {row["structure"]: row["voxels"] for row in json.loads(table.read_text())}
+    counted = {row["structure"]: row["voxels"] for row in json.loads(table.read_text(encoding="utf-8"))}
     assert counted == {"liver": masks[..., 0].sum(), "left kidney": masks[..., 1].sum()}
     assert not (tmp_path / "out/ct_regions").exists()
     assert segment(*call, "--keep", "liver", "--keep", "left kidney") == 2
@@ -164,7 +165,7 @@ def test_thirty_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> 
     assert leaving.value.code == 0
     results = sorted(out.glob("*.seg.dcm"))
     assert len(results) == 30 and all(path.stat().st_mtime_ns == written for path, written in before.items())
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         voxels = {(row["case"], row["structure"]): int(row["voxels"]) for row in csv.DictReader(file)}
     assert len(voxels) == 30 * len(LABELS.names)
     for number, path in enumerate(results):
@@ -174,11 +175,11 @@ def test_thirty_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> 
         assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == f"1.2.3.{number + 1}"
         frames = pydicom.dcmread(path).pixel_array
         assert frames.sum() == sum(voxels[name, structure] for structure in LABELS.names) > 0
-    page = (out / "overview.html").read_text()
+    page = (out / "overview.html").read_text(encoding="utf-8")
     assert (
         all(path.name.removesuffix(".seg.dcm") in page for path in results)
         and len(list((out / "previews").glob("*.png"))) == 30
     )
-    cases = json.loads(record.read_text())["cases"]
+    cases = json.loads(record.read_text(encoding="utf-8"))["cases"]
     assert sorted({case["status"] for case in cases}) == ["kept", "segmented"] and len(cases) == 30
     assert not list((out / ".dinomix-batch").glob("partial-*"))
