@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ from dinomix.models.ensemble import join_models
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.preprocessing import preprocess
+from dinomix.training.arranging import arrange
 from random_models import labels_with_ids, random_model, small_plan
+from tiny_cohort import make_cohort, make_plan
 
 PLAN = small_plan(SpacingGrid(spacing=(2.2, 1.9, 3.5)))
 FLIPS = [flip for count in range(3) for flip in itertools.combinations((2, 4), count)]
@@ -171,3 +174,19 @@ def test_left_and_right_are_never_exchanged(members: list[Model]) -> None:
     assert axes_without_sides(replace(plain, record=trained, labels=sided)) == (3, 4)
     with pytest.raises(DinomixError, match="have sides"):
         axes_without_sides(replace(plain, labels=sided))
+
+
+def test_a_training_starts_from_the_first_network(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "cases")
+    cohort.write(tmp_path / "cohort.json")
+    models = [random_model(tmp_path / str(seed), make_plan(), cohort.labels, seed=seed) for seed in (1, 2)]
+    assert not {"more_networks", "clean_up"} & set(json.loads((models[0].path / "plan.json").read_text()))
+    join_models([model.path for model in models], tmp_path / "both")
+    notices: list[str] = []
+
+    def emit(kind: str, **fields: Any) -> None:
+        notices.append(fields.get("message", ""))
+
+    made = arrange(tmp_path / "cohort.json", method="labeled-only", start=tmp_path / "both", device="cpu", emit=emit)
+    assert made.plan.networks == models[0].plan.networks and "an ensemble of several networks" in " ".join(notices)
+    assert all(torch.equal(weight, models[0].weights[name]) for name, weight in made.weights.items())

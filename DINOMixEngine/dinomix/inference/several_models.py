@@ -120,11 +120,6 @@ class Models:
         names = dict(zip(self.labels.ids, self.labels.names, strict=True))
         return {names[id]: model.title for model, ids in zip(self.models, self.ids, strict=True) for id in ids.values()}
 
-    def labels_of(self, number: int) -> LabelSet | None:
-        """What of the result is a model's; None where earlier ones know all of it."""
-        ids = set(self.ids[number].values())
-        return self.labels.only(ids) if ids else None
-
     def refuse_swapped(self, volumes: Sequence[Volume]) -> None:
         """Raises DinomixError where the images of a case are plainly in each other's place, for any of the models."""
         for model in self.models:
