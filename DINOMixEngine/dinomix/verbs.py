@@ -38,6 +38,7 @@ def segment(
     mirror: bool = False,
     clean_up: Mapping[str, str] | None = None,
     regions: bool = False,
+    uncertainty: str | Path | None = None,
     statistics: str | Path | None = None,
     preview: bool = False,
     manifest: str | Path | None = None,
@@ -71,7 +72,8 @@ def segment(
         clean_up: structure -> "largest" for its largest piece alone, or "0.5ml" for pieces of at least that; "" for all others.
         regions: write the regions of the model's labels, too: a mask file for each, into a folder NAME_regions; in DICOM, into
             the same file.
-        statistics: a table of measurements to write beside, .csv or .json.
+        uncertainty: also a map of how likely each voxel's label is wrong, in percent: a file for one image, else a folder.
+        statistics: a table of measurements to write beside, .csv or .json; with the predicted Dice where the model is calibrated.
         preview: also a picture of each case, and of a folder a page of all, overview.html.
         manifest: a record of the call to write beside, .json.
         any_image: segment also what looks like no image for this model, such as a CT that is not in HU.
@@ -101,6 +103,7 @@ def segment(
         mirror=mirror,
         clean_up=clean_up,
         regions=regions,
+        uncertainty=None if uncertainty is None else Path(uncertainty),
         statistics=None if statistics is None else Path(statistics),
         preview=preview,
         manifest=None if manifest is None else Path(manifest),

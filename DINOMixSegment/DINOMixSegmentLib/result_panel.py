@@ -1,4 +1,4 @@
-"""The result: its segments, surfaces in 3D, the table of volumes, and undo."""
+"""The result: what to look at first, its segments, surfaces in 3D, the table of volumes, and undo."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.scene.segmentations import unsureSegments
 from dinomix_slicer.scene.surfaces import areSurfacesShown
 from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.window.widgets import signalsBlocked
@@ -45,6 +46,11 @@ class ResultPanel:
         ui.resultsCollapsibleButton.visible = segmentation is not None or canUndo
         ui.segmentsTableView.setSegmentationNode(segmentation)
         ui.segmentsTableView.visible = segmentation is not None
+        unsure = unsureSegments(segmentation) if segmentation is not None else []
+        ui.unsureLabel.visible = bool(unsure)
+        ui.unsureLabel.text = _("Look at these first, the model is unsure of them: {organs}.").format(
+            organs=", ".join(f"{organ} ({dice})" for organ, dice in unsure)
+        )
         ui.undoButton.enabled = canUndo and self._logic.state == "idle"
         ui.show3DButton.enabled = segmentation is not None
         ui.volumesButton.enabled = segmentation is not None and hasStatistics()

@@ -12,7 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene import undo
-from dinomix_slicer.scene.segmentations import addSegmentation, writeIntoSegmentation
+from dinomix_slicer.scene.segmentations import addSegmentation, unsureSegments, writeIntoSegmentation
 from dinomix_slicer.scene.surfaces import surfaceSteps
 from dinomix_slicer.scene.volumes import imageOfNode
 from dinomix_slicer.task import WAIT
@@ -293,6 +293,16 @@ def test_writing_where_surfaces_are_makes_none_in_the_same_step():
     assert undo.undo(output)
     assert names(output) == ["liver", "Milz groß"]
     assert surfaceNumber(output, 0).GetNumberOfCells() > 0
+
+
+def test_what_the_model_is_unsure_of_is_saved_with_the_segmentation(tmp_path):
+    told = [{"predicted_dice": 0.914, "unsure": False}, {"predicted_dice": 0.5512, "unsure": True}, {}]
+    structures = [{**structure, **more} for structure, more in zip(STRUCTURES, told, strict=True)]
+    node = addSegmentation(makeVolume(), makeLabels(), structures)
+    assert unsureSegments(node) == [("Milz groß", "0.55")]
+    file = str(tmp_path / "saved.seg.nrrd")
+    assert slicer.util.saveNode(node, file)
+    assert unsureSegments(slicer.util.loadSegmentation(file)) == [("Milz groß", "0.55")]
 
 
 def test_undo_of_a_new_segmentation_removes_it():

@@ -49,6 +49,8 @@ NOT_RUN = {
         "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
     "dinomix segment --model fine/model --found-by coarse/model --inside liver --keep liver ct.nii.gz --out liver.nii.gz":
         "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
+    "dinomix models calibrate abdominal-organs-3mm --cohort extra.json --role labeled":
+        "needs the installed model; Testing/engine/test_certainty.py calibrates one",
     "ssh gpu-box dinomix worker": "needs another computer; Testing/engine/test_worker*.py speak with a worker through a pipe",
     "Slicer --no-main-window --no-splash --python-script segment_scan.py scan.nrrd /models/abdomen organs.seg.nrrd":
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",
@@ -78,6 +80,7 @@ NOT_RUN = {
 
 NOT_RUN_PROGRAMS = {
     "Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it",
+    "Testing/benchmarks/certainty.py": "needs trained runs; measured by hand, the figures stand beside it",
     "Testing/benchmarks/pic_reach.py": "draws for minutes; measured by hand, the figures stand beside it",
     "Testing/benchmarks/teacher_probe.py": "needs a run and a trained teacher; measured by hand, the figures stand beside it",
     "Testing/engine/fuzz.py": "takes half an hour; Testing/engine/test_fuzzing.py tries 300 inputs",

@@ -69,7 +69,7 @@ def test_a_batch_is_told_in_a_page_a_table_and_pictures(tmp_path: Path) -> None:
     outputs = segmented(tmp_path, 9, small=4)
     batch = Batch(LABELS, CT, tmp_path / "table.csv", pictures=True)
     for output in outputs:
-        batch.add(output)
+        batch.add(output, {})
     written = batch.write(outputs)
     assert written == [*map(picture_of, outputs), tmp_path / "table.csv", tmp_path / "out" / PAGE]
     text = (tmp_path / "out" / PAGE).read_text()
@@ -83,7 +83,7 @@ def test_a_batch_is_told_in_a_page_a_table_and_pictures(tmp_path: Path) -> None:
 
 def test_a_picture_shows_the_planes_the_structures_and_their_names(tmp_path: Path) -> None:
     (output,) = segmented(tmp_path, 1)
-    Batch(LABELS, CT, pictures=True).add(output)
+    Batch(LABELS, CT, pictures=True).add(output, {})
     pixels = imread(picture_of(output))[..., :3]
     assert pixels.shape[1] > 2 * pixels.shape[0] and pixels.std() > 0.05
     for structure in LABELS.structures:
@@ -94,12 +94,12 @@ def test_a_picture_shows_the_planes_the_structures_and_their_names(tmp_path: Pat
 def test_what_was_measured_and_drawn_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = segmented(tmp_path, 2)
     for output in outputs:
-        Batch(LABELS, CT, pictures=True).add(output)
+        Batch(LABELS, CT, pictures=True).add(output, {})
     before = [picture_of(output).stat().st_mtime_ns for output in outputs]
     picture_of(outputs[1]).unlink()
     again = Batch(LABELS, CT, tmp_path / "table.json", pictures=True)
     for output in outputs:
-        again.add(output)
+        again.add(output, {})
     assert picture_of(outputs[0]).stat().st_mtime_ns == before[0] and picture_of(outputs[1]).is_file()
     again.write(outputs)
     assert (tmp_path / "table.json").is_file()
@@ -108,12 +108,12 @@ def test_what_was_measured_and_drawn_is_not_done_again(tmp_path: Path, monkeypat
 def test_another_labels_file_is_measured_anew(tmp_path: Path) -> None:
     (output,) = segmented(tmp_path, 1)
     batch = Batch(LABELS, CT, tmp_path / "table.json")
-    batch.add(output)
+    batch.add(output, {})
     batch.write([output])
     before = (tmp_path / "table.json").read_text()
     label = sitk.ReadImage(str(output.path))
     sitk.WriteImage(label * 0, str(output.path))
-    batch.add(output)
+    batch.add(output, {})
     batch.write([output])
     assert (tmp_path / "table.json").read_text() != before
 
@@ -123,7 +123,7 @@ def test_a_named_file_has_its_picture_beside_it_and_no_page(tmp_path: Path) -> N
     output = Output("mine", (source.image,), tmp_path / "mine.nii.gz")
     output.path.write_bytes(source.path.read_bytes())
     batch = Batch(LABELS, MR, tmp_path / "mine.csv", pictures=True)
-    batch.add(output)
+    batch.add(output, {})
     assert batch.write([output]) == [tmp_path / "mine.png", tmp_path / "mine.csv"]
     assert "intensity_mean," in (tmp_path / "mine.csv").read_text()
 

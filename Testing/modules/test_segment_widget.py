@@ -5,7 +5,7 @@ import unittest
 import numpy as np
 import qt
 import slicer
-from segment_fakes import LIVER, addVolume, modelDict, segmentNames
+from segment_fakes import LIVER, SPLEEN, addVolume, modelDict, segmentNames
 from segment_window import WindowTestCase
 from waiting import processEvents, waitUntil
 
@@ -143,6 +143,14 @@ class ApplyTest(WindowTestCase):
         self.assertTrue(self.ui.resultsCollapsibleButton.isVisible())
         segmentation = self.ui.segmentsTableView.segmentationNode()
         self.assertEqual(segmentNames(segmentation), ["liver", "spleen"])
+
+    def test_what_the_model_is_unsure_of_comes_first(self):
+        unsure = {**SPLEEN, "predicted_dice": 0.4321, "unsure": True}
+        self.apply().finishWithLabels(structures=({**LIVER, "predicted_dice": 0.95, "unsure": False}, unsure))
+        self.settle()
+        self.assertTrue(self.ui.unsureLabel.isVisible())
+        self.assertIn("spleen (0.43)", self.ui.unsureLabel.text)
+        self.assertNotIn("liver", self.ui.unsureLabel.text)
 
     def test_one_segment_is_not_many(self):
         self.apply().finishWithLabels(structures=(LIVER,))

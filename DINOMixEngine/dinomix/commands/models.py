@@ -1,4 +1,4 @@
-"""``dinomix models``: list, tell of, install, import, join, export, remove and verify models."""
+"""``dinomix models``: list, tell of, install, import, join, calibrate, export, remove and verify models."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dinomix.commands.models_calibrate import command as calibrate_command
 from dinomix.commands.models_export import command as export_command
 from dinomix.commands.models_info import command as info_command
 from dinomix.commands.models_join import command as join_command
@@ -19,6 +20,7 @@ def command() -> None:
     """
 
 
+command.add_command(calibrate_command)
 command.add_command(export_command)
 command.add_command(info_command)
 command.add_command(join_command)

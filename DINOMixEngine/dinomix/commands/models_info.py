@@ -30,6 +30,7 @@ def command(model: str, as_json: bool) -> None:
 
 def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     """What a reader wants to know first; ``--json`` has all of it."""
+    from dinomix.models.calibration import Calibration
     from dinomix.models.training_cases import TrainingCases
     from dinomix.planning.in_words import in_words
     from dinomix.planning.plan import Plan
@@ -49,6 +50,8 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     plan = Plan.read(Path(told["path"]) / "plan.json")
     if plan.more_networks:
         lines.append(("Networks", f"{len(plan.networks)}, whose probabilities are averaged"))
+    calibration = Calibration.of_record(told["record"])
+    lines.append(("Calibrated", calibration.in_words if calibration is not None else "no"))
     return [
         *lines,
         ("Plan", in_words(plan)),

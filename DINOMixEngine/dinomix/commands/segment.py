@@ -92,6 +92,12 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     help="Write a mask for each region of the model, such as a whole tumor, into NAME_regions/ too; in DICOM, into the file.",
 )
 @click.option(
+    "--uncertainty",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Also a map of how likely each voxel's label is wrong, in percent: .nii.gz or .nrrd for one image, else a folder.",
+)
+@click.option(
     "--statistics", type=click.Path(path_type=Path), metavar="FILE", help="Also a table of measurements, .csv or .json."
 )
 @click.option(
@@ -127,6 +133,7 @@ def command(
     clean_up: tuple[str, ...],
     mirror: bool,
     regions: bool,
+    uncertainty: Path | None,
     statistics: Path | None,
     preview: bool,
     manifest: Path | None,
@@ -189,6 +196,7 @@ def command(
             mirror=mirror,
             clean_up={name: rule for name, _, rule in (option.rpartition("=") for option in clean_up)},
             regions=regions,
+            uncertainty=uncertainty,
             overwrite=overwrite,
             emit=emit,
         )

@@ -14,6 +14,7 @@ from dinomix.images.volume import Volume
 from dinomix.inference.precision import Precision
 from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.several_models import Models, segment_by_all
+from dinomix.inference.sureness import Sureness
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 
@@ -39,6 +40,7 @@ def segment_array(
     emit: Emit = silent,
     networks: Sequence[torch.nn.Module] | None = None,
     keep: LabelSet | None = None,
+    sureness: Sureness | None = None,
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Segment an array of image values; a sheared grid is resampled for the network, and its labels are brought back.
 
@@ -47,8 +49,8 @@ def segment_array(
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
         more: the further images of the case, for a model that takes several, each on its own grid; in the order of
             ``models.channels[1:]``.
-        device, max_memory, precision, runtime, all_pieces, mirror, clean_up, emit, networks, keep: as ``segment_by_all`` takes
-            them.
+        device, max_memory, precision, runtime, all_pieces, mirror, clean_up, emit, networks, keep, sureness: as
+            ``segment_by_all`` takes them; a map of uncertainty lies on the resampled grid of a sheared array.
 
     Returns:
         Ids of ``models.labels``, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
@@ -68,7 +70,7 @@ def segment_array(
     labels = segment_by_all(
         images, 0, Models.of(models) if isinstance(models, Model) else models, keep=keep,
         device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces, mirror=mirror,
-        clean_up=clean_up, emit=emit, networks=networks,
+        clean_up=clean_up, emit=emit, networks=networks, sureness=sureness,
     ).array  # fmt: skip
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
 

@@ -19,21 +19,37 @@ from dinomix.images.dicom_results import Maker, drawn_of
 from dinomix.images.dicom_source import check_dicom_source
 from dinomix.images.formats import DICOM_RESULTS, Format
 from dinomix.images.volume import Volume
+from dinomix.images.writing import write_image
 from dinomix.inference.asked_clean_up import asked_rules
 from dinomix.inference.channels import find_case_images
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import network_within
 from dinomix.inference.mirroring import axes_without_sides
-from dinomix.inference.outputs import MadeBy, Output, check_name, is_done, plan_outputs, write_output
+from dinomix.inference.outputs import (
+    MadeBy,
+    Output,
+    check_name,
+    is_done,
+    plan_outputs,
+    predicted_dice_of,
+    write_output,
+)
 from dinomix.inference.precision import Precision
 from dinomix.inference.region_files import region_files, write_regions
 from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import keep_only, kept_labels, named
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.suitability import Doubt, tell
+from dinomix.inference.sureness import PredictedDice, Sureness
+from dinomix.inference.uncertainty_files import uncertainty_files
 from dinomix.models.folder import Model
+from dinomix.names import listed
 
 ALL_THE_SAME = "With --any-image it is segmented all the same."
+UNCALIBRATED = (
+    "so the map holds the network's own probabilities, which are mostly too sure; `dinomix models calibrate` mends that "
+    "with labeled cases."
+)
 
 
 def segment_files(
@@ -52,11 +68,13 @@ def segment_files(
     mirror: bool = False,
     clean_up: Mapping[str, str] | None = None,
     regions: bool = False,
+    uncertainty: Path | None = None,
+    predicts_dice: bool = False,
     any_image: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
     networks: Sequence[torch.nn.Module] | None = None,
-    done: Callable[[Output], None] = lambda output: None,
+    done: Callable[[Output, PredictedDice], None] = lambda output, predicted: None,
 ) -> list[Path]:
     """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
 
@@ -76,10 +94,12 @@ def segment_files(
         clean_up: see ``asked_clean_up``.
         regions: write the regions of the model's labels, too: a mask file for each, see ``region_files``, or, in DICOM, into the
             same file.
+        uncertainty: write a map of it, too, see ``uncertainty_files``: a file for one image, else a folder; None for none.
+        predicts_dice: predict the Dice of each structure of a calibrated model.
         any_image: segment also what is no image for the model, see ``suitability``.
         overwrite: replace files that are there.
         networks: of each model, when they are at hand from earlier.
-        done: called with each result as soon as it is there, or was found there.
+        done: called with each result as soon as it is there, or was found there, and with the Dice that was predicted of it.
 
     Returns:
         The files of this process's share, those that were already there included.
@@ -111,6 +131,11 @@ def segment_files(
     if in_dicom:
         made_by["regions"] = regions
         drawn_of(written)  # names that DICOM cannot hold are told before anything is computed
+    maps = uncertainty_files(outputs, uncertainty, overwrite)
+    if maps and (without := models.uncalibrated):
+        emit(
+            "notice", message=f"{listed(without)} {'is' if len(without) == 1 else 'are'} not calibrated, {UNCALIBRATED}"
+        )
     failed = 0
     asked_rules(clean_up or {}, models.labels)  # refuses before anything is read
     if mirror:
@@ -121,7 +146,8 @@ def segment_files(
         check_name(output)
         if in_dicom:
             check_dicom_source(output.image)
-        if not overwrite and is_done(output, made_by) and all(mask.exists() for mask in masks[output.path]):
+        of_case = (*masks[output.path], *([maps[output.path]] if maps else []))
+        if not overwrite and is_done(output, made_by) and all(file.exists() for file in of_case):
             return []
         return read_channels(output.images, resample_sheared=True, keep_integers=True)
 
@@ -136,7 +162,7 @@ def segment_files(
             volumes = reading.result()
             if not volumes:
                 emit_here("notice", message=f"{output.path} is already there from this image and model; it is kept.")
-                done(output)
+                done(output, predicted_dice_of(output.path))
                 continue
             for image, volume in zip(output.images, volumes, strict=True):
                 for notice in volume.notices:
@@ -145,19 +171,25 @@ def segment_files(
             doubts = doubts_of_case(output, volumes, models)
             tell(doubts, emit_here, any_image=any_image, image=str(output.image), otherwise=ALL_THE_SAME)
             size = sum(volume.array.nbytes for volume in volumes)
+            sureness = Sureness(wants_map=bool(maps), wants_dice=predicts_dice)
             result = segment_by_all(
                 volumes, size, models, keep=labels, device=device, max_memory=max_memory, precision=precision, runtime=runtime,
                 all_pieces=all_pieces, mirror=mirror, clean_up=clean_up, emit=emit_here, networks=networks,
+                sureness=sureness,
             )  # fmt: skip
             if keep:
                 keep_only(result.array, labels.ids)
             if masks[output.path]:
                 write_regions(result.array, result.geometry, labels, output)
-            write_output(result.array, result.geometry, written, output, made_by, maker)
+            predicted = {name: dice for name, dice in sureness.predicted_dice.items() if name in labels.names}
+            write_output(result.array, result.geometry, written, output, made_by, maker, predicted)
+            if sureness.uncertainty is not None:
+                write_image(Volume(sureness.uncertainty, result.geometry), maps[output.path])
+                emit_here("written", path=str(maps[output.path]))
             doubts = models.doubts_of_result(result, labels)
             tell(doubts, emit_here, any_image=True, image=str(output.image))
             emit_here("finished", path=str(output.path), seconds=time.monotonic() - began)
-            done(output)
+            done(output, predicted)
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
             if len(outputs) == 1 and isinstance(error, DEFECTS):
                 raise

@@ -40,8 +40,9 @@ class MemoryUse:
 
 
 def plan_memory(
-    geometry: Geometry, model: Model, limit: int | None, *, voxel_bytes: int = 4, given_back: int = 0
-) -> MemoryUse:
+    geometry: Geometry, model: Model, limit: int | None, *, voxel_bytes: int = 4, given_back: int = 0,
+    uncertainty: bool = False,
+) -> MemoryUse:  # fmt: skip
     """Choose the buffers for an image that is already read.
 
     Args:
@@ -49,14 +50,21 @@ def plan_memory(
             buffers are, and only what is more than all of its memory is refused: the system may make room.
         voxel_bytes: of the voxels of one image; with several channels the mean of them.
         given_back: bytes of the image, where it is dropped once it lies on the network's grid.
+        uncertainty: whether a map of it is made, too, of a byte a voxel.
 
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
     of_network = max(footprint(plan, model.labels.channels).window for plan in model.plan.members)
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
+    map_bytes = prod(geometry.size) if uncertainty else 0
     uses = [
-        MemoryUse(half, slab, of_network, _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back))
+        MemoryUse(
+            half,
+            slab,
+            of_network,
+            _estimate(geometry, model, of_network, half, slab, voxel_bytes, given_back) + map_bytes,
+        )
         for half, slab in choices
     ]
     allowed = psutil.Process().memory_info().rss + free_memory(limit)

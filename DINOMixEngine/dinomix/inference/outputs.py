@@ -19,6 +19,7 @@ from dinomix.images.formats import DICOM_RESULTS, ENDINGS, FORMATS, Format, case
 from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
+from dinomix.inference.sureness import PredictedDice
 from dinomix.labels import LabelSet
 
 RECORDS = ".dinomix-batch"
@@ -148,9 +149,7 @@ def plan_outputs(cases: Sequence[CaseFiles], out: Path, format: Format | None) -
             )
         ending = ending_of(format or FORMATS[0])
         outputs = [
-            Output(
-                case.name, case.images, out / (name + ending), out / RECORDS / shortened_name(name + ending + ".json")
-            )
+            Output(case.name, case.images, out / (name + ending), record_of(out / (name + ending)))
             for case, name in zip(cases, _names(cases), strict=True)
         ]
     places = {os.path.realpath(image) for case in cases for image in case.images}
@@ -218,11 +217,13 @@ def write_output(
     output: Output,
     made_by: MadeBy,
     maker: Maker = UNKNOWN_MAKER,
+    predicted_dice: PredictedDice | None = None,
 ) -> None:
     """Write labels (k, j, i), and how they were made. Whatever interrupts this is seen by ``is_done`` later.
 
     Args:
         maker: for files that name what made them.
+        predicted_dice: written down too, for ``predicted_dice_of``.
     """
 
     def write(path: Path) -> None:
@@ -242,10 +243,28 @@ def write_output(
         write(aside)
         # The record first: a record without its file is harmless, a file without its record is a stranger's.
         hashes = {"labels_sha256": sha256(aside), "image_sha256": output.images_sha256()}
-        write_json(output.record, {**made_by, **hashes})
+        told = {"predicted_dice": predicted_dice} if predicted_dice else {}
+        write_json(output.record, {**made_by, **hashes, **told})
         replace(aside, output.path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def record_of(labels: Path) -> Path:
+    """Where a batch remembers how it made a file."""
+    return labels.parent / RECORDS / shortened_name(labels.name + ".json")
+
+
+def predicted_dice_of(labels: Path) -> PredictedDice:
+    """What a batch has written down of a file that is still as it made it; else empty."""
+    try:
+        record = read_json(record_of(labels))
+        predicted, known = record.get("predicted_dice"), record.get("labels_sha256")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    if not isinstance(predicted, dict) or known != sha256(labels):
+        return {}
+    return {str(name): value if isinstance(value, float) else None for name, value in predicted.items()}
 
 
 def check_name(output: Output) -> None:

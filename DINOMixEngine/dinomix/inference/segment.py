@@ -14,6 +14,7 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.channels import as_channels
 from dinomix.inference.devices import choose_device
+from dinomix.inference.expected_dice import ExpectedDice
 from dinomix.inference.inside import BoxFor, cut
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, network_within, plan_memory
 from dinomix.inference.mirroring import axes_without_sides, mirrored
@@ -23,7 +24,9 @@ from dinomix.inference.precision import Precision, border_noise, has_bfloat16
 from dinomix.inference.runtimes.choosing import RuntimeName, Work, choose_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
-from dinomix.inference.two_stages import two_stage_labels
+from dinomix.inference.sureness import Found, PredictedDice, Sureness
+from dinomix.inference.two_stages import found_in_two_stages
+from dinomix.inference.uncertainty import NativeUncertainty
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.names import listed, normalized_name
@@ -91,11 +94,13 @@ def segment_taken(
     emit: Emit,
     network: torch.nn.Module | None,
     box_for: BoxFor | None = None,
+    sureness: Sureness | None = None,
 ) -> Volume:
     """Segment the images in a list, and take them out as soon as they are not needed, which frees ``given_back`` bytes.
 
     Args:
         box_for: where alone is to be computed, see ``inside``; None for the whole image.
+        sureness: what is asked beside the labels; it is answered there.
     """
     volumes[:] = as_channels(volumes, model.plan, emit)
     geometry = volumes[0].geometry
@@ -105,16 +110,19 @@ def segment_taken(
     of_first = network or network_within(model, max_memory)
     axes = axes_without_sides(model) if mirror else ()
 
-    def labels_of(volumes: list[Volume], given_back: int, stage: Model, emit: Emit) -> NDArray[Any]:
+    asked = sureness or Sureness()
+
+    def found_by(volumes: list[Volume], given_back: int, stage: Model, emit: Emit) -> Found:
         of_stage = of_first if stage is model else stage.warm_network
         box = box_for if stage is model else None  # the second stage has boxes of its own
         averaged = mirrored(of_stage, axes)
-        return _labels(volumes, given_back, stage, averaged, chosen, max_memory, precision, runtime, emit, box)
+        return _found(volumes, given_back, stage, averaged, chosen, max_memory, precision, runtime, asked, emit, box)
 
     if model.second is None:
-        array = labels_of(volumes, given_back, model, emit)
+        found = found_by(volumes, given_back, model, emit)
     else:
-        array = two_stage_labels(_taken(volumes), model, lambda part, *others: labels_of(part, 0, *others), emit)
+        found = found_in_two_stages(_taken(volumes), model, lambda part, *others: found_by(part, 0, *others), emit)
+    array, asked.uncertainty, asked.predicted_dice = found.array, found.uncertainty, _predicted_dice(found, model)
     if not all_pieces:
         _remove_stray_pieces(array, model, max_memory, emit)
         names = dict(zip(model.labels.ids, model.labels.names, strict=True))
@@ -125,7 +133,18 @@ def segment_taken(
     return Volume(array, geometry)
 
 
-def _labels(
+def _predicted_dice(found: Found, model: Model) -> PredictedDice:
+    """By structure; of those that no calibration is known of, nothing."""
+    if found.expected is None:
+        return {}
+    predicted: PredictedDice = {}
+    for name, expected in zip(model.labels.names, found.expected.dice(), strict=True):
+        if (calibration := model.calibration_of(name)) is not None:
+            predicted[name] = calibration.predicted_dice(name, expected) if expected is not None else None
+    return predicted
+
+
+def _found(
     volumes: list[Volume],
     given_back: int,
     model: Model,
@@ -134,22 +153,29 @@ def _labels(
     max_memory: int | None,
     precision: Precision,
     runtime: RuntimeName,
+    asked: Sureness,
     emit: Emit,
     box_for: BoxFor | None,
-) -> NDArray[Any]:
-    """Structure ids (k, j, i) by one network; ``volumes`` and ``given_back`` as ``_segment`` takes them."""
+) -> Found:
+    """What one network finds; ``volumes`` and ``given_back`` as ``segment_taken`` takes them."""
     geometry, voxel_bytes = volumes[0].geometry, sum(volume.array.itemsize for volume in volumes) // len(volumes)
-    use = plan_memory(geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back)
+    use = plan_memory(
+        geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back, uncertainty=asked.wants_map
+    )
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(_taken(volumes), model.plan, slab_bytes=use.slab_bytes)
     box = box_for(network, preprocessed) if box_for is not None else None
     if box is None:
-        return _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
+        return _Computing(network, model, preprocessed, device, use, runtime, asked, emit).found(precision)
     preprocessed = cut(preprocessed, box, model.plan)
-    part = _Computing(network, model, preprocessed, device, use, runtime, emit).labels(precision)
-    whole = np.zeros(geometry.size[::-1], part.dtype)
-    whole[box] = part
+    part = _Computing(network, model, preprocessed, device, use, runtime, asked, emit).found(precision)
+    size = geometry.size[::-1]
+    whole = Found(np.zeros(size, part.array.dtype), expected=part.expected)
+    whole.array[box] = part.array
+    if part.uncertainty is not None:
+        whole.uncertainty = np.zeros(size, np.uint8)
+        whole.uncertainty[box] = part.uncertainty
     return whole
 
 
@@ -195,30 +221,31 @@ class _Computing:
     device: torch.device
     use: MemoryUse
     runtime: RuntimeName
+    asked: Sureness
     emit: Emit
 
-    def labels(self, precision: Precision) -> NDArray[Any]:
-        """(k, j, i); see ``segment_volume``."""
+    def found(self, precision: Precision) -> Found:
+        """See ``segment_volume``."""
         if precision != "auto":
-            return self._labels_in(torch.float32 if precision == "float32" else torch.bfloat16)
+            return self._found_in(torch.float32 if precision == "float32" else torch.bfloat16)
         if not has_bfloat16(self.device):
-            return self._labels_in(torch.float32)
+            return self._found_in(torch.float32)
         runtime = self._chosen(torch.bfloat16)
         if (noise := self._noise(runtime)) is None:
-            return self._labels_in(torch.float32)
+            return self._found_in(torch.float32)
         changes = LabelChanges(noise, self.model.labels.channels)
-        array = self._computed(torch.bfloat16, runtime, self.emit, changes.add)
+        found = self._computed(torch.bfloat16, runtime, self.emit, changes.add)
         if not (changed := changes.structures()):
-            return array
+            return found
         names = [self.model.labels.names[channel - 1] for channel in changed]
         self.emit(
             "notice",
             message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32.",
         )
-        del array
-        return self._labels_in(torch.float32, named(self.emit, "again in float32"))
+        del found
+        return self._found_in(torch.float32, named(self.emit, "again in float32"))
 
-    def _labels_in(self, dtype: torch.dtype, emit: Emit | None = None) -> NDArray[Any]:
+    def _found_in(self, dtype: torch.dtype, emit: Emit | None = None) -> Found:
         return self._computed(dtype, self._chosen(dtype), emit or self.emit)
 
     def _chosen(self, dtype: torch.dtype) -> Runtime:
@@ -236,17 +263,28 @@ class _Computing:
 
     def _computed(
         self, dtype: torch.dtype, runtime: Runtime, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
-    ) -> NDArray[Any]:
-        """Labels computed with some numbers; ``look`` is shown the logits, slab by slab."""
+    ) -> Found:
+        """What is found with some numbers; ``look`` is shown the logits, slab by slab."""
         tensor, use, ids = self.preprocessed.tensor, self.use, self.model.labels.ids
         progress = RepeatedProgress(emit)
         slabs = predict_slabs(
             self.network, tensor, self.model.plan, self.device, progress,
             dtype=dtype, runtime=runtime, half_buffers=use.half_buffers,
         )  # fmt: skip
-        labels = NativeLabels(self.preprocessed, tuple(tensor.shape[1:]), ids, use.slab_bytes, progress.again)
+        grid = tuple(tensor.shape[1:])
+        labels = NativeLabels(self.preprocessed, grid, ids, use.slab_bytes, progress.again)
+        found, takers = Found(labels.array), [labels.add, *([look] if look else [])]
+        if self.asked.wants_map:
+            calibration = self.model.calibration
+            temperature = calibration.temperature if calibration is not None else 1.0
+            percent = NativeUncertainty(self.preprocessed, grid, labels.array, ids, temperature, use.slab_bytes)
+            found.uncertainty = percent.array
+            takers.append(percent.add)
+        if self.asked.wants_dice and self.model.calibration is not None:
+            found.expected = ExpectedDice(self.model.labels.channels)
+            takers.append(found.expected.add)
         for slab in slabs:
-            for take in (labels.add, look) if look else (labels.add,):
+            for take in takers:
                 progress.again()
                 try:
                     take(slab)
@@ -255,7 +293,7 @@ class _Computing:
                         raise
                     slab = slab.cpu()
                     take(slab)
-        return labels.array
+        return found
 
 
 def keep_only(array: NDArray[Any], ids: tuple[int, ...]) -> None:

@@ -27,6 +27,7 @@ from dinomix.inference.precision import Precision
 from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import cleaned, kept_labels, named, segment_taken
 from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result
+from dinomix.inference.sureness import Sureness
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.joining import joined_labels
@@ -120,6 +121,20 @@ class Models:
         names = dict(zip(self.labels.ids, self.labels.names, strict=True))
         return {names[id]: model.title for model, ids in zip(self.models, self.ids, strict=True) for id in ids.values()}
 
+    @property
+    def uncalibrated(self) -> list[str]:
+        """The titles of the models that are not calibrated."""
+        return [model.title for model in self.models if model.calibration is None]
+
+    def is_unsure(self, structure: str, predicted_dice: float) -> bool:
+        """Whether a structure with this predicted Dice should be looked at first."""
+        id = self.labels.ids[self.labels.names.index(structure)]
+        for model, ids in zip(self.models, self.ids, strict=True):
+            for own, joined in ids.items():
+                if joined == id:
+                    return model.is_unsure(model.labels.names[model.labels.channel_of[own] - 1], predicted_dice)
+        return False
+
     def refuse_swapped(self, volumes: Sequence[Volume]) -> None:
         """Raises DinomixError where the images of a case are plainly in each other's place, for any of the models."""
         for model in self.models:
@@ -159,6 +174,7 @@ def segment_by_all(
     clean_up: Mapping[str, str] | None = None,
     emit: Emit = silent,
     networks: Sequence[torch.nn.Module | None] | None = None,
+    sureness: Sureness | None = None,
 ) -> Volume:
     """Segment the images of a case with each model, and join what they find.
 
@@ -167,6 +183,7 @@ def segment_by_all(
         keep: the structures that are wanted; a model that has none of them is not asked, unless it finds the box.
         clean_up: which pieces are removed from the result, see ``asked_clean_up``.
         networks: of each model, where it is at hand.
+        sureness: what is asked beside the labels; it is answered there.
 
     Returns:
         Ids of ``models.labels`` (k, j, i), on the grid of the first image.
@@ -176,8 +193,10 @@ def segment_by_all(
     wanted = set((keep or models.labels).ids)
     run = _Run(models, volumes, given_back, wanted, device, emit, {
         "max_memory": max_memory, "precision": precision, "runtime": runtime, "all_pieces": all_pieces, "mirror": mirror,
-    }, networks or [None] * len(models.models))  # fmt: skip
+    }, networks or [None] * len(models.models), sureness or Sureness())  # fmt: skip
     result = run.result()
+    if run.sureness.wants_map and run.sureness.uncertainty is None:  # no model was asked
+        run.sureness.uncertainty = np.zeros(result.array.shape, np.uint8)
     if removed := cleaned(result.array, result.geometry, asked_rules(clean_up or {}, models.labels), max_memory):
         names = [structure.name for structure in models.labels.structures if structure.id in removed]
         emit("notice", message=f"As asked, pieces of {listed(names)} were removed.")
@@ -196,6 +215,7 @@ class _Run:
     emit: Emit
     options: dict[str, Any]
     networks: Sequence[torch.nn.Module | None]
+    sureness: Sureness
 
     def result(self) -> Volume:
         """Ids of the joined labels, (k, j, i)."""
@@ -206,7 +226,7 @@ class _Run:
         array = np.zeros(geometry.size[::-1], np.uint8 if max(models.labels.ids) < 256 else np.uint16)
         box = None
         if models.found_by is not None:
-            found = self._asked(models.found_by, models.found_by.warm_network, None, last=False)
+            found = self._asked(models.found_by, models.found_by.warm_network, None, last=False, sureness=Sureness())
             box = self._box_in(found, models.found_by)
             if box is None:
                 return Volume(array, geometry)
@@ -214,8 +234,11 @@ class _Run:
             asked = [0, *(n for n in asked if n)]  # the first finds the box
         for number in asked:
             last = number == asked[-1]
-            part = self._asked(models.models[number], self.networks[number], _always(box), last)
+            sureness = self.sureness.of_another_model()
+            part = self._asked(models.models[number], self.networks[number], _always(box), last, sureness)
+            before = array.copy() if sureness.wants_map else array
             add_labels(array, part.array, models.ids[number])
+            self._join(sureness, number, before, array)
             if models.inside and models.found_by is None and number == 0 and not last:
                 box = self._box_in(part, models.first)
                 if box is None:
@@ -228,12 +251,23 @@ class _Run:
         """What the only model finds, perhaps in the box that a quick pass of it finds."""
         boxes: list[Slices] = []
         geometry = self.volumes[0].geometry
-        result = self._asked(self.models.first, self.networks[0], self._quick(boxes, geometry), last=True)
+        result = self._asked(self.models.first, self.networks[0], self._quick(boxes, geometry), True, self.sureness)
         if boxes:
             self._tell_cut(result.array, boxes[0], [0])
         return result
 
-    def _asked(self, model: Model, network: torch.nn.Module | None, box_for: BoxFor | None, last: bool) -> Volume:
+    def _join(self, sureness: Sureness, number: int, before: NDArray[Any], after: NDArray[Any]) -> None:
+        """Take over what one of the models says of what it has added."""
+        self.sureness.join(sureness, before, after)
+        names = dict(zip(self.models.labels.ids, self.models.labels.names, strict=True))
+        own = self.models.models[number].labels
+        for name, dice in sureness.predicted_dice.items():
+            if (id := self.models.ids[number].get(own.ids[own.names.index(name)])) is not None:
+                self.sureness.predicted_dice[names[id]] = dice
+
+    def _asked(
+        self, model: Model, network: torch.nn.Module | None, box_for: BoxFor | None, last: bool, sureness: Sureness
+    ) -> Volume:
         """What one model finds, by its own ids; the last one takes the images away."""
         volumes = self.volumes if last else list(self.volumes)
         emit = (
@@ -241,7 +275,15 @@ class _Run:
         )
         given_back = self.given_back if last else 0
         return segment_taken(
-            volumes, given_back, model, device=self.device, emit=emit, network=network, box_for=box_for, **self.options
+            volumes,
+            given_back,
+            model,
+            device=self.device,
+            emit=emit,
+            network=network,
+            box_for=box_for,
+            sureness=sureness,
+            **self.options,
         )
 
     def _quick(self, boxes: list[Slices], geometry: Geometry) -> BoxFor | None:

@@ -10,7 +10,7 @@ from dinomix.images.dicom_drawn import drawn_file
 from dinomix.images.formats import case_name, is_segmentation
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry
-from dinomix.inference.outputs import find_images, name_of
+from dinomix.inference.outputs import find_images, name_of, predicted_dice_of
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import measured
 from dinomix.measuring.table import Row, rows
@@ -35,7 +35,7 @@ def measure_files(
         order: names of structures; where a file has several in one voxel, the later one wins.
 
     Returns:
-        The rows of ``table.write_table``, case by case.
+        The rows of ``table.write_table``, case by case; with the Dice that ``dinomix segment`` predicted of a file of its own.
 
     Raises:
         DinomixError: a file cannot be read, has no image among ``images``, or holds what the label set does not have.
@@ -57,7 +57,7 @@ def measure_files(
         own = labels or _labels_of(file, order, like)
         segmentation = read_ids(file, own, like=like, order=order)
         try:
-            found += rows(name, measured(segmentation, own, image), own, modality)
+            found += rows(name, measured(segmentation, own, image), own, modality, predicted_dice_of(file))
         except DinomixError as error:
             raise DinomixError(f"{file}: {error.problem}", error.remedy, error.code) from error
         progress(done)

@@ -32,21 +32,30 @@ def is_table_of_measurements(path: Path) -> bool:
         return False
     with open_file(path) as file:
         head = file.read(200).decode("utf-8", "replace")
-    columns = list(_row("", "", None, Measurement(0, 0.0), None))[:4]
+    columns = list(_row("", "", None, Measurement(0, 0.0), None, None))[:4]
     return head.startswith(",".join(columns)) or all(f'"{column}"' in head for column in columns)
 
 
-def rows(case: str, found: Mapping[str, Measurement], labels: LabelSet, modality: str | None) -> list[Row]:
+def rows(
+    case: str, found: Mapping[str, Measurement], labels: LabelSet, modality: str | None,
+    predicted_dice: Mapping[str, float | None],
+) -> list[Row]:  # fmt: skip
     """One row for each structure.
 
     Args:
         modality: "CT" gives intensities the unit HU; others have none.
+        predicted_dice: by structure, where it is known.
     """
     coded = {s.name: s.terminology.type.value for s in labels.structures if s.terminology is not None}
-    return [_row(case, name, coded.get(name), measurement, modality) for name, measurement in found.items()]
+    return [
+        _row(case, name, coded.get(name), measurement, modality, predicted_dice.get(name))
+        for name, measurement in found.items()
+    ]
 
 
-def _row(case: str, name: str, code: str | None, measurement: Measurement, modality: str | None) -> Row:
+def _row(
+    case: str, name: str, code: str | None, measurement: Measurement, modality: str | None, predicted_dice: float | None
+) -> Row:
     unit = "_HU" if modality == "CT" else ""
     extent, center, of_image = measurement.extent, measurement.center, measurement.intensities
     row: Row = {
@@ -57,6 +66,7 @@ def _row(case: str, name: str, code: str | None, measurement: Measurement, modal
         "volume_ml": measurement.volume,
         "components": measurement.components,
         "touches_edge_of_image": measurement.at_edge,
+        "predicted_dice": predicted_dice,
     }
     for axis, letter in enumerate("RAS"):
         row[f"extent_{letter}_mm"] = extent[axis] if extent else None

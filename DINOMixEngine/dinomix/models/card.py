@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from dinomix.labels import LabelSet
+from dinomix.models.calibration import KEY, KEY_OF_BOXES, Calibration
 from dinomix.models.front_matter import front_matter
 from dinomix.names import listed
 from dinomix.planning.plan import (
@@ -36,7 +37,9 @@ def model_card(plan: Plan, labels: LabelSet, record: dict[str, Any]) -> str:
         [*(f"| {s.id} | {s.name} |" for s in labels.structures),
          *(f"| {' or '.join(map(str, region.structures))} | {region.name} |" for region in labels.regions)]
     )  # fmt: skip
-    facts = "\n".join(f"| {_words(key)} | {_cell(value)} |" for key, value in record.items())
+    facts = "\n".join(
+        f"| {_words(key)} | {_cell(value)} |" for key, value in record.items() if key not in (KEY, KEY_OF_BOXES)
+    )
     modality = " and ".join(dict.fromkeys(plan.modalities))
     return f"""{front_matter(plan, record)}
 # {modality} model: {", ".join(labels.names)}
@@ -62,6 +65,10 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 - Intensities: {_windows(plan)}
 - Patch: {" x ".join(map(str, plan.patch))} voxels
 {_second(plan)}
+## How sure it is
+
+{_certainty(record)}
+
 ## Intended use
 
 Research. This is not a medical device, and it must not be used for diagnosis or treatment. It knows images like those
@@ -80,6 +87,18 @@ it was trained on; look at its results on yours before you rely on them.
 |---|---|
 {facts}
 """
+
+
+def _certainty(record: dict[str, Any]) -> str:
+    """Whether and how well it is calibrated."""
+    calibration = Calibration.of_record(record)
+    if calibration is None:
+        return (
+            "It is not calibrated: its probabilities are the network's own, which are mostly too high, and it predicts no Dice."
+            " `dinomix models calibrate` calibrates it on labeled cases."
+        )
+    of_boxes = Calibration.of_record(record, KEY_OF_BOXES)
+    return calibration.in_words + (f" The second stage: {of_boxes.in_words}" if of_boxes is not None else "")
 
 
 def _origin(record: dict[str, Any]) -> str:

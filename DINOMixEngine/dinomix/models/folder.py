@@ -15,6 +15,7 @@ from dinomix.files import folder_written_aside, sha256, write_json, write_text, 
 from dinomix.labels import LabelSet
 from dinomix.models.averaged import Averaged, FromFile
 from dinomix.models.bundle import inference_config, metadata
+from dinomix.models.calibration import KEY, KEY_OF_BOXES, Calibration
 from dinomix.models.card import model_card
 from dinomix.models.manifest import (
     COPY_AGAIN,
@@ -46,6 +47,7 @@ class Model:
         record: how the model was trained.
         second_weights: of the second stage's network; None where the plan has none.
         more_weights: of an ensemble, the states of the further networks, in the plan's order.
+        key_of_calibration: in ``record``; a second stage has one of its own.
     """
 
     path: Path
@@ -55,6 +57,12 @@ class Model:
     record: dict[str, Any]
     second_weights: dict[str, torch.Tensor] | None = None
     more_weights: tuple[dict[str, torch.Tensor], ...] = ()
+    key_of_calibration: str = KEY
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What its record says of how sure it is; None of a model that was not calibrated."""
+        return Calibration.of_record(self.record, self.key_of_calibration)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,7 +79,24 @@ class Model:
         """The second stage as a model of its own; None where there is none."""
         if self.plan.second is None or self.second_weights is None:
             return None
-        return Model(self.path, self.labels, self.plan.second.plan, self.second_weights, self.record)
+        return Model(
+            self.path,
+            self.labels,
+            self.plan.second.plan,
+            self.second_weights,
+            self.record,
+            key_of_calibration=KEY_OF_BOXES,
+        )
+
+    def calibration_of(self, structure: str) -> Calibration | None:
+        """That of the stage which has the last word on a structure."""
+        thin = self.plan.second.structures if self.plan.second is not None else ()
+        return self.second.calibration if structure in thin and self.second is not None else self.calibration
+
+    def is_unsure(self, structure: str, predicted_dice: float) -> bool:
+        """Whether a structure with this predicted Dice should be looked at first."""
+        calibration = self.calibration_of(structure)
+        return calibration is not None and calibration.is_unsure(structure, predicted_dice)
 
     @cached_property
     def members(self) -> tuple["Model", ...]:

@@ -19,6 +19,7 @@ from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import RECORDS, Output
 from dinomix.inference.several_models import Models
+from dinomix.inference.sureness import PredictedDice
 from dinomix.labels import LabelSet
 from dinomix.measuring.measurements import measured
 from dinomix.measuring.table import Row, rows, write_table
@@ -50,15 +51,18 @@ class Batch:
     pictures: bool = False
     _of_single_files: dict[Path, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, output: Output) -> None:
+    def add(self, output: Output, predicted: PredictedDice) -> None:
         """Measure and draw one result that was written; what was done for the same file before is kept.
+
+        Args:
+            predicted: the Dice of its structures, as far as it is known.
 
         Raises:
             DinomixError: the image or the result cannot be read again.
         """
         picture, result = picture_of(output), sha256(output.path)
         known = self._known(output, result)
-        if known is not None and (picture.is_file() or not self.pictures):
+        if known is not None and known["predicted_dice"] == predicted and (picture.is_file() or not self.pictures):
             return
         image = read_image(output.image, resample_sheared=True)
         segmentation = read_again(output, self.labels, image.geometry)
@@ -66,7 +70,8 @@ class Batch:
         told: dict[str, Any] = {
             "labels_sha256": result,
             "structures": list(self.labels.names),
-            "rows": self._rows(name, segmentation, image),
+            "predicted_dice": predicted,
+            "rows": self._rows(name, segmentation, image, predicted),
             "doubts": self._doubts(output, image, segmentation),
         }
         if self.pictures:
@@ -97,11 +102,18 @@ class Batch:
     def modality(self) -> str:
         return self.models.modality
 
-    def _rows(self, name: str, segmentation: Volume, image: Volume) -> list[Row]:
+    def _rows(self, name: str, segmentation: Volume, image: Volume, predicted: PredictedDice) -> list[Row]:
         """The measurements; of several models, each row also says which one found the structure."""
-        found = rows(name, measured(segmentation, self.labels, image), self.labels, self.modality)
+        found = rows(name, measured(segmentation, self.labels, image), self.labels, self.modality, predicted)
         owners = self.models.owners
         return [{**row, "model": owners[str(row["structure"])]} for row in found] if owners else found
+
+    def _unsure(self, predicted: PredictedDice) -> dict[str, float]:
+        """The structures that should be looked at first, with their predicted Dice, the lowest first."""
+        unsure = {
+            name: dice for name, dice in predicted.items() if dice is not None and self.models.is_unsure(name, dice)
+        }
+        return dict(sorted(unsure.items(), key=lambda item: item[1]))
 
     def _doubts(self, output: Output, image: Volume, segmentation: Volume) -> list[str]:
         """Of the first image of the case, and of the result."""
@@ -120,7 +132,7 @@ class Batch:
             except (OSError, ValueError):
                 return None
         wanted = {"labels_sha256": result, "structures": list(self.labels.names)}
-        return told if isinstance(told, dict) and wanted.items() <= told.items() else None
+        return told if isinstance(told, dict) and "predicted_dice" in told and wanted.items() <= told.items() else None
 
     def _draw(self, name: str, image: Volume, segmentation: Volume, picture: Path) -> None:
         overlay = make_overlay(name, image, {"Segmentation": segmentation}, self.modality)
@@ -141,6 +153,8 @@ class Batch:
                 "picture": f"{PICTURES}/{picture_of(output).name}",
                 "file": output.path.name,
                 "rows": told["rows"],
+                "surest_last": sorted(told["rows"], key=lambda row: 2.0 if (d := row["predicted_dice"]) is None else d),
+                "unsure": self._unsure(told["predicted_dice"]),
                 "found": sum(bool(row["voxels"]) for row in told["rows"]),
                 "doubts": told["doubts"],
                 "unusual": unusual[output.name_of_file],
@@ -148,7 +162,9 @@ class Batch:
             }
             for output, told in done
         ]
-        cases.sort(key=lambda case: -len(case["doubts"]) - len(case["unusual"]))
+        cases.sort(
+            key=lambda case: (-len(case["doubts"]) - len(case["unusual"]) - len(case["unsure"]), _least_sure(case))
+        )
         environment = Environment(loader=PackageLoader("dinomix.report", "."), autoescape=select_autoescape())
         environment.filters["readable"] = readable
         return environment.get_template("batch.html").render(
@@ -157,6 +173,7 @@ class Batch:
             structures=self.labels.names,
             colors={s.name: "rgb({}, {}, {})".format(*s.color) for s in self.labels.structures},
             models=self._structures_by_model(),
+            predicts_dice=any(row["predicted_dice"] is not None for case in cases for row in case["rows"]),
             table=self.statistics.name if self.statistics is not None else None,
             version=__version__,
             written=time.strftime("%Y-%m-%d %H:%M"),
@@ -168,6 +185,10 @@ class Batch:
         for name in self.labels.names if self.models.owners else ():
             found.setdefault(self.models.owners[name], []).append(name)
         return found
+
+
+def _least_sure(case: dict[str, Any]) -> float:
+    return min((row["predicted_dice"] for row in case["rows"] if row["predicted_dice"] is not None), default=2.0)
 
 
 def check_page(folder: Path, overwrite: bool) -> None:

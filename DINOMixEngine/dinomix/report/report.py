@@ -13,6 +13,7 @@ from dinomix import __version__
 from dinomix.cohort import table
 from dinomix.files import write_text
 from dinomix.report import curves
+from dinomix.report.calibration import calibration_figure
 from dinomix.report.figures import as_data_url, png, readable, small_png
 from dinomix.report.overlays import Overlay, overlay_figure
 from dinomix.report.run_files import RunFiles, read_run
@@ -66,12 +67,14 @@ def write_report(
 
 def _figures(files: RunFiles) -> dict[str, str | None]:
     events, labels = files.events, files.labels
-    drawn = {
+    drawn: dict[str, Figure | None] = {
         "losses": curves.loss_figure(events.get("loss", [])),
         "validation": curves.validation_figure(events.get("validation", []), labels),
         "pseudo_labels": curves.pseudo_label_figure(events.get("pseudo_label", []), labels),
         "reliability": curves.reliability_figure(events.get("reliability", []), labels),
     }
+    drawn["calibration"] = calibration_figure(files.calibration)
+    drawn["calibration_of_boxes"] = calibration_figure(files.calibration_of_boxes)
     for subset in ("labeled", "unlabeled"):
         drawn[f"pic_{subset}"] = curves.curriculum_figure(events.get("pic", []), subset, labels, files.steps)
     return {name: _embedded(figure) for name, figure in drawn.items()}
@@ -141,6 +144,11 @@ def _not_there_yet(files: RunFiles, has_overlays: bool) -> list[str]:
         without = files.cohort is not None and not files.cohort.with_role("validation")
         reason = "the cohort has no validation case" if without else "no validation is recorded yet"
         said.append(f"There is no validation curve: {reason}.")
+    if files.finished and files.calibration is None:
+        said.append(
+            "How sure the model is is not shown: it is not calibrated, which takes validation cases; `dinomix models calibrate`"
+            " does it afterwards."
+        )
     if not kinds.get("pic"):
         off = config and not config.get("pic", {}).get("enabled")
         said.append(f"There is no curriculum of PIC: {'PIC was off' if off else 'no box is recorded yet'}.")

@@ -10,6 +10,7 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Event, event_of
 from dinomix.files import read_lines, read_table
 from dinomix.labels import LabelSet
+from dinomix.models.calibration import KEY_OF_BOXES, Calibration
 from dinomix.planning.plan import Plan
 
 
@@ -21,6 +22,7 @@ class RunFiles:
         config: the ``train`` part of config.json; empty where it cannot be read.
         events: kind -> events in the order of the file.
         metrics: metrics.json of an evaluation, if it is there.
+        calibration, calibration_of_boxes: those of the model and of its second stage, if there are any.
         missing: full sentences about what is not there or cannot be read.
     """
 
@@ -30,6 +32,8 @@ class RunFiles:
     plan: Plan | None = None
     events: dict[str, list[Event]] = field(default_factory=dict)
     metrics: dict[str, Any] | None = None
+    calibration: Calibration | None = None
+    calibration_of_boxes: Calibration | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -81,6 +85,10 @@ def read_run(path: Path) -> RunFiles:
             run.metrics = read_metrics(path / "metrics.json")
         except DinomixError as error:
             run.missing.append(f"{error.problem} The evaluation is not shown.")
+    if run.finished:
+        record = _read_json(run, "model/record.json", "How sure the model is is not shown.") or {}
+        run.calibration = Calibration.of_record(record)
+        run.calibration_of_boxes = Calibration.of_record(record, KEY_OF_BOXES)
     return run
 
 

@@ -62,7 +62,7 @@ def segment_and_report(
         if preview and outputs[0].record is not None:
             check_page(out, overwrite)
         batch = Batch(kept_labels(models.labels, keep), models, statistics, preview)
-        options["done"] = batch.add
+        options |= {"done": batch.add, "predicts_dice": True}
     heard = job.listening(emit)
     try:
         return segment_files(models, images, out, **options, emit=heard)

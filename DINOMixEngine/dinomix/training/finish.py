@@ -11,6 +11,7 @@ import torch
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
+from dinomix.evaluation.calibration_cases import with_calibration
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models import training_cases
@@ -55,6 +56,8 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
     if directory.config.clean_up:
         model = _cleaned_up(directory, model, device, emit)
     model = _not_below_start(directory, model, device, emit)
+    boxes = stages[1].directory.cohort if len(stages) > 1 and model.second is not None else None
+    model = replace(model, record=model.record | with_calibration(model, cohort, boxes, device, emit))
     emit("progress", stage="write the model", step=0, total=1, eta=None)
     write_model(
         directory.model,

@@ -79,7 +79,7 @@ class Run:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
             compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
-            asks = compares + (self.config.clean_up and is_decided(self.cohort))
+            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort))
             self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
 
     @property

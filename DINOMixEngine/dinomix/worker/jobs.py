@@ -29,6 +29,7 @@ from dinomix.inference.segment import kept_labels
 from dinomix.inference.several_models import Models
 from dinomix.inference.sliding_window import count_windows
 from dinomix.inference.suitability import Doubt, tell
+from dinomix.inference.sureness import PredictedDice, Sureness
 from dinomix.inference.two_stages import expected_windows
 from dinomix.labels import LabelSet
 from dinomix.models.installed import regions_as_data, structures_as_data
@@ -135,6 +136,7 @@ class Jobs:
         keep = kept_labels(models.labels, request.keep)
         job.emit("progress", stage="preparing the image", step=0, total=1, eta=None)
         tell(_doubts_of(images, models), job.emit, any_image=request.any_image)
+        sureness = Sureness(wants_dice=True)
         labels, notices = segment_array(
             *images[0],
             models,
@@ -149,6 +151,7 @@ class Jobs:
             emit=job.emit,
             networks=job.networks,
             keep=keep,
+            sureness=sureness,
         )
         if len(keep.ids) < len(models.labels.ids):
             labels = np.where(np.isin(labels, keep.ids), labels, 0).astype(labels.dtype)
@@ -158,7 +161,7 @@ class Jobs:
             "job": job.name,
             "shape": list(labels.shape),
             "dtype": labels.dtype.name,
-            **_found(keep, labels, models.owners),
+            **_found(keep, labels, models, sureness.predicted_dice),
             "device": str(choose_device(request.device)[0]),
             "notices": list(notices),
         }
@@ -215,17 +218,22 @@ def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], models: M
     ]
 
 
-def _found(wanted: LabelSet, labels: NDArray[np.generic], owners: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+def _found(
+    wanted: LabelSet, labels: NDArray[np.generic], models: Models, predicted: PredictedDice
+) -> dict[str, list[dict[str, Any]]]:
     """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs.
 
-    Of several models each structure also has the title of its own, by ``owners``.
+    Of several models each structure also has the title of its own; and where it is known, how sure that is of it.
     """
     counts = np.zeros(256 if labels.dtype == np.uint8 else 65536, np.int64)
     for slab in labels:
         counts += np.bincount(slab.ravel(), minlength=len(counts))
     structures = [{**each, "voxels": int(counts[each["id"]])} for each in structures_as_data(wanted)]
-    if owners:
+    if owners := models.owners:
         structures = [{**each, "model": owners[each["name"]]} for each in structures]
+    for each in structures:
+        if (dice := predicted.get(each["name"])) is not None:
+            each |= {"predicted_dice": dice, "unsure": models.is_unsure(each["name"], dice)}
     regions = [{**each, "voxels": int(counts[each["structures"]].sum())} for each in regions_as_data(wanted)]
     return {"structures": structures, "regions": regions}
 
