@@ -111,7 +111,7 @@ def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[
         def run() -> Path:
             return segment_files(
                 loaded, [image], out / "ct.nii.gz", device=device, precision=precision, runtime=runtime, overwrite=True,
-                network=network,
+                networks=[network],
             )[0]  # fmt: skip
 
         return run
