@@ -31,8 +31,8 @@ class OpenVino:
     title: str = "OpenVINO"
 
     def more_bytes(self, weights: int, window: int) -> int:
-        """Each compiled graph has weights of its own, and keeps what it computes in while labels are made."""
-        return LIBRARY_BYTES + (KEPT + 1) * weights + window
+        """Each compiled graph has weights of its own, and more while it is made; what one computes in stays allocated."""
+        return LIBRARY_BYTES + (KEPT + 3) * weights + window
 
     def ready(
         self, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype, sides: Sides
