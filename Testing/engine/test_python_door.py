@@ -19,7 +19,7 @@ from tiny_cohort import make_cohort, make_plan
 
 NOT_IN_PYTHON = {"as_json", "help"}
 OTHER_FUNCTIONS = {"resume", "finish", "estimate", "list_presets", "list_devices"}
-OTHER_NAMES = {"plan_file": "plan"}
+OTHER_NAMES = {"plan_file": "plan", "models": "model"}
 
 
 @pytest.mark.parametrize(("function", "command"), [("segment", segment_command), ("train", train_command)])
