@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,13 @@ HOSTED_FOLDERS = [HERE / name for name in ("bridge", "modules", "host_tests", "o
 
 NOT_ON_WINDOWS = ("SIGKILL", "/bin/sh", "/proc/", "/dev/full", "resource.setrlimit", "chmod(0o", "import fcntl")
 """What only other systems have; a test in whose source one of these stands is skipped on Windows."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is kept in the user's own cache folder, nor found there; the processes that tests start inherit that."""
+    folder = tempfile.TemporaryDirectory(prefix="dinomix-test-cache-", ignore_cleanup_errors=True)
+    os.environ["DINOMIX_CACHE"] = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -51,7 +51,9 @@ def run_bundle(model: Model, folder: Path, *options: str) -> None:
 
 
 def assert_same_labels(model: Model, image: Path, bundle_output: Path) -> None:
-    ours = segment_volume(read_image(image), model, device="cpu", precision="float32").array.transpose(2, 1, 0)
+    ours = segment_volume(
+        read_image(image), model, device="cpu", precision="float32", runtime="pytorch"
+    ).array.transpose(2, 1, 0)
     theirs = nibabel.load(bundle_output)
     # MONAI drops the third axis of an image of one slice.
     assert np.array_equal(np.asarray(theirs.dataobj).reshape(ours.shape), ours)
@@ -121,7 +123,9 @@ def test_a_bundle_of_two_channels_segments_the_same(tmp_path: Path) -> None:
         write_image(tmp_path / f"in/{name}.nii.gz", volume)
     run_bundle(model, tmp_path, "--dataset_dir", str(tmp_path / "in"))
     for name, volumes in (("a", [first, second]), ("b", [second, first])):
-        ours = segment_volume(volumes, model, device="cpu", precision="float32").array.transpose(2, 1, 0)
+        ours = segment_volume(volumes, model, device="cpu", precision="float32", runtime="pytorch").array.transpose(
+            2, 1, 0
+        )
         theirs = nibabel.load(tmp_path / f"out/{name}_0000_seg.nii.gz")
         assert np.array_equal(np.asarray(theirs.dataobj), ours)
         assert np.allclose(theirs.affine, first.geometry.affine_ras, atol=1e-4)

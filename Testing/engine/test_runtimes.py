@@ -190,6 +190,19 @@ def test_a_damaged_graph_is_made_anew(model: Model, volume: Volume, tmp_path: Pa
 
 
 @needs_openvino
+def test_a_cache_that_cannot_be_written_is_no_failure_and_not_remembered(
+    model: Model, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DINOMIX_CACHE", str(tmp_path / "file" / "cache"))
+    network, events = model.network(), Events()
+    assert np.array_equal(labels(model, volume, events, network=network), labels(model, volume, runtime="pytorch"))
+    [told] = events.of("runtime")
+    assert told["runtime"] == "pytorch" and "cannot be used here" in told["reason"]
+    assert remembered(network, model.plan, torch.float32) is None
+
+
+@needs_openvino
 def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
     code = "from dinomix.inference.runtimes.silence import core; core(); import sys; print('openvino_telemetry' in sys.modules)"
     environment = {**os.environ, "HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}

@@ -38,6 +38,8 @@ ONE_VOXEL = 1
 """May differ in any piece, however small its structures are."""
 TURNS, LONGEST_TURNS = 3, 2.0
 """How often both are timed, the best of which counts; and the seconds after which no further turn begins."""
+OF_THE_COMPUTER = (ImportError, OSError, MemoryError)
+"""Errors that may be gone tomorrow: a full disk, a library that is not whole."""
 CPU = torch.device("cpu")
 
 
@@ -206,7 +208,7 @@ def _tried(work: Work, emit: Emit) -> Verdict | None:
         lasts = True
     except Exception as error:  # of many kinds: what a library says of a network that it does not know
         verdict = Verdict("pytorch", _cannot(error))
-        lasts = not isinstance(error, (ImportError, OSError, MemoryError))
+        lasts = not isinstance(error, OF_THE_COMPUTER)
     emit("progress", stage="trying OpenVINO", step=1, total=1, eta=0.0)
     if verdict is not None and lasts:
         _remember(work, verdict)
@@ -241,7 +243,8 @@ def _ready(runtime: Runtime, work: Work, sides: tuple[int, int, int]) -> Forward
 
 def _cannot(error: Exception) -> str:
     told = printable(" ".join(str(error).split()))[:200]
-    return f"PyTorch computes: OpenVINO cannot take this network ({told or type(error).__name__})."
+    what = "be used here" if isinstance(error, OF_THE_COMPUTER) else "take this network"
+    return f"PyTorch computes: OpenVINO cannot {what} ({told or type(error).__name__})."
 
 
 @torch.inference_mode()

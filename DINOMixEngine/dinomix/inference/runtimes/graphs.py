@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 import weakref
+from contextlib import suppress
 from hashlib import sha256 as new_sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +68,8 @@ def graph_of(network: torch.nn.Module, plan: Plan) -> Path:
                 openvino().save_model(_converted(network, plan), aside / GRAPH, compress_to_fp16=False)
                 write_json(aside / HASHES, {name: sha256(aside / name) for name in FILES})
             _forget_oldest(folder.parent.parent)
-        os.utime(folder.parent)
+        with suppress(OSError):  # in a folder that others write
+            os.utime(folder.parent)
         _CHECKED[network] = folder
     return folder / GRAPH
 
