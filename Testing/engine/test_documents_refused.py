@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dinomix.cohort.splitting import read_split
 from dinomix.errors import DinomixError
 from dinomix.events import EventFile, read_events
 from dinomix.importing.bundle_values import BundleConfig
+from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import read_bundle
 from dinomix.importing.nnunet import read_nnunet
 from dinomix.importing.source import own_model
@@ -144,7 +146,7 @@ def test_a_damaged_configuration_of_a_model_of_elsewhere(file: str, damage: str,
     for name in ("plans.json", "dataset.json", "configs/inference.json", "configs/metadata.json"):
         (tmp_path / name).write_text("{}")
     (tmp_path / file).write_bytes((NO_JSON | OTHER_JSON)[damage])
-    read = read_bundle if "configs" in file else read_nnunet
+    read = partial(read_bundle, hints=Hints()) if "configs" in file else read_nnunet
     if file == "configs/metadata.json":
         assert refused(read, tmp_path)  # the configuration comes first
         return
