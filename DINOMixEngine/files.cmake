@@ -188,6 +188,7 @@ set(SCRIPTS
   "dinomix/measuring/__init__.py"
   "dinomix/measuring/measure.py"
   "dinomix/measuring/measurements.py"
+  "dinomix/measuring/radiomics.py"
   "dinomix/measuring/table.py"
   "dinomix/memory.py"
   "dinomix/models/__init__.py"

@@ -71,6 +71,7 @@ def remedies() -> dict[str, str]:
         "plan": _("Correct the patch under Advanced."),
         "plan-file": _("Copy the model or run again from where it came from, or train it again."),
         "precision": _("Choose another device, or take the setting of the precision away."),
+        "radiomics": _("Measure without radiomics, or install mirp where dinomix measure runs."),
         "runtime": _("Leave the runtime to be chosen automatically."),
         "run-exists": _("Resume it, or give the new run another name."),
         "said": _("Take back under What was drawn what was said of it, or say it anew."),

@@ -51,6 +51,11 @@ NOT_RUN = {
         "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
     "dinomix models calibrate abdominal-organs-3mm --cohort extra.json --role labeled":
         "needs the installed model; Testing/engine/test_certainty.py calibrates one",
+    "python -m pip install .[radiomics]": "1.5 GB; Testing/engine/test_radiomics.py is skipped without it",
+    "dinomix measure segmentations --images scans --labels run/model/labels.json --modality CT --radiomics radiomics.csv":
+        "needs MIRP; Testing/engine/test_radiomics.py measures where it is installed",
+    "dinomix measure segmentations --images scans --labels run/model/labels.json --radiomics radiomics.csv --bins 64 --spacing 1":
+        "needs MIRP; Testing/engine/test_radiomics.py measures where it is installed",
     "ssh gpu-box dinomix worker": "needs another computer; Testing/engine/test_worker*.py speak with a worker through a pipe",
     "Slicer --no-main-window --no-splash --python-script segment_scan.py scan.nrrd /models/abdomen organs.seg.nrrd":
         "needs Slicer; Testing/modules/test_segment_scripting.py runs the script in the test host",

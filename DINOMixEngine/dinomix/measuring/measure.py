@@ -1,6 +1,7 @@
 """Segmentation files measured, with their images where these are given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dinomix.errors import DinomixError
@@ -9,11 +10,22 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.images.dicom_drawn import drawn_file
 from dinomix.images.formats import case_name, is_segmentation
 from dinomix.images.reading import read_image, read_label
-from dinomix.images.volume import Geometry
+from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.outputs import find_images, name_of, predicted_dice_of
 from dinomix.labels import LabelSet
-from dinomix.measuring.measurements import measured
+from dinomix.measuring.measurements import check_grid, measured
 from dinomix.measuring.table import Row, rows
+
+
+@dataclass(frozen=True)
+class Case:
+    """A segmentation as it was read: ids, (k, j, i), and its image on the same grid, or None."""
+
+    name: str
+    file: Path
+    labels: LabelSet
+    segmentation: Volume
+    image: Volume | None
 
 
 def measure_files(
@@ -41,10 +53,21 @@ def measure_files(
         DinomixError: a file cannot be read, has no image among ``images``, or holds what the label set does not have.
     """
     files = find_images(list(segmentations))
-    by_name = _by_name(images)
     progress = Progress(emit, "measure", len(files))
     found: list[Row] = []
-    for done, file in enumerate(files, start=1):
+    for done, case in enumerate(cases_of(files, images, labels, order), start=1):
+        numbers = measured(case.segmentation, case.labels, case.image)
+        found += rows(case.name, numbers, case.labels, modality, predicted_dice_of(case.file))
+        progress(done)
+    return found
+
+
+def cases_of(
+    files: Sequence[Path], images: Sequence[Path], labels: LabelSet | None, order: Sequence[str]
+) -> Iterator[Case]:
+    """Read segmentations one after the other, as ``measure_files`` takes them."""
+    by_name = _by_name(images)
+    for file in files:
         name = case_name(file)
         if images and name not in by_name:
             raise DinomixError(
@@ -57,11 +80,10 @@ def measure_files(
         own = labels or _labels_of(file, order, like)
         segmentation = read_ids(file, own, like=like, order=order)
         try:
-            found += rows(name, measured(segmentation, own, image), own, modality, predicted_dice_of(file))
+            check_grid(segmentation, image)
         except DinomixError as error:
             raise DinomixError(f"{file}: {error.problem}", error.remedy, error.code) from error
-        progress(done)
-    return found
+        yield Case(name, file, own, segmentation, image)
 
 
 def _by_name(images: Sequence[Path]) -> dict[str, Path]:

@@ -62,14 +62,19 @@ def measured(segmentation: Volume, labels: LabelSet, image: Volume | None = None
     Raises:
         DinomixError: the image lies on another grid.
     """
+    check_grid(segmentation, image)
+    boxes = bounding_boxes(segmentation.array)
+    found = {id: _measurement(segmentation, id, box, image) for id, box in boxes.items() if id in labels.ids}
+    return {structure.name: found.get(structure.id, Measurement(0, 0.0)) for structure in labels.structures}
+
+
+def check_grid(segmentation: Volume, image: Volume | None) -> None:
+    """Raises DinomixError for an image on another grid."""
     if image is not None and (difference := segmentation.geometry.difference(image.geometry)):
         raise DinomixError(
             f"The segmentation and the image lie on different grids: {difference}.",
             "Give the image that was segmented.",
         )
-    boxes = bounding_boxes(segmentation.array)
-    found = {id: _measurement(segmentation, id, box, image) for id, box in boxes.items() if id in labels.ids}
-    return {structure.name: found.get(structure.id, Measurement(0, 0.0)) for structure in labels.structures}
 
 
 def _measurement(segmentation: Volume, id: int, box: tuple[slice, ...], image: Volume | None) -> Measurement:
