@@ -34,16 +34,21 @@ def killTrees(roots: list[int]) -> None:
             command = ["taskkill", "/T", "/F", "/PID", str(root)]
             subprocess.run(command, check=False, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW)
         return
-    children = _childrenOfAll()
-    waiting, doomed = list(roots), []
+    doomed: list[int] = []
+    waiting = list(roots)
     while waiting:
-        process = waiting.pop()
-        if process not in doomed:
-            doomed.append(process)
-            waiting += children[process]
-    for process in doomed:
+        # Stopped first, so that none starts another one after its children were listed.
+        _signal(waiting, signal.SIGSTOP)
+        doomed += waiting
+        children = _childrenOfAll()
+        waiting = [child for process in doomed for child in children[process] if child not in doomed]
+    _signal(doomed, signal.SIGKILL)
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
         try:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, number)
         except (ProcessLookupError, PermissionError):
             continue
 

@@ -186,7 +186,7 @@ def test_cancel_ends_the_processes(monkeypatch, tmp_path, outside_tests):
     installer = DependencyInstaller(str(slow))
     heard = Heard(installer)
     installer.install(lambda text: True)
-    waitUntil(lambda: psutil.Process().children(recursive=True))
+    waitUntil(lambda: [p for p in psutil.Process().children(recursive=True) if p.name() == "sleep"])
     installer.cancel()
     waitUntil(lambda: heard.last() == ("stage", ""))
     waitUntil(lambda: not [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"])
