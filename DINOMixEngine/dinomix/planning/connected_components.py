@@ -76,9 +76,12 @@ def remove_stray_pieces(
         The channels of which something was removed.
     """
     single = {channel if values is None else int(values[channel]) for channel in rule.channels}
-    removed = _removed(
-        labels, every, lambda seen: (_remove_apart(seen) if rule.together else set()) | _remove_smaller(seen, single)
-    )
+
+    def remove(seen: NDArray[Any]) -> set[int]:
+        apart = _remove_apart(seen) if rule.together else set()
+        return apart | _remove_pieces(seen, single, lambda value, sizes: _stray(sizes))
+
+    removed = _removed(labels, every, remove)
     return removed if values is None else set(np.flatnonzero(np.isin(values, list(removed))).tolist())
 
 
@@ -98,19 +101,10 @@ def clean_up(labels: NDArray[Any], rules: Rules, voxel: float, every: int = 1) -
         The labels of which something was removed.
     """
 
-    def remove(seen: NDArray[Any]) -> set[int]:
-        removed: set[int] = set()
-        for value, box in bounding_boxes(seen).items():
-            if value in rules:
-                part = seen[box]
-                pieces, sizes = pieces_of(part == value)
-                small = too_small(sizes, rules[value], voxel * every**3)
-                if small.any():
-                    part[small[pieces]] = 0
-                    removed.add(value)
-        return removed
+    def small(value: int, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return too_small(sizes, rules[value], voxel * every**3)
 
-    return _removed(labels, every, remove)
+    return _removed(labels, every, lambda seen: _remove_pieces(seen, set(rules), small))
 
 
 def too_small(sizes: NDArray[np.int64], smallest: float | None, voxel: float) -> NDArray[np.bool_]:
@@ -130,17 +124,19 @@ def _removed(labels: NDArray[Any], every: int, remove: Callable[[NDArray[Any]], 
     return removed
 
 
-def _remove_smaller(labels: NDArray[Any], single: set[int]) -> set[int]:
-    """Stray pieces of each label of ``single``; returns those that had any."""
+def _remove_pieces(
+    labels: NDArray[Any], values: set[int], going: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
+) -> set[int]:
+    """The pieces of each label of ``values`` that go, by the label and the pieces' sizes; returns those that had any."""
     removed: set[int] = set()
     for value, box in bounding_boxes(labels).items():
-        if value not in single:
+        if value not in values:
             continue
         part = labels[box]
         pieces, sizes = pieces_of(part == value)
-        stray = _stray(sizes)
-        if stray.any():
-            part[stray[pieces]] = 0
+        gone = going(value, sizes)
+        if gone.any():
+            part[gone[pieces]] = 0
             removed.add(value)
     return removed
 
