@@ -123,13 +123,19 @@ def test_labels_are_those_of_pytorch_and_stay_bit_for_bit(model: Model, volume: 
     assert set(np.unique(exact)) == {0, 1, 2} and np.array_equal(first, second)
 
 
+def noted_compilations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """Gets the sides, numbers and threads of each graph that is compiled."""
+    made: list[tuple[object, ...]] = []
+    compiling = compiled._compiled
+    monkeypatch.setattr(compiled, "_compiled", lambda *given: made.append(given[2:]) or compiling(*given))
+    return made
+
+
 @needs_openvino
 def test_a_second_image_finds_everything_compiled(
     model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, made = model.network(), []
-    compiling = compiled._compiled
-    monkeypatch.setattr(compiled, "_compiled", lambda *given: made.append(given[2:]) or compiling(*given))
+    network, made = model.network(), noted_compilations(monkeypatch)
     for _ in range(2):
         labels(model, volume, network=network)
     assert len(made) == len(set(made)) <= 2
@@ -139,9 +145,7 @@ def test_a_second_image_finds_everything_compiled(
 def test_mirror_images_are_seen_by_the_one_compiled_network(
     model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, made = model.network(), []
-    compiling = compiled._compiled
-    monkeypatch.setattr(compiled, "_compiled", lambda *given: made.append(given[2:]) or compiling(*given))
+    network, made = model.network(), noted_compilations(monkeypatch)
     found = [labels(model, volume, network=network, runtime="openvino", mirror=True) for _ in range(2)]
     assert len(made) == 1
     exact = labels(model, volume, runtime="pytorch", mirror=True)
