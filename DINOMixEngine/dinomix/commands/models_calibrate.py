@@ -37,9 +37,9 @@ def command(
     from dinomix.cohort.cohort import Cohort
     from dinomix.evaluation.calibration_cases import calibrate_model
     from dinomix.events import shown_events
-    from dinomix.importing.installing import installed_model
+    from dinomix.importing.installing import folder_or_installed
 
-    folder = Path(model) if Path(model).is_dir() else installed_model(model)
+    folder = folder_or_installed(model)
     with shown_events(as_json) as emit:
         calibration = calibrate_model(folder, Cohort.read(cohort), role=role, device=device, emit=emit)
     if as_json:

@@ -14,10 +14,10 @@ from dinomix.errors import DinomixError
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON line.")
 def command(model: str, as_json: bool) -> None:
     """Print what an installed model, or a model folder, is for, what it knows and what it was trained on."""
-    from dinomix.importing.installing import installed_model
+    from dinomix.importing.installing import folder_or_installed
     from dinomix.models.installed import describe_model
 
-    folder = Path(model) if Path(model).is_dir() else installed_model(model)
+    folder = folder_or_installed(model)
     told = describe_model(folder)
     if told["problem"]:
         raise DinomixError(told["problem"])

@@ -214,6 +214,11 @@ def installed_model(name: str, folders: list[Path] | None = None) -> Path:
     raise DinomixError(f"There is no model {name}.", f"Installed: {known}.")
 
 
+def folder_or_installed(model: str) -> Path:
+    """The folder that is named, or the model that is installed under that name. Raises DinomixError as ``installed_model``."""
+    return Path(model) if Path(model).is_dir() else installed_model(model)
+
+
 def _mirror() -> str:
     import os
 
