@@ -164,6 +164,7 @@ set(SCRIPTS
   "dinomix/inference/memory.py"
   "dinomix/inference/mirroring.py"
   "dinomix/inference/native_grid.py"
+  "dinomix/inference/options.py"
   "dinomix/inference/outputs.py"
   "dinomix/inference/pieces.py"
   "dinomix/inference/places.py"

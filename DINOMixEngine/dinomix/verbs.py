@@ -9,8 +9,7 @@ from typing import Any
 
 from dinomix.events import Emit, silent
 from dinomix.images.formats import Format
-from dinomix.inference.precision import Precision
-from dinomix.inference.runtimes.choosing import RuntimeName
+from dinomix.inference.options import Options, Precision, RuntimeName
 from dinomix.inference.several_models import Models
 from dinomix.models.folder import Model, load_model
 from dinomix.report.segmenting import segment_and_report
@@ -92,16 +91,10 @@ def segment(
         Models.of([_loaded(each) for each in several], tuple(inside), None if found_by is None else _loaded(found_by)),
         [Path(path) for path in paths],
         Path(out),
+        Options(device, max_memory, precision, runtime, all_pieces, mirror, dict(clean_up or {})),
         channels=channels,
         format=format,
-        device=device,
-        max_memory=max_memory,
-        precision=precision,
-        runtime=runtime,
         keep=tuple(keep),
-        all_pieces=all_pieces,
-        mirror=mirror,
-        clean_up=clean_up,
         regions=regions,
         uncertainty=None if uncertainty is None else Path(uncertainty),
         statistics=None if statistics is None else Path(statistics),

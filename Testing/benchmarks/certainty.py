@@ -27,6 +27,7 @@ from dinomix.evaluation.metrics import dice
 from dinomix.events import silent
 from dinomix.files import sha256
 from dinomix.images.volume import Volume
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_taken
 from dinomix.inference.sureness import Sureness
 from dinomix.models.calibration import KEY, Calibration, Reliability
@@ -111,8 +112,8 @@ def segmented(images: list[Volume], model: Model, warm: Model) -> tuple[np.ndarr
     """The labels (k, j, i), and how sure the model is of them."""
     sureness = Sureness(wants_map=True, wants_dice=True)
     labels = segment_taken(
-        list(images), 0, model, device="cpu", max_memory=None, precision="float32", runtime="pytorch", all_pieces=False,
-        mirror=False, emit=silent, network=warm.warm_network, sureness=sureness,
+        list(images), 0, model, Options("cpu", precision="float32", runtime="pytorch"),
+        emit=silent, network=warm.warm_network, sureness=sureness,
     )  # fmt: skip
     return labels.array, sureness
 

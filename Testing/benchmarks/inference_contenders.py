@@ -99,6 +99,7 @@ def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[
 
     def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
         from dinomix.inference.batch import segment_files
+        from dinomix.inference.options import Options
         from dinomix.models.folder import Model, load_model
         from dinomix.models.light_monai import import_monai_for_networks
 
@@ -110,8 +111,8 @@ def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[
 
         def run() -> Path:
             return segment_files(
-                loaded, [image], out / "ct.nii.gz", device=device, precision=precision, runtime=runtime, overwrite=True,
-                networks=[network],
+                loaded, [image], out / "ct.nii.gz", Options(device, precision=precision, runtime=runtime),
+                overwrite=True, networks=[network],
             )[0]  # fmt: skip
 
         return run

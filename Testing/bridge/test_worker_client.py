@@ -43,9 +43,10 @@ def model(tmp_path):
 
 def expectedLabels(image, model, precision="auto"):
     from dinomix.inference.any_grid import segment_array
+    from dinomix.inference.options import Options
     from dinomix.models.folder import load_model
 
-    return segment_array(image.array, image.affineRas, load_model(Path(model)), precision=precision)[0]
+    return segment_array(image.array, image.affineRas, load_model(Path(model)), Options(precision=precision))[0]
 
 
 def test_labels_are_those_of_the_engine(client, model):

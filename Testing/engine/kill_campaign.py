@@ -28,6 +28,7 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.events import read_events
 from dinomix.inference.batch import segment_files
+from dinomix.inference.options import Options
 from dinomix.models.folder import load_model
 from dinomix.models.light_monai import import_monai_for_networks
 from dinomix.training.run_directory import RunDirectory
@@ -90,7 +91,7 @@ def kills_in_a_batch(folder: Path, kills: int, dice: random.Random) -> int:
     images = sorted((folder / "cases").glob("*-image.nii.gz"))
 
     def segment(into: Path) -> object:
-        return segment_files(load_model(run / "model"), images, into, device="cpu", precision="float32")
+        return segment_files(load_model(run / "model"), images, into, Options("cpu", precision="float32"))
 
     began = time.monotonic()
     _undisturbed(lambda: segment(expected))

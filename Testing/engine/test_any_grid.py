@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from dinomix.errors import DinomixError
 from dinomix.images.shear import is_sheared, labels_at
 from dinomix.inference.any_grid import segment_array
+from dinomix.inference.options import Options
 from dinomix.models.folder import Model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
@@ -50,7 +51,7 @@ def test_a_ball_on_a_sheared_grid(tmp_path: Path, flip: bool) -> None:
     assert is_sheared(affine, shape[::-1])
     image = (ball(affine, shape) * 50).clip(-500, 500).astype(np.int16 if flip else np.float32)
     model = threshold_model(tmp_path, -500, 500)
-    labels, notices = segment_array(image, affine, model, device="cpu", networks=[Threshold()])
+    labels, notices = segment_array(image, affine, model, Options("cpu"), networks=[Threshold()])
     assert labels.shape == shape and labels.dtype == np.uint8 and set(np.unique(labels)) == {0, 7}
     assert len(notices) == 1 and "sheared" in notices[0]
     truth = image > 0
@@ -68,7 +69,7 @@ def test_labels_of_a_tilted_scan_lie_on_its_own_voxels(test_data: Path, tmp_path
     # Bone and soft tissue against air, without the single voxels of noise that resampling blurs.
     smooth = gaussian_filter(image.astype(np.float32), 2)
     model = threshold_model(tmp_path, -400, 300)
-    labels, notices = segment_array(smooth, file.affine, model, device="cpu", networks=[Threshold()])
+    labels, notices = segment_array(smooth, file.affine, model, Options("cpu"), networks=[Threshold()])
     assert labels.shape == image.shape and notices
     assert dice(labels == 7, smooth > -50) > 0.95
 
@@ -98,7 +99,7 @@ def test_tiny_sheared_volumes(tmp_path: Path, shape: tuple[int, int, int]) -> No
     affine = SHEARED.copy()
     affine[0, 1] = 0.4
     model = threshold_model(tmp_path, -10, 10)
-    labels, _ = segment_array(np.full(shape, 9, np.int16), affine, model, device="cpu", networks=[Threshold()])
+    labels, _ = segment_array(np.full(shape, 9, np.int16), affine, model, Options("cpu"), networks=[Threshold()])
     assert labels.shape == shape and set(np.unique(labels)) <= {0, 7}
 
 
@@ -107,17 +108,17 @@ def test_axes_that_are_nearly_parallel_are_refused_before_they_fill_the_memory(t
     affine[:3, 0], affine[:3, 1] = (0.05, 0.0, 0.0), (50.0, 0.15, 0.0)
     model = threshold_model(tmp_path, -10, 10)
     with pytest.raises(DinomixError, match="too far from perpendicular"):
-        segment_array(np.zeros((60, 300, 300), np.int16), affine, model, device="cpu", networks=[Threshold()])
+        segment_array(np.zeros((60, 300, 300), np.int16), affine, model, Options("cpu"), networks=[Threshold()])
 
 
 def test_an_array_is_read_where_it_lies(tmp_path: Path) -> None:
     """A memory-mapped array of any layout and byte order, and the array itself stays as it is."""
     image = ball(np.diag([1.0, 1, 1, 1]), (30, 32, 34)).clip(-10, 10)
     model = threshold_model(tmp_path, -10, 10)
-    expected, notices = segment_array(image, np.eye(4), model, device="cpu", networks=[Threshold()])
+    expected, notices = segment_array(image, np.eye(4), model, Options("cpu"), networks=[Threshold()])
     assert not notices
     np.save(tmp_path / "image.npy", image.astype(">f4"))
     mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
     for array in (mapped, np.asfortranarray(image), np.repeat(image, 2, axis=2)[:, :, ::2]):
-        labels, _ = segment_array(array, np.eye(4), model, device="cpu", networks=[Threshold()])
+        labels, _ = segment_array(array, np.eye(4), model, Options("cpu"), networks=[Threshold()])
         assert np.array_equal(labels, expected)

@@ -19,6 +19,7 @@ from dinomix.evaluation.calibration_cases import calibrate_model, labeled_case
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.expected_dice import FLOOR, ExpectedDice
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_taken, segment_volume
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.sureness import Sureness
@@ -74,8 +75,8 @@ def smooth_volume(size: tuple[int, int, int] = (30, 26, 22)) -> Volume:
 def segmented(volume: Volume, model: Model) -> tuple[Volume, Sureness]:
     sureness = Sureness(wants_map=True, wants_dice=True)
     labels = segment_taken(
-        [volume], 0, model, device="cpu", max_memory=None, precision="float32", runtime="pytorch", all_pieces=False,
-        mirror=False, emit=silent, network=model.warm_network, sureness=sureness,
+        [volume], 0, model, Options("cpu", precision="float32", runtime="pytorch"),
+        emit=silent, network=model.warm_network, sureness=sureness,
     )  # fmt: skip
     return labels, sureness
 
@@ -295,7 +296,7 @@ def test_of_several_models_each_speaks_for_what_it_has_added(monkeypatch: pytest
     sureness = Sureness(wants_map=True, wants_dice=True)
     networks = [Linear(), Linear()]
     labels = segment_by_all(
-        [volume], 0, models, device="cpu", precision="float32", networks=networks, sureness=sureness
+        [volume], 0, models, Options("cpu", precision="float32"), networks=networks, sureness=sureness
     ).array
     assert list(sureness.predicted_dice) == ["liver", "spleen", "kidney"]
     assert models.is_unsure("kidney", 0.69) and not models.is_unsure("kidney", 0.71)

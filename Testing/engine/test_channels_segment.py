@@ -13,6 +13,7 @@ from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import InputChannel, PercentileWindow, Plan, RangeWindow
@@ -99,7 +100,7 @@ def test_ct_in_the_place_of_pet_is_refused(tmp_path: Path) -> None:
 
 def test_arrays_of_a_window_are_segmented_alike(model: Model, expected: np.ndarray) -> None:
     labels, _ = segment_array(
-        FIRST.array, geometry().affine_ras, model, more=[(SECOND.array, geometry().affine_ras)], device="cpu"
+        FIRST.array, geometry().affine_ras, model, Options("cpu"), more=[(SECOND.array, geometry().affine_ras)]
     )
     assert np.array_equal(labels, expected)
 
@@ -142,18 +143,18 @@ LAYOUTS = (numbered, named_beside, in_one_file, folder_with_a_file_each, folder_
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_labels(layout, model: Model, expected: np.ndarray, tmp_path: Path) -> None:
     given, name = layout(tmp_path)
-    written = segment_files(model, given, tmp_path / "out", device="cpu")
+    written = segment_files(model, given, tmp_path / "out", Options("cpu"))
     assert written == [tmp_path / "out" / f"{name}.nii.gz"]
     assert np.array_equal(read_label(written[0])[0].array, expected)
-    assert segment_files(model, given, tmp_path / "out", device="cpu") == written  # which is kept
+    assert segment_files(model, given, tmp_path / "out", Options("cpu")) == written  # which is kept
 
 
 def test_a_result_from_another_second_channel_is_not_taken_for_this_one(model: Model, tmp_path: Path) -> None:
     given, _ = numbered(tmp_path)
-    segment_files(model, given, tmp_path / "out", device="cpu")
+    segment_files(model, given, tmp_path / "out", Options("cpu"))
     write_image(tmp_path / "in/case_0001.nii.gz", blobs(5))
     with pytest.raises(DinomixError, match="was made from another image"):
-        segment_files(model, given, tmp_path / "out", device="cpu")
+        segment_files(model, given, tmp_path / "out", Options("cpu"))
 
 
 def test_the_command_takes_a_file_for_each_channel(
@@ -176,9 +177,9 @@ def test_patterns_tell_files_whose_names_say_nothing(model: Model, expected: np.
     write_image(tmp_path / "in/p1/MPRAGE.nii.gz", FIRST)
     write_image(tmp_path / "in/p1/TSE 2.nii.gz", SECOND)
     with pytest.raises(DinomixError, match="p1 lacks the channel t1 and t2"):
-        segment_files(model, [tmp_path / "in"], tmp_path / "out", device="cpu")
+        segment_files(model, [tmp_path / "in"], tmp_path / "out", Options("cpu"))
     patterns = {"t1": "mprage*", "t2": "*tse*"}
-    written = segment_files(model, [tmp_path / "in"], tmp_path / "out", channels=patterns, device="cpu")
+    written = segment_files(model, [tmp_path / "in"], tmp_path / "out", Options("cpu"), channels=patterns)
     assert [path.name for path in written] == ["p1.nii.gz"]
     assert np.array_equal(read_label(written[0])[0].array, expected)
 
@@ -199,14 +200,14 @@ def test_what_is_missing_or_unclear_is_refused_by_name(
     for name in files:
         write_image(tmp_path / f"in/{name}.nii.gz", FIRST)
     with pytest.raises(DinomixError, match=said) as caught:
-        segment_files(model, [tmp_path / "in"], tmp_path / "out", device="cpu")
+        segment_files(model, [tmp_path / "in"], tmp_path / "out", Options("cpu"))
     assert caught.value.code == "channels"
 
 
 def test_a_file_of_three_volumes_is_refused(model: Model, tmp_path: Path) -> None:
     write_image(tmp_path / "c.nii.gz", FIRST, SECOND, SECOND)
     with pytest.raises(DinomixError, match="holds 3 volumes; there are 2 channels"):
-        segment_files(model, [tmp_path / "c.nii.gz"], tmp_path / "out", device="cpu")
+        segment_files(model, [tmp_path / "c.nii.gz"], tmp_path / "out", Options("cpu"))
 
 
 def test_a_channel_for_a_model_of_one_image_is_refused(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_channel_for_a_model_of_one_image_is_refused(tmp_path: Path) -> None:
     model = two_channel_model(tmp_path / "model", one, [FIRST])
     write_image(tmp_path / "a.nii.gz", FIRST)
     with pytest.raises(DinomixError, match="takes one image of a case, which has no name such as t1"):
-        segment_files(model, [], tmp_path / "out", channels={"t1": tmp_path / "a.nii.gz"}, device="cpu")
+        segment_files(model, [], tmp_path / "out", Options("cpu"), channels={"t1": tmp_path / "a.nii.gz"})
     with pytest.raises(DinomixError, match="takes one image of a case; 2 were given"):
         segment_volume([FIRST, SECOND], model, device="cpu")
 

@@ -9,6 +9,7 @@ from scipy.ndimage import label as pieces_of
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.asked_clean_up import asked_rules
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.labels import LabelSet
@@ -97,7 +98,7 @@ def test_as_asked(tmp_path: Path) -> None:
     image = Volume(np.random.default_rng(0).normal(size=(24, 20, 16)).astype(np.float32), GEOMETRY)
     plain = segment_volume(image, model, device="cpu", precision="float32").array
     cleaned = segment_by_all(
-        [image], 0, Models.of(model), device="cpu", precision="float32", clean_up={"": "largest"}
+        [image], 0, Models.of(model), Options("cpu", precision="float32", clean_up={"": "largest"})
     ).array
     clean_up(plain, {1: None, 2: None}, VOXEL)
     assert np.array_equal(cleaned, plain)

@@ -13,6 +13,7 @@ from dinomix.evaluation.evaluate import evaluate_pairs
 from dinomix.evaluation.matched_model import MatchedModel
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.inference.batch import segment_files
+from dinomix.inference.options import Options
 from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.report.comparing import compare_run
@@ -45,7 +46,7 @@ def test_a_comparison_is_what_evaluation_says(folder: Path, tmp_path: Path):
     cases = RunDirectory.open(run).cohort.with_role("validation")
     for key, model in (("before", folder / "first/model"), ("after", run / "model")):
         segment_files(
-            load_model(model), [case.image for case in cases], tmp_path / key, device="cpu", precision="float32"
+            load_model(model), [case.image for case in cases], tmp_path / key, Options("cpu", precision="float32")
         )
         pairs = {c.name: (next((tmp_path / key).glob(f"{c.name}-*.nii.gz")), c.label) for c in cases}
         metrics = evaluate_pairs(pairs, LABELS)

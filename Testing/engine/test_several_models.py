@@ -16,6 +16,7 @@ from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.several_models import Models, add_labels, segment_by_all
 from dinomix.labels import LabelSet
@@ -72,9 +73,8 @@ def segmented(scan: Volume, models: Models, networks: list[nn.Module], **options
         if kind == "notice":
             notices.append(fields["message"])
 
-    found = segment_by_all(
-        [scan], 0, models, device="cpu", precision="float32", emit=emit, networks=networks, **options
-    )
+    wanted = Options("cpu", precision="float32")
+    found = segment_by_all([scan], 0, models, wanted, emit=emit, networks=networks, **options)
     return found.array, notices
 
 

@@ -15,6 +15,7 @@ from dinomix.importing.installing import import_model, verify
 from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.boxes import boxes_around
+from dinomix.inference.options import Options
 from dinomix.inference.places import box_at, learned_places, measures
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.two_stages import brightness
@@ -116,7 +117,7 @@ def test_a_sheared_grid_gets_its_labels_too(model: Model) -> None:
     affine = np.eye(4)
     affine[0, 2] = 0.2
     labels, notices = segment_array(
-        scan().array, affine, model, device="cpu", precision="float32", networks=[model.warm_network]
+        scan().array, affine, model, Options("cpu", precision="float32"), networks=[model.warm_network]
     )
     assert notices and labels.shape == (60, 60, 60) and (labels == 7).any() and (labels == 2).any()
 
@@ -289,7 +290,7 @@ def test_files_are_segmented_with_what_is_kept(
 ) -> None:
     image = write_nifti(scan((20, 20, 20)).array)
     [path] = segment_files(
-        load_model(folder), [image], tmp_path / "out.nii.gz", device="cpu", keep=("liver",), any_image=True
+        load_model(folder), [image], tmp_path / "out.nii.gz", Options("cpu"), keep=("liver",), any_image=True
     )
     assert path.is_file()
 

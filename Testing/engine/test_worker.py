@@ -16,6 +16,7 @@ from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
+from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
@@ -380,7 +381,7 @@ def test_file_to_file(worker: WorkerProcess, model: Model, image: Path, tmp_path
     asked = {"model": str(model.path), "image": {"path": str(image)}, "out": {"path": str(out)}, "device": "cpu"}
     answer = worker.ask("segment_file", job="f1", **asked)
     assert answer["type"] == "result" and answer["path"] == str(out)
-    (expected,) = segment_files(model, [image], tmp_path / "expected.seg.nrrd", device="cpu")
+    (expected,) = segment_files(model, [image], tmp_path / "expected.seg.nrrd", Options("cpu"))
     assert out.read_bytes() == expected.read_bytes()
     again = worker.ask("segment_file", job="f2", **asked)
     assert again["type"] == "error" and "already there" in again["message"]
@@ -404,7 +405,7 @@ def test_files_in_frames(worker: WorkerProcess, model: Model, image: Path, tmp_p
         number, last = number + 1, message.fields["last"]
     (tmp_path / f"got.{format}").write_bytes(content)
     out = tmp_path / f"expected.{format}"
-    segment_files(model, [image], out, device="cpu", keep=("structure 2",))
+    segment_files(model, [image], out, Options("cpu"), keep=("structure 2",))
     assert np.array_equal(read_image(tmp_path / f"got.{format}").array, read_image(out).array)
 
 
@@ -435,7 +436,7 @@ def test_a_folder_in_frames(worker: WorkerProcess, model: Model, tmp_path: Path,
     assert result["type"] == "result", result
     got, expected = (tmp_path / f"{name}{ending_of(format)}" for name in ("got", "expected"))
     got.write_bytes(frame_bytes(worker.next(), 0))
-    segment_files(model, [series], expected, device="cpu")
+    segment_files(model, [series], expected, Options("cpu"))
     grid = read_image(series).geometry
     assert np.array_equal(read_label(got, like=grid)[0].array, read_label(expected, like=grid)[0].array)
     if format == "dicom-seg":
@@ -473,7 +474,7 @@ def test_a_header_is_read_with_the_voxels_that_were_sent_beside_it(
     assert len(files) == 2
     assert send_files(worker, model, "both", files)["type"] == "result"
     (tmp_path / "got.nii.gz").write_bytes(frame_bytes(worker.next(), 0))
-    expected = segment_files(model, [tmp_path / f"scan.{ending}"], tmp_path / "expected.nii.gz", device="cpu")[0]
+    expected = segment_files(model, [tmp_path / f"scan.{ending}"], tmp_path / "expected.nii.gz", Options("cpu"))[0]
     assert np.array_equal(read_image(tmp_path / "got.nii.gz").array, read_image(expected).array)
 
 
@@ -530,7 +531,7 @@ def test_nothing_received_stays_on_the_disk(worker: WorkerProcess, model: Model,
 def test_a_sheared_grid(worker: WorkerProcess, model: Model, test_data: Path, folder: Path) -> None:
     file = nibabel.load(test_data / "geometry/gantry_tilt_sheared_affine.nii.gz")
     array = np.asarray(file.dataobj).transpose(2, 1, 0).astype(np.int16)
-    expected, notices = segment_array(array, file.affine, model, device="cpu", precision="float32")
+    expected, notices = segment_array(array, file.affine, model, Options("cpu", precision="float32"))
     estimate = {"shape": list(array.shape), "affine_ras": file.affine.tolist(), "device": "cpu"}
     assert worker.ask("estimate", job="sheared?", model=str(model.path), **estimate)["seconds"] > 0
     worker.segment_by_file("sheared", model.path, array, file.affine, folder, precision="float32")

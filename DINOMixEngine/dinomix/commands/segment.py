@@ -163,12 +163,15 @@ def command(
     from tqdm import tqdm
 
     from dinomix.events import shown_events
+    from dinomix.inference.options import Options
     from dinomix.inference.several_models import Models
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks
     from dinomix.report.segmenting import segment_and_report
 
     import_monai_for_networks()
+    rules = {name: rule for name, _, rule in (option.rpartition("=") for option in clean_up)}
+    options = Options(device, limit, precision, runtime, all_pieces, mirror, rules)
     with shown_events(as_json) as shown:
 
         def emit(kind: str, **fields: Any) -> None:
@@ -181,20 +184,14 @@ def command(
             Models.of([load_model(model) for model in models], inside, load_model(found_by) if found_by else None),
             list(images),
             out,
+            options,
             statistics=statistics,
             preview=preview,
             manifest=manifest,
             any_image=any_image,
             channels=by_channel,
             format=format,
-            device=device,
-            max_memory=limit,
-            precision=precision,
-            runtime=runtime,
             keep=keep,
-            all_pieces=all_pieces,
-            mirror=mirror,
-            clean_up={name: rule for name, _, rule in (option.rpartition("=") for option in clean_up)},
             regions=regions,
             uncertainty=uncertainty,
             overwrite=overwrite,

@@ -14,6 +14,7 @@ from dinomix.events import Emit, silent
 from dinomix.files import read_json, write_json
 from dinomix.inference.batch import segment_files
 from dinomix.inference.devices import choose_device
+from dinomix.inference.options import Options
 from dinomix.models.folder import load_model
 from dinomix.planning.planning import make_plan
 from dinomix.report.overlays import read_overlays, write_overlay_picture
@@ -77,7 +78,7 @@ def run_demo(
     cohort = _checked_cohort(data, out / "cohort.json", seed, emit)
     model_folder = _trained_model(cohort, run, seed, steps, device, emit)
     model = load_model(model_folder)
-    segment_files(model, [data / "test" / "images"], segmented, device=device, emit=emit)
+    segment_files(model, [data / "test" / "images"], segmented, Options(device=device), emit=emit)
     metrics = evaluate_folders(
         segmented, data / "test" / "labels", cohort.labels, out=run / "metrics.json", tolerance=4.5, emit=emit
     )

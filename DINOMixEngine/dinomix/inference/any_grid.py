@@ -1,6 +1,6 @@
 """Segmenting an array that lies on any affine grid, a sheared one too: its labels lie on its own voxels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared, labels_at, resampled
 from dinomix.images.volume import Volume
-from dinomix.inference.precision import Precision
-from dinomix.inference.runtimes.choosing import RuntimeName
+from dinomix.inference.options import DEFAULTS, Options
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.sureness import Sureness
 from dinomix.labels import LabelSet
@@ -28,15 +27,9 @@ def segment_array(
     array: NDArray[np.generic],
     affine_ras: NDArray[np.float64],
     models: Model | Models,
+    options: Options = DEFAULTS,
     *,
     more: Sequence[Placed] = (),
-    device: str = "auto",
-    max_memory: int | None = None,
-    precision: Precision = "auto",
-    runtime: RuntimeName = "auto",
-    all_pieces: bool = False,
-    mirror: bool = False,
-    clean_up: Mapping[str, str] | None = None,
     emit: Emit = silent,
     networks: Sequence[torch.nn.Module] | None = None,
     keep: LabelSet | None = None,
@@ -49,8 +42,8 @@ def segment_array(
         affine_ras: 4x4, index (i, j, k, 1) -> RAS mm; of either handedness, oblique or sheared.
         more: the further images of the case, for a model that takes several, each on its own grid; in the order of
             ``models.channels[1:]``.
-        device, max_memory, precision, runtime, all_pieces, mirror, clean_up, emit, networks, keep, sureness: as
-            ``segment_by_all`` takes them; a map of uncertainty lies on the resampled grid of a sheared array.
+        options, emit, networks, keep, sureness: as ``segment_by_all`` takes them; a map of uncertainty lies on the resampled
+            grid of a sheared array.
 
     Returns:
         Ids of ``models.labels``, (k, j, i) of the array's own shape, uint8 or uint16; and notices, full sentences.
@@ -67,11 +60,10 @@ def segment_array(
             "The volume lies on a sheared grid; it was resampled for the network, and its labels were brought back.",
         )
     images = [first, *(_rectangular(values, its_affine)[0] for values, its_affine in more)]
+    several = Models.of(models) if isinstance(models, Model) else models
     labels = segment_by_all(
-        images, 0, Models.of(models) if isinstance(models, Model) else models, keep=keep,
-        device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces, mirror=mirror,
-        clean_up=clean_up, emit=emit, networks=networks, sureness=sureness,
-    ).array  # fmt: skip
+        images, 0, several, options, keep=keep, emit=emit, networks=networks, sureness=sureness
+    ).array
     return (labels_at(labels, affine, affine_ras, array.shape) if sheared else labels), notices
 
 

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from dinomix.inference.channels import find_case_images
 from dinomix.inference.devices import choose_device
 from dinomix.inference.memory import network_within
 from dinomix.inference.mirroring import axes_without_sides
+from dinomix.inference.options import DEFAULTS, Options
 from dinomix.inference.outputs import (
     MadeBy,
     Output,
@@ -34,9 +35,7 @@ from dinomix.inference.outputs import (
     predicted_dice_of,
     write_output,
 )
-from dinomix.inference.precision import Precision
 from dinomix.inference.region_files import region_files, write_regions
-from dinomix.inference.runtimes.choosing import RuntimeName
 from dinomix.inference.segment import keep_only, kept_labels, named
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.suitability import Doubt, tell
@@ -56,17 +55,11 @@ def segment_files(
     models: Model | Models,
     images: list[Path],
     out: Path,
+    options: Options = DEFAULTS,
     *,
     channels: Mapping[str, str | Path] | None = None,
     format: Format | None = None,
-    device: str = "auto",
-    max_memory: int | None = None,
-    precision: Precision = "auto",
-    runtime: RuntimeName = "auto",
     keep: tuple[str, ...] = (),
-    all_pieces: bool = False,
-    mirror: bool = False,
-    clean_up: Mapping[str, str] | None = None,
     regions: bool = False,
     uncertainty: Path | None = None,
     predicts_dice: bool = False,
@@ -88,10 +81,7 @@ def segment_files(
             by which the images of ``images`` are told.
         format: one of ``formats.FORMATS``; None for that of ``out``'s name, or nii.gz. "dicom-seg" and "rtstruct" are of DICOM
             series only.
-        precision, runtime: see ``segment_volume``.
         keep: names of the structures to keep; empty for all.
-        all_pieces, mirror: see ``segment_volume``.
-        clean_up: see ``asked_clean_up``.
         regions: write the regions of the model's labels, too: a mask file for each, see ``region_files``, or, in DICOM, into the
             same file.
         uncertainty: write a map of it, too, see ``uncertainty_files``: a file for one image, else a folder; None for none.
@@ -112,16 +102,17 @@ def segment_files(
     outputs = plan_outputs(find_case_images(images, models.channels, channels or {}), out, format)
     share = _Share.of_this_process()
     mine = outputs[share.rank :: share.processes]
-    device, reason = _device_of(share, device)
+    device, reason = _device_of(share, options.device)
     emit("device", device=device, reason=reason)
+    options = replace(options, device=device)
     made_by: MadeBy = {"model": models.fingerprint, "structures": list(labels.names)}
     if any(model.plan.one_piece.channels or model.plan.clean_up for model in models.models):
-        made_by["all_pieces"] = all_pieces
+        made_by["all_pieces"] = options.all_pieces
     # Not said where there is none of it, as in records of earlier versions.
     made_by |= {
-        "mirror": mirror or None,
+        "mirror": options.mirror or None,
         "inside": list(models.inside) or None,
-        "clean_up": dict(clean_up or {}) or None,
+        "clean_up": dict(options.clean_up) or None,
     }
     made_by["found_by"] = models.found_by.fingerprint if models.found_by is not None else None
     masks = {output.path: tuple(region_files(labels, output).values()) if regions else () for output in outputs}
@@ -137,8 +128,8 @@ def segment_files(
             "notice", message=f"{listed(without)} {'is' if len(without) == 1 else 'are'} not calibrated, {UNCALIBRATED}"
         )
     failed = 0
-    asked_rules(clean_up or {}, models.labels)  # refuses before anything is read
-    if mirror:
+    asked_rules(options.clean_up, models.labels)  # refuses before anything is read
+    if options.mirror:
         for model in models.models:
             axes_without_sides(model)  # refuses before anything is read
 
@@ -152,12 +143,12 @@ def segment_files(
         return read_channels(output.images, resample_sheared=True, keep_integers=True)
 
     # With a limit to the memory, no second image is read while one is computed.
-    ahead = 1 if max_memory is None else 0
+    ahead = 1 if options.max_memory is None else 0
     for number, (output, reading) in enumerate(_read_ahead(read, mine, ahead), start=1):
         emit_here = _of_case(named(emit, f"{output.name} ({number} of {len(mine)})"), output)
         began = time.monotonic()
         # While the first image is being read.
-        networks = networks or [network_within(model, max_memory) for model in models.models]
+        networks = networks or [network_within(model, options.max_memory) for model in models.models]
         try:
             volumes = reading.result()
             if not volumes:
@@ -173,10 +164,8 @@ def segment_files(
             size = sum(volume.array.nbytes for volume in volumes)
             sureness = Sureness(wants_map=bool(maps), wants_dice=predicts_dice)
             result = segment_by_all(
-                volumes, size, models, keep=labels, device=device, max_memory=max_memory, precision=precision, runtime=runtime,
-                all_pieces=all_pieces, mirror=mirror, clean_up=clean_up, emit=emit_here, networks=networks,
-                sureness=sureness,
-            )  # fmt: skip
+                volumes, size, models, options, keep=labels, emit=emit_here, networks=networks, sureness=sureness
+            )
             if keep:
                 keep_only(result.array, labels.ids)
             if masks[output.path]:

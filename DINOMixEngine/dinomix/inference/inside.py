@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dinomix.events import Emit
 from dinomix.images.volume import Geometry
 from dinomix.inference.boxes import Slices, parts_of
-from dinomix.inference.precision import Precision, has_bfloat16
+from dinomix.inference.options import Precision
+from dinomix.inference.precision import has_bfloat16
 from dinomix.inference.sliding_window import predict_slabs
 from dinomix.models.folder import Model
 from dinomix.planning.plan import Plan, SpacingGrid

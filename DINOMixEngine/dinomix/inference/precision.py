@@ -3,7 +3,6 @@
 import copy
 import weakref
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -13,7 +12,6 @@ from dinomix.inference.pieces import Forward, borders, piece_with_borders
 from dinomix.models.averaged import Averaged
 from dinomix.planning.plan import Plan
 
-Precision = Literal["auto", "float32", "bfloat16"]
 AGREEMENT = 0.98
 """Least share of the structures' voxels of a piece that must get the same label in both; trained networks are above it."""
 

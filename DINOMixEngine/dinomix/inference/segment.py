@@ -19,9 +19,10 @@ from dinomix.inference.inside import BoxFor, cut
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, network_within, plan_memory
 from dinomix.inference.mirroring import axes_without_sides, mirrored
 from dinomix.inference.native_grid import NativeLabels
+from dinomix.inference.options import Options, Precision, RuntimeName
 from dinomix.inference.pieces import sides_of_a_piece
-from dinomix.inference.precision import Precision, border_noise, has_bfloat16
-from dinomix.inference.runtimes.choosing import RuntimeName, Work, choose_runtime
+from dinomix.inference.precision import border_noise, has_bfloat16
+from dinomix.inference.runtimes.choosing import Work, choose_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
 from dinomix.inference.sureness import Found, PredictedDice, Sureness
@@ -52,15 +53,7 @@ def segment_volume(
     Args:
         volumes: the image, (k, j, i); for a model that takes several images of a case, one for each of ``model.plan.channels``,
             in this order. Those on another grid than the first are resampled onto it.
-        device: see ``choose_device``.
-        max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
-        precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
-            it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
-            float32. The model folder run as a bundle of MONAI's gives the labels of "float32" and "pytorch".
-        runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
-            remembered, has found it faster and its labels the same; elsewhere PyTorch.
-        all_pieces: keep also what the model's plan calls stray pieces of a structure, or removes as too small.
-        mirror: average each window with its mirror images along axes without sides; see ``mirroring``.
+        device, max_memory, precision, runtime, all_pieces, mirror: see ``Options``.
         emit: gets ``progress`` per window, ``device`` where it is chosen here, and a ``notice`` when memory forces
             another way, an image is computed again or resampled onto the first one's grid, or stray pieces are removed;
             ``runtime`` where another one than PyTorch was looked at.
@@ -74,23 +67,16 @@ def segment_volume(
             fewer images than channels, they show different places, or some are plainly in each other's place.
     """
     given = [volumes] if isinstance(volumes, Volume) else list(volumes)
-    return segment_taken(
-        given, 0, model, device=device, max_memory=max_memory, precision=precision, runtime=runtime, all_pieces=all_pieces,
-        mirror=mirror, emit=emit, network=network,
-    )  # fmt: skip
+    options = Options(device, max_memory, precision, runtime, all_pieces, mirror)
+    return segment_taken(given, 0, model, options, emit=emit, network=network)
 
 
 def segment_taken(
     volumes: list[Volume],
     given_back: int,
     model: Model,
+    options: Options,
     *,
-    device: str,
-    max_memory: int | None,
-    precision: Precision,
-    runtime: RuntimeName,
-    all_pieces: bool,
-    mirror: bool,
     emit: Emit,
     network: torch.nn.Module | None,
     box_for: BoxFor | None = None,
@@ -104,11 +90,11 @@ def segment_taken(
     """
     volumes[:] = as_channels(volumes, model.plan, emit)
     geometry = volumes[0].geometry
-    chosen, reason = choose_device(device)
-    if device == "auto":
-        emit("device", device=str(chosen), reason=reason)
-    of_first = network or network_within(model, max_memory)
-    axes = axes_without_sides(model) if mirror else ()
+    device, reason = choose_device(options.device)
+    if options.device == "auto":
+        emit("device", device=str(device), reason=reason)
+    of_first = network or network_within(model, options.max_memory)
+    axes = axes_without_sides(model) if options.mirror else ()
 
     asked = sureness or Sureness()
 
@@ -116,18 +102,18 @@ def segment_taken(
         of_stage = of_first if stage is model else stage.warm_network
         box = box_for if stage is model else None  # the second stage has boxes of its own
         averaged = mirrored(of_stage, axes)
-        return _found(volumes, given_back, stage, averaged, chosen, max_memory, precision, runtime, asked, emit, box)
+        return _found(volumes, given_back, stage, averaged, device, options, asked, emit, box)
 
     if model.second is None:
         found = found_by(volumes, given_back, model, emit)
     else:
         found = found_in_two_stages(_taken(volumes), model, lambda part, *others: found_by(part, 0, *others), emit)
     array, asked.uncertainty, asked.predicted_dice = found.array, found.uncertainty, _predicted_dice(found, model)
-    if not all_pieces:
-        _remove_stray_pieces(array, model, max_memory, emit)
+    if not options.all_pieces:
+        _remove_stray_pieces(array, model, options.max_memory, emit)
         names = dict(zip(model.labels.ids, model.labels.names, strict=True))
         rules = {model.labels.ids[rule.channel - 1]: rule.smallest for rule in model.plan.clean_up}
-        if removed := cleaned(array, geometry, rules, max_memory):
+        if removed := cleaned(array, geometry, rules, options.max_memory):
             told = listed([names[id] for id in sorted(removed)])
             emit("notice", message=f"Pieces of {told} were removed, as it was right for the model's validation cases.")
     return Volume(array, geometry)
@@ -150,9 +136,7 @@ def _found(
     model: Model,
     network: torch.nn.Module,
     device: torch.device,
-    max_memory: int | None,
-    precision: Precision,
-    runtime: RuntimeName,
+    options: Options,
     asked: Sureness,
     emit: Emit,
     box_for: BoxFor | None,
@@ -160,16 +144,16 @@ def _found(
     """What one network finds; ``volumes`` and ``given_back`` as ``segment_taken`` takes them."""
     geometry, voxel_bytes = volumes[0].geometry, sum(volume.array.itemsize for volume in volumes) // len(volumes)
     use = plan_memory(
-        geometry, model, max_memory, voxel_bytes=voxel_bytes, given_back=given_back, uncertainty=asked.wants_map
+        geometry, model, options.max_memory, voxel_bytes=voxel_bytes, given_back=given_back, uncertainty=asked.wants_map
     )
     if use.half_buffers:
         emit("notice", message="To get by with the main memory, windows are put together with half precision.")
     preprocessed = preprocess(_taken(volumes), model.plan, slab_bytes=use.slab_bytes)
     box = box_for(network, preprocessed) if box_for is not None else None
     if box is None:
-        return _Computing(network, model, preprocessed, device, use, runtime, asked, emit).found(precision)
+        return _Computing(network, model, preprocessed, device, use, options, asked, emit).found()
     preprocessed = cut(preprocessed, box, model.plan)
-    part = _Computing(network, model, preprocessed, device, use, runtime, asked, emit).found(precision)
+    part = _Computing(network, model, preprocessed, device, use, options, asked, emit).found()
     size = geometry.size[::-1]
     whole = Found(np.zeros(size, part.array.dtype), expected=part.expected)
     whole.array[box] = part.array
@@ -220,14 +204,14 @@ class _Computing:
     preprocessed: Preprocessed
     device: torch.device
     use: MemoryUse
-    runtime: RuntimeName
+    options: Options
     asked: Sureness
     emit: Emit
 
-    def found(self, precision: Precision) -> Found:
-        """See ``segment_volume``."""
-        if precision != "auto":
-            return self._found_in(torch.float32 if precision == "float32" else torch.bfloat16)
+    def found(self) -> Found:
+        """See ``Options.precision``."""
+        if self.options.precision != "auto":
+            return self._found_in(torch.float32 if self.options.precision == "float32" else torch.bfloat16)
         if not has_bfloat16(self.device):
             return self._found_in(torch.float32)
         runtime = self._chosen(torch.bfloat16)
@@ -250,7 +234,8 @@ class _Computing:
 
     def _chosen(self, dtype: torch.dtype) -> Runtime:
         tensor, plan = self.preprocessed.tensor, self.model.plan
-        return choose_runtime(self.runtime, Work(self.network, tensor, plan, self.device, dtype, self.use), self.emit)
+        work = Work(self.network, tensor, plan, self.device, dtype, self.use)
+        return choose_runtime(self.options.runtime, work, self.emit)
 
     def _noise(self, runtime: Runtime) -> float | None:
         """None also where the trial failed: the memory may not suffice, or the device or network be short of an operation."""

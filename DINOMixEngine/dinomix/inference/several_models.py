@@ -5,7 +5,7 @@ of the earlier one. Where an earlier model has found a structure of its own, a l
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,8 +23,7 @@ from dinomix.inference.boxes import Slices
 from dinomix.inference.channels import refuse_swapped
 from dinomix.inference.devices import choose_device
 from dinomix.inference.inside import BoxFor, at_the_border, box_around, quick_box
-from dinomix.inference.precision import Precision
-from dinomix.inference.runtimes.choosing import RuntimeName
+from dinomix.inference.options import DEFAULTS, Options
 from dinomix.inference.segment import cleaned, kept_labels, named, segment_taken
 from dinomix.inference.suitability import Doubt, doubts_of_image, doubts_of_result
 from dinomix.inference.sureness import Sureness
@@ -163,15 +162,9 @@ def segment_by_all(
     volumes: list[Volume],
     given_back: int,
     models: Models,
+    options: Options = DEFAULTS,
     *,
     keep: LabelSet | None = None,
-    device: str = "auto",
-    max_memory: int | None = None,
-    precision: Precision = "auto",
-    runtime: RuntimeName = "auto",
-    all_pieces: bool = False,
-    mirror: bool = False,
-    clean_up: Mapping[str, str] | None = None,
     emit: Emit = silent,
     networks: Sequence[torch.nn.Module | None] | None = None,
     sureness: Sureness | None = None,
@@ -181,7 +174,6 @@ def segment_by_all(
     Args:
         volumes: as ``segment_taken`` takes them, and ``given_back``.
         keep: the structures that are wanted; a model that has none of them is not asked, unless it finds the box.
-        clean_up: which pieces are removed from the result, see ``asked_clean_up``.
         networks: of each model, where it is at hand.
         sureness: what is asked beside the labels; it is answered there.
 
@@ -191,13 +183,13 @@ def segment_by_all(
     Raises as ``segment_volume``.
     """
     wanted = set((keep or models.labels).ids)
-    run = _Run(models, volumes, given_back, wanted, device, emit, {
-        "max_memory": max_memory, "precision": precision, "runtime": runtime, "all_pieces": all_pieces, "mirror": mirror,
-    }, networks or [None] * len(models.models), sureness or Sureness())  # fmt: skip
+    of_models = networks or [None] * len(models.models)
+    run = _Run(models, volumes, given_back, wanted, options, emit, of_models, sureness or Sureness())
     result = run.result()
     if run.sureness.wants_map and run.sureness.uncertainty is None:  # no model was asked
         run.sureness.uncertainty = np.zeros(result.array.shape, np.uint8)
-    if removed := cleaned(result.array, result.geometry, asked_rules(clean_up or {}, models.labels), max_memory):
+    rules = asked_rules(options.clean_up, models.labels)
+    if removed := cleaned(result.array, result.geometry, rules, options.max_memory):
         names = [structure.name for structure in models.labels.structures if structure.id in removed]
         emit("notice", message=f"As asked, pieces of {listed(names)} were removed.")
     return result
@@ -211,9 +203,8 @@ class _Run:
     volumes: list[Volume]
     given_back: int
     wanted: set[int]
-    device: str
+    options: Options
     emit: Emit
-    options: dict[str, Any]
     networks: Sequence[torch.nn.Module | None]
     sureness: Sureness
 
@@ -275,15 +266,7 @@ class _Run:
         )
         given_back = self.given_back if last else 0
         return segment_taken(
-            volumes,
-            given_back,
-            model,
-            device=self.device,
-            emit=emit,
-            network=network,
-            box_for=box_for,
-            sureness=sureness,
-            **self.options,
+            volumes, given_back, model, self.options, emit=emit, network=network, box_for=box_for, sureness=sureness
         )
 
     def _quick(self, boxes: list[Slices], geometry: Geometry) -> BoxFor | None:
@@ -292,8 +275,8 @@ class _Run:
             return None
         model = self.models.first
         channels = [model.labels.channel_of[id] for id in kept_labels(model.labels, self.models.inside).ids]
-        device = choose_device(self.device)[0]
-        find = quick_box(model, channels, geometry, device, self.options["precision"], self.emit)
+        device = choose_device(self.options.device)[0]
+        find = quick_box(model, channels, geometry, device, self.options.precision, self.emit)
 
         def found(network: torch.nn.Module, image: Preprocessed) -> Slices | None:
             box = find(network, image)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dinomix.events import Emit
 from dinomix.images.formats import Format
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import find_case_images
+from dinomix.inference.options import Options
 from dinomix.inference.outputs import plan_outputs
 from dinomix.inference.segment import kept_labels
 from dinomix.inference.several_models import Models
@@ -21,6 +23,7 @@ def segment_and_report(
     models: Models,
     images: list[Path],
     out: Path,
+    options: Options,
     *,
     statistics: Path | None,
     preview: bool,
@@ -30,7 +33,7 @@ def segment_and_report(
     keep: tuple[str, ...] = (),
     overwrite: bool = False,
     emit: Emit,
-    **options: Any,
+    **more: Any,
 ) -> list[Path]:
     """As ``segment_files``, and what is asked for beside the labels is written, also where some images failed.
 
@@ -38,14 +41,14 @@ def segment_and_report(
         statistics: a table of measurements, .csv or .json; None for none.
         preview: a picture of each case, and of a folder the page ``overview.html``.
         manifest: the record of the call, see ``job``; None for none.
-        options: further ones of ``segment_files``.
+        more: further arguments of ``segment_files``.
 
     Raises:
         DinomixError: as ``segment_files``; the table, page or record would take the place of a file of somebody else.
     """
-    options |= {"channels": channels, "format": format, "keep": keep, "overwrite": overwrite}
+    more |= {"channels": channels, "format": format, "keep": keep, "overwrite": overwrite}
     if statistics is None and not preview and manifest is None:
-        return segment_files(models, images, out, **options, emit=emit)
+        return segment_files(models, images, out, options, **more, emit=emit)
 
     outputs = plan_outputs(find_case_images(images, models.channels, channels or {}), out, format)
     if statistics is not None:
@@ -53,7 +56,7 @@ def segment_and_report(
         check_table(statistics, overwrite or is_table_of_measurements(statistics))
     if manifest is not None:
         check_record(manifest, overwrite)
-    settings = {**options, "inside": models.inside}
+    settings = {**asdict(options), **more, "inside": models.inside}
     job, batch = Job(models, {key: _plain(value) for key, value in settings.items()}), None
     if statistics is not None or preview:
         # Drawing takes a second to load.
@@ -62,10 +65,10 @@ def segment_and_report(
         if preview and outputs[0].record is not None:
             check_page(out, overwrite)
         batch = Batch(kept_labels(models.labels, keep), models, statistics, preview)
-        options |= {"done": batch.add, "predicts_dice": True}
+        more |= {"done": batch.add, "predicts_dice": True}
     heard = job.listening(emit)
     try:
-        return segment_files(models, images, out, **options, emit=heard)
+        return segment_files(models, images, out, options, **more, emit=heard)
     except DinomixError as error:
         if len(outputs) == 1:
             job.failed(outputs[0], error)

@@ -140,14 +140,8 @@ class Jobs:
         labels, notices = segment_array(
             *images[0],
             models,
+            request.options,
             more=images[1:],
-            device=request.device,
-            max_memory=request.max_memory,
-            precision=request.precision,
-            runtime=request.runtime,
-            all_pieces=request.all_pieces,
-            mirror=request.mirror,
-            clean_up=request.clean_up,
             emit=job.emit,
             networks=job.networks,
             keep=keep,
@@ -183,20 +177,22 @@ class Jobs:
         # One path may be a folder or a file with all images of the case.
         channels = dict(zip(models.channels, paths, strict=True)) if len(paths) > 1 else None
         images = paths if channels is None else []
-        options: dict[str, Any] = {
-            "channels": channels, "device": request.device, "max_memory": request.max_memory, "precision": request.precision,
-            "runtime": request.runtime, "all_pieces": request.all_pieces, "mirror": request.mirror, "keep": request.keep,
-            "clean_up": request.clean_up, "any_image": request.any_image, "emit": job.emit, "networks": job.networks,
-        }  # fmt: skip
+
+        def written_to(out: Path, overwrite: bool) -> Path:
+            return segment_files(
+                models, images, out, request.options, channels=channels, keep=request.keep, any_image=request.any_image,
+                overwrite=overwrite, emit=job.emit, networks=job.networks,
+            )[0]  # fmt: skip
+
         if request.out.path is not None:
-            written = segment_files(models, images, request.out.path, overwrite=request.overwrite, **options)
-            self.output.send("result", job=job.name, path=str(written[0]), seconds=job.seconds)
+            written = written_to(request.out.path, request.overwrite)
+            self.output.send("result", job=job.name, path=str(written), seconds=job.seconds)
             return
         folder = scratch.new_folder()
         try:
-            written = segment_files(models, images, folder / f"labels{ending_of(request.out.format)}", **options)
+            written = written_to(folder / f"labels{ending_of(request.out.format)}", overwrite=False)
             self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
-            for frame in frames_of_file(written[0], job.name, f"file:{written[0].name}"):
+            for frame in frames_of_file(written, job.name, f"file:{written.name}"):
                 job.stop_if_cancelled()
                 self.output.send_bytes(frame)
         finally:

@@ -1,5 +1,6 @@
 """What a client may ask for, checked before anything is computed. docs/worker.md describes it."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,8 +8,7 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, Va
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import Format
-from dinomix.inference.precision import Precision
-from dinomix.inference.runtimes.choosing import RuntimeName
+from dinomix.inference.options import Options, Precision, RuntimeName
 from dinomix.worker.stream import short
 
 Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
@@ -32,6 +32,10 @@ class _Computing(_Job):
     all_pieces: bool = False
     mirror: bool = False
     clean_up: dict[str, str] = {}
+
+    @property
+    def options(self) -> Options:
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
 
 
 class Load(_Job):

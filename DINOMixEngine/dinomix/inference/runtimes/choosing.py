@@ -9,7 +9,6 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -17,6 +16,7 @@ from dinomix.errors import DinomixError, printable
 from dinomix.events import Emit
 from dinomix.files import read_table, write_json
 from dinomix.inference.memory import MemoryUse
+from dinomix.inference.options import RuntimeName
 from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of, sides_of_a_piece
 from dinomix.inference.precision import AGREEMENT
 from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
@@ -27,7 +27,6 @@ from dinomix.inference.windows import Layout
 from dinomix.models.averaged import FromFile
 from dinomix.planning.plan import Plan
 
-RuntimeName = Literal["auto", "pytorch", "openvino"]
 LEAST_SECONDS = 3.0
 """Of the windows of an image in PyTorch, for which a trial is worth its time: it takes some seconds, once for a model."""
 LEAST_GAIN = 1.1
