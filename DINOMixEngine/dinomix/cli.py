@@ -18,7 +18,7 @@ VERBS = {
     "mend": "Put a label map on its image's grid, into a new file.",
     "train": "Train a model from labeled and unlabeled volumes, or resume a run.",
     "compare": "Compare a run's model with the one it started from.",
-    "rank": "Rank a run's unlabeled cases: which to label next.",
+    "rank": "Rank unlabeled cases: which to label next, or first.",
     "segment": "Segment images, each on its own grid.",
     "evaluate": "Compare segmentations with references.",
     "measure": "Measure structures: volume, intensity, place; one table for many cases.",

@@ -18,6 +18,7 @@ from dinomix.models.folder import load_model
 from dinomix.models.matching import matched_weights
 from dinomix.report.comparing import compare_run
 from dinomix.training import ranking
+from dinomix.training.next_case import STRATEGIES, StrategyName
 from dinomix.training.ranking import disagreements, rank_run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import train
@@ -105,7 +106,7 @@ def test_disagreement_is_one_minus_dice():
 
 def test_unlabeled_cases_are_ranked_with_labels_to_correct(folder: Path):
     run = folder / "second"
-    result = rank_run(run, device="cpu")
+    result = rank_run(run, by="disagreement", device="cpu")
     assert json.loads((run / "ranking/ranking.json").read_text()) == result
     unlabeled = {case.name: case for case in RunDirectory.open(run).cohort.with_role("unlabeled")}
     assert {case["name"] for case in result["cases"]} == set(unlabeled)
@@ -116,7 +117,31 @@ def test_unlabeled_cases_are_ranked_with_labels_to_correct(folder: Path):
         assert names == {1: "liver", 2: "gallbladder"}
         assert labels.geometry.difference(read_geometry(unlabeled[case["name"]].image)) == ""
         known = [value for value in case["classes"].values() if value is not None]
-        assert case["disagreement"] == pytest.approx(sum(known) / len(known))
+        assert case["disagreement"] == case["score"] == pytest.approx(sum(known) / len(known))
+
+
+@pytest.mark.parametrize("by", STRATEGIES)
+def test_each_strategy_ranks_all_cases_and_keeps_what_was_seen(folder: Path, by: StrategyName, monkeypatch):
+    run = folder / "second"
+    rank_run(run, by="disagreement", device="cpu")
+    monkeypatch.setattr(ranking, "_see", None)
+    result = rank_run(run, by=by, seed=5, device="cpu")
+    assert result["by"] == by and result["seed"] == 5
+    assert len({case["name"] for case in result["cases"]}) == 3
+    assert all((run / case["pseudo_label"]).is_file() for case in result["cases"])
+    scores = [case["score"] for case in result["cases"]]
+    assert all(score is None if "random" in by else 0 <= score <= 1 for score in scores)
+    if by == "predicted-dice":
+        assert scores == sorted(scores)
+
+
+def test_the_student_is_asked_once_a_strategy_needs_it(folder: Path):
+    run = folder / "second"
+    for record in (run / "ranking" / ".done").glob("*.json"):
+        record.unlink()
+    rank_run(run, by="predicted-dice", device="cpu")
+    result = rank_run(run, by="disagreement", device="cpu")
+    assert all(any(case["classes"].values()) for case in result["cases"])
 
 
 def test_an_interrupted_ranking_goes_on_and_new_weights_begin_it_anew(folder: Path, monkeypatch):
@@ -128,10 +153,10 @@ def test_an_interrupted_ranking_goes_on_and_new_weights_begin_it_anew(folder: Pa
         ranked.append(case.name)
         if len(ranked) == 2:
             raise KeyboardInterrupt
-        return ranking_rank(case, *arguments)
+        return see(case, *arguments)
 
-    ranking_rank = ranking._rank
-    monkeypatch.setattr(ranking, "_rank", counting)
+    see = ranking._see
+    monkeypatch.setattr(ranking, "_see", counting)
     rank_run(run, device="cpu")
     assert not ranked
     state = torch.load(run / "checkpoints/last.pt", weights_only=True)
@@ -172,6 +197,9 @@ def test_the_command_lines(folder: Path, tmp_path: Path, capsys):
         assert "liver" in capsys.readouterr().out
         assert left(verb, tmp_path / "nowhere", "--json") == 2
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["remedy"]
+    assert left("rank", run, "--by", "random", "--seed", "2", "--device", "cpu") == 0
+    assert "-----" in capsys.readouterr().out
+    assert left("rank", run, "--by", "guess") == 2
 
 
 def test_what_cannot_be_compared_or_ranked_yet_is_said(tmp_path: Path):

@@ -1,13 +1,20 @@
 """The images of a case, as they were looked at when the cohort was made: all channels on the grid of the first."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.images.channels import in_one_file, on_first_grid, read_channels
 from dinomix.images.volume import Volume
 
 
-def read_first_image(case: Case) -> Volume:
-    """The first channel alone: for its grid, and for pictures. Raises DinomixError as ``images.channels.read_channels``."""
-    return read_channels(case.images if in_one_file(case.images) else case.images[:1])[0]
+def read_first_image(images: Sequence[Path]) -> Volume:
+    """The first channel of a case's images alone: for its grid, and for pictures.
+
+    Raises:
+        DinomixError: as ``images.channels.read_channels``.
+    """
+    return read_channels(images if in_one_file(images) else images[:1])[0]
 
 
 def read_case_images(case: Case, cohort: Cohort, *, keep_integers: bool = False) -> list[Volume]:

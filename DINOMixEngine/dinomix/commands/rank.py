@@ -1,29 +1,83 @@
-"""``dinomix rank``: which case to label next."""
+"""``dinomix rank``: which case to label next, or first."""
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import click
+from click.core import ParameterSource
+
+from dinomix.training.next_case import DEFAULT, STRATEGIES, StrategyName
+
+REPRESENTATIVE = "representative"
+FIRST = 10
+"""Cases that are chosen before there is a run, if nobody says how many."""
 
 
-@click.command("rank", epilog="Example: dinomix rank run1")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command("rank", epilog="Example: dinomix rank run1, or before there is a model: dinomix rank cohort.json")
+@click.argument("place", metavar="RUN|COHORT|FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--by",
+    type=click.Choice([*STRATEGIES, REPRESENTATIVE]),
+    help="What comes first: disagreement of EMA teacher and student, the lowest Dice that the network itself expects, the "
+    "most uncertain structures in turns (clasp-pe), or chance, mostly by what is seen of the structures or alone.  "
+    f"[default: {DEFAULT}; without a run {REPRESENTATIVE}]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is left to chance.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--count", type=click.IntRange(min=1), default=FIRST, show_default=True, help="Without a run: of cases.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Without a run: write the result there.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
-def command(run: Path, device: str, as_json: bool) -> None:
-    """Rank a run's unlabeled cases by how much EMA teacher and student disagree.
+def command(place: Path, by: str | None, seed: int, device: str, count: int, out: Path | None, as_json: bool) -> None:
+    """Rank the unlabeled cases: which to label next, or first.
 
-    Writes RUN/ranking: ranking.json and the teacher's segmentation of each case, to be corrected. What an interrupted
-    call finished is kept.
+    Of a RUN: writes RUN/ranking, ranking.json and the run's segmentation of each case, to be corrected. What an
+    interrupted call finished is kept.
+
+    Before there is a run, of a COHORT file, a list of cases or a FOLDER of images: chooses the cases that represent the
+    others best, by how their images look.
     """
     from dinomix.events import shown_events
-    from dinomix.training.ranking import rank_run
 
+    is_run = (place / "config.json").is_file() or not place.exists()
+    _refuse(("count", "out") if is_run else ("seed", "device"), is_run)
+    if is_run and by == REPRESENTATIVE:
+        raise click.UsageError("--by representative looks at no network: give the cohort file in place of the run.")
+    if not is_run and by not in (None, REPRESENTATIVE):
+        raise click.UsageError(f"--by {by} needs the networks of a run; without one there is only {REPRESENTATIVE}.")
     with shown_events(as_json) as emit:
-        result = rank_run(run, device=device, emit=emit)
+        if is_run:
+            from dinomix.training.ranking import rank_run
+
+            result = rank_run(place, by=cast(StrategyName, by or DEFAULT), seed=seed, device=device, emit=emit)
+            out = place / "ranking" / "ranking.json"
+        else:
+            from dinomix.training.next_case.representing import cases_in, rank_images
+
+            result = rank_images(cases_in(place), count, out=out, emit=emit)
     if as_json:
-        click.echo(json.dumps({"kind": "ranking", "path": str(run / "ranking" / "ranking.json"), **result}))
+        click.echo(json.dumps({"kind": "ranking", "path": str(out) if out is not None else None, **result}))
         return
     for case in result["cases"]:
-        worst = sorted(((v, name) for name, v in case["classes"].items() if v is not None), reverse=True)[:3]
-        click.echo(f"{case['disagreement']:.3f}  {case['name']}  " + ", ".join(f"{name} {v:.2f}" for v, name in worst))
+        click.echo(_of_run(case, result["by"]) if is_run else _of_images(case))
+
+
+def _refuse(names: tuple[str, ...], is_run: bool) -> None:
+    """An option that would be ignored is refused."""
+    context = click.get_current_context()
+    given = [f"--{n}" for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"{' and '.join(given)}: only {'without' if is_run else 'for'} a run.")
+
+
+def _of_run(case: dict[str, Any], by: str) -> str:
+    score = "-----" if case["score"] is None else f"{case['score']:.3f}"
+    known = [(value, name) for name, value in case["classes"].items() if value is not None]
+    worst = sorted(known, reverse=by != "predicted-dice")[:3]
+    return f"{score}  {case['name']}  {', '.join(f'{name} {value:.2f}' for value, name in worst)}".rstrip()
+
+
+def _of_images(case: dict[str, Any]) -> str:
+    others = case["represents"] - 1
+    like = f"like {others} others: {', '.join(case['nearest'])}" if others else "like no other"
+    return f"{case['name']}  {like}{', ...' if others > len(case['nearest']) else ''}"

@@ -71,7 +71,7 @@ def read_overlays(run: RunFiles, prediction: Path, reference: Path | None, most:
         name = next((name for name in (case_name(case.image), case.name) if name in predictions), None)
         if name is None or len(overlays) == most:
             continue
-        image = read_first_image(case)
+        image = read_first_image(case.images)
         expected = None
         if name in references:
             expected = read_reference(name, references[name], cohort.labels, known, image.geometry).volume

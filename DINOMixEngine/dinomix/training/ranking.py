@@ -1,9 +1,9 @@
-"""Which unlabeled case to label next: the ones on which a run's EMA teacher and its student disagree most."""
+"""Which unlabeled case to label next: each is segmented by a run's networks, and a strategy puts them into an order."""
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dinomix.cohort.case_images import read_case_images
-from dinomix.cohort.cohort import Case
+from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import read_json, write_json
 from dinomix.images.writing import write_labels
 from dinomix.inference.devices import choose_device
+from dinomix.inference.entropy import Entropies
+from dinomix.inference.expected_dice import ExpectedDice
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.inference.sliding_window import predict_logits
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.preprocessing import preprocess
 from dinomix.training.checkpoints import digest_of
+from dinomix.training.next_case import DEFAULT, StrategyName, strategy_of
+from dinomix.training.next_case.strategy import Pool, Ranked, Seen
 from dinomix.training.run_directory import RunDirectory
 
 FOLDER = "ranking"
@@ -36,45 +40,54 @@ class _Pair:
 
     model: Model
     teacher: torch.nn.Module
-    student: torch.nn.Module
+    student: torch.nn.Module | None
     device: torch.device
     key: str
 
 
-def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[str, Any]:
-    """Segment the unlabeled cases of a run by its EMA teacher and its student; write RUN/ranking.
+def rank_run(
+    run: Path, *, by: StrategyName = DEFAULT, seed: int = 0, device: str = "auto", emit: Emit = silent
+) -> dict[str, Any]:
+    """Segment the unlabeled cases of a run by its EMA teacher, for some strategies by its student too; write RUN/ranking.
 
     The teacher is the run's model, or that of the last checkpoint while there is none; the student is the last checkpoint's.
-    The disagreement of a structure is 1 - Dice of the two on the network's grid. What an interrupted call finished is kept.
+    What an interrupted call finished is kept, for every strategy.
+
+    Args:
+        by: the strategy, see ``next_case``.
+        seed: of what it leaves to chance.
 
     Returns:
-        What RUN/ranking/ranking.json holds: ``cases``, the largest disagreement first, [{name, image, disagreement (0..1, a
-        mean over the structures that either finds; 0 where neither finds any), classes {name: disagreement, or None where
-        neither finds it}, pseudo_label (relative to the run, the teacher's segmentation on the image's own grid)}].
+        What RUN/ranking/ranking.json holds: ``by``, ``seed`` and ``cases``, the one to label first at the beginning, [{name,
+        image, score (what the strategy goes by, 0..1, or None), classes {name: the same of each structure, or None where it is
+        not found}, pseudo_label (relative to the run, the teacher's segmentation on the image's own grid)}]. By disagreement the
+        score stands there as ``disagreement`` too, as in files of earlier versions.
 
     Raises:
         DinomixError: no run, no checkpoint yet, no unlabeled case; or, after the others are done, some cases failed.
     """
     began = time.monotonic()
-    directory = RunDirectory.open(run)
+    directory, strategy = RunDirectory.open(run), strategy_of(by)
     cases = directory.cohort.with_role("unlabeled")
     if not cases:
         raise DinomixError(
             f"{run} has no unlabeled case to rank.", "Give some with `dinomix check --unlabeled`.", code="no-unlabeled"
         )
-    pair = _pair(directory, device, emit)
-    ranked, failed = [], 0
+    pair = _pair(directory, device, strategy.needs_student, emit)
+    seen: dict[str, Seen] = {}
+    failed = 0
     progress = Progress(emit, "rank", len(cases))
     for number, case in enumerate(cases, 1):
         try:
-            ranked.append(_ranked_before(case, directory, pair.key) or _rank(case, directory, pair))
+            seen[case.name] = _seen_before(case, directory, pair) or _see(case, directory, pair)
         except (DinomixError, OSError, MemoryError, *DEFECTS) as error:
             failed += 1
             told = told_of(error, case.image)
             emit("error", **{**told.fields, "message": f"{case.name}: {told.problem}"})
         progress(number)
-    ranked.sort(key=lambda entry: -entry["disagreement"])
-    result = {"cases": ranked}
+    ranked = strategy.rank(pool_of(directory.cohort, list(seen.values())), seed)
+    images = {case.name: case.image for case in cases}
+    result = {"by": by, "seed": seed, "cases": [_told(place, images[place.case.name], by) for place in ranked]}
     write_json(run / FOLDER / "ranking.json", result)
     if failed:
         raise DinomixError(f"{failed} of {len(cases)} cases could not be ranked.", "The messages before say why.")
@@ -82,7 +95,14 @@ def rank_run(run: Path, *, device: str = "auto", emit: Emit = silent) -> dict[st
     return result
 
 
-def _pair(directory: RunDirectory, device: str, emit: Emit) -> _Pair:
+def pool_of(cohort: Cohort, seen: list[Seen]) -> Pool:
+    """What a strategy is asked about the cases that were seen."""
+    labeled = cohort.with_role("labeled")
+    everywhere = (s.name for s in cohort.labels.structures if all(case.voxels.get(s.id) for case in labeled))
+    return Pool(seen, Counter(case.patient for case in labeled), frozenset(everywhere))
+
+
+def _pair(directory: RunDirectory, device: str, needs_student: bool, emit: Emit) -> _Pair:
     state = directory.checkpoints.load(emit)
     if state is None:
         raise DinomixError(f"{directory.path} has no checkpoint yet.", "Train it for a while; then rank.")
@@ -94,14 +114,16 @@ def _pair(directory: RunDirectory, device: str, emit: Emit) -> _Pair:
     }
     model = load_model(directory.model) if directory.model.is_dir() else _model(directory, state["teacher"])
     key = f"{digest_of(model.weights)} {digest_of(student)}"
-    return _Pair(model, model.network(), _model(directory, student).network(), chosen, key)
+    network = _model(directory, student).network() if needs_student else None
+    return _Pair(model, model.network(), network, chosen, key)
 
 
 def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:
     return Model(directory.model, directory.cohort.labels, directory.plan, weights, {})
 
 
-def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:
+def _see(case: Case, directory: RunDirectory, pair: _Pair) -> Seen:
+    """Segment a case, and write its labels and what was seen of it."""
     labels, plan = directory.cohort.labels, directory.plan
     images = read_case_images(case, directory.cohort)
     use = plan_memory(images[0].geometry, pair.model, None)
@@ -112,22 +134,39 @@ def _rank(case: Case, directory: RunDirectory, pair: _Pair) -> dict[str, Any]:
 
     logits = predict(pair.teacher)
     native = labels_on_native_grid(logits, preprocessed, labels.ids, slab_bytes=use.slab_bytes)
-    by_teacher = logits.argmax(0).numpy()
+    write_labels(
+        np.ascontiguousarray(native.transpose(2, 1, 0)), images[0].geometry, labels, _pseudo_label(case, directory)
+    )
+    by_teacher, expected, entropies = logits.argmax(0).numpy(), ExpectedDice(len(logits)), Entropies(len(logits))
+    expected.add(logits)
+    entropies.add(logits)
     del logits
-    by_student = predict(pair.student).argmax(0).numpy()
-    path = directory.path / FOLDER / f"{case.name}.seg.nrrd"
-    write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), images[0].geometry, labels, path)
-    classes = dict(zip(labels.names, disagreements(by_teacher, by_student, len(labels.names)), strict=True))
-    found = [value for value in classes.values() if value is not None]
-    ranked = {
-        "name": case.name,
-        "image": str(case.image),
-        "disagreement": fmean(found) if found else 0.0,
-        "classes": classes,
-        "pseudo_label": path.relative_to(directory.path).as_posix(),
-    }
-    write_json(_record(case, directory), {"key": pair.key, "image_sha256": case.images_sha256, "ranked": ranked})
-    return ranked
+    voxels = np.bincount(by_teacher.ravel(), minlength=labels.channels)[1:].tolist()
+    entropy, *of_structures = entropies.means()
+    of_student: dict[str, float | None] = {}
+    if pair.student is not None:
+        by_student = predict(pair.student).argmax(0).numpy()
+        of_student = dict(zip(labels.names, disagreements(by_teacher, by_student, len(labels.names)), strict=True))
+    seen = Seen(
+        name=case.name,
+        patient=case.patient,
+        voxels=dict(zip(labels.names, voxels, strict=True)),
+        predicted_dice=dict(zip(labels.names, _predicted(expected, pair.model), strict=True)),
+        entropy=entropy,
+        entropies=dict(zip(labels.names, of_structures, strict=True)),
+        disagreement=of_student,
+    )
+    write_json(_record(case, directory), {"key": pair.key, "image_sha256": case.images_sha256, "seen": asdict(seen)})
+    return seen
+
+
+def _predicted(expected: ExpectedDice, model: Model) -> list[float | None]:
+    """The Dice of each structure that is to be expected, mended where the model is calibrated."""
+    dice, calibration = expected.dice(), model.calibration
+    if calibration is None:
+        return dice
+    pairs = zip(model.labels.names, dice, strict=True)
+    return [None if value is None else calibration.predicted_dice(name, value) for name, value in pairs]
 
 
 def disagreements(one: NDArray[np.integer], other: NDArray[np.integer], classes: int) -> list[float | None]:
@@ -137,16 +176,27 @@ def disagreements(one: NDArray[np.integer], other: NDArray[np.integer], classes:
     return [float(1 - 2 * both[c] / sizes[c]) if sizes[c] else None for c in range(1, classes + 1)]
 
 
+def _told(place: Ranked, image: Path, by: StrategyName) -> dict[str, Any]:
+    told = {"name": place.case.name, "image": str(image), "score": place.score, "classes": dict(place.classes)}
+    of_earlier_versions = {"disagreement": place.score} if by == "disagreement" else {}
+    return {**told, **of_earlier_versions, "pseudo_label": f"{FOLDER}/{place.case.name}.seg.nrrd"}
+
+
+def _pseudo_label(case: Case, directory: RunDirectory) -> Path:
+    return directory.path / FOLDER / f"{case.name}.seg.nrrd"
+
+
 def _record(case: Case, directory: RunDirectory) -> Path:
     """What is known of a case from an earlier call; hidden, so that a folder of segmentations is what one sees."""
     return directory.path / FOLDER / ".done" / f"{case.name}.json"
 
 
-def _ranked_before(case: Case, directory: RunDirectory, key: str) -> dict[str, Any] | None:
+def _seen_before(case: Case, directory: RunDirectory, pair: _Pair) -> Seen | None:
     try:
         known = read_json(_record(case, directory))
-        same = known["key"] == key and known["image_sha256"] == case.images_sha256
-        ranked: dict[str, Any] = known["ranked"]
-        return ranked if same and (directory.path / ranked["pseudo_label"]).is_file() else None
+        same = known["key"] == pair.key and known["image_sha256"] == case.images_sha256
+        seen = Seen(**known["seen"])
+        suffices = bool(seen.disagreement) or pair.student is None
+        return seen if same and suffices and _pseudo_label(case, directory).is_file() else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -65,7 +65,7 @@ class Snapshots:
         )
 
     def _read(self) -> tuple[Preprocessed, Geometry]:
-        volume = read_first_image(self.case)
+        volume = read_first_image(self.case.images)
         preprocessed = preprocess(volume, self.directory.plan)
         return replace(preprocessed, tensor=torch.empty(0)), volume.geometry
 
