@@ -313,6 +313,7 @@ set(SCRIPTS
   "dinomix/training/train.py"
   "dinomix/training/trial.py"
   "dinomix/training/two_stages.py"
+  "dinomix/training/unlabeled_slices.py"
   "dinomix/training/validation.py"
   "dinomix/training/view.py"
   "dinomix/unpacking.py"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.planning.cache import AnyCase
-from dinomix.training.patches import Placement
+from dinomix.training.patches import Placement, center_range
 
 Place = NDArray[np.integer] | NDArray[np.floating]
 
@@ -50,20 +50,20 @@ def at_same_share(voxel: Place, size: Place, other: Place) -> Place:
     return (voxel + 0.5) / size * other - 0.5
 
 
-def aligned(placement: Placement, here: Place, there: Place, size: Sequence[int],
-            patch: Sequence[int]) -> Placement:  # fmt: skip
+def aligned(placement: Placement, here: Place, there: Place, size: Sequence[int], patch: Sequence[int],
+            beyond: Sequence[int] = (0, 0, 0)) -> Placement:  # fmt: skip
     """A patch of another volume, turned and scaled alike, that shows ``there`` where ``placement`` shows ``here``.
 
-    It is moved as far as needed to lie inside the volume.
+    It is moved as far as needed to lie in the volume.
 
     Args:
         here: a place (x, y, z) in the volume of ``placement``, in voxels.
         there: the same place of the body in the other volume.
         size, patch: voxels along (x, y, z), of the other volume and of both patches.
+        beyond: voxels along (x, y, z) by which it may lie outside, as ``placement`` may.
     """
     center = placement.center + there - here
     half = (np.array(patch) - 1) / 2
-    low, high = np.sort([half, np.array(size) - 1 - half], 0)
     if np.array_equal(np.abs(placement.matrix), np.eye(3)):
         center = np.round(center - half) + half  # on voxels, as ``random_placement`` has it
-    return Placement(np.clip(center, low, high), placement.matrix)
+    return Placement(np.clip(center, *center_range(size, patch, beyond)), placement.matrix)

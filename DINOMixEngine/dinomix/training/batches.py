@@ -29,6 +29,7 @@ from dinomix.training.patches import Placement, cut, random_placement, sample_fe
 from dinomix.training.randomness import generator
 from dinomix.training.schedule import Schedule
 from dinomix.training.sightings import LAG, Sightings
+from dinomix.training.unlabeled_slices import NOWHERE, beyond_volume
 
 Signs = tuple[int, int, int]
 """Along (x, y, z); -1 where a patch runs the other way than its volume."""
@@ -99,6 +100,11 @@ class Batches(Dataset[Batch]):
         self.unlabeled_cases = [cached[case.name] for case in cohort.with_role("unlabeled")]
         channel_of = cohort.labels.channel_of
         self.candidates = Candidates.of_cohort(cohort)
+        self.beyond = {
+            case.name: beyond_volume(cached[case.name].label, cohort.labels.channels + 1, plan.patch)
+            for case in cohort.with_role("labeled")
+            if case.labeled_slices is not None
+        }
         self.bodies = Bodies(self.labeled_cases)
         self.channels = {
             number: {channel_of[i] for i, count in case.voxels.items() if count}
@@ -193,7 +199,9 @@ class Batches(Dataset[Batch]):
         placement = self._placed(donor_case, pic_rng, around, signs)
         donor = self._cut(donor_case, placement, with_label=True)
         there = self.bodies.same_place(number, own, channel, around)
-        patch = self._cut(case, aligned(placement, around, there, case.size, self.plan.patch), with_label=True)
+        beyond = self.beyond.get(donor_case.name, NOWHERE)
+        own_placement = aligned(placement, around, there, case.size, self.plan.patch, beyond)
+        patch = self._cut(case, own_placement, with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(slice(None), *box)] = donor["image"][(slice(None), *box)]
         patch["label"][box] = donor["label"][box]
@@ -218,10 +226,10 @@ class Batches(Dataset[Batch]):
         placement = self._placed(first, rng, None if lies_anywhere else around, signs)
         if group.labeled is not None:
             donor = self._cut(first, placement, with_label=True)
-        patches = []
+        patches, beyond = [], self.beyond.get(first.name, NOWHERE)
         for case in cases:
             there = at_same_share(around, size, np.array(case.size))
-            own = placement if case is first else aligned(placement, around, there, case.size, self.plan.patch)
+            own = placement if case is first else aligned(placement, around, there, case.size, self.plan.patch, beyond)
             patches.append(self._cut(case, own, with_label=False))
         return patches, donor
 
@@ -236,7 +244,8 @@ class Batches(Dataset[Batch]):
         self, case: AnyCase, rng: np.random.Generator, around: NDArray[np.int64] | None, signs: Signs
     ) -> Placement:
         width, spacing = WIDTHS[self.config.augment], self.spacings[case.name]
-        return random_placement(case.size, self.plan.patch, rng, width, around, spacing, signs)
+        beyond = self.beyond.get(case.name, NOWHERE)
+        return random_placement(case.size, self.plan.patch, rng, width, around, spacing, signs, beyond)
 
     def _cut(self, case: AnyCase, placement: Placement, *, with_label: bool) -> dict[str, Any]:
         image, size = case.image, case.size

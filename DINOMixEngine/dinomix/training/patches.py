@@ -39,7 +39,7 @@ class Placement:
 
 def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, width: Width,
                      around: NDArray[np.int64] | None = None, spacing: Sequence[float] = (1.0, 1.0, 1.0),
-                     signs: Sequence[int] = (1, 1, 1)) -> Placement:  # fmt: skip
+                     signs: Sequence[int] = (1, 1, 1), beyond: Sequence[int] = (0, 0, 0)) -> Placement:  # fmt: skip
     """A patch that lies inside the volume, per axis; where the volume is smaller than the patch, around all of it.
 
     Without a change of shape, patches lie on voxels and are not interpolated.
@@ -50,10 +50,11 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
         around: a voxel that lies in the patch (off its center by up to a quarter of the patch), or None.
         spacing: mm along (x, y, z).
         signs: along (x, y, z); -1 where the patch runs the other way than the volume.
+        beyond: voxels along (x, y, z) by which it may lie outside.
     """
     center = np.empty(3)
-    for axis, (extent, side) in enumerate(zip(size, patch, strict=True)):
-        low, high = sorted(((side - 1) / 2, extent - 1 - (side - 1) / 2))
+    lowest, highest = center_range(size, patch, beyond)
+    for axis, (low, high, side) in enumerate(zip(lowest, highest, patch, strict=True)):
         if around is None:
             center[axis] = rng.uniform(low, high)
         else:
@@ -63,6 +64,15 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
         half = (np.array(patch) - 1) / 2
         center = np.round(center - half) + half
     return Placement(center, matrix * np.array(signs))
+
+
+def center_range(
+    size: Sequence[int], patch: Sequence[int], beyond: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the center (x, y, z) of a patch may lie: it is in the volume, or around all of it, but for ``beyond`` voxels."""
+    half = (np.array(patch) - 1) / 2
+    low, high = np.sort([half, np.array(size) - 1 - half], 0)
+    return low - beyond, high + beyond
 
 
 def cut(volume: Array, placement: Placement, patch: Sequence[int], mode: Literal["bilinear", "nearest"]) -> Tensor:

@@ -26,6 +26,7 @@ from dinomix.training.methods.method import Method
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
 from dinomix.training.state import State
+from dinomix.training.unlabeled_slices import without_gaps
 
 MOST_MEASURED = 50
 """Labeled cases in which the pieces of the structures are looked at; more tell no more."""
@@ -39,11 +40,10 @@ def one_piece_of(config: TrainConfig, cohort: Cohort, cases: Mapping[str, AnyCas
     """
     if not config.one_piece:
         return OnePiece()
-    # Of a case of which only some slices were labeled, nothing is in one piece.
-    labeled = [case for case in cohort.with_role("labeled") if case.labeled_slices is None and not case.ignored]
+    labeled = [case for case in cohort.with_role("labeled") if not case.ignored]
     chosen = labeled[:: max(len(labeled) // MOST_MEASURED, 1)]
     channels = cohort.labels.channels
-    shown = (structures_in(cases[case.name].label, channels) for case in chosen)
+    shown = (structures_in(without_gaps(cases[case.name].label, channels + 1), channels) for case in chosen)
     return measured(shown, channels, [not_drawn(case, cohort.labels) for case in chosen])
 
 
