@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.models.folders import printable
+from dinomix_slicer.scene.unsure import inWords, unsureOf, unsureSegments
 from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Cancelled, Steps, Task
@@ -42,7 +43,7 @@ class Batch(Steps):
 
     def _stepsOf(self) -> Generator[Any, Any, list[BatchItem]]:
         for item in self.items:
-            item.progress, item.segmentationId, item.isOther = 0.0, "", False
+            item.progress, item.segmentationId, item.isOther, item.unsure = 0.0, "", False, ()
             self._set(item, WAITING, "")
         try:
             for number, item in enumerate(self.items):
@@ -80,13 +81,16 @@ class Batch(Steps):
         result = yield task
         if item.out is not None:
             written = _("Written to {file}.").format(file=item.out)
+            item.unsure = unsureOf(result.structures)
         else:
             item.segmentationId = result.GetID()
+            item.unsure = unsureSegments(result)
             written = _("In the scene as {name}.").format(name=result.GetName())
             # Of many segmentations only that of the shown volume is visible: those of others lie elsewhere.
             result.GetDisplayNode().SetVisibility(len(self.items) == 1 or item.volume in shownVolumes())
         item.progress = 1.0
-        self._set(item, DONE, " ".join([written, *dict.fromkeys(notices)]))
+        first = [_("Look at {organs}: the model is unsure.").format(organs=inWords(item.unsure))] if item.unsure else []
+        self._set(item, DONE, " ".join([*first, written, *dict.fromkeys(notices)]))
 
     def _taskOf(self, item: BatchItem) -> Task:
         request = self._request
@@ -103,7 +107,7 @@ class Batch(Steps):
             request.keep,
             [str(path) for path in item.moreImages],
             request.moreModels,
-            request.inside,
+            request.regions,
         )
 
     def _onProgress(self, item: BatchItem, stage: str, step: int, total: int, eta: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class BatchItem:
         progress: part of the work that is done, 0 to 1.
         segmentationId: ID of the resulting node, for a volume of the scene.
         isOther: whether it failed because it is plainly no image for the model.
+        unsure: (name, predicted Dice) of the organs that the model was unsure of, the least sure first.
     """
 
     title: str
@@ -50,6 +52,7 @@ class BatchItem:
     moreVolumeIds: tuple[str, ...] = ()
     moreImages: tuple[Path, ...] = ()
     isOther: bool = False
+    unsure: Sequence[tuple[str, str]] = ()
 
     @property
     def volume(self) -> vtkMRMLScalarVolumeNode | None:

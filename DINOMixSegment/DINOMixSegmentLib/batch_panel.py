@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SOURCES = ("scene", "hierarchy", "disk")  # in the order of the combo box
 FORMATS: tuple[Format, ...] = ("seg.nrrd", "dicom-seg", "rtstruct")  # so, too
 NAME, STATE, DETAILS = 0, 1, 2  # columns
+SURE = "2"  # behind each predicted Dice, which are texts
 MOST_LEFT_OUT = 4
 """Sentences that are shown of what a batch leaves out."""
 
@@ -64,6 +65,11 @@ class BatchPanel:
         if item in self._items:
             self._fillRow(self._items.index(item), item)
             self._describe()
+
+    def showEnd(self) -> None:
+        """The batch is over: cases stand first of which the model is unsure, those with the lowest predicted Dice on top."""
+        self._items.sort(key=lambda item: item.unsure[0][1] if item.unsure else SURE)
+        self._fillTable()
 
     # -- What is to be segmented
 
@@ -164,7 +170,7 @@ class BatchPanel:
         where = "\n".join(str(path) for path in (item.image, *item.moreImages)) if item.image else item.title
         texts = (item.title, stateText(item), item.detail)
         setRow(self._ui.batchTable, row, texts, (where, item.detail, item.detail))
-        self._ui.batchTable.item(row, STATE).setIcon(stateIcon(self._ui.batchTable, item.state))
+        self._ui.batchTable.item(row, STATE).setIcon(stateIcon(self._ui.batchTable, item))
 
     def _describe(self) -> None:
         """Say in words what the table shows."""
@@ -178,6 +184,8 @@ class BatchPanel:
             text = _("{done} of {all} done, {failed} failed, {skipped} skipped.").format(
                 done=counts[DONE], all=len(self._items), failed=counts[FAILED], skipped=counts[SKIPPED]
             )
+            if unsure := sum(bool(item.unsure) for item in self._items):
+                text = _("{text} The model is unsure of {n}; look at these first.").format(text=text, n=unsure)
         elif len(self._items) == 1:
             text = _("One case will be segmented.") if isOfCases else _("One volume will be segmented.")
         else:
@@ -195,6 +203,8 @@ def stateText(item: BatchItem) -> str:
     """A row's state in the user's language."""
     if item.state == RUNNING and item.progress > 0:
         return _("Running, {percent:.0f}%").format(percent=100 * item.progress)
+    if item.unsure:
+        return _("Done, unsure")
     return {
         WAITING: _("Waiting"),
         RUNNING: _("Running"),
@@ -204,12 +214,13 @@ def stateText(item: BatchItem) -> str:
     }[item.state]
 
 
-def stateIcon(widget: Any, state: str) -> Any:
-    """The style's icon for a state, from the style of a widget."""
+def stateIcon(widget: Any, item: BatchItem) -> Any:
+    """The style's icon for a row's state, from the style of a widget."""
     icons = {
         RUNNING: qt.QStyle.SP_MediaPlay,
         DONE: qt.QStyle.SP_DialogApplyButton,
         FAILED: qt.QStyle.SP_MessageBoxCritical,
         SKIPPED: qt.QStyle.SP_MediaSkipForward,
     }
-    return widget.style().standardIcon(icons[state]) if state in icons else qt.QIcon()
+    icon = qt.QStyle.SP_MessageBoxWarning if item.unsure else icons.get(item.state)
+    return widget.style().standardIcon(icon) if icon is not None else qt.QIcon()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from dinomix.names import normalized_name
 from dinomix_slicer.scene.volumes import imagesOfScene, whyNoImage
 
 if TYPE_CHECKING:
@@ -92,14 +94,29 @@ def whyNotMoreModels(first: str, more: tuple[str, ...], models: list[dict[str, A
     return None
 
 
-def whyNotOrgans(keep: tuple[str, ...], model: dict[str, Any] | None, structures: list[dict[str, Any]]) -> str | None:
+def whyNotOrgans(
+    chosen: tuple[str, ...], model: dict[str, Any] | None, structures: list[dict[str, Any]], remedy: str
+) -> str | None:
     """Organs that were chosen for other models are not known to these, of which ``model`` is the first."""
-    if model is None or not keep:
+    if model is None:
         return None
-    known = {structure["name"] for structure in structures}
-    unknown = [name for name in keep if name not in known]
+    known = {normalized_name(structure["name"]) for structure in structures}
+    unknown = [name for name in chosen if normalized_name(name) not in known]
     if not unknown:
         return None
-    return _("The model {title} does not find {organs}. Choose the organs to keep again.").format(
-        title=model["title"], organs=", ".join(unknown)
+    return _("The model {title} does not find {organs}. {remedy}").format(
+        title=model["title"], organs=", ".join(unknown), remedy=remedy
     )
+
+
+def whyNotMirror(models: Sequence[dict[str, Any] | None]) -> str | None:
+    """Whether one of the chosen models, None where it is not listed, would take left for right in a mirror image."""
+    for model in models:
+        if model is None:
+            return _("Choose a model to see whether it can be shown mirror images.")
+        if not model.get("mirror_axes"):
+            return _(
+                "The model {title} cannot be shown mirror images: its structures have sides, such as left and right, and it "
+                "was not trained with images mirrored along other axes."
+            ).format(title=model["title"])
+    return None

@@ -18,6 +18,7 @@ class Estimate:
         memory: bytes of main memory that it will take; None where it is not known.
         device: "cpu", "mps", "cuda" or "cuda:N".
         reason: a sentence that says why this device.
+        isMost: whether it may be faster, since how much of the volume is computed turns out on the way.
         text: sentences for the user, the reason and the expected time.
         isWarning: whether it will be slow, as on the CPU.
     """
@@ -26,6 +27,7 @@ class Estimate:
     memory: int | None
     device: str
     reason: str
+    isMost: bool = False
 
     @property
     def isWarning(self) -> bool:
@@ -33,7 +35,10 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        expected = _("This will take about {duration}.").format(duration=duration(self.seconds))
+        expected = (
+            _("This will take at most about {duration}.") if self.isMost else _("This will take about {duration}.")
+        )
+        expected = expected.format(duration=duration(self.seconds))
         if not self.isWarning:
             return f"{self.reason} {expected}"
         advice = _("A graphics card is many times as fast.")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import qt
-
-from dinomix_slicer.signal import Signal
-from dinomix_slicer.window.widgets import signalsBlocked
+from .check_list import CheckList
 
 if TYPE_CHECKING:
     from .logic import DINOMixSegmentLogic
@@ -20,10 +17,8 @@ class FurtherModels:
     """
 
     def __init__(self, ui: Any, logic: DINOMixSegmentLogic) -> None:
-        self.changed = Signal()
-        self._list, self._label, self._logic = ui.furtherModelsList, ui.furtherModelsLabel, logic
-        self._entries: list[tuple[str, str]] = []
-        self._list.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
+        self._list, self._logic = CheckList(ui.furtherModelsList, ui.furtherModelsLabel), logic
+        self.changed = self._list.changed
 
     def show(self, first: str, ticked: list[str]) -> None:
         """List the models that see the same images as the one in this folder, and those that are ticked."""
@@ -39,22 +34,4 @@ class FurtherModels:
         ]
         paths = [path for _title, path in entries]
         entries += [(path, path) for path in ticked if path not in paths and path != first]
-        self._list.visible = self._label.visible = bool(entries)
-        with signalsBlocked(self._list):
-            if entries != self._entries:
-                self._entries = entries
-                self._fill()
-            for row, (_title, path) in enumerate(entries):
-                self._list.item(row).setCheckState(qt.Qt.Checked if path in ticked else qt.Qt.Unchecked)
-
-    def _fill(self) -> None:
-        self._list.clear()
-        for title, path in self._entries:
-            item = qt.QListWidgetItem(title)
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-            item.setToolTip(path)
-            self._list.addItem(item)
-
-    def _onItemChanged(self, item: Any) -> None:
-        rows = enumerate(self._entries)
-        self.changed.emit([path for row, (_, path) in rows if self._list.item(row).checkState() == qt.Qt.Checked])
+        self._list.show(entries, ticked)

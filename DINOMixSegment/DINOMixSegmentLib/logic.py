@@ -99,13 +99,22 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     def checkCanApply(self, parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The sentence that says why Apply cannot work now and what to do; None when it can. Takes under 1 ms."""
-        return self._whyNot(self._requestOf(parameterNode))
+        return self._whyNot(self.requestOf(parameterNode))
 
     def checkCanStartBatch(self, items: list[BatchItem], parameterNode: DINOMixSegmentParameterNode) -> str | None:
         """The same for a batch."""
         if not items:
             return _("There is nothing to segment. Load volumes, or choose a folder with images.")
-        return self._whyNotAnything(self._requestOf(parameterNode))
+        return self._whyNotAnything(self.requestOf(parameterNode))
+
+    def requestOf(self, parameterNode: DINOMixSegmentParameterNode) -> SegmentRequest:
+        """What is chosen, as far as the models that are chosen can do it."""
+        canMirror = self.whyNotMirror(parameterNode.modelPath, parameterNode.moreModels) is None
+        return SegmentRequest.fromParameterNode(parameterNode, self.channels(parameterNode.modelPath), canMirror)
+
+    def whyNotMirror(self, model: str, moreModels: Sequence[str] = ()) -> str | None:
+        """The sentence that says why mirror images cannot be computed with these models; None when they can."""
+        return checks.whyNotMirror([self.model(path) for path in (model, *moreModels)])
 
     def channels(self, model: str) -> tuple[Channel, ...]:
         """The images that the model in this folder sees of a case, in its order; one without a name for most models."""
@@ -120,7 +129,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
 
     def startSegmentation(self, parameterNode: DINOMixSegmentParameterNode) -> Task | None:
         """Start to segment what is chosen; ``failed`` when ``checkCanApply`` has a sentence. Returns at once, as ``start``."""
-        return self.start(self._requestOf(parameterNode))
+        return self.start(self.requestOf(parameterNode))
 
     def start(self, request: SegmentRequest) -> Task | None:
         """Start to segment; returns what runs at once, or None after ``failed`` when it cannot be done."""
@@ -151,6 +160,8 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         regions: bool = False,
         anyImage: bool = False,
         inside: Sequence[str] = (),
+        mirror: bool = False,
+        cleanUp: Mapping[str, str] | None = None,
     ) -> vtkMRMLSegmentationNode:
         """Segment a volume and return the segmentation; the event loop runs meanwhile.
 
@@ -167,6 +178,8 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
             inside: organs in the box around which alone is computed, as the first of several models has found it, or a quick pass
                 of the only one.
+            mirror: whether mirror images are computed too and averaged, along axes without sides.
+            cleanUp: organ -> "largest" or a size such as "0.5ml", which its pieces must have to be kept; an empty name for all.
 
         Raises:
             DinomixError: it cannot be done, failed, or was cancelled; with the code "other-image" for such an image.
@@ -180,10 +193,12 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             raise DinomixError(_("No model was given."), _("Give a model's folder or title."))
         folder, *moreModels = (self._folderOf(each, isByName or len(named) > 1) for each in named)
         first, *more = choosing.inOrder(volume, self.channels(folder)) if isByName else [volume]
-        computing = Computing(device, maxMemory, precision, allPieces, runtime, anyImage)
+        computing = Computing(
+            device, maxMemory, precision, allPieces, runtime, anyImage, mirror, dict(cleanUp or {}), tuple(inside)
+        )
         request = SegmentRequest(
             first, folder, output, tuple(keep), computing, replaceOthers, show3D, allFrames, regions, tuple(more),
-            tuple(moreModels), tuple(inside),
+            tuple(moreModels),
         )  # fmt: skip
         problem = self._whyNot(request)
         if problem:
@@ -201,7 +216,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if problem:
             self.failed.emit(problem, "")
             return
-        batch = Batch(self.client, items, self._requestOf(parameterNode))
+        batch = Batch(self.client, items, self.requestOf(parameterNode))
         batch.changed.connect(self.batchChanged.emit)
         batch.finished.connect(self._onBatchFinished)
         self.batchItems = items
@@ -221,7 +236,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         Nothing is answered while Apply cannot work or something runs.
         """
         self._dropEstimate()
-        request = self._requestOf(parameterNode)
+        request = self.requestOf(parameterNode)
         if self._whyNot(request):
             return
         try:
@@ -229,7 +244,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         except DinomixError:
             return  # Apply says why
         job = self._estimateJob = self.client.estimate(image, request.model, request.computing, request.moreModels)
-        job.finished.connect(lambda result: self._onEstimate(job, result))
+        job.finished.connect(lambda result: self._onEstimate(job, request.computing, result))
 
     # -- Afterwards
 
@@ -279,9 +294,6 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             folder = folder or choosing.namedModel(model, self.models())
         return folder
 
-    def _requestOf(self, parameterNode: DINOMixSegmentParameterNode) -> SegmentRequest:
-        return SegmentRequest.fromParameterNode(parameterNode, self.channels(parameterNode.modelPath))
-
     def _whyNot(self, request: SegmentRequest) -> str | None:
         return (
             checks.whyNotChosenVolume(request.volume)
@@ -299,8 +311,21 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             or checks.whyNotYet(request.model, self.models(), self.workerState)
             or checks.whyNotModel(request.model, self.models(), self.readsOurFiles())
             or checks.whyNotMoreModels(request.model, request.moreModels, self.models())
+            or self._whyNotOrgans(request)
+        )
+
+    def _whyNotOrgans(self, request: SegmentRequest) -> str | None:
+        model, computing = self.model(request.model), request.computing
+        structures = self.structures(request.model, request.moreModels)
+        cleaned = tuple(name for name in computing.cleanUp if name)
+        return (
+            checks.whyNotOrgans(request.keep, model, structures, _("Choose the organs to keep again."))
+            or checks.whyNotOrgans(cleaned, model, structures, _("Choose the organs to clean up again."))
             or checks.whyNotOrgans(
-                request.keep, self.model(request.model), self.structures(request.model, request.moreModels)
+                computing.inside,
+                model,
+                self.structures(request.model),
+                _("Choose again the organs around which to compute."),
             )
         )
 
@@ -367,11 +392,13 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             self._lastFailure = problem
             self.failed.emit(problem, remedy)
 
-    def _onEstimate(self, job: Job, result: Any) -> None:
+    def _onEstimate(self, job: Job, computing: Computing, result: Any) -> None:
         if job is self._estimateJob:
             self._estimateJob = None
-            answer = result.fields
-            self.estimated.emit(Estimate(answer["seconds"], answer["memory"], answer["device"], answer["reason"]))
+            answer, isMost = result.fields, bool(computing.inside)
+            self.estimated.emit(
+                Estimate(answer["seconds"], answer["memory"], answer["device"], answer["reason"], isMost)
+            )
 
     def _dropEstimate(self) -> None:
         """Do not wait for the answer any more.

@@ -20,9 +20,14 @@ class DINOMixSegmentParameterNode:
     maxMemoryGb - main memory in GiB that the worker may take; 0 for no limit.
     fullPrecision - whether the network computes in float32 even where bfloat16 is expected to change nothing.
     allPieces - whether pieces that lie apart from the largest one of an organ are kept.
+    mirror - whether mirror images are computed too and averaged, where the models can see some.
+    cleanUp - which pieces of organs are kept: "" as the model does, "largest", or "size": those of at least cleanUpMl.
+    cleanUpMl - milliliters.
+    cleanUpOrgans - names of the organs that this is for; empty for all.
+    inside - names of the organs in the box around which alone is computed; empty for the whole volume.
     replaceOthers - whether a result may erase other segments of outputSegmentation that it overlaps.
     show3D - whether surfaces are made and shown after segmenting.
-    regions - whether the model's regions, such as a whole tumor, are added as segments of their own.
+    regions - whether the model's regions, such as a whole tumor, are added as segments of their own; for files, as masks.
     allFrames - whether all frames are segmented when the volume shows one frame of a sequence.
     batchSource - what the batch segments: "scene", "hierarchy" or "disk".
     batchInputFolder, batchOutputFolder - for "disk"; without an output folder, results are written beside the images.
@@ -40,6 +45,11 @@ class DINOMixSegmentParameterNode:
     maxMemoryGb: Annotated[float, WithinRange(0, 4096)] = 0
     fullPrecision: bool = False
     allPieces: bool = False
+    mirror: bool = False
+    cleanUp: str = ""
+    cleanUpMl: Annotated[float, WithinRange(0.01, 10000)] = 0.5
+    cleanUpOrgans: list[str]
+    inside: list[str]
     replaceOthers: bool = False
     show3D: bool = True
     regions: bool = False

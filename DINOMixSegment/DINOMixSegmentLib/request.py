@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from .parameter_node import DINOMixSegmentParameterNode
 
 GIB = 2**30
+LARGEST_PIECE, PIECES_OF_SIZE = "largest", "size"
+"""What the parameter ``cleanUp`` may be, beside empty."""
+
+
+def cleanUpOf(node: DINOMixSegmentParameterNode) -> dict[str, str]:
+    """Organ -> which of its pieces are kept, as ``Computing`` has it; an empty name stands for all."""
+    rules = {LARGEST_PIECE: "largest", PIECES_OF_SIZE: f"{node.cleanUpMl:g}ml"}
+    rule = rules.get(node.cleanUp)
+    return dict.fromkeys(list(node.cleanUpOrgans) or [""], rule) if rule is not None else {}
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,12 @@ class SegmentRequest:
         model: the model's folder, as the worker sees it.
         output: the segmentation to write into; None for a new one.
         keep: names of the organs to keep; empty for all.
-        computing: device, memory, precision and which pieces are kept.
+        computing: device, memory, precision, mirror images, where is computed and which pieces are kept.
         replaceOthers: whether overlapped segments of ``output`` may be erased.
         show3D: whether surfaces are made afterwards.
         allFrames: whether all frames of the volume's sequence are segmented.
-        regions: whether the model's regions, such as a whole tumor, are added as segments of their own.
+        regions: whether the model's regions, such as a whole tumor, are added as segments of their own; for a file, as masks.
         moreModels: folders of the models that come after ``model``: what that knows or has found is its own.
-        inside: structures in the box around which alone is computed, as the first of several models has found it, or a quick pass
-            of the only one; empty for the whole volume.
         more: of a model that sees several images of a case, the volumes of its further channels in its order; None where none
             is chosen.
     """
@@ -52,13 +59,12 @@ class SegmentRequest:
     regions: bool = False
     more: tuple[vtkMRMLScalarVolumeNode | None, ...] = ()
     moreModels: tuple[str, ...] = ()
-    inside: tuple[str, ...] = ()
 
     @classmethod
     def fromParameterNode(
-        cls, node: DINOMixSegmentParameterNode, channels: tuple[Channel, ...] = ONE_IMAGE
+        cls, node: DINOMixSegmentParameterNode, channels: tuple[Channel, ...] = ONE_IMAGE, canMirror: bool = True
     ) -> SegmentRequest:
-        """``channels`` are those of the model."""
+        """``channels`` are those of the model; ``canMirror`` is whether the models can see mirror images."""
         chosen = dict(zip(node.moreChannels, node.moreVolumes, strict=False))
         return cls(
             volume=node.inputVolume,
@@ -70,6 +76,9 @@ class SegmentRequest:
                 maxMemory=int(node.maxMemoryGb * GIB) or None,
                 precision="float32" if node.fullPrecision else "auto",
                 allPieces=node.allPieces,
+                mirror=node.mirror and canMirror,
+                cleanUp=cleanUpOf(node),
+                inside=tuple(node.inside),
             ),
             replaceOthers=node.replaceOthers,
             show3D=node.show3D,

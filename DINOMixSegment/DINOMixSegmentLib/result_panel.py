@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from dinomix_slicer.scene.segmentations import unsureSegments
 from dinomix_slicer.scene.surfaces import areSurfacesShown
+from dinomix_slicer.scene.unsure import inWords, unsureSegments
 from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.window.widgets import signalsBlocked
 
@@ -49,7 +49,7 @@ class ResultPanel:
         unsure = unsureSegments(segmentation) if segmentation is not None else []
         ui.unsureLabel.visible = bool(unsure)
         ui.unsureLabel.text = _("Look at these first, the model is unsure of them: {organs}.").format(
-            organs=", ".join(f"{organ} ({dice})" for organ, dice in unsure)
+            organs=inWords(unsure)
         )
         ui.undoButton.enabled = canUndo and self._logic.state == "idle"
         ui.show3DButton.enabled = segmentation is not None

@@ -94,9 +94,7 @@ class SceneRun(Steps):
         first, *more = images
         self._say(first.notices)
         request = self._request
-        job = self._client.segment(
-            first, request.model, self._computing, request.keep, more, request.moreModels, request.inside
-        )
+        job = self._client.segment(first, request.model, self._computing, request.keep, more, request.moreModels)
         job.notice.connect(lambda text: self._say([text]))
         job.progress.connect(report)
         return job

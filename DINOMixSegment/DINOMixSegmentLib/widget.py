@@ -26,6 +26,7 @@ from .get_models import GetModelsDialog
 from .guide_panel import GuidePanel
 from .logic import DINOMixSegmentLogic
 from .model_page import ModelPage
+from .options_panel import OptionsPanel
 from .organ_list import OrganList
 from .result_panel import ResultPanel, resultFor
 from .resume import resumeAfterRestart
@@ -63,6 +64,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         self.modelPage = ModelPage(ui, self.logic, self.resourcePath("UI/DINOMixModel.ui"))
         self.furtherModels = FurtherModels(ui, self.logic)
         self.organList = OrganList(ui)
+        self.optionsPanel = OptionsPanel(ui)
         self.runPanel = RunPanel(ui)
         self.resultPanel = ResultPanel(ui, self.logic)
         self.batchPanel = BatchPanel(ui, self.logic)
@@ -167,13 +169,20 @@ class DINOMixSegmentWidget(ModuleWindow):
         models = [self.logic.model(path) or {} for path in (node.modelPath, *node.moreModels)]
         self.ui.regionsCheckBox.visible = any(model.get("regions") for model in models)
         self.furtherModels.show(node.modelPath, list(node.moreModels))
-        self.organList.show(self._organs(node.modelPath, list(node.moreModels)), list(node.keep))
+        organs = self._organs(node.modelPath, list(node.moreModels))
+        self.organList.show(organs, list(node.keep))
+        self._showOptions(node, [organ.name for organ in organs])
         self.setupNotice.show(node)
         self.resultPanel.show(resultFor(node.inputVolume, node.outputSegmentation))
         self.batchPanel.show(node)
         self.workerPage.show(node.device)
         self.guidePanel.showState(self.logic.state)
         self._showRun()
+
+    def _showOptions(self, node: DINOMixSegmentParameterNode, organs: list[str]) -> None:
+        ofFirst = [each["name"] for each in self.logic.structures(node.modelPath)]
+        whyNotMirror = self.logic.whyNotMirror(node.modelPath, node.moreModels)
+        self.optionsPanel.show(node, organs, ofFirst, whyNotMirror)
 
     def _organs(self, model: str, moreModels: list[str]) -> tuple[Organ, ...]:
         structures = self.logic.structures(model, [path for path in moreModels if path != model])
@@ -218,18 +227,10 @@ class DINOMixSegmentWidget(ModuleWindow):
 
     def _question(self) -> tuple:
         """What an estimate depends on."""
-        node = self._parameterNode
-        volume = node.inputVolume
+        request = self.logic.requestOf(self._parameterNode)
+        volume = request.volume
         time = volume.GetImageData().GetMTime() if volume is not None and volume.GetImageData() is not None else 0
-        return (
-            volume.GetID() if volume else "",
-            time,
-            node.modelPath,
-            node.device,
-            node.maxMemoryGb,
-            node.fullPrecision,
-            tuple(node.moreModels),
-        )
+        return (volume.GetID() if volume else "", time, request.model, request.moreModels, request.computing)
 
     def _estimateLater(self) -> None:
         # The worker is started for a user who is here, not by a scene that is loaded elsewhere.
@@ -268,19 +269,23 @@ class DINOMixSegmentWidget(ModuleWindow):
             self.guidePanel.begin(self._parameterNode)
 
     def onModelChosen(self, path: str) -> None:
-        """Take another model; organs that it does not find are not kept any more."""
+        """Take another model; what was chosen of organs that it does not find is forgotten."""
         self._takeModels(path, list(self._parameterNode.moreModels))
 
     def onFurtherModels(self, paths: list[str]) -> None:
-        """Take other models beside the chosen one; organs that none of them finds are not kept any more."""
+        """Take other models beside the chosen one; what was chosen of organs that none of them finds is forgotten."""
         self._takeModels(self._parameterNode.modelPath, paths)
 
     def _takeModels(self, path: str, moreModels: list[str]) -> None:
+        node = self._parameterNode
         known = [organ.name for organ in self._organs(path, moreModels)]
-        keep = [name for name in self._parameterNode.keep if name in known]
+        ofFirst = [organ.name for organ in self._organs(path, [])]
+        keep = [name for name in node.keep if name in known]
         self._outcome = ""
-        self._parameterNode.modelPath, self._parameterNode.moreModels = path, moreModels
-        self._parameterNode.keep = keep if len(keep) < len(known) else []
+        node.modelPath, node.moreModels = path, moreModels
+        node.keep = keep if len(keep) < len(known) else []
+        node.cleanUpOrgans = [name for name in node.cleanUpOrgans if name in known]
+        node.inside = [name for name in node.inside if name in ofFirst]
         self._updateLater()
 
     def onOrgansChanged(self, names: list[str]) -> None:
@@ -342,6 +347,7 @@ class DINOMixSegmentWidget(ModuleWindow):
         done = sum(item.state == "done" for item in items)
         self._outcome = _("The batch is over: {done} of {all} done.").format(done=done, all=len(items))
         self.workerPage.log(self._outcome)
+        self.batchPanel.showEnd()
         if others := [item.title for item in items if item.isOther]:
             text = _(
                 "Not segmented, since they look like no images for this model: {names}. The table says why. One that is meant "

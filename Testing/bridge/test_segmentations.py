@@ -12,8 +12,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.scene import undo
-from dinomix_slicer.scene.segmentations import addSegmentation, unsureSegments, writeIntoSegmentation
+from dinomix_slicer.scene.segmentations import addSegmentation, writeIntoSegmentation
 from dinomix_slicer.scene.surfaces import surfaceSteps
+from dinomix_slicer.scene.unsure import unsureSegments
 from dinomix_slicer.scene.volumes import imageOfNode
 from dinomix_slicer.task import WAIT
 

@@ -19,12 +19,14 @@ import slicer
 from workers import Heard, elsewhere, isAlive, noise, ownWorker, run, script, tinyModel
 
 from dinomix.errors import DinomixError
+from dinomix_slicer.scene.unsure import unsureOf
 from dinomix_slicer.task import Steps, waitFor
 from dinomix_slicer.worker import client as worker_client
 from dinomix_slicer.worker.client import WorkerClient
 from dinomix_slicer.worker.command import WorkerCommand, splitCommand, workerCommand
 from dinomix_slicer.worker.computing import Computing
 from dinomix_slicer.worker.connection_check import stepsOfTest
+from dinomix_slicer.worker.job import fileOfFrame
 from dinomix_slicer.worker.transfer import privateFolder
 from host import processEvents, waitUntil
 
@@ -323,6 +325,40 @@ def test_images_of_a_case_go_together(tmp_path, sharesFiles):
     assert heard.last()[0] == "finished", heard.last()
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out))), expected)
     client.stop()
+
+
+@pytest.mark.parametrize("sharesFiles", [True, False])
+def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(tmp_path, sharesFiles):
+    from dinomix.models.folder import write_model
+    from random_models import labels_with_ids, random_weights, small_plan
+
+    scan, out = tmp_path / "private-scan.nrrd", tmp_path / "labels.seg.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(noise().array), str(scan))
+    plan, labels = small_plan(patch=(32, 32, 32)), labels_with_ids(1, 2, 9).with_regions({"all: of 1/2": [1, 2]})
+    sure = {"probability": [0.0], "right": [0.0], "voxels": [0]}
+    calibration = {"temperature": 1.0, "cases": 1, "before": sure, "after": sure, "factor": 1000.0}
+    weights = random_weights(plan, labels, scan)
+    write_model(
+        tmp_path / "model", plan=plan, labels=labels, weights=weights, record={"seed": 0, "calibration": calibration}
+    )
+    client = ownWorker() if sharesFiles else WorkerClient(elsewhere(tmp_path))
+    heard = run(client, client.segmentFile(str(scan), str(out), str(tmp_path / "model"), regions=True))
+    assert heard.last()[0] == "finished", heard.last()
+    assert {name for name, _dice in unsureOf(heard.last()[1].structures)} == {
+        "structure 1", "structure 2", "structure 9"
+    }  # fmt: skip
+    (mask,) = (tmp_path / "labels_regions").iterdir()
+    assert mask.name == "all_ of 1_2.seg.nrrd"
+    found, inside = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (out, mask))
+    assert np.array_equal(inside == 1, np.isin(found, [1, 2])) and inside.any()
+    assert list(tmp_path.rglob(".partial*")) == []
+    client.stop()
+
+
+@pytest.mark.parametrize("name", ["../x.nrrd", "..", "C:x.nrrd", "a/b.nrrd", "a\\b.nrrd"])
+def test_a_worker_writes_no_other_files_than_those_it_was_asked_for(tmp_path, name):
+    with pytest.raises(DinomixError, match="not asked for"):
+        fileOfFrame(tmp_path / "labels.nrrd", {"name": f"file:regions/{name}"})
 
 
 def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):

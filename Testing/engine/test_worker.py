@@ -177,6 +177,10 @@ def test_estimate(worker: WorkerProcess, model: Model) -> None:
     assert large["type"] == small["type"] == "estimate" and large["job"] == "e1"
     assert 0 < small["seconds"] < large["seconds"] and small["windows"] < large["windows"]
     assert small["memory"] < large["memory"] and large["device"] == "cpu" and large["reason"]
+    mirrored = worker.ask("estimate", job="em", mirror=True, **asked)
+    assert mirrored["windows"] == 2 * large["windows"] and mirrored["seconds"] > large["seconds"]
+    looked = worker.ask("estimate", job="ei", inside=["structure 2"], **asked)
+    assert large["windows"] < looked["windows"] < mirrored["windows"], "the quick pass has fewer windows than the whole"
     refused = worker.ask("estimate", job="e3", max_memory=10**6, **asked)
     assert refused["type"] == "error" and "GB are allowed" in refused["message"] and refused["remedy"]
 

@@ -39,7 +39,7 @@ class FakeJob(Task):
         self.isCancelRequested = True
 
     def finish(self, result=None, **fields):
-        super().finish(result or SimpleNamespace(fields=fields))
+        super().finish(result or SimpleNamespace(structures=fields.pop("structures", ()), fields=fields))
 
     def fail(self, problem="The worker ended.", remedy="Start it again.", code=""):
         super().fail(problem, remedy, code)
@@ -103,22 +103,17 @@ class FakeClient:
     def estimate(self, image, model, computing=AUTOMATIC, moreModels=()):
         return self._job("estimate", image=image, model=model, computing=computing, moreModels=moreModels)
 
-    def segment(self, image, model, computing=AUTOMATIC, keep=(), more=(), moreModels=(), inside=()):
+    def segment(self, image, model, computing=AUTOMATIC, keep=(), more=(), moreModels=()):
         return self._job(
-            "segment",
-            image=image,
-            model=model,
-            computing=computing,
-            keep=keep,
-            more=more,
-            moreModels=moreModels,
-            inside=inside,
+            "segment", image=image, model=model, computing=computing, keep=keep, more=more, moreModels=moreModels
         )
 
-    def segmentFile(self, imagePath, outPath, model, computing=AUTOMATIC, keep=(), more=(), moreModels=(), inside=()):
+    def segmentFile(
+        self, imagePath, outPath, model, computing=AUTOMATIC, keep=(), more=(), moreModels=(), regions=False
+    ):
         return self._job(
             "segmentFile", imagePath=imagePath, outPath=outPath, model=model, computing=computing, keep=keep, more=more,
-            moreModels=moreModels, inside=inside,
+            moreModels=moreModels, regions=regions,
         )  # fmt: skip
 
     def _job(self, kind, **arguments):

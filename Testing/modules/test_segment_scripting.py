@@ -144,7 +144,7 @@ class SegmentTest(unittest.TestCase):
         asked = self.client.jobs[0].arguments
         named = [asked["model"], *asked["moreModels"]]
         self.assertEqual([Path(path).resolve() for path in named], [Path(other).resolve(), Path(self.folder).resolve()])
-        self.assertEqual(asked["inside"], ("liver",))
+        self.assertEqual(asked["computing"].inside, ("liver",))
         with self.assertRaisesRegex(DinomixError, "No model was given"):
             self.logic.segment(self.volume, [])
 

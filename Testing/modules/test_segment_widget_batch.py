@@ -3,7 +3,7 @@
 import unittest
 
 import slicer
-from segment_fakes import addVolume
+from segment_fakes import LIVER, SPLEEN, addVolume
 from segment_window import WindowTestCase
 from waiting import waitUntil
 
@@ -49,6 +49,23 @@ class BatchWindowTest(WindowTestCase):
         self.assertEqual(self.rows(1), ["Failed", "Done"])
         self.assertEqual(self.rows(2)[0], "It is too dark. Scan it again.")
         self.assertFalse(self.ui.messageFrame.isVisible())
+
+    def test_what_the_model_is_unsure_of_is_marked_and_stands_first(self):
+        addVolume("three")
+        self.settle()
+        self.startBatch().finishWithLabels()
+        for number, dice in ((2, 0.61), (3, 0.305)):
+            unsure = {**SPLEEN, "predicted_dice": dice, "unsure": True}
+            self.waitForJobs("segment", number).finishWithLabels(structures=[LIVER, unsure])
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.settle()
+        self.assertEqual(self.rows(0), ["three", "two", "one"])
+        self.assertEqual(self.rows(1), ["Done, unsure", "Done, unsure", "Done"])
+        self.assertTrue(self.rows(2)[1].startswith("Look at spleen (0.61): the model is unsure."), self.rows(2))
+        self.assertIn("The model is unsure of 2; look at these first.", self.ui.batchLabel.text)
+        slicer.mrmlScene.RemoveNode(self.volumes[0])
+        self.settle()
+        self.assertEqual(self.rows(1), ["Waiting", "Waiting"], "the table is that of another batch")
 
     def test_cancel_and_start_again(self):
         job = self.startBatch()
@@ -111,10 +128,24 @@ class BatchWindowTest(WindowTestCase):
         self.click(self.ui.batchButton)
         job = self.waitForJobs("segmentFile", 1)
         self.assertEqual(job.arguments["outPath"], str(self.folder / "results" / "scan.seg.nrrd"))
-        job.finish()
+        self.assertFalse(job.arguments["regions"])
+        job.finish(structures=[LIVER, {**SPLEEN, "predicted_dice": 0.5, "unsure": True}])
         waitUntil(lambda: self.logic.state == "idle", what="the end")
         self.settle()
-        self.assertEqual(self.rows(1), ["Done"])
+        self.assertEqual(self.rows(1), ["Done, unsure"])
+        self.assertIn("Look at spleen (0.50)", self.rows(2)[0])
+
+    def test_files_are_computed_as_chosen_and_get_their_regions(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        images = self.makeFolder("images")
+        slicer.util.saveNode(self.volumes[0], f"{images}/scan.nrrd")
+        self.ui.batchInputPathEdit.currentPath = images
+        self.parameters.regions, self.parameters.cleanUp, self.parameters.inside = True, "largest", ["liver"]
+        self.settle()
+        self.click(self.ui.batchButton)
+        asked = self.waitForJobs("segmentFile", 1).arguments
+        self.assertTrue(asked["regions"])
+        self.assertEqual((asked["computing"].cleanUp, asked["computing"].inside), ({"": "largest"}, ("liver",)))
 
     def test_results_as_dicom(self):
         self.assertFalse(self.ui.batchFormatComboBox.isVisible())

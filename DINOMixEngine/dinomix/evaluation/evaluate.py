@@ -15,9 +15,9 @@ from dinomix.evaluation.references import ALL_KNOWN, Known, read_reference
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.dicom_drawn import drawn_in
-from dinomix.images.formats import ENDINGS, case_name
+from dinomix.images.formats import ENDINGS, REGIONS, case_name
 from dinomix.images.image_headers import is_image_path
-from dinomix.images.masks import REGIONS, mask_folders_in, masks_in_case
+from dinomix.images.masks import mask_folders_in, masks_in_case
 from dinomix.images.volume import Volume
 from dinomix.labels import LabelSet
 from dinomix.names import listed

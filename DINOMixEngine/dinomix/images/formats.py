@@ -14,6 +14,9 @@ Format = Literal["nii.gz", "nrrd", "seg.nrrd", "dicom-seg", "rtstruct"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """Of labels that are written for a user, the usual one first."""
 
+REGIONS = "_regions"
+"""How a folder with a mask for each region is called, behind the name of the case."""
+
 
 def case_name(path: Path) -> str:
     """A file's name without its image ending: ``liver 1.seg.nrrd`` -> ``liver 1``."""

@@ -20,8 +20,6 @@ from dinomix.names import normalized_name
 
 MASK_FOLDERS = ("segmentations", "segmentation", "masks", "mask", "labels", "label", "structures", "rois")
 """Names, in small letters, of a case's folder with a mask for each structure."""
-REGIONS = "_regions"
-"""What the folder with the masks of regions is called, after the name of their case."""
 NO_MASK = "Give a mask: one value inside of the structure, and 0 elsewhere."
 
 

@@ -53,7 +53,7 @@ def quick_box(
 ) -> BoxFor:
     """A box around what a model finds of some of its channels in windows that do not overlap."""
     fast = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-    plan = model.plan.model_copy(update={"overlap": (0.0, 0.0, 0.0)})
+    plan = quick_plan(model)
 
     def looking(kind: str, **fields: Any) -> None:
         emit(kind, **({**fields, "stage": "looking for the structure"} if kind == "progress" else fields))
@@ -75,6 +75,11 @@ def quick_box(
         return _grown(_in_file(native, image), geometry.spacing[::-1], geometry.size[::-1])
 
     return find
+
+
+def quick_plan(model: Model) -> Plan:
+    """The plan of a quick pass, whose windows do not overlap."""
+    return model.plan.model_copy(update={"overlap": (0.0, 0.0, 0.0)})
 
 
 def cut(image: Preprocessed, box: Slices, plan: Plan) -> Preprocessed:

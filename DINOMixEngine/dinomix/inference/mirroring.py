@@ -7,9 +7,7 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.models.averaged import Averaged
 from dinomix.models.folder import Model
-from dinomix.planning.plan import SpacingGrid
-
-_AXES = "xyz"
+from dinomix.models.mirror_axes import mirror_axes
 
 
 def mirrored(network: torch.nn.Module, axes: tuple[int, ...]) -> torch.nn.Module:
@@ -25,24 +23,16 @@ def mirrored(network: torch.nn.Module, axes: tuple[int, ...]) -> torch.nn.Module
 
 
 def axes_without_sides(model: Model) -> tuple[int, ...]:
-    """The axes of (batch, channels, x, y, z) along which a model may see mirror images.
-
-    They are those along which it was trained with such; and the axis from left to right for any model none of whose structures
-    has a side. Where one has, never that axis.
+    """The axes of (batch, channels, x, y, z) along which a model may see mirror images, see ``models.mirror_axes``.
 
     Raises:
         DinomixError: there is none.
     """
-    trained, config = model.record.get("mirrored_axes", []), model.record.get("config", {})
-    names = {*trained, *config.get("flips", ())}
-    if isinstance(model.plan.grid, SpacingGrid):
-        names = names - {"x"} if model.labels.has_sides else names | {"x"}
-    elif model.labels.has_sides:
-        names = set()  # which axis of the file is that from left to right is not known
-    if not names & set(_AXES):
+    axes = mirror_axes(model.record, model.plan, model.labels)
+    if not axes:
         raise DinomixError(
             "The model's structures have sides, and it was not trained with images that were mirrored along other axes.",
             "Segment without --mirror.",
             "mirror",
         )
-    return tuple(2 + _AXES.index(name) for name in sorted(names & set(_AXES)))
+    return tuple(2 + "xyz".index(axis) for axis in axes)

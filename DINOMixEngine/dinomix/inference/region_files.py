@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.images.formats import DICOM_RESULTS, case_name
-from dinomix.images.masks import REGIONS
+from dinomix.images.formats import DICOM_RESULTS, REGIONS, case_name
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
 from dinomix.inference.outputs import Output

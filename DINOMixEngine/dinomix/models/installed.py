@@ -22,6 +22,7 @@ from dinomix.models.manifest import (
     read_record,
     title_of_folder,
 )
+from dinomix.models.mirror_axes import mirror_axes
 from dinomix.planning.plan import Plan
 from dinomix.terminology import color_for, terminology_entry, terminology_for
 
@@ -79,6 +80,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         model["channels"] = [
             {"name": name, "modality": modality} for name, modality in zip(plan.channels, plan.modalities, strict=True)
         ]
+        model["mirror_axes"] = list(mirror_axes(record, plan, labels))
         model["preview"] = _preview(path) if PREVIEW in hashes else None
     except DinomixError as error:
         model["problem"] = str(error)
@@ -91,8 +93,8 @@ def undescribed_model(path: Path, problem: str | None) -> dict[str, Any]:
     """A MODEL of which nothing is known but where it is, and what is wrong with it."""
     return {
         "path": str(path), "title": title_of_folder(path), "modality": "", "channels": [], "structures": [], "regions": [],
-        "license": "", "author": "", "data_source": "", "record": {}, "card": "", "fingerprint": "", "preview": None,
-        "problem": problem, "bytes": 0,
+        "mirror_axes": [], "license": "", "author": "", "data_source": "", "record": {}, "card": "", "fingerprint": "",
+        "preview": None, "problem": problem, "bytes": 0,
     }  # fmt: skip
 
 

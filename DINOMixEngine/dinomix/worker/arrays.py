@@ -25,6 +25,8 @@ STEP = 2**22
 LEVEL = 1
 """zlib's fastest level: scans shrink by half or more, and a slow network is still the slower part."""
 TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+REGION_FRAMES = "file:regions/"
+"""What the frames of a region's mask are called, before its file's name."""
 LARGEST = 2**40
 BROKEN = "Send the volume again; if that does not help, start the worker again."
 

@@ -21,7 +21,9 @@ from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import other_number
 from dinomix.inference.devices import choose_device
+from dinomix.inference.inside import quick_plan
 from dinomix.inference.memory import bytes_of_weights, plan_memory
+from dinomix.inference.mirroring import axes_without_sides
 from dinomix.inference.precision import has_bfloat16, home_of
 from dinomix.inference.runtimes.choosing import expected_runtime
 from dinomix.inference.runtimes.runtime import Runtime
@@ -32,10 +34,19 @@ from dinomix.inference.suitability import Doubt, tell
 from dinomix.inference.sureness import PredictedDice, Sureness
 from dinomix.inference.two_stages import expected_windows
 from dinomix.labels import LabelSet
+from dinomix.models.folder import Model
 from dinomix.models.installed import regions_as_data, structures_as_data
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
-from dinomix.worker.arrays import BROKEN, check_array, frames_of_array, frames_of_file, read_array, write_array
+from dinomix.worker.arrays import (
+    BROKEN,
+    REGION_FRAMES,
+    check_array,
+    frames_of_array,
+    frames_of_file,
+    read_array,
+    write_array,
+)
 from dinomix.worker.inbox import AGAIN, Request
 from dinomix.worker.pipe import Output
 from dinomix.worker.requests import ArrayImage, Estimate, Load, Segment, SegmentFile, parse_request
@@ -111,7 +122,7 @@ class Jobs:
         for warm in job.warm:
             model, use = warm.model, plan_memory(geometry, warm.model, request.max_memory)
             runtime = expected_runtime(request.runtime, warm.network, model.plan, device, dtype)
-            windows = count_windows(grid_size(geometry, model.plan), model.plan) + expected_windows(model)
+            windows = _windows(model, geometry, request, is_alone=len(job.warm) == 1)
             labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
             seconds += float(windows * seconds_of_a_window(warm, device, dtype, runtime) + labeling)
             memory = max(memory, use.estimate + runtime.more_bytes(bytes_of_weights(model), use.window))
@@ -178,25 +189,37 @@ class Jobs:
         channels = dict(zip(models.channels, paths, strict=True)) if len(paths) > 1 else None
         images = paths if channels is None else []
 
+        keep = kept_labels(models.labels, request.keep)
+        predicted: PredictedDice = {}
+
         def written_to(out: Path, overwrite: bool) -> Path:
             return segment_files(
                 models, images, out, request.options, channels=channels, keep=request.keep, any_image=request.any_image,
-                overwrite=overwrite, emit=job.emit, networks=job.networks,
+                regions=request.regions and bool(keep.regions), predicts_dice=True, overwrite=overwrite, emit=job.emit,
+                networks=job.networks, done=lambda _output, dice: predicted.update(dice),
             )[0]  # fmt: skip
 
         if request.out.path is not None:
             written = written_to(request.out.path, request.overwrite)
-            self.output.send("result", job=job.name, path=str(written), seconds=job.seconds)
+            structures = _structures(keep, models, predicted)
+            self.output.send("result", job=job.name, path=str(written), structures=structures, seconds=job.seconds)
             return
         folder = scratch.new_folder()
         try:
             written = written_to(folder / f"labels{ending_of(request.out.format)}", overwrite=False)
-            self.output.send("result", job=job.name, frames=True, seconds=job.seconds)
-            for frame in frames_of_file(written, job.name, f"file:{written.name}"):
-                job.stop_if_cancelled()
-                self.output.send_bytes(frame)
+            structures = _structures(keep, models, predicted)
+            self.output.send("result", job=job.name, frames=True, structures=structures, seconds=job.seconds)
+            # The labels come last: where they are, the regions are too.
+            for region in sorted(folder.glob("*/*")):
+                self._send_file(region, REGION_FRAMES + region.name, job, more=True)
+            self._send_file(written, f"file:{written.name}", job, more=False)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _send_file(self, path: Path, name: str, job: Job, *, more: bool) -> None:
+        for frame in frames_of_file(path, job.name, name, more=more):
+            job.stop_if_cancelled()
+            self.output.send_bytes(frame)
 
 
 def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], models: Models) -> list[Doubt]:
@@ -217,21 +240,33 @@ def _doubts_of(images: list[tuple[NDArray[Any], NDArray[np.float64]]], models: M
 def _found(
     wanted: LabelSet, labels: NDArray[np.generic], models: Models, predicted: PredictedDice
 ) -> dict[str, list[dict[str, Any]]]:
-    """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs.
-
-    Of several models each structure also has the title of its own; and where it is known, how sure that is of it.
-    """
+    """The ``structures`` and ``regions`` with ``voxels``, how many of the labels (k, j, i) are theirs."""
     counts = np.zeros(256 if labels.dtype == np.uint8 else 65536, np.int64)
     for slab in labels:
         counts += np.bincount(slab.ravel(), minlength=len(counts))
-    structures = [{**each, "voxels": int(counts[each["id"]])} for each in structures_as_data(wanted)]
+    structures = [{**each, "voxels": int(counts[each["id"]])} for each in _structures(wanted, models, predicted)]
+    regions = [{**each, "voxels": int(counts[each["structures"]].sum())} for each in regions_as_data(wanted)]
+    return {"structures": structures, "regions": regions}
+
+
+def _structures(wanted: LabelSet, models: Models, predicted: PredictedDice) -> list[dict[str, Any]]:
+    """Each structure; of several models with the title of its own; and where it is known, how sure that is of it."""
+    structures = structures_as_data(wanted)
     if owners := models.owners:
         structures = [{**each, "model": owners[each["name"]]} for each in structures]
     for each in structures:
         if (dice := predicted.get(each["name"])) is not None:
             each |= {"predicted_dice": dice, "unsure": models.is_unsure(each["name"], dice)}
-    regions = [{**each, "voxels": int(counts[each["structures"]].sum())} for each in regions_as_data(wanted)]
-    return {"structures": structures, "regions": regions}
+    return structures
+
+
+def _windows(model: Model, geometry: Geometry, request: Estimate, *, is_alone: bool) -> int:
+    """How many windows a model computes at most, which in a box are fewer; one that is alone looks for the box first."""
+    grid = grid_size(geometry, model.plan)
+    windows = count_windows(grid, model.plan) + expected_windows(model)
+    if request.inside and is_alone:
+        windows += count_windows(grid, quick_plan(model))
+    return windows * 2 ** (len(axes_without_sides(model)) if request.mirror else 0)
 
 
 def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype, runtime: Runtime) -> float:

@@ -25,6 +25,8 @@ class _Job(BaseModel):
 
 
 class _Computing(_Job):
+    """With ``inside`` only a box is computed, see ``Models``; the others as ``Options`` has them."""
+
     device: str = "auto"
     max_memory: PositiveInt | None = None
     precision: Precision = "auto"
@@ -32,6 +34,7 @@ class _Computing(_Job):
     all_pieces: bool = False
     mirror: bool = False
     clean_up: dict[str, str] = {}
+    inside: tuple[str, ...] = ()
 
     @property
     def options(self) -> Options:
@@ -68,7 +71,7 @@ class ArrayResult(BaseModel):
 
 
 class Segment(_Computing):
-    """Segment an array, with ``inside`` only a box of it.
+    """Segment an array.
 
     ``more`` are the further images of its case, in the order of the model's channels. ``any_image``: also where it is plainly no
     image for the model, see ``inference.suitability``.
@@ -80,7 +83,6 @@ class Segment(_Computing):
     result: ArrayResult
     keep: tuple[str, ...] = ()
     any_image: bool = False
-    inside: tuple[str, ...] = ()
 
 
 class FileImage(BaseModel):
@@ -97,14 +99,14 @@ class FileResult(BaseModel):
 
 
 class SegmentFile(_Computing):
-    """Segment a file; ``more`` and ``any_image`` as ``Segment`` has them."""
+    """Segment a file; ``more`` and ``any_image`` as ``Segment`` has them. ``regions``: write those of the labels, too."""
 
     type: Literal["segment_file"]
     image: FileImage
     more: tuple[FileImage, ...] = ()
     out: FileResult
     keep: tuple[str, ...] = ()
-    inside: tuple[str, ...] = ()
+    regions: bool = False
     any_image: bool = False
     overwrite: bool = False
 

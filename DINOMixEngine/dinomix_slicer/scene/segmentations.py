@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError
 
 from . import undo
 from .representations import LABEL_MAP, SURFACE, removeSegments
+from .unsure import markUnsure
 from .volumes import affineOf, matrixBetween
 
 COPY_BYTES = 2**22
@@ -22,8 +23,6 @@ FILL_OPACITY = 0.5
 """Of segments in slice views, so that the image stays visible below them."""
 REGION_OPACITY = 0.3
 """Of the surfaces of regions, so that the structures inside stay visible."""
-PREDICTED_DICE = "DINOMix.UnsureWithPredictedDice"
-"""Tag of a segment that its model was unsure of: the Dice that it predicted. It is saved with the segmentation."""
 
 
 def addSegmentation(volumeNode: Any, labels: Any, structures: list[dict[str, Any]]) -> Any:
@@ -250,22 +249,10 @@ def _addSegments(
         segment.SetColor(*(value / 255 for value in structure["color"]))
         if structure.get("terminology_entry"):
             segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology_entry"])
-        if structure.get("unsure"):
-            segment.SetTag(PREDICTED_DICE, f"{structure['predicted_dice']:.2f}")
+        markUnsure(segment, structure)
         segment.SetLabelValue(1 if isRegion(structure) else structure["id"])
         segment.AddRepresentation(LABEL_MAP, regions[structure["name"]] if isRegion(structure) else labelMap)
         segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(structure["name"].replace(" ", "_")))
-
-
-def unsureSegments(segmentationNode: Any) -> list[tuple[str, str]]:
-    """(name, predicted Dice) of the segments that a model was unsure of, those that it was least sure of first."""
-    segmentation = segmentationNode.GetSegmentation()
-    unsure = []
-    for each in segmentation.GetSegmentIDs():
-        segment, dice = segmentation.GetSegment(each), vtk.mutable("")
-        if segment.GetTag(PREDICTED_DICE, dice):
-            unsure.append((segment.GetName(), str(dice)))
-    return sorted(unsure, key=lambda segment: segment[1])
 
 
 def _removeNamed(segmentation: Any, names: set[str]) -> dict[str, list[float]]:

@@ -128,14 +128,12 @@ class WorkerClient:
         keep: tuple[str, ...] = (),
         more: Sequence[NodeImage] = (),
         moreModels: Sequence[str] = (),
-        inside: Sequence[str] = (),
     ) -> Job:
         """Segment a volume; the result's ``labels`` have the shape of ``image.array``, (k, j, i).
 
         Args:
             more: the further images of the case, in the order of the model's channels.
             moreModels: those that come after ``model``: what that knows or has found is its own.
-            inside: structures in the box around which alone is computed; see docs/worker.md.
         """
         described = [
             {"shape": list(each.array.shape), "dtype": each.array.dtype.name, "affine_ras": _rows(each.affineRas)}
@@ -143,7 +141,7 @@ class WorkerClient:
         ]
         request = {
             "type": "segment", "model": model, "image": described[0], "more": described[1:], **computing.asFields(),
-            "keep": list(keep), **_ifAny(more_models=moreModels, inside=inside),
+            "keep": list(keep), **_ifAny(more_models=moreModels),
         }  # fmt: skip
         return self._add(request, arrays=[each.array for each in (image, *more)])
 
@@ -156,17 +154,20 @@ class WorkerClient:
         keep: tuple[str, ...] = (),
         more: Sequence[str] = (),
         moreModels: Sequence[str] = (),
-        inside: Sequence[str] = (),
+        regions: bool = False,
     ) -> Job:
         """Segment an image file or DICOM folder into a file; a worker elsewhere gets the file's bytes and sends its own.
 
-        ``more`` are the paths of the case's further images, in the order of the model's channels; ``moreModels`` and ``inside``
-        as ``segment`` takes them.
+        Args:
+            more: the paths of the case's further images, in the order of the model's channels.
+            moreModels: as ``segment`` takes them.
+            regions: whether the model's regions, if it has some, are written too: a mask for each into NAME_regions/ beside
+                ``outPath``, in DICOM into the same file.
         """
         request = {
             "type": "segment_file", "model": model, "image": {"path": imagePath},
             "more": [{"path": path} for path in more], "out": {"path": outPath}, **computing.asFields(),
-            "keep": list(keep), **_ifAny(more_models=moreModels, inside=inside),
+            "keep": list(keep), "regions": regions, **_ifAny(more_models=moreModels),
         }  # fmt: skip
         return self._add(request, out=Path(outPath))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,6 +17,10 @@ class Computing:
         runtime: "auto", "pytorch" or "openvino"; "auto" is OpenVINO on a CPU where it is faster and its labels agree.
         allPieces: whether pieces that lie apart from the largest one of a structure are kept.
         anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
+        mirror: whether each window's mirror images are computed too, along axes without sides, and averaged with it.
+        cleanUp: structure -> "largest" or a size such as "0.5ml"; others of it are removed. An empty name is for all others.
+        inside: structures in the box around which alone is computed, as the first of several models has found it, or a quick pass
+            of the only one; empty for the whole image.
     """
 
     device: str = "auto"
@@ -24,6 +29,9 @@ class Computing:
     allPieces: bool = False
     runtime: str = "auto"
     anyImage: bool = False
+    mirror: bool = False
+    cleanUp: Mapping[str, str] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
 
     def asFields(self) -> dict[str, Any]:
         """The fields of a request (docs/worker.md)."""
@@ -34,6 +42,9 @@ class Computing:
             "runtime": self.runtime,
             "all_pieces": self.allPieces,
             "any_image": self.anyImage,
+            "mirror": self.mirror,
+            "clean_up": dict(self.cleanUp),
+            "inside": list(self.inside),
         }
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.worker.arrays import ArrayFromFrames, frame_bytes, read_array
+from dinomix.images.formats import REGIONS, case_name
+from dinomix.names import file_name
+from dinomix.worker.arrays import REGION_FRAMES, ArrayFromFrames, frame_bytes, read_array
 from dinomix.worker.stream import Message
 
 from ..remedies import textOf
@@ -60,7 +62,8 @@ class Job(Task):
         self._onCancel: Callable[[Job], None] | None = onCancel
         self._answer: dict[str, Any] = {}
         self._received: ArrayFromFrames | None = None
-        self._frames = 0
+        self._partial: Path | None = None  # the file that frames are being written to
+        self._frames = 0  # of it, which are there
 
     def cancel(self) -> None:
         """Give it up; ``cancelled`` follows within a second."""
@@ -103,11 +106,20 @@ class Job(Task):
             if self._received.is_complete:
                 self._finishWith(self._received.array)
         elif self.out is not None:
-            with open(self._aside(self.out), "ab" if self._frames else "wb") as file:
-                file.write(frame_bytes(message, self._frames))
-            self._frames += 1
-            if message.fields.get("last"):
-                self._aside(self.out).replace(self.out)
+            self._takeFrameOfFile(message, fileOfFrame(self.out, message.fields))
+
+    def _takeFrameOfFile(self, message: Message, target: Path) -> None:
+        """The files follow one another, each written aside until it is whole."""
+        if self._partial is None:
+            target.parent.mkdir(exist_ok=True)
+            self._partial, self._frames = target.with_name(f".partial-{target.name}"), 0
+        with open(self._partial, "ab" if self._frames else "wb") as file:
+            file.write(frame_bytes(message, self._frames))
+        self._frames += 1
+        if message.fields.get("last"):
+            self._partial.replace(target)
+            self._partial = None
+            if not message.fields.get("more"):
                 self._finishWith(None)
 
     def _finishWith(self, labels: Any) -> None:
@@ -117,11 +129,22 @@ class Job(Task):
         told = {what: answer.get(what, []) for what in ("structures", "regions", "notices")}
         self.finish(Result(labels, **told, fields=answer))
 
-    def _aside(self, out: Path) -> Path:
-        return out.with_name(f".partial-{out.name}")
-
     def _letGo(self) -> None:
         self.arrays = []
         self._received = self._onCancel = None
-        if self._frames and self.out is not None:
-            self._aside(self.out).unlink(missing_ok=True)
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
+
+
+def fileOfFrame(out: Path, fields: dict[str, Any]) -> Path:
+    """The file that a frame is of: ``out``, or the mask of a region, which lies in a folder beside it.
+
+    Raises:
+        DinomixError: it is called as no such file can be.
+    """
+    name = str(fields.get("name", "")).partition(REGION_FRAMES)[2]
+    if not name:
+        return out
+    if file_name(name, "region") != name:
+        raise DinomixError(_("The worker has sent a file that it was not asked for."), _("Start the worker again."))
+    return out.with_name(case_name(out) + REGIONS) / name
