@@ -25,6 +25,7 @@ from .case_table import CaseTable
 from .cohort_report import CheckedCase, CohortReport
 from .cohort_request import CohortRequest, renamesOf, requestOf
 from .decisions import Decisions
+from .first_cases_panel import FirstCasesPanel
 from .folder_table import FolderTable
 from .labels_panel import LabelsPanel
 from .name_matching import Concept, conceptOf, namesInFile, sameByTerminology
@@ -54,6 +55,7 @@ class CohortPage(Page):
         self.folders, self.scene = FolderTable(ui), SceneTable(ui)
         self.cases, self.names = CaseTable(ui), NamesTable(ui)
         self.labels = LabelsPanel(ui)
+        self.firstCases = FirstCasesPanel(ui, logic.firstCases)
         self.chart = VoxelChart(ui.voxelsPlotWidget)
         self._studyTimer = timer(TYPING, self._onStudyTyped, isSingleShot=True)
         self._sceneTimer = timer(0, self._showScene, isSingleShot=True)
@@ -69,12 +71,14 @@ class CohortPage(Page):
             slicer.mrmlScene.RemoveObserver(tag)
         self._stopMatching()
         self.cases.close()
+        self.firstCases.close()
         self.chart.clear()
         super().close()
 
     def release(self) -> None:
         """The scene is about to be emptied."""
         self._decidingTimer.stop()
+        self.firstCases.release()
         self.chart.clear()
 
     def enter(self) -> None:
@@ -82,7 +86,7 @@ class CohortPage(Page):
         self._sceneTimer.start()
 
     def _connect(self) -> None:
-        ui, cohort = self.ui, self._cohort
+        ui, cohort, logic = self.ui, self._cohort, self._logic
         self.hear(cohort.stateChanged, self._onState)
         self.hear(cohort.progress, self._onProgress)
         self.hear(cohort.checked, self._onChecked)
@@ -91,6 +95,8 @@ class CohortPage(Page):
         for table in (self.folders, self.scene, self.labels):
             self.hear(table.notice, self.notice.emit)
         self.hear(self.cases.wantsCase, self._onWantsCase)
+        self.hear(self.firstCases.wantsCase, self._onWantsCase)
+        self.hear(logic.firstCases.failed, self.failed.emit)
         self.hear(self.cases.wantsExcluded, self._onWantsExcluded)
         self.hear(self.cases.wantsDecided, self._onWantsDecided)
         self.hear(self.cases.chosenChanged, self._showLabels)
@@ -132,6 +138,8 @@ class CohortPage(Page):
         self._showScene()
         self._showReport()
         self._showCheck()
+        report = self._cohort.report if self._cohort.isUpToDate(node) else None
+        self.firstCases.show(node, report, self._logic.whyNotDependencies())
 
     def _showStudy(self, folder: str) -> None:
         """Show the study folder unless the user is just typing it."""

@@ -11,6 +11,7 @@ from dinomix_slicer.setup.dependencies import DependencyInstaller
 from dinomix_slicer.setup.owner import PackagesOwner
 
 from .cohort_logic import CohortLogic
+from .first_cases_logic import FirstCasesLogic
 from .offers import Offers
 from .parameter_node import DINOMixTrainParameterNode
 from .result_logic import ResultLogic
@@ -24,6 +25,7 @@ class DINOMixTrainLogic(PackagesOwner, ScriptedLoadableModuleLogic):
     Attributes:
         offers: models, devices and presets to choose from.
         cohort: gathers and checks cases; page 1.
+        firstCases: proposes which of them to draw first; page 1.
         training: begins a run; page 2.
         runs: follows a run; page 3.
         results: what a run has brought; page 4.
@@ -38,13 +40,14 @@ class DINOMixTrainLogic(PackagesOwner, ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         self.offers = Offers(makeProcess)
         self.cohort = CohortLogic(makeProcess)
+        self.firstCases = FirstCasesLogic(makeProcess)
         self.training = TrainingLogic(self.cohort.whyNotTrain, makeProcess)
         self.runs = RunLogic()
         self.results = ResultLogic(makeProcess)
 
     def close(self) -> None:
         """End everything that belongs to this window; runs go on. Called when the window goes or is reloaded."""
-        for part in (self.offers, self.cohort, self.training, self.runs, self.results):
+        for part in (self.offers, self.cohort, self.firstCases, self.training, self.runs, self.results):
             part.close()
 
     def getParameterNode(self) -> DINOMixTrainParameterNode:

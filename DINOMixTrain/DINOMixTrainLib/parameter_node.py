@@ -29,6 +29,7 @@ class DINOMixTrainParameterNode:
     settings - JSON object, advanced settings that differ from the preset, by their dotted keys of ``--set``.
     runName - name of the run to start next; empty for one that is made up.
     runPath - the run that is shown.
+    rankBy - what the unlabeled cases are ranked by, a strategy of ``dinomix rank``; empty for its default.
     """
 
     studyFolder: str
@@ -54,3 +55,4 @@ class DINOMixTrainParameterNode:
     settings: str
     runName: str
     runPath: str
+    rankBy: str

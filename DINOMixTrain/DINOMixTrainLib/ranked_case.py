@@ -1,4 +1,4 @@
-"""An unlabeled case that the run's two networks dispute: shown with labels to correct, and put among the labeled ones."""
+"""An unlabeled case that a run has ranked: shown with labels to correct, and put among the labeled ones."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class RankedCase:
 
     Attributes:
         image: its image file or DICOM folder; of several the first, and ``moreImages`` are the others.
-        disagreement: 0 to 1.
-        classes: structure -> disagreement, or None where neither network finds it; the most disputed first.
+        score: 0 to 1, what the order goes by; None where it goes by chance.
+        classes: structure -> the same, or None where it is not found; what speaks most for labeling the case first.
         run: the folder of the run that ranked it.
         labelFile: the labels that the model gives it, relative to the run.
     """
 
     name: str
     image: str
-    disagreement: float
+    score: float | None
     classes: dict[str, float | None]
     run: Path
     labelFile: str
@@ -61,18 +61,36 @@ class RankedCase:
         """The file of the labels that the model gives it."""
         return self.run / self.labelFile
 
+    @property
+    def scoreText(self) -> str:
+        """The score for a reader."""
+        return "" if self.score is None else f"{self.score:.3f}"
+
+    @property
+    def details(self) -> list[str]:
+        """The structures that are found, each with its figure."""
+        return [f"{name} {value:.2f}" for name, value in self.classes.items() if value is not None]
+
+
+def rankedBy(ranking: dict[str, Any] | None) -> str:
+    """The strategy of a ranking.json; earlier versions knew one."""
+    return str((ranking or {}).get("by", "disagreement"))
+
 
 def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
     """The cases of a ranking.json, in its order; none where it is damaged."""
     cohort = cohortOf(run)
+    sign = 1 if rankedBy(ranking) == "predicted-dice" else -1
     more = cohort.moreImages if cohort is not None else {}
     try:
         return [
             RankedCase(
                 str(case["name"]),
                 str(case["image"]),
-                float(case["disagreement"]),
-                dict(sorted(case["classes"].items(), key=lambda item: -1.0 if item[1] is None else -float(item[1]))),
+                scoreOf(case),
+                dict(
+                    sorted(case["classes"].items(), key=lambda item: 2.0 if item[1] is None else sign * float(item[1]))
+                ),
                 run,
                 str(case["pseudo_label"]),
                 tuple(more.get(str(case["name"]), ())),
@@ -81,6 +99,12 @@ def rankedCases(run: Path, ranking: dict[str, Any] | None) -> list[RankedCase]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
+
+
+def scoreOf(case: dict[str, Any]) -> float | None:
+    """The score of an entry, which in files of earlier versions is its disagreement."""
+    score = case["score"] if "score" in case else case["disagreement"]
+    return None if score is None else float(score)
 
 
 def nodeOfCase(case: RankedCase) -> vtkMRMLSegmentationNode | None:

@@ -1,22 +1,34 @@
-"""The table of the ranked cases: the most disputed first, and which of them are open or labeled by now."""
+"""A table of cases in the order in which to label them, and which of them are open or labeled by now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import qt
+from slicer.i18n import tr as _
 
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.task import Steps
 from dinomix_slicer.window.tables import fitHeight, selectedRows, setRow, setUpColumns
 
-from .ranked_case import RankedCase
-
-NAME, DISAGREEMENT, DISPUTED, STATE = 0, 1, 2, 3  # columns
-COLUMN_WIDTHS = {DISAGREEMENT: 100, STATE: 56}  # pixels
+NAME, SCORE, DETAILS, STATE = 0, 1, 2, 3  # columns
+COLUMN_WIDTHS = {SCORE: 100, STATE: 56}  # pixels
 LEAST_NAME, MOST_NAME = 60, 170  # pixels
-MOST_DISPUTED = 3
+MOST_DETAILS = 3
+
+
+class Row(Protocol):
+    """What a row shows: ``scoreText`` is a figure, ``details`` are texts of which the first few are shown."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def scoreText(self) -> str: ...
+    @property
+    def details(self) -> list[str]: ...
 
 
 class RankingTable:
@@ -30,9 +42,9 @@ class RankingTable:
     def __init__(self, table: Any) -> None:
         self.chosenChanged, self.wantsOpen, self.filled = Signal(), Signal(), Signal()
         self._table = table
-        self._ranking: list[RankedCase] = []
+        self._ranking: Sequence[Row] = []
         self._steps: Steps | None = None
-        setUpColumns(table, stretched=[DISPUTED])
+        setUpColumns(table, stretched=[DETAILS])
         table.textElideMode = qt.Qt.ElideMiddle  # names often differ at their ends
         # Not by their contents: each row that is added would measure all of them again.
         for column, width in COLUMN_WIDTHS.items():
@@ -40,13 +52,16 @@ class RankingTable:
         table.connect("itemSelectionChanged()", self.chosenChanged.emit)
         table.connect("cellDoubleClicked(int,int)", lambda row, column: self.wantsOpen.emit())
 
-    def show(self, ranking: list[RankedCase]) -> None:
-        """Show these cases in their order; ``filled`` follows where they are other ones."""
+    def show(self, ranking: Sequence[Row], score: str, details: str) -> None:
+        """Show these cases in their order, and titles above their figures and details; ``filled`` follows where they are other
+        ones."""
         self._table.visible = bool(ranking)
         if ranking is self._ranking:
             return
         self.close()
         self._ranking = ranking
+        self._table.setHorizontalHeaderLabels([_("Case"), score, details, _("State")])
+        self._table.setColumnHidden(SCORE, not score)
         self._table.rowCount = len(ranking)
         fitHeight(self._table, 3, 9)
         self._fitNames()
@@ -62,8 +77,8 @@ class RankingTable:
             if item.text() != state:
                 item.setText(state)
 
-    def chosen(self) -> RankedCase | None:
-        """The case whose row is selected."""
+    def chosen(self) -> Any:
+        """The case whose row is selected; None without one."""
         rows = selectedRows(self._table)
         return self._ranking[rows[0]] if rows and rows[0] < len(self._ranking) else None
 
@@ -82,9 +97,9 @@ class RankingTable:
     def _stepsOfFilling(self) -> Iterator[None]:
         """A row a step, so that thousands of cases do not hold up the window."""
         for row, case in enumerate(self._ranking):
-            disputed = [f"{name} {value:.2f}" for name, value in case.classes.items() if value is not None]
-            texts = (case.name, f"{case.disagreement:.3f}", ", ".join(disputed[:MOST_DISPUTED]), "")
-            setRow(self._table, row, texts, (case.image, *["\n".join(disputed)] * 3))
+            details = case.details
+            texts = (case.name, case.scoreText, ", ".join(details[:MOST_DETAILS]), "")
+            setRow(self._table, row, texts, (case.image, *["\n".join(details)] * 3))
             yield
 
     def _onFilled(self, ignored: object) -> None:

@@ -20,7 +20,7 @@ from dinomix_slicer.signal import Signal, telling
 from dinomix_slicer.task import Steps, Task
 from dinomix_slicer.worker.command import engineCommand
 
-from .ranked_case import RankedCase, rankedCases, stepsOfAdding, stepsOfOpening
+from .ranked_case import RankedCase, rankedBy, rankedCases, stepsOfAdding, stepsOfOpening
 from .study import stamp
 
 IDLE, COMPARING, RANKING, EXPORTING = "idle", "comparing", "ranking", "exporting"
@@ -34,7 +34,8 @@ class ResultLogic:
         state: "idle", "comparing", "ranking", "exporting", "opening", "adding" or "cancelling".
         run: the run directory that is shown; None without one.
         comparison: what ``dinomix compare`` found last, see docs/training_runs.md; None before it.
-        ranking: the unlabeled cases, the most disputed first; empty before ``dinomix rank``.
+        ranking: the unlabeled cases, the one to label first at the beginning; empty before ``dinomix rank``.
+        rankedBy: the strategy of that order.
 
     Signals:
         changed(): something of the above is new.
@@ -52,6 +53,7 @@ class ResultLogic:
         self.run: Path | None = None
         self.comparison: dict[str, Any] | None = None
         self.ranking: list[RankedCase] = []
+        self.rankedBy = ""
         self._makeProcess = makeProcess
         self._task: Task | None = None  # what runs
         self._read: object = None  # what the files were when they were read
@@ -80,6 +82,7 @@ class ResultLogic:
         comparison, ranking = map(readJson, files) if files else (None, None)
         self.comparison = comparison if comparison is not None and isComparison(comparison) else None
         self.ranking = rankedCases(run, ranking) if run is not None else []
+        self.rankedBy = rankedBy(ranking)
 
     @property
     def model(self) -> Path | None:
@@ -109,9 +112,9 @@ class ResultLogic:
         """Segment the validation cases with the run's model and with the one it started from."""
         self._start(COMPARING, ["compare", str(self.run), "--device", device])
 
-    def rank(self, device: str) -> None:
-        """Segment the unlabeled cases by teacher and student; what an earlier call finished is kept."""
-        self._start(RANKING, ["rank", str(self.run), "--device", device])
+    def rank(self, device: str, by: str) -> None:
+        """Segment the unlabeled cases, and order them by a strategy; what an earlier call finished is kept."""
+        self._start(RANKING, ["rank", str(self.run), "--by", by, "--device", device])
 
     def export(self, path: Path) -> None:
         """Write the model into a zip file, in place of one that is there."""

@@ -10,10 +10,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix.training.next_case import DEFAULT
 from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.state import FINISHED
 from dinomix_slicer.signal import telling
 from dinomix_slicer.window.appearance import INFO, WARNING, colorIcon, setWrappedText, showLevel
+from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import withTimeLeft
 from dinomix_slicer.window.progress_bar import showPart
 from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns
@@ -21,6 +23,7 @@ from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns
 from .page import Page
 from .ranked_case import RankedCase, correctedImages, nodeOfCase, openFiles
 from .ranking_table import RankingTable
+from .ranking_words import allWords, wordsOf
 from .result_logic import ADDING, CANCELLING, COMPARING, EXPORTING, IDLE, OPENING, RANKING
 from .study import cohortOf
 
@@ -52,7 +55,8 @@ class ResultPage(Page):
         ui.compareButton.connect("clicked()", lambda: results.compare(self.node.device))
         ui.comparisonCaseComboBox.connect("currentIndexChanged(int)", lambda row: self._showPicture())
         ui.openPictureButton.connect("clicked()", self._onEnlarge)
-        ui.rankButton.connect("clicked()", lambda: results.rank(self.node.device))
+        ui.rankButton.connect("clicked()", lambda: results.rank(self.node.device, self.node.rankBy or DEFAULT))
+        self.offer(ui.rankByComboBox, "rankBy")
         ui.openCaseButton.connect("clicked()", self._onOpen)
         ui.addCaseButton.connect("clicked()", self._onAdd)
         self.hear(self.ranking.chosenChanged, self._showWork)
@@ -119,7 +123,7 @@ class ResultPage(Page):
         ui.useModelButton.enabled = results.model is not None
         ui.exportModelButton.enabled = ui.compareButton.enabled = hasModel
         ui.trainOnButton.enabled = results.model is not None
-        ui.rankButton.enabled = isIdle and results.canRank
+        ui.rankButton.enabled = ui.rankByComboBox.enabled = isIdle and results.canRank
         ui.resultProgressBar.visible = ui.cancelResultButton.visible = results.state != IDLE
         ui.cancelResultButton.enabled = results.state not in (IDLE, CANCELLING)
         if results.state == IDLE:
@@ -219,18 +223,19 @@ class ResultPage(Page):
 
     def _showRanking(self) -> None:
         ui, ranking = self.ui, self._results.ranking
+        words = wordsOf(self._results.rankedBy)
+        orders = [(each.title, by) for by, each in allWords().items()]
+        showChoices(ui.rankByComboBox, orders, self.node.rankBy or DEFAULT)
         ui.openCaseButton.visible = ui.addCaseButton.visible = bool(ranking)
         if ranking:
-            text = _(
-                "The run's two networks disagree most on the first ones: labels there teach the next training most. Open one, "
-                "correct it in the Segment Editor, and add it to the labeled cases."
-            )
+            how = _("Open one, correct it in the Segment Editor, and add it to the labeled cases.")
+            text = f"{words.meaning} {how}"
         elif self._results.canRank:
             text = _("Rank the unlabeled cases to see which to label next.")
         else:
             text = _("Unlabeled cases can be ranked once the run has come to its first checkpoint.")
         setWrappedText(ui.rankingLabel, text)
-        self.ranking.show(ranking)
+        self.ranking.show(ranking, words.score, words.details)
         self._showStates()
 
     def _showStates(self) -> None:

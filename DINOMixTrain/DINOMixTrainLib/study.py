@@ -15,6 +15,8 @@ from dinomix_slicer.run.state import readJson
 
 COHORT, CHECK, CASES, RENAMES = "cohort.json", "check.json", "cases.json", "renames.json"
 """Files in the study folder: the cohort; the last check; what it was given."""
+FIRST_CASES, LOOKED_AT = "first_cases.json", "looked_at.json"
+"""Files in the study folder: the cases that were proposed to be drawn first; which were looked at for that."""
 SCENE, CORRECTED = "scene", "corrected"
 """Folders in the study folder: cases of the open scene; labels that were corrected."""
 

@@ -63,17 +63,17 @@ def test_features_see_neither_the_scale_of_brightness_nor_the_order_of_axes(tmp_
 
 def test_a_constant_image_and_a_single_one_are_no_trouble(tmp_path: Path):
     write(tmp_path / "a.nii.gz", np.ones((4, 5, 40), np.float32))
-    assert [case["represents"] for case in rank_images(cases_in(tmp_path), 3)["cases"]] == [1]
+    assert [case["represents"] for case in rank_images(cases_in([tmp_path]), 3)["cases"]] == [1]
 
 
 def test_a_case_of_each_group_comes_first_and_says_for_whom_it_stands(scans: Path, tmp_path: Path):
-    result = rank_images(cases_in(scans), 3, out=tmp_path / "first.json")
+    result = rank_images(cases_in([scans]), 3, out=tmp_path / "first.json")
     assert json.loads((tmp_path / "first.json").read_text()) == result
     kinds = [case["name"].rstrip("0123456789") for case in result["cases"]]
     assert kinds[0] == "low" and sorted(kinds) == ["low", "up", "wide"]
     assert sorted(case["represents"] for case in result["cases"]) == [1, 3, 5]
     assert all(near[:2] == case["name"][:2] for case in result["cases"] for near in case["nearest"])
-    assert [case["name"] for case in rank_images(cases_in(scans), 99)["cases"]][:3] == [
+    assert [case["name"] for case in rank_images(cases_in([scans]), 99)["cases"]][:3] == [
         c["name"] for c in result["cases"]
     ]
 
@@ -82,15 +82,25 @@ def test_labeled_cases_stand_for_theirs_already(scans: Path, tmp_path: Path):
     entries = [{"image": str(file), "role": "unlabeled"} for file in sorted(scans.iterdir())]
     entries[0] |= {"role": "labeled", "label": str(scans / "low0.nii.gz")}
     (tmp_path / "cases.json").write_text(json.dumps(entries))
-    names = [case["name"].rstrip("0123456789") for case in rank_images(cases_in(tmp_path / "cases.json"), 2)["cases"]]
+    names = [case["name"].rstrip("0123456789") for case in rank_images(cases_in([tmp_path / "cases.json"]), 2)["cases"]]
     assert sorted(names) == ["up", "wide"]
 
 
 def test_a_cohort_file_gives_its_labeled_and_unlabeled_cases(tmp_path: Path):
     make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
-    cases = cases_in(tmp_path / "cohort.json")
+    cases = cases_in([tmp_path / "cohort.json"])
     assert [case.is_labeled for case in cases] == [True, True, False, False, False]
     assert len(rank_images(cases, 10)["cases"]) == 3
+
+
+def test_cases_of_several_folders_and_lists_are_one_pool(scans: Path, tmp_path: Path):
+    (tmp_path / "more").mkdir()
+    (scans / "wide.nii.gz").rename(tmp_path / "more" / "wide.nii.gz")
+    (tmp_path / "cases.json").write_text(
+        json.dumps([{"image": "scans/low0.nii.gz", "role": "unlabeled", "name": "again"}])
+    )
+    cases = cases_in([scans, tmp_path / "more", tmp_path / "cases.json"])
+    assert [case.name for case in cases][-2:] == ["wide", "again"] and len(cases) == 10
 
 
 def test_what_cannot_be_read_is_told_and_the_others_are_chosen(scans: Path, tmp_path: Path):
@@ -98,7 +108,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_chosen(scans: Path, tmp_
     told: list[dict] = []
     with pytest.raises(DinomixError, match="1 of 9 cases could not be looked at"):
         rank_images(
-            cases_in(scans), 2, out=tmp_path / "out.json", emit=lambda kind, **f: told.append({"kind": kind, **f})
+            cases_in([scans]), 2, out=tmp_path / "out.json", emit=lambda kind, **f: told.append({"kind": kind, **f})
         )
     assert [event["message"].startswith("low0: ") for event in told if event["kind"] == "error"] == [True]
     assert len(json.loads((tmp_path / "out.json").read_text())["cases"]) == 2

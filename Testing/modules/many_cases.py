@@ -19,7 +19,7 @@ def rankedRun(run: Path) -> None:
     (run / "ranking").mkdir(parents=True)
     (run / "config.json").write_text("{}")
     cases = [
-        {"name": f"case {n}", "image": f"{n}.nii.gz", "disagreement": 0.5, "classes": {"liver": 0.5, "spleen": None},
+        {"name": f"case {n}", "image": f"{n}.nii.gz", "score": 0.5, "classes": {"liver": 0.5, "spleen": None},
          "pseudo_label": f"ranking/{n}.seg.nrrd"} for n in range(3000)
     ]  # fmt: skip
-    (run / "ranking" / "ranking.json").write_text(json.dumps({"cases": cases}))
+    (run / "ranking" / "ranking.json").write_text(json.dumps({"by": "disagreement", "cases": cases}))

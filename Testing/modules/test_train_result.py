@@ -13,10 +13,12 @@ import numpy as np
 import qt
 import slicer
 from DINOMixTrainLib.ranked_case import nodeOfCase
+from DINOMixTrainLib.ranking_words import allWords, wordsOf
 from train_cases import engine, makeStudy, trainOptions
 from train_window import TrainWindowTestCase
 from waiting import processEvents, rowsAtEachTurn, waitUntil
 
+from dinomix.training.next_case import DEFAULT, STRATEGIES
 from dinomix_slicer.models.folders import modelFolders
 
 PATIENCE = 240
@@ -233,7 +235,7 @@ class RankingTest(ResultTestCase):
         told = json.loads((second / "ranking" / "ranking.json").read_text("utf-8"))["cases"]
         rows = self.cells(self.ui4.rankingTable)
         self.assertEqual([row[0] for row in rows], [each["name"] for each in told])
-        self.assertEqual(rows[0][1], f"{told[0]['disagreement']:.3f}")
+        self.assertEqual(rows[0][1], f"{told[0]['score']:.3f}")
         self.assertEqual(rows[0][3], "open")
         self.assertIn("Segment Editor", self.ui.messageLabel.text)
 
@@ -302,6 +304,42 @@ class RankingTest(ResultTestCase):
         self.assertEqual(len(self.results.ranking), 3)
         for file, time in times.items():
             self.assertEqual(file.stat().st_mtime_ns, time)
+
+    def test_each_order_has_its_own_words_and_figures(self):
+        self.showRun(second)
+        box = self.ui4.rankByComboBox
+        self.assertEqual([box.itemData(row) for row in range(box.count)], list(allWords()))
+        self.assertEqual(set(allWords()), set(STRATEGIES))
+        self.assertEqual(box.itemData(box.currentIndex), DEFAULT)
+        for by, title, sentence in (
+            ("predicted-dice", "Expected Dice", "expects the worst of its own labels"),
+            ("clasp-pe", "Uncertainty", "one structure after the other"),
+            ("random", "", "by chance alone"),
+        ):
+            self.choose(box, wordsOf(by).title)
+            self.click(self.ui4.rankButton)
+            self.waitForIdle()
+            self.assertEqual(self.parameters.rankBy, by)
+            waitUntil(lambda: self.ui4.rankingTable.item(2, 3) is not None, what="a filled table")
+            told = json.loads((second / "ranking" / "ranking.json").read_text("utf-8"))
+            self.assertEqual(told["by"], by)
+            self.assertEqual([row[0] for row in self.cells(self.ui4.rankingTable)], [c["name"] for c in told["cases"]])
+            self.assertEqual(self.ui4.rankingTable.horizontalHeaderItem(1).text(), title)
+            self.assertEqual(self.ui4.rankingTable.isColumnHidden(1), not title)
+            self.assertIn(sentence, self.ui4.rankingLabel.text)
+            figures = [value for value in self.results.ranking[0].classes.values() if value is not None]
+            self.assertEqual(figures, sorted(figures, reverse=by != "predicted-dice"))
+
+    def test_a_ranking_of_an_earlier_version_is_one_by_disagreement(self):
+        entry = {"name": "a", "image": "a.nii.gz", "classes": {"liver": 0.25}, "pseudo_label": "ranking/a.seg.nrrd"}
+        (first / "ranking").mkdir(exist_ok=True)
+        file = first / "ranking" / "ranking.json"
+        file.write_text(json.dumps({"cases": [{**entry, "disagreement": 0.25}]}))
+        self.addCleanup(file.unlink)
+        self.showRun(first)
+        waitUntil(lambda: self.ui4.rankingTable.item(0, 3) is not None, what="a filled table")
+        self.assertEqual(self.cells(self.ui4.rankingTable)[0][:3], ["a", "0.250", "liver 0.25"])
+        self.assertIn("disagree most", self.ui4.rankingLabel.text)
 
     def test_a_case_whose_image_is_gone_is_told(self):
         self.showRun(second)

@@ -15,7 +15,7 @@ FIRST = 10
 
 
 @click.command("rank", epilog="Example: dinomix rank run1, or before there is a model: dinomix rank cohort.json")
-@click.argument("place", metavar="RUN|COHORT|FOLDER", type=click.Path(path_type=Path))
+@click.argument("places", metavar="RUN|COHORT|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--by",
     type=click.Choice([*STRATEGIES, REPRESENTATIVE]),
@@ -28,18 +28,23 @@ FIRST = 10
 @click.option("--count", type=click.IntRange(min=1), default=FIRST, show_default=True, help="Without a run: of cases.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Without a run: write the result there.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
-def command(place: Path, by: str | None, seed: int, device: str, count: int, out: Path | None, as_json: bool) -> None:
+def command(
+    places: tuple[Path, ...], by: str | None, seed: int, device: str, count: int, out: Path | None, as_json: bool
+) -> None:
     """Rank the unlabeled cases: which to label next, or first.
 
     Of a RUN: writes RUN/ranking, ranking.json and the run's segmentation of each case, to be corrected. What an
     interrupted call finished is kept.
 
-    Before there is a run, of a COHORT file, a list of cases or a FOLDER of images: chooses the cases that represent the
+    Before there is a run, of a COHORT file, a list of cases or FOLDERs of images: chooses the cases that represent the
     others best, by how their images look.
     """
     from dinomix.events import shown_events
 
-    is_run = (place / "config.json").is_file() or not place.exists()
+    runs = [place for place in places if (place / "config.json").is_file() or not place.exists()]
+    if runs and len(places) > 1:
+        raise click.UsageError(f"{runs[0]} is a run, or is not there; one run is ranked at a time.")
+    is_run = bool(runs)
     _refuse(("count", "out") if is_run else ("seed", "device"), is_run)
     if is_run and by == REPRESENTATIVE:
         raise click.UsageError("--by representative looks at no network: give the cohort file in place of the run.")
@@ -49,12 +54,12 @@ def command(place: Path, by: str | None, seed: int, device: str, count: int, out
         if is_run:
             from dinomix.training.ranking import rank_run
 
-            result = rank_run(place, by=cast(StrategyName, by or DEFAULT), seed=seed, device=device, emit=emit)
-            out = place / "ranking" / "ranking.json"
+            result = rank_run(runs[0], by=cast(StrategyName, by or DEFAULT), seed=seed, device=device, emit=emit)
+            out = runs[0] / "ranking" / "ranking.json"
         else:
             from dinomix.training.next_case.representing import cases_in, rank_images
 
-            result = rank_images(cases_in(place), count, out=out, emit=emit)
+            result = rank_images(cases_in(places), count, out=out, emit=emit)
     if as_json:
         click.echo(json.dumps({"kind": "ranking", "path": str(out) if out is not None else None, **result}))
         return

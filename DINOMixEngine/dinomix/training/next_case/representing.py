@@ -110,22 +110,28 @@ def medoids(apart: NDArray[np.floating], taken: Sequence[int], count: int) -> li
     return order
 
 
-def cases_in(place: Path) -> list[Imaged]:
-    """The labeled and unlabeled cases of a cohort file, of a list of cases as `dinomix check --cases` takes it, or of a folder.
+def cases_in(places: Sequence[Path]) -> list[Imaged]:
+    """The labeled and unlabeled cases of cohort files, of lists of cases as `dinomix check --cases` takes them, and of folders.
 
     Raises:
-        CohortError, DinomixError: there are none, or it is nothing of these.
+        CohortError, DinomixError: there are none, or a place is nothing of these.
     """
-    if place.is_dir():
-        found = find_cases([], [place], [])
-        raise_if_any(found.problems)
-        return [Imaged(case.name, case.images, False) for case in found.cases]
-    if _holds_list(place):
-        problems: list[Problem] = []
-        listed, _ = read_cases(place, problems)
-        raise_if_any(problems)
-        return [Imaged(c.name, c.images, c.label is not None) for c in listed if c.pool in ("labeled", "unlabeled")]
-    cohort = Cohort.read(place)
+    found = find_cases([], [place for place in places if place.is_dir()], [])
+    raise_if_any(found.problems)
+    cases = [Imaged(case.name, case.images, False) for case in found.cases]
+    for file in (place for place in places if not place.is_dir()):
+        cases += _listed(file) if _holds_list(file) else _of_cohort(Cohort.read(file))
+    return cases
+
+
+def _listed(file: Path) -> list[Imaged]:
+    problems: list[Problem] = []
+    listed, _ = read_cases(file, problems)
+    raise_if_any(problems)
+    return [Imaged(c.name, c.images, c.label is not None) for c in listed if c.pool in ("labeled", "unlabeled")]
+
+
+def _of_cohort(cohort: Cohort) -> list[Imaged]:
     both = (*cohort.with_role("labeled"), *cohort.with_role("unlabeled"))
     return [Imaged(case.name, case.images, case.label is not None) for case in both]
 
