@@ -19,8 +19,6 @@ from .cohort_report import CheckedCase
 from .study import FIRST_CASES, LOOKED_AT, stamp
 
 IDLE, LOOKING, CANCELLING = "idle", "looking", "cancelling"
-MOST = 10
-"""Cases that are proposed."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,7 @@ class FirstCasesLogic:
             if cases:
                 write_json(folder / LOOKED_AT, [entryOf(case) for case in cases])
             places = [str(folder / LOOKED_AT)] if cases else list(folders)
-            out = ["--count", str(MOST), "--out", str(folder / FIRST_CASES)]
-            process = self._process = self._makeProcess(["rank", *places, *out])
+            process = self._process = self._makeProcess(["rank", *places, "--out", str(folder / FIRST_CASES)])
             process.event.connect(self._onEvent)
             process.finished.connect(lambda code: self._end())
             process.failed.connect(self._onFailed)

@@ -31,19 +31,19 @@ def allWords() -> dict[str, RankingWords]:
     """Strategy -> words, in the order in which they are offered."""
     return {
         "disagreement": RankingWords(
-            _("where the two networks disagree"),
+            _("by disagreement"),
             _("The run's two networks disagree most on the first ones: labels there teach the next training most."),
             _("Disagreement"),
             _("Most disputed"),
         ),
         "predicted-dice": RankingWords(
-            _("where the worst result is expected"),
+            _("by expected Dice"),
             _("Of the first ones the model expects the worst of its own labels, as the Dice of each structure says."),
             _("Expected Dice"),
             _("Lowest"),
         ),
         "clasp-pe": RankingWords(
-            _("where each structure is the most uncertain, in turns"),
+            _("by the uncertainty of each structure"),
             _(
                 "The first ones are the most uncertain of one structure after the other. As long as few cases are labeled, "
                 "chance has a part in it, so that the first ones are unlike each other."
@@ -52,7 +52,7 @@ def allWords() -> dict[str, RankingWords]:
             _("Most uncertain"),
         ),
         "foreground-random": RankingWords(
-            _("by chance, mostly where there is much to draw"),
+            _("by chance, with much to draw"),
             _("The order is drawn by chance; cases that show much of a structure come first more often."),
         ),
         "random": RankingWords(_("by chance"), _("The order is drawn by chance alone.")),

@@ -90,7 +90,7 @@ def test_a_cohort_file_gives_its_labeled_and_unlabeled_cases(tmp_path: Path):
     make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
     cases = cases_in([tmp_path / "cohort.json"])
     assert [case.is_labeled for case in cases] == [True, True, False, False, False]
-    assert len(rank_images(cases, 10)["cases"]) == 3
+    assert len(rank_images(cases)["cases"]) == 1
 
 
 def test_cases_of_several_folders_and_lists_are_one_pool(scans: Path, tmp_path: Path):
@@ -112,6 +112,14 @@ def test_what_cannot_be_read_is_told_and_the_others_are_chosen(scans: Path, tmp_
         )
     assert [event["message"].startswith("low0: ") for event in told if event["kind"] == "error"] == [True]
     assert len(json.loads((tmp_path / "out.json").read_text())["cases"]) == 2
+
+
+def test_unless_asked_for_more_a_third_is_chosen_and_ten_at_most(tmp_path: Path):
+    for number in range(40):
+        write(tmp_path / f"scan{number}.nii.gz", np.full((2, 2, 2), number, np.float32))
+    assert len(rank_images(cases_in([tmp_path]))["cases"]) == 10
+    assert len(rank_images(cases_in([tmp_path])[:8])["cases"]) == 2
+    assert len(rank_images(cases_in([tmp_path]), 50)["cases"]) == 40
 
 
 def left(*arguments: object) -> int:

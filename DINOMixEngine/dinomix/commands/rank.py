@@ -10,8 +10,6 @@ from click.core import ParameterSource
 from dinomix.training.next_case import DEFAULT, STRATEGIES, StrategyName
 
 REPRESENTATIVE = "representative"
-FIRST = 10
-"""Cases that are chosen before there is a run, if nobody says how many."""
 
 
 @click.command("rank", epilog="Example: dinomix rank run1, or before there is a model: dinomix rank cohort.json")
@@ -25,11 +23,15 @@ FIRST = 10
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is left to chance.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--count", type=click.IntRange(min=1), default=FIRST, show_default=True, help="Without a run: of cases.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="Without a run: of cases.  [default: 10, at most a third of the unlabeled ones]",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Without a run: write the result there.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(
-    places: tuple[Path, ...], by: str | None, seed: int, device: str, count: int, out: Path | None, as_json: bool
+    places: tuple[Path, ...], by: str | None, seed: int, device: str, count: int | None, out: Path | None, as_json: bool
 ) -> None:
     """Rank the unlabeled cases: which to label next, or first.
 

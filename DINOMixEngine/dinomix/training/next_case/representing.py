@@ -24,6 +24,9 @@ from dinomix.events import Emit, Progress, silent
 from dinomix.files import read_json, write_json
 from dinomix.training.next_case.image_features import ImageFeatures, distances, features_of
 
+MOST, OF_ALL = 10, 3
+"""Cases that are chosen if nobody says how many: so many, but at most one of ``OF_ALL`` unlabeled ones."""
+
 
 class Imaged(NamedTuple):
     """A case before its label: its images, and whether it has one."""
@@ -33,11 +36,13 @@ class Imaged(NamedTuple):
     is_labeled: bool
 
 
-def rank_images(cases: Sequence[Imaged], count: int, *, out: Path | None = None, emit: Emit = silent) -> dict[str, Any]:
+def rank_images(
+    cases: Sequence[Imaged], count: int | None = None, *, out: Path | None = None, emit: Emit = silent
+) -> dict[str, Any]:
     """Choose the unlabeled cases that, with the labeled ones, represent all best.
 
     Args:
-        count: how many are chosen; all where there are fewer.
+        count: how many are chosen, see ``MOST``; all where there are fewer.
         out: a file for the result.
 
     Returns:
@@ -63,7 +68,9 @@ def rank_images(cases: Sequence[Imaged], count: int, *, out: Path | None = None,
             told = told_of(error, case.images[0])
             emit("error", **{**told.fields, "message": f"{case.name}: {told.problem}"})
         progress(number)
-    result = {"by": "representative", "cases": _chosen(known, distances(features), count)}
+    unlabeled = sum(not case.is_labeled for case in known)
+    wanted = min(MOST, max(unlabeled // OF_ALL, 1)) if count is None else count
+    result = {"by": "representative", "cases": _chosen(known, distances(features), min(wanted, unlabeled))}
     if out is not None:
         write_json(out, result)
     if len(known) < len(cases):
@@ -75,7 +82,7 @@ def rank_images(cases: Sequence[Imaged], count: int, *, out: Path | None = None,
 
 def _chosen(cases: Sequence[Imaged], apart: NDArray[np.floating], count: int) -> list[dict[str, Any]]:
     labeled = [number for number, case in enumerate(cases) if case.is_labeled]
-    order = medoids(apart, labeled, min(count, len(cases) - len(labeled)))
+    order = medoids(apart, labeled, count)
     centers = np.array([*labeled, *order], int)
     nearest = centers[apart[:, centers].argmin(1)] if len(centers) else centers
     told = []
