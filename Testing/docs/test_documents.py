@@ -51,6 +51,8 @@ NOT_RUN = {
         "needs models that are alike in this; Testing/engine/test_several_models.py runs such",
     "dinomix models calibrate abdominal-organs-3mm --cohort extra.json --role labeled":
         "needs the installed model; Testing/engine/test_certainty.py calibrates one",
+    "dinomix models graph abdominal-organs-3mm":
+        "needs the installed model; Testing/engine/test_graphs.py gives a model its graph",
     "python -m pip install .[radiomics]": "1.5 GB; Testing/engine/test_radiomics.py is skipped without it",
     "dinomix measure segmentations --images scans --labels run/model/labels.json --modality CT --radiomics radiomics.csv":
         "needs MIRP; Testing/engine/test_radiomics.py measures where it is installed",

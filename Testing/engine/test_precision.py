@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dinomix.images.volume import Geometry, Volume
-from dinomix.inference import pieces, segment
+from dinomix.inference import segment
 from dinomix.inference.certainty import LEAST_DICE, LabelChanges
 from dinomix.inference.pieces import borders, pieces_of
 from dinomix.inference.precision import Ends, InBfloat16, border_noise, has_bfloat16
@@ -14,6 +14,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, predict_slabs
 from dinomix.models.folder import Model
 from dinomix.models.network import build_network
+from dinomix.planning import plan as plan_module
 from dinomix.planning.plan import InputChannel, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, small_plan
 
@@ -97,7 +98,7 @@ def has_bfloat16_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces that no whole window is as large as."""
-    monkeypatch.setattr(pieces, "TRIED_SIDE", 16)
+    monkeypatch.setattr(plan_module, "TRIED_SIDE", 16)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dinomix.commands.segment import command as segment_command
 from dinomix.commands.train import command as train_command
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
+from dinomix.models.silence import is_installed
 from random_models import labels_with_ids, random_model, small_plan
 from tiny_cohort import make_cohort, make_plan
 
@@ -66,6 +67,7 @@ def test_training_and_segmenting_with_names_of_files(tmp_path: Path) -> None:
     )
     assert folder == tmp_path / "run/model" == dinomix.resume(run)
     assert "finished" in told
+    assert (folder / "models/model.graph.xml").is_file() == is_installed()
     assert '"kappa": 2' in (tmp_path / "run/config.json").read_text()
 
 

@@ -22,13 +22,13 @@ from dinomix.inference.runtimes import choosing, compiled
 from dinomix.inference.runtimes.choosing import Verdict, remembered
 from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Sides
-from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, ways_to_compute
 from dinomix.models.averaged import Averaged, FromFile
 from dinomix.models.folder import Model
 from dinomix.models.manifest import WEIGHTS
 from dinomix.models.network import network_on_paper
+from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
 
@@ -208,7 +208,7 @@ def test_a_cache_that_cannot_be_written_is_no_failure_and_not_remembered(
 
 @needs_openvino
 def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
-    code = "from dinomix.inference.runtimes.silence import core; core(); import sys; print('openvino_telemetry' in sys.modules)"
+    code = "from dinomix.models.silence import core; core(); import sys; print('openvino_telemetry' in sys.modules)"
     environment = {**os.environ, "HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]

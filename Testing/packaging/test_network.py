@@ -37,7 +37,7 @@ ALLOWED = {
     "DINOMixEngine/dinomix/importing/installing.py": {
         "download": "the same, called for `dinomix models install` after the user has agreed",
     },
-    "DINOMixEngine/dinomix/inference/runtimes/silence.py": {
+    "DINOMixEngine/dinomix/models/silence.py": {
         "openvino": "nothing: what of it would report is kept from being loaded",
     },
     "DINOMixEngine/dinomix/training/backbones.py": {

@@ -1,4 +1,4 @@
-"""``dinomix models``: list, tell of, install, import, join, calibrate, export, remove and verify models."""
+"""``dinomix models``: list, tell of, install, import, join, calibrate, give graphs to, export, remove and verify models."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from dinomix.commands.models_calibrate import command as calibrate_command
 from dinomix.commands.models_export import command as export_command
+from dinomix.commands.models_graph import command as graph_command
 from dinomix.commands.models_info import command as info_command
 from dinomix.commands.models_join import command as join_command
 
@@ -22,6 +23,7 @@ def command() -> None:
 
 command.add_command(calibrate_command)
 command.add_command(export_command)
+command.add_command(graph_command)
 command.add_command(info_command)
 command.add_command(join_command)
 

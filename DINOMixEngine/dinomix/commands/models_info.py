@@ -52,11 +52,19 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("Networks", f"{len(plan.networks)}, whose probabilities are averaged"))
     calibration = Calibration.of_record(told["record"])
     lines.append(("Calibrated", calibration.in_words if calibration is not None else "no"))
+    lines.append(("Graph", _graph(Path(told["path"]))))
     return [
         *lines,
         ("Plan", in_words(plan)),
         ("Fingerprint", told["fingerprint"]),
     ]
+
+
+def _graph(folder: Path) -> str:
+    from dinomix.models.manifest import GRAPHS
+
+    size = sum((folder / name).stat().st_size for name in GRAPHS if (folder / name).is_file())
+    return f"{size / 1e6:.1f} MB, for OpenVINO without PyTorch" if size else "none; `dinomix models graph` writes it"
 
 
 def _range(ends: tuple[float, float]) -> str:

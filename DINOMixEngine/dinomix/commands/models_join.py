@@ -18,8 +18,10 @@ def command(models: tuple[str, ...], out: Path, as_json: bool) -> None:
     They are models that see the same (grid, intensities, patch) and know the same structures, such as runs of the same plan with
     other seeds or cases. Segmenting takes as many times as long.
     """
+    from dinomix.events import shown_events
     from dinomix.importing.installing import folder_or_installed
     from dinomix.models.ensemble import join_models
 
-    join_models([folder_or_installed(model) for model in models], out)
+    with shown_events(as_json) as emit:
+        join_models([folder_or_installed(model) for model in models], out, emit)
     click.echo(json.dumps({"kind": "result", "model": str(out)}) if as_json else f"The ensemble is in {out}.")

@@ -1,6 +1,5 @@
 """Labeled cases as a model sees them, and models calibrated on them: at the end of a training, or later with other cases."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from dinomix.cohort.cohort import Case, Cohort, Role
 from dinomix.errors import DinomixError
 from dinomix.evaluation.calibrating import LabeledCase, calibrated
 from dinomix.events import Emit, silent
-from dinomix.files import folder_written_aside, write_json, write_text
+from dinomix.files import write_json, write_text
 from dinomix.inference.devices import choose_device
 from dinomix.models.calibration import KEY, Calibration
 from dinomix.models.card import model_card
-from dinomix.models.folder import Model, load_model
-from dinomix.models.manifest import write_manifest
+from dinomix.models.folder import Model, changed_aside, load_model
 from dinomix.models.matching import can_see, images_for, matched_channels
 from dinomix.planning.cache import PreparedCase, channels_of, refuse_changed
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
@@ -123,9 +121,6 @@ def with_calibration(
 
 def _write_into(model: Model, record: dict[str, Any]) -> None:
     """Put another record into a model folder; all of its other files, the weights too, stay byte for byte."""
-    with folder_written_aside(model.path) as aside:
-        shutil.copytree(model.path, aside, dirs_exist_ok=True)
+    with changed_aside(model.path) as aside:
         write_json(aside / "record.json", record)
         write_text(aside / "README.md", model_card(model.plan, model.labels, record))
-        write_manifest(aside, channels_or_regions=len(model.plan.channels) > 1 or bool(model.labels.regions))
-        load_model(aside)

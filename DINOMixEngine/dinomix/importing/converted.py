@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
+from dinomix.events import Emit, silent
 from dinomix.images.volume import Geometry, Volume
 from dinomix.importing.inputs import Input, channel_fields
 from dinomix.labels import LabelSet
@@ -61,7 +62,7 @@ def make_plan(source: Path, inputs: Sequence[Input], **fields: Any) -> Plan:
         ) from error
 
 
-def write_converted(model: Converted, path: Path, source: Path) -> None:
+def write_converted(model: Converted, path: Path, source: Path, emit: Emit = silent) -> None:
     """Try a converted model on a generated volume, then write its model folder.
 
     Raises:
@@ -72,7 +73,16 @@ def write_converted(model: Converted, path: Path, source: Path) -> None:
         for plan, weights in zip(model.plan.members, (model.weights, *model.more_weights), strict=True)
     )
     record = {**model.record, "notes": model.notes}
-    write_model(path, plan=model.plan, labels=model.labels, weights=first, record=record, more_weights=others)
+    write_model(
+        path,
+        plan=model.plan,
+        labels=model.labels,
+        weights=first,
+        record=record,
+        more_weights=others,
+        graphs=True,
+        emit=emit,
+    )
 
 
 def _tried(model: Converted, source: Path) -> dict[str, Tensor]:

@@ -165,7 +165,7 @@ def install_from_hub(model: HubModel, *, agreed: bool = False, folder: Path | No
                 download(model.address(file), path, emit=emit)
             _check(file, path)
         try:
-            copy_or_convert(fetched, target, Path(model.text), Hints(), _facts(model))
+            copy_or_convert(fetched, target, Path(model.text), Hints(), _facts(model), emit)
         finally:
             shutil.rmtree(fetched)
     return target

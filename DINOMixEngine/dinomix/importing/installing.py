@@ -107,7 +107,7 @@ def install(
             with opened(file, folder, emit) as source:
                 model = read_source(source, entry.hints, file)
             model.record = {**model.record, **_facts(entry, address, digest)}
-            write_converted(model, target, file)
+            write_converted(model, target, file, emit)
         except DinomixError:
             if isinstance(address, str) and not entry.download.sha256:
                 # It may have been cut short, and nobody knows its hash: next time it is fetched anew.
@@ -145,11 +145,13 @@ def import_model(
             f"There is a model {target} already.", "Give another --name, or remove that model first.", code="exists"
         )
     with locked(folder), opened(source, folder, emit) as opened_source:
-        copy_or_convert(opened_source, target, source, hints or Hints(), {"imported_from": source.name})
+        copy_or_convert(opened_source, target, source, hints or Hints(), {"imported_from": source.name}, emit)
     return target
 
 
-def copy_or_convert(opened_source: Path, target: Path, named: Path, hints: Hints, record: dict[str, Any]) -> None:
+def copy_or_convert(
+    opened_source: Path, target: Path, named: Path, hints: Hints, record: dict[str, Any], emit: Emit = silent
+) -> None:
     """Make a model folder of a source: a copy of one that DINOMix wrote, else what the importer that fits makes of it.
 
     Args:
@@ -168,7 +170,7 @@ def copy_or_convert(opened_source: Path, target: Path, named: Path, hints: Hints
         return
     model = read_source(opened_source, hints, named)
     model.record = {"title": target.name, **model.record, **record}
-    write_converted(model, target, named)
+    write_converted(model, target, named, emit)
 
 
 def remove(name: str, folders: list[Path] | None = None) -> Path:

@@ -6,12 +6,10 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from dinomix.planning.plan import Plan, common_multiple, takes_one_size
+from dinomix.planning.plan import Plan, sides_of_a_piece, takes_windows_only
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Logits (batch, channels, x, y, z) of windows (batch, inputs, x, y, z), both float32 and on the same device."""
-TRIED_SIDE = 48
-"""Side of the piece that both are tried on: a quarter of a second's work at most, beside seconds for the volume."""
 ENOUGH_BORDER, LEAST_BORDER = 100, 20
 """Voxels of borders with which a piece is the one that is tried; and without which the noise along them says nothing."""
 
@@ -47,7 +45,7 @@ def pieces_of(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
     sides = sides_of_a_piece(plan)
     gaps = [max(have - side, 0) for side, have in zip(sides, tensor.shape[1:], strict=True)]
     places = [tuple(gap // 2 for gap in gaps)]
-    if not _takes_windows_only(plan):  # which would take as long as a part of the image
+    if not takes_windows_only(plan):  # which would take as long as a part of the image
         places += product(*[(gap // 4, 3 * gap // 4) for gap in gaps])
     for starts in dict.fromkeys(places):
         piece = tensor
@@ -55,19 +53,3 @@ def pieces_of(tensor: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
             piece = piece.narrow(axis, start, min(side, piece.shape[axis]))
         padding = [gap for side, have in zip(sides, piece.shape[1:], strict=True) for gap in (side - have, 0)][::-1]
         yield F.pad(piece, padding)
-
-
-def sides_of_a_piece(plan: Plan) -> tuple[int, int, int]:
-    """At least two voxels at the network's coarsest level, which normalization needs; a window's where it takes no other."""
-    if _takes_windows_only(plan):
-        return plan.patch
-    x, y, z = (
-        min(patch, max(-(-TRIED_SIDE // factor), 2) * factor)
-        for patch, factor in zip(plan.patch, common_multiple(plan), strict=True)
-    )
-    return x, y, z
-
-
-def _takes_windows_only(plan: Plan) -> bool:
-    """Whether it is not plain to see that the network takes smaller pieces than its windows."""
-    return any(takes_one_size(network) or bool(network.get("resolution")) for network in plan.networks)

@@ -20,7 +20,6 @@ from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, netw
 from dinomix.inference.mirroring import axes_without_sides, mirrored
 from dinomix.inference.native_grid import NativeLabels
 from dinomix.inference.options import Options, Precision, RuntimeName
-from dinomix.inference.pieces import sides_of_a_piece
 from dinomix.inference.precision import border_noise, has_bfloat16
 from dinomix.inference.runtimes.choosing import Work, choose_runtime
 from dinomix.inference.runtimes.runtime import Runtime
@@ -32,6 +31,7 @@ from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.names import listed, normalized_name
 from dinomix.planning.connected_components import BYTES_PER_VOXEL, Rules, clean_up, remove_stray_pieces
+from dinomix.planning.plan import sides_of_a_piece
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 

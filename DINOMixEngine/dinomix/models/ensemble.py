@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError
+from dinomix.events import Emit, silent
 from dinomix.models import training_cases
 from dinomix.models.folder import Model, load_model, write_model
 from dinomix.models.joining import model_under
@@ -17,7 +18,7 @@ from dinomix.planning.plan import MOST_NETWORKS, OnePiece, Plan
 SAME = "Train them with the same plan (`dinomix train --plan FIRST/plan.json`), or segment with each and compare."
 
 
-def join_models(folders: Sequence[Path], out: Path) -> None:
+def join_models(folders: Sequence[Path], out: Path, emit: Emit = silent) -> None:
     """Write a model folder that holds the networks of several, of which some may be ensembles themselves.
 
     Structures are those of the first, matched by name or terminology; stray pieces are removed as all of them have it.
@@ -56,6 +57,8 @@ def join_models(folders: Sequence[Path], out: Path) -> None:
         more_weights=[member.weights for member in members[1:]],
         record=_record(models),
         preview=preview.read_bytes() if preview.is_file() else None,
+        graphs=True,
+        emit=emit,
     )
 
 

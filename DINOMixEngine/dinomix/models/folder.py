@@ -1,6 +1,8 @@
 """The model folder: a MONAI bundle with safetensors weights, label set, plan, training record, card and manifest."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dinomix.errors import DinomixError, reason_of
+from dinomix.events import Emit, silent
 from dinomix.files import folder_written_aside, sha256, write_json, write_text, written_aside
 from dinomix.labels import LabelSet
 from dinomix.models.averaged import Averaged, FromFile
 from dinomix.models.bundle import inference_config, metadata
 from dinomix.models.calibration import KEY, KEY_OF_BOXES, Calibration
 from dinomix.models.card import model_card
+from dinomix.models.graph import remember_graph, write_graph
 from dinomix.models.manifest import (
     COPY_AGAIN,
+    GRAPHS,
     MANIFEST,
     MORE_WEIGHTS,
     PREVIEW,
@@ -26,12 +31,15 @@ from dinomix.models.manifest import (
     WEIGHTS,
     check_hash,
     check_present,
+    graph_files,
     read_manifest,
     read_record,
+    renew_manifest,
     title_of_folder,
     write_manifest,
 )
 from dinomix.models.network import build_network, footprint, network_on_paper
+from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan
 
 
@@ -48,6 +56,7 @@ class Model:
         second_weights: of the second stage's network; None where the plan has none.
         more_weights: of an ensemble, the states of the further networks, in the plan's order.
         key_of_calibration: in ``record``; a second stage has one of its own.
+        weights_file: in the folder, that of ``weights``.
     """
 
     path: Path
@@ -58,6 +67,7 @@ class Model:
     second_weights: dict[str, torch.Tensor] | None = None
     more_weights: tuple[dict[str, torch.Tensor], ...] = ()
     key_of_calibration: str = KEY
+    weights_file: str = WEIGHTS
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -86,6 +96,7 @@ class Model:
             self.second_weights,
             self.record,
             key_of_calibration=KEY_OF_BOXES,
+            weights_file=SECOND_WEIGHTS,
         )
 
     def calibration_of(self, structure: str) -> Calibration | None:
@@ -105,15 +116,19 @@ class Model:
             return (self,)
         states = (self.weights, *self.more_weights)
         return tuple(
-            Model(self.path, self.labels, plan, weights, self.record)
-            for plan, weights in zip(self.plan.members, states, strict=True)
+            Model(self.path, self.labels, plan, weights, self.record, weights_file=file)
+            for plan, weights, file in zip(self.plan.members, states, (WEIGHTS, *MORE_WEIGHTS), strict=False)
         )
+
+    @property
+    def stages(self) -> tuple["Model", ...]:
+        """What has weights of its own: ``members`` and ``second``."""
+        return (*self.members, *([self.second] if self.second is not None else []))
 
     def check_networks(self) -> None:
         """Build all networks once, one after the other. Raises DinomixError as ``network``."""
-        for stage in (*self.members, self.second):
-            if stage is not None:
-                stage.network()
+        for stage in self.stages:
+            stage.network()
 
     @cached_property
     def warm_network(self) -> torch.nn.Module:
@@ -133,14 +148,14 @@ class Model:
             raise DinomixError(f"The weights in {self.path} do not fit its network ({misfit}).", COPY_AGAIN)
         network = build_network(self.plan, self.labels.channels)
         network.load_state_dict(self.weights)
+        remember_graph(network, self.path / self.weights_file)
         return network.eval().requires_grad_(False)
 
     def network_in_turns(self) -> torch.nn.Module:
         """``network()`` of an ensemble, whose networks are in memory one after the other, for as long as each computes."""
-        files = (WEIGHTS, *MORE_WEIGHTS)
         return Averaged(
-            FromFile(network_on_paper(member.plan, self.labels.channels), self.path / file)
-            for member, file in zip(self.members, files, strict=False)
+            FromFile(network_on_paper(member.plan, self.labels.channels), self.path / member.weights_file)
+            for member in self.members
         )
 
 
@@ -167,6 +182,8 @@ def write_model(
     preview: bytes | None = None,
     second_weights: dict[str, torch.Tensor] | None = None,
     more_weights: Sequence[dict[str, torch.Tensor]] = (),
+    graphs: bool = False,
+    emit: Emit = silent,
 ) -> None:
     """Write a model folder beside ``path``, load it again, and only then put it in ``path``'s place.
 
@@ -176,6 +193,7 @@ def write_model(
         preview: a small PNG picture of the structures; None for none.
         second_weights: of the second stage's network, where the plan has one.
         more_weights: of an ensemble, those of ``plan.more_networks``.
+        graphs: write those of its networks, too, where OpenVINO is installed and takes them; ``emit`` is told where it does not.
 
     Raises:
         DinomixError: the weights do not fit the plan's network, or are not finite.
@@ -207,7 +225,55 @@ def write_model(
             channels_or_regions=len(plan.channels) > 1 or bool(labels.regions),
             ensemble_or_clean_up=bool(plan.more_networks or plan.clean_up),
         )
-        load_model(aside).check_networks()
+        model = load_model(aside)
+        model.check_networks()
+        if graphs and is_installed() and not (problem := write_graphs(model)):
+            renew_manifest(aside)
+        elif graphs and is_installed():
+            emit("notice", message=f"The model goes without a graph for OpenVINO: {problem}.")
+
+
+def write_graphs(model: Model) -> str:
+    """Write the graphs of all networks of a model into its folder, or of none where one cannot be: why not, in words."""
+    for stage in model.stages:
+        try:
+            write_graph(model.path / stage.weights_file, stage.network(), stage.plan)
+        except Exception as error:  # of many kinds: what a library says of a network that it does not know
+            for written in model.stages:
+                for file in graph_files(model.path / written.weights_file):
+                    file.unlink(missing_ok=True)
+            return reason_of(error)
+    return ""
+
+
+def add_graphs(folder: Path, emit: Emit = silent) -> int:
+    """Write the graphs of its networks into a model folder, or write them anew.
+
+    Returns:
+        Their bytes.
+
+    Raises:
+        DinomixError: no model folder, or a damaged one; OpenVINO is not installed, or cannot take a network.
+    """
+    if not is_installed():
+        raise DinomixError("OpenVINO is not installed.", "Install it (pip install openvino).", "runtime")
+    load_model(folder).check_networks()
+    emit("progress", stage="write the graph", step=0, total=1, eta=None)
+    with changed_aside(folder) as aside:
+        if problem := write_graphs(load_model(aside)):
+            raise DinomixError(f"{folder} cannot be given a graph ({problem}).", "PyTorch goes on computing it.")
+    emit("progress", stage="write the graph", step=1, total=1, eta=0.0)
+    return sum((folder / name).stat().st_size for name in GRAPHS if (folder / name).is_file())
+
+
+@contextmanager
+def changed_aside(path: Path) -> Iterator[Path]:
+    """A copy of a model folder, all of which but the manifest may be changed within; it takes its place once it is whole."""
+    with folder_written_aside(path) as aside:
+        shutil.copytree(path, aside, dirs_exist_ok=True)
+        yield aside
+        renew_manifest(aside)
+        load_model(aside)
 
 
 def load_model(path: str | Path) -> Model:

@@ -29,8 +29,16 @@ PREVIEW = "preview.png"
 """A small picture of the structures; a folder may do without."""
 MORE_WEIGHTS = tuple(f"models/network_{number}.safetensors" for number in range(2, MOST_NETWORKS + 1))
 """Of the further networks of an ensemble, in the plan's order."""
-OPTIONAL = (SECOND_WEIGHTS, PREVIEW, *MORE_WEIGHTS)
 ALL_WEIGHTS = (WEIGHTS, SECOND_WEIGHTS, *MORE_WEIGHTS)
+
+
+def graph_files(weights: Path) -> tuple[Path, Path]:
+    """Where the graph lies that belongs to a file of weights, and its constants: see ``graph``. A folder may do without."""
+    return weights.with_suffix(".graph.xml"), weights.with_suffix(".graph.bin")
+
+
+GRAPHS = tuple(file.as_posix() for weights in ALL_WEIGHTS for file in graph_files(Path(weights)))
+OPTIONAL = (SECOND_WEIGHTS, PREVIEW, *MORE_WEIGHTS, *GRAPHS)
 LARGEST_RECORD = 4 * 10**6
 """Bytes, also of the card: both go over a pipe and into a window."""
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
@@ -38,12 +46,21 @@ COPY_AGAIN = "Copy the model folder again from where it came from, or train it a
 
 def write_manifest(path: Path, *, channels_or_regions: bool = False, ensemble_or_clean_up: bool = False) -> None:
     """Write the hashes of a folder's files into it, and what a reader must know."""
-    names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
-    version = TWO_STAGES if SECOND_WEIGHTS in names else ONE_STAGE
+    version = TWO_STAGES if (path / SECOND_WEIGHTS).exists() else ONE_STAGE
     if channels_or_regions:
         version = CHANNELS_OR_REGIONS
     if ensemble_or_clean_up:
         version = ENSEMBLE_OR_CLEAN_UP
+    _write_hashes(path, version)
+
+
+def renew_manifest(path: Path) -> None:
+    """Write the hashes of a folder's files anew; what its manifest says that a reader must know stays."""
+    _write_hashes(path, read_table(path / MANIFEST)["version"])
+
+
+def _write_hashes(path: Path, version: int) -> None:
+    names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
     hashes = {name: sha256(path / name) for name in names}
     write_json(path / MANIFEST, {"format": FORMAT, "version": version, "files": hashes})
 

@@ -27,6 +27,8 @@ Side = Annotated[int, Field(ge=1, le=512)]
 Overlap = Annotated[float, Field(ge=0, le=0.95)]
 MOST_NETWORKS = 32
 """Of an ensemble."""
+TRIED_SIDE = 48
+"""Side of the piece on which two ways to compute are compared: a quarter of a second's work at most."""
 MOST_PATCH_VOXELS = 2**25
 """Four times the largest patch that a published model has."""
 
@@ -346,6 +348,23 @@ Plan.model_rebuild()
 def takes_one_size(network: dict[str, Any]) -> bool:
     """Whether a network takes patches of one size only."""
     return str(network["_target_"]).endswith(".UNETR")
+
+
+def takes_windows_only(plan: Plan) -> bool:
+    """Whether it is not plain to see that a plan's networks take smaller pieces than its windows."""
+    return any(takes_one_size(network) or bool(network.get("resolution")) for network in plan.networks)
+
+
+def sides_of_a_piece(plan: Plan) -> tuple[int, int, int]:
+    """Of what a network is tried on: at least two voxels at its coarsest level, which normalization needs; a window's where it
+    takes no other."""
+    if takes_windows_only(plan):
+        return plan.patch
+    x, y, z = (
+        min(patch, max(-(-TRIED_SIDE // factor), 2) * factor)
+        for patch, factor in zip(plan.patch, common_multiple(plan), strict=True)
+    )
+    return x, y, z
 
 
 def common_multiple(plan: Plan) -> tuple[int, int, int]:

@@ -68,6 +68,8 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
         preview=preview,
         second_weights=model.second_weights,
         more_weights=model.more_weights,
+        graphs=True,
+        emit=emit,
     )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
 

@@ -17,15 +17,15 @@ from dinomix.events import Emit
 from dinomix.files import read_table, write_json
 from dinomix.inference.memory import MemoryUse
 from dinomix.inference.options import RuntimeName
-from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of, sides_of_a_piece
+from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of
 from dinomix.inference.precision import AGREEMENT
 from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
 from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
-from dinomix.inference.runtimes.silence import is_installed
 from dinomix.inference.windows import Layout
 from dinomix.models.averaged import FromFile
-from dinomix.planning.plan import Plan
+from dinomix.models.silence import is_installed
+from dinomix.planning.plan import Plan, sides_of_a_piece
 
 LEAST_SECONDS = 3.0
 """Of the windows of an image in PyTorch, for which a trial is worth its time: it takes some seconds, once for a model."""

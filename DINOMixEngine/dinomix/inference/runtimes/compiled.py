@@ -9,8 +9,8 @@ import torch
 from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes.graphs import graph_of
 from dinomix.inference.runtimes.runtime import Sides
-from dinomix.inference.runtimes.silence import core
 from dinomix.models.averaged import Averaged
+from dinomix.models.silence import core
 from dinomix.planning.plan import Plan
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -70,7 +70,7 @@ class _AsModule(torch.nn.Module):
 
 
 def _compiled(network: torch.nn.Module, plan: Plan, sides: Sides, dtype: torch.dtype, threads: int) -> Forward:
-    model = core().read_model(graph_of(network, plan))
+    model = graph_of(network, plan)
     model.reshape([1, len(plan.channels), *sides])
     given = model.output(0).partial_shape
     if given.is_dynamic or tuple(given.to_shape())[2:] != sides:

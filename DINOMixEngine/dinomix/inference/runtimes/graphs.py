@@ -1,11 +1,10 @@
-"""Networks as OpenVINO reads them, converted once and kept in the user's cache folder.
+"""Networks as OpenVINO reads them: from the model folder, else converted once and kept in the user's cache folder.
 
 A graph holds no image and nothing executable: layers, and the weights that the model folder has too.
 """
 
 import os
 import shutil
-import warnings
 import weakref
 from contextlib import suppress
 from hashlib import sha256 as new_sha256
@@ -16,8 +15,8 @@ from typing import Any
 import torch
 
 from dinomix.files import folder_written_aside, json_text, read_table, sha256, write_json
-from dinomix.inference.pieces import sides_of_a_piece
-from dinomix.inference.runtimes.silence import converter, openvino
+from dinomix.models.graph import carried_graph, converted
+from dinomix.models.silence import core, openvino
 from dinomix.planning.plan import Plan
 from dinomix.user_cache import cache_folder
 
@@ -54,24 +53,26 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float | str)
 
 
-def graph_of(network: torch.nn.Module, plan: Plan) -> Path:
-    """The file of a network's graph, beside which its weights lie; made where it is not there, or damaged.
+def graph_of(network: torch.nn.Module, plan: Plan) -> Any:
+    """OpenVINO's model of a network, for windows of all sizes that it takes.
 
     Raises:
         OSError: it cannot be kept on the disk.
         Exception: OpenVINO cannot take the network; of many kinds.
     """
+    if (carried := carried_graph(network)) is not None:
+        return carried
     folder = folder_of(network, plan) / f"openvino-{version('openvino')}"
     if _CHECKED.get(network) != folder:
         if not _is_whole(folder):
             with folder_written_aside(folder) as aside:
-                openvino().save_model(_converted(network, plan), aside / GRAPH, compress_to_fp16=False)
+                openvino().save_model(converted(network, plan), aside / GRAPH, compress_to_fp16=False)
                 write_json(aside / HASHES, {name: sha256(aside / name) for name in FILES})
             _forget_oldest(folder.parent.parent)
         with suppress(OSError):  # in a folder that others write
             os.utime(folder.parent)
         _CHECKED[network] = folder
-    return folder / GRAPH
+    return core().read_model(folder / GRAPH)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -80,18 +81,6 @@ def _is_whole(folder: Path) -> bool:
         return read_table(folder / HASHES) == {name: sha256(folder / name) for name in FILES}
     except (OSError, ValueError):
         return False
-
-
-def _converted(network: torch.nn.Module, plan: Plan) -> Any:
-    """OpenVINO's model of a network, for windows of all sizes that it takes."""
-    layers_of, frontends = converter()
-    window = torch.zeros((1, len(plan.channels), *sides_of_a_piece(plan)))
-    with torch.no_grad(), warnings.catch_warnings():
-        # Tracing warns of everything that depends on the window's size; that is tried out afterwards.
-        warnings.simplefilter("ignore")
-        decoder = layers_of(network, example_input=(window,), trace_kwargs={"check_trace": False})
-        frontend = frontends().load_by_framework("pytorch")
-        return frontend.convert(frontend.load(decoder))
 
 
 def _forget_oldest(folder: Path) -> None:
