@@ -184,7 +184,10 @@ class BatchPanel:
             text = _("{done} of {all} done, {failed} failed, {skipped} skipped.").format(
                 done=counts[DONE], all=len(self._items), failed=counts[FAILED], skipped=counts[SKIPPED]
             )
-            if unsure := sum(bool(item.unsure) for item in self._items):
+            unsure = sum(bool(item.unsure) for item in self._items)
+            if unsure == 1:
+                text = _("{text} The model is unsure of one; look at it first.").format(text=text)
+            elif unsure:
                 text = _("{text} The model is unsure of {n}; look at these first.").format(text=text, n=unsure)
         elif len(self._items) == 1:
             text = _("One case will be segmented.") if isOfCases else _("One volume will be segmented.")

@@ -302,6 +302,8 @@ class DINOMixSegmentWidget(ModuleWindow):
 
     def onStateChanged(self, state: str) -> None:
         """Something begins, is being cancelled, or is over."""
+        if state == "running":
+            self.messages.clear()  # which were of what ran before
         self.update()
 
     def onNotice(self, text: str) -> None:

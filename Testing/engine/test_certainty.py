@@ -250,7 +250,7 @@ def test_from_the_command_line_to_map_table_and_page(
         predicted = [row["predicted_dice"] for row in csv.DictReader(file)]
     assert len(predicted) == 6 and all(0 <= float(value) <= 1 for value in predicted if value) and any(predicted)
     page = (tmp_path / "out/overview.html").read_text(encoding="utf-8")
-    assert "the model is unsure, predicted Dice" in page and "Least predicted Dice" in page
+    assert "The model is unsure of " in page and "Least predicted Dice" in page
     # The same again changes nothing and forgets nothing; nor does measuring the files apart.
     kept = table.read_bytes()
     assert "it is kept" in told(*segment) and table.read_bytes() == kept

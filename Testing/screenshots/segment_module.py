@@ -23,11 +23,13 @@ import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
 
+from dinomix_slicer.scene.unsure import unsureSegments  # noqa: E402
 from host import rendering  # noqa: E402
 
 PANEL_WIDTH, HEIGHT = 470, 900
 VIEWS_WIDTH = 1080
 SOFT_TISSUE = (350, 50)  # window, level
+NOISE = 150  # HU
 PELVIS = 45  # slices of the scan below the organs; a scan of the abdomen has none
 
 
@@ -44,6 +46,7 @@ def main() -> None:
         session.running()
         session.result()
         session.sections()
+        session.batch()
         session.modelCard()
         session.getModels()
     finally:
@@ -110,18 +113,38 @@ class Pictures:
         sections = (
             ("organs", self.ui.organsCollapsibleButton),
             ("output", self.ui.outputCollapsibleButton),
-            ("batch", self.ui.batchCollapsibleButton),
             ("advanced", self.ui.advancedCollapsibleButton),
         )
         self.ui.resultsCollapsibleButton.collapsed = True
         for name, section in sections:
             section.collapsed = False
             if name == "advanced":
-                self.ui.testButton.click()
-                host.waitUntil(lambda: self.ui.testButton.text == "Test connection", 120)
+                self.ui.cleanUpComboBox.activated(2)  # pieces of at least a size
+                self.ui.logText.clear()
             host.processEvents(100)
             self.takePanel(f"segment_{name}")
             section.collapsed = True
+        self.ui.cleanUpComboBox.activated(0)
+
+    def batch(self) -> None:
+        """The scan, a part of it, and the same with much noise, of which the model is unsure."""
+        unsure = [name for name, _dice in unsureSegments(self.ui.segmentsTableView.segmentationNode())]
+        organs = [each["name"] for each in self.logic.structures(self.logic.getParameterNode().modelPath)]
+        self.logic.getParameterNode().keep = [name for name in organs if name not in unsure]
+        array = slicer.util.arrayFromVolume(self.volume)
+        noise = np.random.default_rng(0).normal(0, NOISE, array.shape)
+        for name, voxels in (("Low dose CT", array + noise), ("Upper abdomen CT", array[len(array) // 4 :])):
+            part = slicer.util.addVolumeFromArray(voxels.astype(np.int16), name=name)
+            part.SetSpacing(self.volume.GetSpacing())
+        self.ui.batchCollapsibleButton.collapsed = False
+        host.processEvents(100)
+        self.ui.batchButton.click()
+        host.waitUntil(lambda: self.logic.state == "running", 60)
+        host.waitUntil(lambda: self.logic.state == "idle", 1200)
+        host.processEvents(100)
+        self.takePanel("segment_batch")
+        self.ui.batchCollapsibleButton.collapsed = True
+        self.logic.getParameterNode().keep = []
 
     def modelCard(self) -> None:
         self.ui.modelMoreButton.click()

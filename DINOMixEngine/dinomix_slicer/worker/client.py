@@ -117,7 +117,7 @@ class WorkerClient:
         self, image: NodeImage, model: str, computing: Computing = AUTOMATIC, moreModels: Sequence[str] = ()
     ) -> Job:
         """Ask how long segmenting takes; the result's ``fields`` hold seconds, windows, memory, device and reason."""
-        request = {"type": "estimate", "model": model, **_ifAny(more_models=moreModels), **computing.asFields()}
+        request = {"type": "estimate", "model": model, "more_models": list(moreModels), **computing.asFields()}
         return self._add({**request, "shape": list(image.array.shape), "affine_ras": _rows(image.affineRas)})
 
     def segment(
@@ -141,7 +141,7 @@ class WorkerClient:
         ]
         request = {
             "type": "segment", "model": model, "image": described[0], "more": described[1:], **computing.asFields(),
-            "keep": list(keep), **_ifAny(more_models=moreModels),
+            "keep": list(keep), "more_models": list(moreModels),
         }  # fmt: skip
         return self._add(request, arrays=[each.array for each in (image, *more)])
 
@@ -167,7 +167,7 @@ class WorkerClient:
         request = {
             "type": "segment_file", "model": model, "image": {"path": imagePath},
             "more": [{"path": path} for path in more], "out": {"path": outPath}, **computing.asFields(),
-            "keep": list(keep), "regions": regions, **_ifAny(more_models=moreModels),
+            "keep": list(keep), "regions": regions, "more_models": list(moreModels),
         }  # fmt: skip
         return self._add(request, out=Path(outPath))
 
@@ -355,11 +355,6 @@ class WorkerClient:
         if state != self.state:
             self.state = state
             self.stateChanged.emit(state)
-
-
-def _ifAny(**lists: Sequence[str]) -> dict[str, list[str]]:
-    """Fields that workers of earlier versions do not know, where something is in them."""
-    return {name: list(values) for name, values in lists.items() if values}
 
 
 def _rows(matrix: Any) -> list[list[float]]:
