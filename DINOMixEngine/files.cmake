@@ -273,6 +273,7 @@ set(SCRIPTS
   "dinomix/training/foundation.py"
   "dinomix/training/groups.py"
   "dinomix/training/heartbeat.py"
+  "dinomix/training/keeping.py"
   "dinomix/training/kept_structures.py"
   "dinomix/training/loop.py"
   "dinomix/training/losses.py"

@@ -196,6 +196,10 @@ def test_what_is_drawn_wins_over_what_is_predicted(cohort_file: Path, start: Mod
     assert all(case.is_whole for case in cohort.with_role("labeled"))
 
     events = list(read_events(tmp_path / "run/events.jsonl"))
+    # The start model's probabilities teach from the first step on, before pseudo-labels do.
+    losses = [event for event in events if event["kind"] == "loss"]
+    assert made.config.kept_by == "probabilities" and all(event["kept"] > 0 for event in losses)
+    assert losses[0]["unsupervised"] is None
     kept = [event for event in events if event["kind"] == "kept"]
     assert [event["step"] for event in kept] == [2, 3]
     assert set(kept[0]["agreement"]) == {"spleen", "liver"} and kept[0]["agreement"]["spleen"] > 0.5
@@ -255,7 +259,7 @@ def test_a_model_of_another_network_teaches_by_its_predictions_alone(
     told: list[str] = []
     made = arranged(cohort_file, start, plan=tmp_path / "plan.json", steps=1,
                     emit=lambda kind, **fields: told.append(fields["message"]))  # fmt: skip
-    assert made.weights is None and made.config.learning_rate == 0.003
+    assert made.weights is None and made.config.learning_rate == 0.003 and made.config.kept_by == "labels"
     assert any("Its weights are not taken over" in message for message in told)
     model = load_model(begun(made, tmp_path / "run", start, tmp_path / "cache"))
     assert model.plan.network["_target_"].endswith("UNet") and model.labels.names == ("tumor", "spleen", "liver")

@@ -85,7 +85,7 @@ def run_at(
     """A run of 12 steps whose two students say ``heads``."""
     config = small_config("cps", augment="off")
     return SimpleNamespace(
-        candidates=candidates, one_piece=OnePiece(),
+        candidates=candidates, keeping=None, one_piece=OnePiece(),
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule_of_steps(config, 12),
         state=SimpleNamespace(step=step, student=lambda images: (heads[0], None, heads[1])),

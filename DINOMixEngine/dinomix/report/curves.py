@@ -14,6 +14,7 @@ TERMS = {
     "total": ("total", "#222222"),
     "supervised": ("supervised", "#2a6fbb"),
     "unsupervised": ("pseudo-labels", "#c8553d"),
+    "kept": ("start model", "#8e5bb5"),
     "fkd": ("FKD", "#3a9d5d"),
 }
 RANDOM_BOX = "random box"

@@ -122,6 +122,8 @@ def arrange(
             message="This run trains without PIC, which has made results worse where slices are thick; --pic on trains with it.",
         )
     weights = _weights(model, read.labels, made, config, emit) if model is not None else None
+    if config.keep_structures and model is not None and (weights is None or not _sees_alike(made, model.plan)):
+        config = config.model_copy(update={"kept_by": "labels"})
     second = model.second if model is not None else None
     second_weights = None
     if second is not None and made.second is not None:
@@ -172,6 +174,11 @@ def _sees(what: Plan | Cohort) -> list[tuple[str, str]]:
     """The kinds of the images and their names, as they are compared."""
     names = what.channels if isinstance(what, Plan) else what.channel_names
     return [(normalized_name(name), modality) for name, modality in zip(names, what.modalities, strict=True)]
+
+
+def _sees_alike(plan: Plan, other: Plan) -> bool:
+    """Whether a network of one plan can be shown the patches of the other."""
+    return (plan.grid, plan.windows, plan.patch) == (other.grid, other.windows, other.patch)
 
 
 def _told(what: Plan | Cohort) -> str:

@@ -158,10 +158,11 @@ class Batches(Dataset[Batch]):
         return batch
 
     def _needs_unlabeled(self, step: int) -> bool:
-        """Before pseudo-labels count, only FKD has a use for unlabeled patches."""
+        """Before pseudo-labels count, FKD has a use for unlabeled patches, and what is kept of a start model."""
         if not self.config.uses_unlabeled or not self.unlabeled_cases:
             return False
-        return step >= self.schedule.pseudo_labels_from or self.config.fkd.mode != "off"
+        config = self.config
+        return step >= self.schedule.pseudo_labels_from or config.fkd.mode != "off" or config.keeps_by_patches
 
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)

@@ -107,6 +107,10 @@ class TrainConfig(_Strict):
         False,
         description="structures of the start model that the labels do not show are kept as it predicts them [ours]",
     )
+    kept_by: Literal["probabilities", "labels"] = Field(
+        "probabilities",
+        description="what of the start model's teaches kept structures; labels where a run has another plan [ours]",
+    )
     batch_labeled: int = Field(2, ge=1, description="per process [relatives]")
     batch_unlabeled: int = Field(2, ge=0, description="per process [relatives]")
     foreground_fraction: float = Field(0.33, ge=0, le=1, description="labeled patches centered on a structure [ours]")
@@ -187,6 +191,11 @@ class TrainConfig(_Strict):
     @property
     def uses_unlabeled(self) -> bool:
         return self.method != "labeled-only" and self.batch_unlabeled > 0
+
+    @property
+    def keeps_by_patches(self) -> bool:
+        """Whether the start model is asked about each patch, of what it is to teach."""
+        return self.keep_structures and self.kept_by == "probabilities"
 
     def teacher_decay(self, steps: int) -> float:
         """Decay of the EMA teacher in a run of ``steps``; a memory of 1/(1 - decay) steps must be short beside the run.

@@ -24,9 +24,11 @@ from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import FeatureSource
 from dinomix.training.budget import LEAST, PROVISIONAL, fitted
+from dinomix.training.candidates import not_drawn
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
+from dinomix.training.keeping import Keeping
 from dinomix.training.pace import measure
 from dinomix.training.preparing import feature_source, features_of_image
 from dinomix.training.run import Run
@@ -82,6 +84,11 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     directory = RunDirectory(Path("never written"), config, few, plan, Path("never written"))
     trial = Run(directory, accelerator, foundation, Control(None), silent)
     trial.cases = cases
+    if config.keeps_by_patches:
+        never = set.intersection(*(not_drawn(case, cohort.labels) for case in cohort.with_role("labeled")))
+        trial.keeping = Keeping.of(
+            build_network(plan, channels).to(accelerator.device), sorted(never), trial.table_of_labels
+        )
     schedule = schedule_of_steps(config, config.steps or PROVISIONAL)
     trial.state = initial_state(trial, build_network(plan, channels), schedule)
     features = None

@@ -1,6 +1,7 @@
 """The segmentation loss of labeled and pseudo-labeled voxels, and the weight that pseudo-labels get over time."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,8 +18,13 @@ def loss_of_heads(
             deep supervision.
         target, weight, candidates: as ``segmentation_loss`` takes them.
     """
+    return mean_of_heads(heads, lambda head: segmentation_loss(head, target, weight, candidates))
+
+
+def mean_of_heads(heads: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The loss of heads (B, H, C, x, y, z) by that of one, (B, C, x, y, z)."""
     shares = 0.5 ** torch.arange(heads.shape[1], device=heads.device)
-    losses = [segmentation_loss(head, target, weight, candidates) for head in heads.unbind(1)]
+    losses = [loss_of(head) for head in heads.unbind(1)]
     return (torch.stack(losses) * shares / shares.sum()).sum()
 
 

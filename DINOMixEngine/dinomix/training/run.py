@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.forgetting import Forgetting
 from dinomix.training.foundation import FoundationModel
+from dinomix.training.keeping import Keeping, keeping_of
 from dinomix.training.methods import method_class
 from dinomix.training.methods.method import Method
 from dinomix.training.run_directory import RunDirectory
@@ -105,6 +107,18 @@ class Run:
         """The table of ``Candidates`` on the run's device; None where all labels are whole."""
         found = Candidates.of_cohort(self.cohort)
         return found.table.to(self.accelerator.device) if found is not None else None
+
+    @cached_property
+    def keeping(self) -> Keeping | None:
+        """What teaches the structures that are kept from the start model; None where labels do."""
+        return keeping_of(self)
+
+    @property
+    def table_of_labels(self) -> Tensor:
+        """(N, C) bool: what a label may be, that of ``candidates``, or each channel itself."""
+        if self.candidates is not None:
+            return self.candidates
+        return torch.eye(self.cohort.labels.channels, dtype=torch.bool, device=self.accelerator.device)
 
     @property
     def plan(self) -> Plan:

@@ -132,12 +132,12 @@ def initial_state(run: "Run", network: nn.Module, schedule: Schedule) -> State:
     directory, accelerator, config = run.directory, run.accelerator, run.config
     saved = directory.checkpoints.load(run.emit)
     if saved is not None:
-        with _fitting(directory.checkpoints.last):
+        with fitting(directory.checkpoints.last):
             schedule = Schedule(**saved["schedule"])
             if run.budget is not None:
                 run.budget.restore(saved["budget"])
     if saved is None and directory.start.exists():
-        with _fitting(directory.start):
+        with fitting(directory.start):
             network.load_state_dict(load_file(directory.start))
     layout = layout_of(network, accelerator.device)
     network.to(memory_format=layout)  # type: ignore[call-overload]
@@ -156,7 +156,7 @@ def initial_state(run: "Run", network: nn.Module, schedule: Schedule) -> State:
     prepared, optimizer = accelerator.prepare(student, optimizer)
     state = State(prepared, student.network, teacher, optimizer, schedule)
     if saved is not None:
-        with _fitting(directory.checkpoints.last):
+        with fitting(directory.checkpoints.last):
             _restore(state, saved, accelerator)
             run.method.restore(saved["method"])
         _check_best(state, run)
@@ -189,7 +189,7 @@ def _check_best(state: State, run: "Run") -> None:
 
 
 @contextmanager
-def _fitting(file: Path) -> Iterator[None]:
+def fitting(file: Path) -> Iterator[None]:
     """Says of weights that they are damaged or of another network, in one sentence."""
     try:
         yield

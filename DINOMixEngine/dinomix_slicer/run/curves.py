@@ -21,6 +21,7 @@ LOSS_COLORS = {
     "total": (0.25, 0.25, 0.25),
     "supervised": (0.16, 0.47, 0.71),
     "unsupervised": (0.90, 0.49, 0.13),
+    "kept": (0.56, 0.36, 0.71),
     "fkd": (0.20, 0.63, 0.17),
 }
 SPARE_COLORS = (

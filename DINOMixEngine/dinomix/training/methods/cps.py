@@ -21,7 +21,7 @@ from dinomix.training.filling import filled
 from dinomix.training.fkd import StudentWithProjector, heads_of
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
-from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
+from dinomix.training.methods.parts import fkd_losses, kept_losses, loss_of_labels, student_sees, tell_pseudo_labels
 from dinomix.training.mixing import labeled_by
 from dinomix.training.randomness import integer_seed
 from dinomix.training.run import Run
@@ -61,8 +61,7 @@ class CrossPseudoSupervision(Method):
             first, projected, second = run.state.student(images)
         parts = [len(batch.labeled), len(batch.unlabeled)]
         (first, first_unlabeled), (second, second_unlabeled) = first.split(parts), second.split(parts)
-        supervised = loss_of_heads(first, batch.labels, candidates=run.candidates)
-        supervised = supervised + loss_of_heads(second, batch.labels, candidates=run.candidates)
+        supervised = loss_of_labels(run, first, batch.labels) + loss_of_labels(run, second, batch.labels)
         losses = {"supervised": Term(supervised, 1.0)}
         learned = []
         if step >= run.schedule.pseudo_labels_from:
@@ -73,7 +72,8 @@ class CrossPseudoSupervision(Method):
         if learned:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
-        return losses | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)
+        kept = kept_losses(run, *((student, batch.labeled, batch.labels) for student in (first, second)))
+        return losses | kept | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)
 
     def _crossed(self, run: Run, batch: Batch, first: Tensor, second: Tensor) -> Tensor:
         """The loss of the heads (B, H, C, x, y, z) of both students on unlabeled patches."""

@@ -19,7 +19,7 @@ from dinomix.training.config import TrainConfig
 from dinomix.training.filling import Filled, filled
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
-from dinomix.training.methods.parts import fkd_losses, student_sees, tell_pseudo_labels
+from dinomix.training.methods.parts import fkd_losses, kept_losses, loss_of_labels, student_sees, tell_pseudo_labels
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
@@ -52,23 +52,27 @@ class MeanTeacher(Method):
             if len(batch.unlabeled):
                 unlabeled = self._pseudo_labeled(run, batch)
                 shown, features = unlabeled.images, unlabeled.features
-        if unlabeled is None and run.foundation is None:
-            shown = shown[:0]  # before pseudo-labels count, the unlabeled patches are there for FKD only
+        if unlabeled is None and run.foundation is None and run.keeping is None:
+            shown = shown[
+                :0
+            ]  # before pseudo-labels count, the unlabeled patches are there for FKD and for what is kept
         images = student_sees(run, batch.labeled, shown)
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
-        losses = {"supervised": Term(loss_of_heads(of_labeled, batch.labels, candidates=run.candidates), 1.0)}
+        losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels), 1.0)}
         learned = []
         if unlabeled is not None:
-            learned.append(loss_of_heads(of_unlabeled, unlabeled.labels, unlabeled.weight, run.candidates))
+            learned.append(loss_of_labels(run, of_unlabeled, unlabeled.labels, unlabeled.weight))
             tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
         if open_labels is not None:
             learned.append(loss_of_heads(of_labeled, open_labels.labels, open_labels.weight))
         if learned:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
-        return losses | fkd_losses(run, images, projected, batch.labeled_features, features)
+        labels = unlabeled.labels if unlabeled is not None else None
+        kept = kept_losses(run, (of_labeled, batch.labeled, batch.labels), (of_unlabeled, shown, labels))
+        return losses | kept | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:
         record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))

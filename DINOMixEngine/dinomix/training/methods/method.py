@@ -30,7 +30,7 @@ class Term:
 
 
 Losses = dict[str, Term]
-"""By the names of the ``loss`` event: "supervised", and where there are such "unsupervised" and "fkd", in this order."""
+"""By the names of the ``loss`` event: "supervised", and where there are such "unsupervised", "kept" and "fkd", in this order."""
 
 
 class Method:

@@ -6,6 +6,7 @@ from torch import Tensor
 from dinomix.planning.intensities import usual_range
 from dinomix.training import fkd
 from dinomix.training.augmentation import WIDTHS, augmented_intensities
+from dinomix.training.losses import loss_of_heads
 from dinomix.training.methods.method import Losses, Term
 from dinomix.training.mixing import PseudoLabeled, agreement
 from dinomix.training.randomness import generator
@@ -47,6 +48,26 @@ def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> No
         confidence=by_name(run.cohort, unlabeled.certainty),
         agreement=by_name(run.cohort, agreement(logits.detach(), unlabeled.labels, run.accelerator)),
     )
+
+
+def loss_of_labels(run: Run, heads: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``loss_of_heads`` with the run's candidates; what its start model teaches in another way is one with the background."""
+    if run.keeping is None:
+        return loss_of_heads(heads, labels, weight, run.candidates)
+    return loss_of_heads(heads, run.keeping.drawn(labels), weight, run.keeping.table)
+
+
+def kept_losses(run: Run, *patches: tuple[Tensor, Tensor, Tensor | None]) -> Losses:
+    """The term of what a run keeps of its start model; none where it keeps nothing so.
+
+    Args:
+        patches: heads, images and labels, as ``Keeping.loss`` takes them.
+    """
+    if run.keeping is None:
+        return {}
+    with run.accelerator.autocast():
+        losses = [run.keeping.loss(*each) for each in patches if len(each[0])]
+    return {"kept": Term(torch.stack(losses).sum(), 1.0)}
 
 
 def fkd_losses(run: Run, images: Tensor, projected: Tensor | None, *cached: Tensor | None) -> Losses:
