@@ -67,7 +67,7 @@ def segment(
             found, for the others; that a quick pass of the only model finds; or that ``found_by`` finds, for all.
         found_by: a model that finds what ``inside`` names, of which nothing else is used.
         all_pieces: keep also small pieces that lie apart from a structure's largest one.
-        mirror: average each window with its mirror images along axes without sides.
+        mirror: average each window with its mirror images along axes for which the model was trained with such.
         clean_up: structure -> "largest" for its largest piece alone, or "0.5ml" for pieces of at least that; "" for all others.
         regions: write the regions of the model's labels, too: a mask file for each, into a folder NAME_regions; in DICOM, into
             the same file.

@@ -110,13 +110,13 @@ def whyNotOrgans(
 
 
 def whyNotMirror(models: Sequence[dict[str, Any] | None]) -> str | None:
-    """Whether one of the chosen models, None where it is not listed, would take left for right in a mirror image."""
+    """Whether one of the chosen models, None where it is not listed, has not learned what it sees in a mirror image."""
     for model in models:
         if model is None:
             return _("Choose a model to see whether it can be shown mirror images.")
         if not model.get("mirror_axes"):
             return _(
-                "The model {title} cannot be shown mirror images: its structures have sides, such as left and right, and it "
-                "was not trained with images mirrored along other axes."
+                "The model {title} cannot be shown mirror images: it was not trained with such, along an axis without sides, "
+                "and would lose by them."
             ).format(title=model["title"])
     return None

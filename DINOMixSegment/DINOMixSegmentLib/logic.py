@@ -178,7 +178,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
             inside: organs in the box around which alone is computed, as the first of several models has found it, or a quick pass
                 of the only one.
-            mirror: whether mirror images are computed too and averaged, along axes without sides.
+            mirror: whether mirror images are computed too and averaged, along axes for which the model was trained with such.
             cleanUp: organ -> "largest" or a size such as "0.5ml", which its pieces must have to be kept; an empty name for all.
 
         Raises:

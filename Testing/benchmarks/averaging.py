@@ -3,7 +3,7 @@
     python Testing/benchmarks/averaging.py --cases FOLDER MODEL [MODEL ...]
 
 FOLDER holds images/ and labels/ with equal names and the models' numbers. Each case is segmented by each model alone, with mirror
-images too where that has axes without sides, and by all together as an ensemble; float32 on a CPU. Of each result all pieces
+images too where no structure has a side, and by all together as an ensemble; float32 on a CPU. Of each result all pieces
 are kept, those that the models' plan keeps, or the largest of each structure.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,13 @@ def main() -> None:
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models_of(arguments.models, Path(folder)):
-            for mirror in (False, True) if mirror_axes(model.record, model.plan, model.labels) else (False,):
-                print(row(f"{name}{', mirrored' if mirror else ''}", model, mirror, cases), flush=True)
+            print(row(name, model, False, cases), flush=True)
+            if not model.labels.has_sides:
+                trained = (
+                    "" if mirror_axes(model.record, model.plan, model.labels) else ", without having been trained so"
+                )
+                seeing = replace(model, record={**model.record, "mirrored_axes": ["x"]})
+                print(row(f"{name}, mirrored{trained}", seeing, True, cases), flush=True)
 
 
 def models_of(folders: list[Path], scratch: Path) -> Iterator[tuple[str, Model]]:

@@ -169,11 +169,13 @@ def test_all_folds_of_nnunet(tmp_path: Path) -> None:
 def test_left_and_right_are_never_exchanged(members: list[Model]) -> None:
     sided = LabelSet.from_names({1: "left kidney", 2: "right kidney"})
     plain, trained = members[0], {"mirrored_axes": ["x", "y", "z"]}
-    assert axes_without_sides(plain) == (2,)
+    with pytest.raises(DinomixError, match="not trained with mirror images"):
+        axes_without_sides(plain)
+    assert axes_without_sides(replace(plain, record={"config": {"mirror": True, "flips": ["z"]}})) == (2, 4)
     assert axes_without_sides(replace(plain, record=trained)) == (2, 3, 4)
     assert axes_without_sides(replace(plain, record=trained, labels=sided)) == (3, 4)
-    with pytest.raises(DinomixError, match="have sides"):
-        axes_without_sides(replace(plain, labels=sided))
+    with pytest.raises(DinomixError, match="not trained with mirror images"):
+        axes_without_sides(replace(plain, record={"config": {"mirror": True}}, labels=sided))
 
 
 def test_a_training_starts_from_the_first_network(tmp_path: Path) -> None:

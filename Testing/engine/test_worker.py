@@ -18,7 +18,7 @@ from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
-from dinomix.models.folder import Model, load_model
+from dinomix.models.folder import Model, load_model, write_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from dinomix.worker.arrays import frame_bytes, frames_of_array, frames_of_file
 from dinomix.worker.stream import encode
@@ -170,14 +170,17 @@ def test_second_request_finds_the_model_loaded(worker: WorkerProcess, model: Mod
     assert stages() == rest
 
 
-def test_estimate(worker: WorkerProcess, model: Model) -> None:
+def test_estimate(worker: WorkerProcess, model: Model, tmp_path: Path) -> None:
     asked = {"model": str(model.path), "shape": [100, 200, 300], "affine_ras": AFFINE.tolist(), "device": "auto"}
     large = worker.ask("estimate", job="e1", max_memory=None, **asked)
     small = worker.ask("estimate", job="e2", max_memory=None, **{**asked, "shape": [30, 44, 52]})
     assert large["type"] == small["type"] == "estimate" and large["job"] == "e1"
     assert 0 < small["seconds"] < large["seconds"] and small["windows"] < large["windows"]
     assert small["memory"] < large["memory"] and large["device"] == "cpu" and large["reason"]
-    mirrored = worker.ask("estimate", job="em", mirror=True, **asked)
+    assert worker.ask("estimate", job="en", mirror=True, **asked)["code"] == "mirror", "it has not learned from such"
+    known = {"plan": model.plan, "labels": model.labels, "weights": model.weights}
+    write_model(tmp_path / "mirrored", **known, record={"config": {"mirror": True}})
+    mirrored = worker.ask("estimate", job="em", mirror=True, **{**asked, "model": str(tmp_path / "mirrored")})
     assert mirrored["windows"] == 2 * large["windows"] and mirrored["seconds"] > large["seconds"]
     looked = worker.ask("estimate", job="ei", inside=["structure 2"], **asked)
     assert large["windows"] < looked["windows"] < mirrored["windows"], "the quick pass has fewer windows than the whole"

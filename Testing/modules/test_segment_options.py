@@ -45,7 +45,7 @@ class OptionsTest(WindowTestCase):
         self.choose(self.ui.modelComboBox, "Kidneys")
         self.settle()
         self.assertFalse(box.enabled or box.checked)
-        self.assertIn("Kidneys cannot be shown mirror images: its structures have sides", box.toolTip)
+        self.assertIn("Kidneys cannot be shown mirror images: it was not trained with such", box.toolTip)
         self.assertFalse(self.logic.requestOf(self.parameters).computing.mirror)
         self.choose(self.ui.modelComboBox, "Abdomen")
         self.settle()

@@ -84,7 +84,8 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option(
     "--mirror",
     is_flag=True,
-    help="Average each window with its mirror images, along axes that have no sides; takes two to eight times as long.",
+    help="Average each window with its mirror images, along the axes for which the model was trained with such; takes two to "
+    "eight times as long.",
 )
 @click.option(
     "--regions",

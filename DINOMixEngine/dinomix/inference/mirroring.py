@@ -31,8 +31,8 @@ def axes_without_sides(model: Model) -> tuple[int, ...]:
     axes = mirror_axes(model.record, model.plan, model.labels)
     if not axes:
         raise DinomixError(
-            "The model's structures have sides, and it was not trained with images that were mirrored along other axes.",
-            "Segment without --mirror.",
+            "The model was not trained with mirror images along an axis without sides, and would lose by them.",
+            "Segment without --mirror, or train with --set mirror=true where no structure has a side.",
             "mirror",
         )
     return tuple(2 + "xyz".index(axis) for axis in axes)

@@ -21,7 +21,7 @@ class Options:
         runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
             remembered, has found it faster and its labels the same; elsewhere PyTorch.
         all_pieces: keep also what a model's plan calls stray pieces of a structure, or removes as too small.
-        mirror: average each window with its mirror images along axes without sides; see ``mirroring``.
+        mirror: average each window with its mirror images along axes for which it was trained; see ``mirroring``.
         clean_up: which pieces are removed from the result of all models, see ``asked_clean_up``.
     """
 

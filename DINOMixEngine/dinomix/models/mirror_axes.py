@@ -8,15 +8,20 @@ from dinomix.planning.plan import Plan, SpacingGrid
 
 
 def mirror_axes(record: Mapping[str, Any], plan: Plan, labels: LabelSet) -> str:
-    """Of "xyz" those along which a model was trained with mirror images, and that from left to right for any model none of whose
-    structures has a side. Where one has, never that axis.
+    """Of "xyz" those along which a model was trained with mirror images; it has learned nothing of others, and loses by them.
+
+    Never that from left to right where a structure has a side.
     """
     config = record.get("config")
-    names = _texts(record.get("mirrored_axes")) | _texts(config.get("flips") if isinstance(config, dict) else None)
-    if isinstance(plan.grid, SpacingGrid):
-        names = names - {"x"} if labels.has_sides else names | {"x"}
-    elif labels.has_sides:
-        names = set()  # which axis of the file is that from left to right is not known
+    config = config if isinstance(config, dict) else {}
+    names = {
+        *_texts(record.get("mirrored_axes")),
+        *_texts(config.get("flips")),
+        *("x" if config.get("mirror") is True else ""),
+    }
+    if labels.has_sides:
+        # Which axis of the file is that from left to right is not known of other grids.
+        names = names - {"x"} if isinstance(plan.grid, SpacingGrid) else set()
     return "".join(axis for axis in "xyz" if axis in names)
 
 

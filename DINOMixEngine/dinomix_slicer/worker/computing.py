@@ -17,7 +17,7 @@ class Computing:
         runtime: "auto", "pytorch" or "openvino"; "auto" is OpenVINO on a CPU where it is faster and its labels agree.
         allPieces: whether pieces that lie apart from the largest one of a structure are kept.
         anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
-        mirror: whether each window's mirror images are computed too, along axes without sides, and averaged with it.
+        mirror: whether each window's mirror images are computed too, along the axes that the model knows such of, and averaged.
         cleanUp: structure -> "largest" or a size such as "0.5ml"; others of it are removed. An empty name is for all others.
         inside: structures in the box around which alone is computed, as the first of several models has found it, or a quick pass
             of the only one; empty for the whole image.
