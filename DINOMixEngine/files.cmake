@@ -212,6 +212,7 @@ set(SCRIPTS
   "dinomix/models/mirror_axes.py"
   "dinomix/models/network.py"
   "dinomix/models/relatives_vnet.py"
+  "dinomix/models/remembered.py"
   "dinomix/models/residual_encoder.py"
   "dinomix/models/silence.py"
   "dinomix/models/training_cases.py"

@@ -10,6 +10,7 @@ from dinomix.inference.cells import two_highest
 from dinomix.inference.convolutions import OneDnnConvolutions
 from dinomix.inference.pieces import Forward, borders, piece_with_borders
 from dinomix.models.averaged import Averaged
+from dinomix.models.remembered import remembered
 from dinomix.planning.plan import Plan
 
 AGREEMENT = 0.98
@@ -75,13 +76,20 @@ class Ends:
 
     @classmethod
     def of(cls, network: torch.nn.Module, plan: Plan) -> "Ends":
-        """Found by a run without data."""
+        """Found by a run without data, of which the outcome is remembered."""
         if network not in _ENDS:
-            window = torch.empty((1, len(plan.channels), *plan.patch), device="meta")
-            found = cls._where_channels_end(network, window)
-            choices = (found, cls((), found.last), cls())
-            _ENDS[network] = next(choice for choice in choices if choice._fits(network, window))
+            decides = [list(plan.networks), plan.patch, len(plan.channels)]
+            first, last = remembered("ends", network, decides, lambda: cls._found(network, plan))
+            _ENDS[network] = cls(tuple(first), tuple(last))
         return _ENDS[network]
+
+    @classmethod
+    def _found(cls, network: torch.nn.Module, plan: Plan) -> tuple[list[str], list[str]]:
+        window = torch.empty((1, len(plan.channels), *plan.patch), device="meta")
+        found = cls._where_channels_end(network, window)
+        choices = (found, cls((), found.last), cls())
+        ends = next(choice for choice in choices if choice._fits(network, window))
+        return list(ends.first), list(ends.last)
 
     @classmethod
     def _where_channels_end(cls, network: torch.nn.Module, window: torch.Tensor) -> "Ends":

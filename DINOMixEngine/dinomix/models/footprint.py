@@ -16,6 +16,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dinomix.models.remembered import remembered
+
 MOST_LAYERS = 10_000
 """Modules in modules; the largest of MONAI's networks have a few hundred."""
 WINDOW_FACTOR, WINDOW_EXTRA = 1.5, 2**26
@@ -35,15 +37,25 @@ class Footprint:
     window: int
 
 
-def footprint_of(network: nn.Module, patch: tuple[int, int, int], inputs: int) -> Footprint:
-    """The footprint of a network of so many input channels, built ``on_paper``; raises what it raises for such a patch."""
-    with on_paper(), torch.inference_mode(), _LiveBytes() as live:
-        network.eval()(torch.empty(1, inputs, *patch))
+def footprint_of(network: nn.Module, patch: tuple[int, int, int], inputs: int, definition: str) -> Footprint:
+    """The footprint of a network of so many input channels, built ``on_paper``; raises what it raises for such a patch.
+
+    Args:
+        definition: what the network was built from; the memory of a window is remembered by it.
+    """
+    live = remembered("window", network, [definition, patch, inputs], lambda: _live_bytes(network, patch, inputs))
     return Footprint(
         shapes={name: tuple(tensor.shape) for name, tensor in network.state_dict().items()},
         weights=sum(tensor.nbytes for tensor in network.parameters()),
-        window=int(live.peak * WINDOW_FACTOR) + WINDOW_EXTRA,
+        window=int(live * WINDOW_FACTOR) + WINDOW_EXTRA,
     )
+
+
+def _live_bytes(network: nn.Module, patch: tuple[int, int, int], inputs: int) -> int:
+    """Of a window's tensors that are alive at the same time, at most."""
+    with on_paper(), torch.inference_mode(), _LiveBytes() as live:
+        network.eval()(torch.empty(1, inputs, *patch))
+    return live.peak
 
 
 @contextmanager
@@ -59,19 +71,24 @@ def on_paper() -> Iterator[None]:
 
     counting = register_module_module_registration_hook(count)
     try:
-        with torch.device("meta"), _RangesHaveValues():
+        with torch.device("meta"), _OnPaper():
             yield
     finally:
         counting.remove()
 
 
-class _RangesHaveValues(TorchFunctionMode):
-    """SwinUNETR turns a range of numbers into Python's while it is built."""
+class _OnPaper(TorchFunctionMode):
+    """SwinUNETR turns a range of numbers into Python's while it is built, so ranges have values; nothing is drawn at random.
+
+    For tensors without values, PyTorch would load its compiler to draw: more than a second of each start.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.linspace:
             kwargs = {"device": "cpu", **kwargs}
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_) and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 

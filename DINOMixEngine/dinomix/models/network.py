@@ -63,7 +63,7 @@ def _footprint(network_json: str, patch: tuple[int, int, int], inputs: int, chan
     with on_paper():
         network = _instantiated(json.loads(network_json), inputs, channels)
     try:
-        return footprint_of(network, patch, inputs)
+        return footprint_of(network, patch, inputs, network_json)
     except Exception as error:
         size = "x".join(map(str, patch))
         raise DinomixError(
