@@ -80,6 +80,12 @@ def test_openvino_alone_computes_a_carried_graph(model: Model, tmp_path: Path) -
     assert logits.shape == exact.shape and np.abs(logits - exact).max() < 1e-4 * np.abs(exact).max()
 
 
+def test_equal_models_have_equal_graphs(model: Model, tmp_path: Path) -> None:
+    again = random_model(tmp_path / "again", PLAN, LABELS).path
+    add_graphs(again)
+    assert load_model(again).fingerprint == model.fingerprint
+
+
 def test_no_weight_is_stored_twice(model: Model) -> None:
     text, constants = graph_files(model.path / WEIGHTS)
     assert constants.stat().st_size < 2000 < (model.path / WEIGHTS).stat().st_size

@@ -22,9 +22,11 @@ from dinomix.inference.two_stages import brightness
 from dinomix.labels import LabelSet
 from dinomix.models.archive import export_model
 from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.graph import carried_graph
 from dinomix.models.installed import describe_model
 from dinomix.models.manifest import MANIFEST
 from dinomix.models.network import build_network
+from dinomix.models.silence import is_installed
 from dinomix.planning.in_words import in_words
 from dinomix.planning.networks import planned_network
 from dinomix.planning.plan import PercentileWindow, Place, Plan, RangeWindow, SecondStage
@@ -243,7 +245,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert plan.second is not None
     torch.manual_seed(0)
     first, second = (build_network(stage, 4).state_dict() for stage in (plan, plan.second.plan))
-    write_model(path, plan=plan, labels=LABELS, weights=first, record={}, second_weights=second)
+    write_model(path, plan=plan, labels=LABELS, weights=first, record={}, second_weights=second, graphs=True)
     return path
 
 
@@ -254,6 +256,7 @@ def test_a_folder_keeps_both_stages_through_a_zip(folder: Path, tmp_path: Path) 
     assert again.second is not None and model.second is not None and again.plan == model.plan
     for name, weight in model.second.weights.items():
         assert torch.equal(weight, again.second.weights[name])
+    assert all((carried_graph(stage.network()) is not None) == is_installed() for stage in again.stages)
     assert describe_model(folder)["problem"] is None and verify(folder) == ""
     result = segment_volume(scan((20, 20, 20)), again, device="cpu").array
     assert np.array_equal(result, segment_volume(scan((20, 20, 20)), model, device="cpu").array)
