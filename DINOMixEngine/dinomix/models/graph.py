@@ -80,7 +80,7 @@ def converted(network: torch.nn.Module, plan: Plan) -> Any:
 
 
 def write_graph(weights: Path, network: torch.nn.Module, plan: Plan) -> None:
-    """Write a network's graph beside the file of its weights, once it gives the logits of PyTorch.
+    """Write a network's graph beside the file of its weights, and see that it gives the logits of PyTorch.
 
     Args:
         network: with these weights, in evaluation mode, on the CPU.
@@ -96,12 +96,7 @@ def write_graph(weights: Path, network: torch.nn.Module, plan: Plan) -> None:
     for path, content in ((graph, text), (constants, rest)):
         with written_aside(path) as aside:
             aside.write_bytes(content)
-    try:
-        _compare(read_graph(weights), network, plan)
-    except BaseException:
-        graph.unlink()
-        constants.unlink()
-        raise
+    _compare(read_graph(weights), network, plan)
 
 
 def read_graph(weights: Path) -> Any:
@@ -137,9 +132,8 @@ def _placed_in(weights: Path, graph: Path) -> tuple[bytes, bytes]:
     root = ElementTree.parse(graph).getroot()
     root.set("name", "network")
     for layer in root.iter("layer"):
-        layer.set(
-            "name", layer.attrib["id"]
-        )  # OpenVINO counts all that a process has made, and equal models are equal files
+        # OpenVINO's names count all that a process has made, and equal models are equal files.
+        layer.set("name", layer.attrib["id"])
         data = layer.find("data")
         if layer.get("type") != "Const" or data is None:
             continue
