@@ -52,8 +52,6 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
     --meta_file THIS_FOLDER/configs/metadata.json --dataset_dir SCANS --output_dir SEGMENTATIONS
 ```
 
-Where there is a `models/model.graph.xml`, OpenVINO computes the network from it without PyTorch.
-
 ## Structures
 
 | voxel value | structure |
