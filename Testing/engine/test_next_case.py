@@ -59,6 +59,12 @@ def test_foreground_random_prefers_the_cases_that_show_the_rare_structure():
     # A third by chance alone; of the rest half by the spleen, which only b has, and half by the liver.
     for name, share in (("a", 1 / 9 + 1 / 6), ("b", 1 / 9 + 1 / 6 + 1 / 3), ("c", 1 / 9)):
         assert first[name] / 2000 == pytest.approx(share, abs=0.035)
+    told = {place.case.name: place.classes for place in strategy_of("foreground-random").rank(Pool(cases), 0)}
+    assert told == {
+        "a": {"liver": 0.5, "spleen": None},
+        "b": {"liver": 0.5, "spleen": 1},
+        "c": {"liver": None, "spleen": None},
+    }
 
 
 def test_clasp_takes_the_strata_in_turns_once_the_noise_is_gone():

@@ -69,6 +69,7 @@ class ResultTestCase(TrainWindowTestCase):
 
     def rank(self):
         if not self.results.ranking:
+            self.parameters.rankBy = "disagreement"
             self.click(self.ui4.rankButton)
             self.waitForIdle()
         waitUntil(lambda: self.ui4.rankingTable.item(2, 2) is not None, what="a filled table")
@@ -314,6 +315,7 @@ class RankingTest(ResultTestCase):
         for by, title, sentence in (
             ("predicted-dice", "Expected Dice", "expects the worst of its own labels"),
             ("clasp-pe", "Uncertainty", "one structure after the other"),
+            ("foreground-random", "", "come first more often"),
             ("random", "", "by chance alone"),
         ):
             self.choose(box, wordsOf(by).title)

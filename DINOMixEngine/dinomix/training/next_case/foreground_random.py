@@ -14,20 +14,28 @@ FOREGROUND = 2 / 3
 
 
 def by_foreground(pool: Pool, rng: np.random.Generator) -> list[Ranked]:
-    """One case after the other: two of three by a voxel of a structure that any of the others still shows."""
+    """One case after the other: two of three by a voxel of a structure that any of the others still shows.
+
+    What is told of each structure is the case's share of all its voxels.
+    """
     names = sorted({name for case in pool.cases for name in case.voxels})
-    voxels = np.array([[case.voxels.get(name, 0) for case in pool.cases] for name in names], float)
+    rows = [[case.voxels.get(name, 0) for case in pool.cases] for name in names]
+    voxels = np.array(rows, float).reshape(len(names), len(pool.cases))
     left = np.ones(len(pool.cases), bool)
     order: list[int] = []
     while left.any():
         weights = left.astype(float)
-        shown = np.flatnonzero((voxels * left).any(1)) if names else np.empty(0, int)
+        shown = np.flatnonzero((voxels * left).any(1))
         if len(shown) and rng.random() < FOREGROUND:
             weights = voxels[rng.choice(shown)] * left
         number = int(rng.choice(len(left), p=weights / weights.sum()))
         left[number] = False
         order.append(number)
-    return [Ranked(pool.cases[number], None, {}) for number in order]
+    shares = voxels / np.maximum(voxels.sum(1, keepdims=True), 1)
+    return [
+        Ranked(pool.cases[n], None, dict(zip(names, [s or None for s in shares[:, n].tolist()], strict=True)))
+        for n in order
+    ]
 
 
 STRATEGY = Strategy(by_foreground)
