@@ -86,5 +86,5 @@ def _of_run(case: dict[str, Any], by: str) -> str:
 
 def _of_images(case: dict[str, Any]) -> str:
     others = case["represents"] - 1
-    like = f"like {others} others: {', '.join(case['nearest'])}" if others else "like no other"
+    like = f"like {others} other{'s' * (others > 1)}: {', '.join(case['nearest'])}" if others else "like no other"
     return f"{case['name']}  {like}{', ...' if others > len(case['nearest']) else ''}"
