@@ -100,7 +100,9 @@ class FirstCasesLogic:
             if cases:
                 write_json(folder / LOOKED_AT, [entryOf(case) for case in cases])
             places = [str(folder / LOOKED_AT)] if cases else list(folders)
-            process = self._process = self._makeProcess(["rank", *places, "--out", str(folder / FIRST_CASES)])
+            process = self._process = self._makeProcess(
+                ["rank", *places, "--out", str(folder / FIRST_CASES), "--overwrite"]
+            )
             process.event.connect(self._onEvent)
             process.finished.connect(lambda code: self._end())
             process.failed.connect(self._onFailed)

@@ -139,9 +139,12 @@ def test_the_command_line(scans: Path, tmp_path: Path, capsys):
         (scans, "--by", "random"),
         (tmp_path / "empty",),
         (tmp_path / "first.json",),
+        (scans, "--out", tmp_path / "first.json"),
     ):
         assert left("rank", *arguments, "--json") == 2
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["remedy"]
+    assert len(json.loads((tmp_path / "first.json").read_text())["cases"]) == 2
+    assert left("rank", scans, "--out", tmp_path / "first.json", "--overwrite") == 0
     (tmp_path / "unlabeled.json").write_text(
         json.dumps([{"image": str(scans / "up0.nii.gz"), "role": "labeled", "label": str(scans / "up0.nii.gz")}])
     )

@@ -29,9 +29,17 @@ REPRESENTATIVE = "representative"
     help="Without a run: of cases.  [default: 10, at most a third of the unlabeled ones]",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Without a run: write the result there.")
+@click.option("--overwrite", is_flag=True, help="Replace what stands at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(
-    places: tuple[Path, ...], by: str | None, seed: int, device: str, count: int | None, out: Path | None, as_json: bool
+    places: tuple[Path, ...],
+    by: str | None,
+    seed: int,
+    device: str,
+    count: int | None,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Rank the unlabeled cases: which to label next, or first.
 
@@ -41,6 +49,7 @@ def command(
     Before there is a run, of a COHORT file, a list of cases or FOLDERs of images: chooses the cases that represent the
     others best, by how their images look.
     """
+    from dinomix.errors import DinomixError
     from dinomix.events import shown_events
 
     runs = [place for place in places if (place / "config.json").is_file() or not place.exists()]
@@ -53,6 +62,8 @@ def command(
     if not is_run and by not in (None, REPRESENTATIVE):
         raise click.UsageError(f"--by {by} needs the networks of a run; without one there is only {REPRESENTATIVE}.")
     with shown_events(as_json) as emit:
+        if out is not None and out.exists() and not overwrite:
+            raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.")
         if is_run:
             from dinomix.training.ranking import rank_run
 
