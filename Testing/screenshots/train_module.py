@@ -318,7 +318,7 @@ def partly(session: Pictures, study: Study) -> None:
     session.takePart("train_partly_drawn", ui.checkedCollapsibleButton, ui.labelsCollapsibleButton)
     select(ui.casesTable, "patient5")
     ui.loadCaseButton.click()
-    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    *_earlier, volume = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     middle = [size // 2 for size in volume.GetImageData().GetDimensions()]
     middle[2] -= middle[2] % 5  # a slice that was drawn
     toRas = vtk.vtkMatrix4x4()
