@@ -70,7 +70,7 @@ def losses_with_teacher(cohort, says: torch.Tensor):
 
     method, schedule = MeanTeacher(config, cohort), schedule_of_steps(config, 12)
     run: Any = SimpleNamespace(
-        one_piece=OnePiece(), candidates=None,
+        one_piece=OnePiece(), candidates=None, keeping=None,
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule,
         state=SimpleNamespace(step=schedule.pseudo_labels_from, student=student, teacher=Constant(says, 3)),
