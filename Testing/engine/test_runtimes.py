@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,7 @@ def test_a_second_image_finds_everything_compiled(
 def test_mirror_images_are_seen_by_the_one_compiled_network(
     model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = replace(model, record={"mirrored_axes": ["x"]})
     network, made = model.network(), noted_compilations(monkeypatch)
     found = [labels(model, volume, network=network, runtime="openvino", mirror=True) for _ in range(2)]
     assert len(made) == 1
