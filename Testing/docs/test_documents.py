@@ -87,7 +87,9 @@ NOT_RUN = {
 
 NOT_RUN_PROGRAMS = {
     "Testing/benchmarks/ablation.py": "trains for hours; measured by hand, the figures stand beside it",
+    "Testing/benchmarks/averaging.py": "needs trained runs; measured by hand, the figures stand beside it",
     "Testing/benchmarks/certainty.py": "needs trained runs; measured by hand, the figures stand beside it",
+    "Testing/benchmarks/next_case.py": "trains for hours; measured by hand, the figures stand beside it",
     "Testing/benchmarks/pic_reach.py": "draws for minutes; measured by hand, the figures stand beside it",
     "Testing/benchmarks/teacher_probe.py": "needs a run and a trained teacher; measured by hand, the figures stand beside it",
     "Testing/engine/fuzz.py": "takes half an hour; Testing/engine/test_fuzzing.py tries 300 inputs",

@@ -360,7 +360,9 @@ class RankingTest(ResultTestCase):
 
     def test_overlapping_segments_are_not_added_and_empty_ones_are_those_of_a_healthy_patient(self):
         self.showRun(second)
-        _case, node = self.openCase(2)
+        self.rank()
+        row = next(n for n, cells in enumerate(self.cells(self.ui4.rankingTable)) if cells[3] != "added")
+        _case, node = self.openCase(row)
         (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         segmentation = node.GetSegmentation()
         one, two = (segmentation.GetNthSegmentID(number) for number in range(2))
@@ -373,13 +375,13 @@ class RankingTest(ResultTestCase):
         self.click(self.ui4.addCaseButton)
         self.waitForIdle()
         self.assertIn("overlap", self.ui.messageLabel.text)
-        self.assertNotEqual(self.cells(self.ui4.rankingTable)[2][3], "added")
+        self.assertNotEqual(self.cells(self.ui4.rankingTable)[row][3], "added")
         labels[:] = 0
         for id in (one, two):
             slicer.util.updateSegmentBinaryLabelmapFromArray(labels, node, id, volume)
         self.click(self.ui4.addCaseButton)
         self.waitForIdle()
-        self.assertEqual(self.cells(self.ui4.rankingTable)[2][3], "added")
+        self.assertEqual(self.cells(self.ui4.rankingTable)[row][3], "added")
 
     def test_closing_the_scene_while_a_case_is_open(self):
         self.showRun(second)
