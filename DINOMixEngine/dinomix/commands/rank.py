@@ -56,7 +56,7 @@ def command(
     if runs and len(places) > 1:
         raise click.UsageError(f"{runs[0]} is a run, or is not there; one run is ranked at a time.")
     is_run = bool(runs)
-    _refuse(("count", "out") if is_run else ("seed", "device"), is_run)
+    _refuse(("count", "out", "overwrite") if is_run else ("seed", "device"), is_run)
     if is_run and by == REPRESENTATIVE:
         raise click.UsageError("--by representative looks at no network: give the cohort file in place of the run.")
     if not is_run and by not in (None, REPRESENTATIVE):

@@ -50,20 +50,20 @@ def at_same_share(voxel: Place, size: Place, other: Place) -> Place:
     return (voxel + 0.5) / size * other - 0.5
 
 
-def aligned(placement: Placement, here: Place, there: Place, size: Sequence[int], patch: Sequence[int],
-            beyond: Sequence[int] = (0, 0, 0)) -> Placement:  # fmt: skip
+def aligned(placement: Placement, here: Place, there: Place, size: Sequence[int],
+            patch: Sequence[int]) -> Placement:  # fmt: skip
     """A patch of another volume, turned and scaled alike, that shows ``there`` where ``placement`` shows ``here``.
 
-    It is moved as far as needed to lie in the volume.
+    It is moved as far as needed to lie in the volume, but for the voxels by which ``placement`` may lie outside of its own.
 
     Args:
         here: a place (x, y, z) in the volume of ``placement``, in voxels.
         there: the same place of the body in the other volume.
         size, patch: voxels along (x, y, z), of the other volume and of both patches.
-        beyond: voxels along (x, y, z) by which it may lie outside, as ``placement`` may.
     """
     center = placement.center + there - here
     half = (np.array(patch) - 1) / 2
     if np.array_equal(np.abs(placement.matrix), np.eye(3)):
         center = np.round(center - half) + half  # on voxels, as ``random_placement`` has it
-    return Placement(np.clip(center, *center_range(size, patch, beyond)), placement.matrix)
+    inside = np.clip(center, *center_range(size, patch, placement.beyond))
+    return Placement(inside, placement.matrix, placement.beyond)

@@ -200,9 +200,7 @@ class Batches(Dataset[Batch]):
         placement = self._placed(donor_case, pic_rng, around, signs)
         donor = self._cut(donor_case, placement, with_label=True)
         there = self.bodies.same_place(number, own, channel, around)
-        beyond = self.beyond.get(donor_case.name, NOWHERE)
-        own_placement = aligned(placement, around, there, case.size, self.plan.patch, beyond)
-        patch = self._cut(case, own_placement, with_label=True)
+        patch = self._cut(case, aligned(placement, around, there, case.size, self.plan.patch), with_label=True)
         channel, box = pic.draw_box(donor["label"], channel, config.box, pic_rng)
         patch["image"][(slice(None), *box)] = donor["image"][(slice(None), *box)]
         patch["label"][box] = donor["label"][box]
@@ -227,10 +225,10 @@ class Batches(Dataset[Batch]):
         placement = self._placed(first, rng, None if lies_anywhere else around, signs)
         if group.labeled is not None:
             donor = self._cut(first, placement, with_label=True)
-        patches, beyond = [], self.beyond.get(first.name, NOWHERE)
+        patches = []
         for case in cases:
             there = at_same_share(around, size, np.array(case.size))
-            own = placement if case is first else aligned(placement, around, there, case.size, self.plan.patch, beyond)
+            own = placement if case is first else aligned(placement, around, there, case.size, self.plan.patch)
             patches.append(self._cut(case, own, with_label=False))
         return patches, donor
 

@@ -21,10 +21,14 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Placement:
-    """Patch coordinates to volume coordinates, both in voxels: ``center + matrix @ (v - (patch - 1) / 2)``."""
+    """Patch coordinates to volume coordinates, both in voxels: ``center + matrix @ (v - (patch - 1) / 2)``.
+
+    ``beyond`` are the voxels along (x, y, z) by which the patch may lie outside of the volume.
+    """
 
     center: NDArray[np.float64]
     matrix: NDArray[np.float64]
+    beyond: Sequence[int] = (0, 0, 0)
 
     def coordinates(self, patch: Sequence[int], points: Sequence[int]) -> NDArray[np.float32]:
         """Volume coordinates of a grid of ``points`` that evenly covers the patch: (px, py, pz, 3)."""
@@ -63,7 +67,7 @@ def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.G
     if np.array_equal(matrix, np.eye(3)):
         half = (np.array(patch) - 1) / 2
         center = np.round(center - half) + half
-    return Placement(center, matrix * np.array(signs))
+    return Placement(center, matrix * np.array(signs), beyond)
 
 
 def center_range(
