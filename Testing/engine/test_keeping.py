@@ -41,7 +41,7 @@ def test_what_is_kept_is_one_with_the_background_in_labels():
 def test_a_network_that_says_what_the_start_says_is_left_alone():
     logits = logits_of(0)
     student = logits.clone().requires_grad_()
-    keeping(Says(logits)).loss(student[:, None], torch.zeros(2, 1, 3, 4, 5)).backward()
+    keeping(Says(logits)).loss([student[:, None]], torch.zeros(2, 1, 3, 4, 5)).backward()
     assert student.grad.abs().max() < 1e-6
 
 
@@ -50,7 +50,7 @@ def test_only_the_new_structure_is_pulled_where_it_is_drawn():
     labels[:, 1] = 2
     student = start.clone().requires_grad_()
     asked, images = keeping(Says(start)), torch.zeros(2, 1, 3, 4, 5)
-    asked.loss(student[:, None], images, labels).backward()
+    asked.loss([student[:, None]], images, labels).backward()
     assert student.grad.abs().max() < 1e-6
     loss_of_heads(student[:, None], asked.drawn(labels), candidates=asked.table).backward()
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_the_loss_is_that_of_brute_force(seed):
         assert (amount > 1).all()
         total += entropy / voxels + float((1 - 2 * both / sizes)[1:].mean())
     asked = keeping(Says(start))
-    given = asked.loss(student[:, None], torch.zeros(2, 1, 3, 4, 5), labels)
+    given = asked.loss([student[:, None]], torch.zeros(2, 1, 3, 4, 5), labels)
     assert float(given) == pytest.approx(total / 2, rel=1e-5)
 
 

@@ -55,11 +55,11 @@ class Keeping:
         """Labels with candidates of ``table``, in which all that is kept is one: (B, x, y, z)."""
         return torch.where(self.is_kept[labels], len(self.table) - 1, labels)
 
-    def loss(self, heads: Tensor, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """How far the kept structures are from what the start model says of them.
+    def loss(self, students: Sequence[Tensor], images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """How far the kept structures are from what the start model says of them; a sum over the students.
 
         Args:
-            heads: (B, H, C, x, y, z), as ``loss_of_heads`` takes them.
+            students: the heads of each, (B, H, C, x, y, z), as ``loss_of_heads`` takes them.
             images: (B, channels, x, y, z) of the same patches, not changed in intensity.
             labels: (B, x, y, z); where they tell of more than kept structures and background, nothing is kept. None: everywhere.
         """
@@ -67,7 +67,8 @@ class Keeping:
             wanted = self.network(images).float()[:, self.kept].softmax(1)
         counts = self.is_kept[labels] if labels is not None else torch.ones_like(wanted[:, 0], dtype=torch.bool)
         wanted = wanted * counts[:, None]
-        return mean_of_heads(heads, lambda head: soft_loss(head[:, self.kept], wanted, counts))
+        losses = [mean_of_heads(s, lambda head: soft_loss(head[:, self.kept], wanted, counts)) for s in students]
+        return torch.stack(losses).sum()
 
 
 def keeping_of(run: "Run") -> Keeping | None:

@@ -72,7 +72,7 @@ class CrossPseudoSupervision(Method):
         if learned:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
-        kept = kept_losses(run, *((student, batch.labeled, batch.labels) for student in (first, second)))
+        kept = kept_losses(run, ((first, second), batch.labeled, batch.labels))
         return losses | kept | fkd_losses(run, images, projected, batch.labeled_features, batch.unlabeled_features)
 
     def _crossed(self, run: Run, batch: Batch, first: Tensor, second: Tensor) -> Tensor:

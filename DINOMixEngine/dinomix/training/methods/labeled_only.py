@@ -14,5 +14,5 @@ class LabeledOnly(Method):
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
         supervised = Term(loss_of_labels(run, heads, batch.labels), 1.0)
-        kept = kept_losses(run, (heads, batch.labeled, batch.labels))
+        kept = kept_losses(run, ([heads], batch.labeled, batch.labels))
         return {"supervised": supervised, **kept, **fkd_losses(run, images, projected, batch.labeled_features)}

@@ -53,9 +53,8 @@ class MeanTeacher(Method):
                 unlabeled = self._pseudo_labeled(run, batch)
                 shown, features = unlabeled.images, unlabeled.features
         if unlabeled is None and run.foundation is None and run.keeping is None:
-            shown = shown[
-                :0
-            ]  # before pseudo-labels count, the unlabeled patches are there for FKD and for what is kept
+            # Before pseudo-labels count, the unlabeled patches are there for FKD and for what is kept.
+            shown = shown[:0]
         images = student_sees(run, batch.labeled, shown)
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
@@ -71,7 +70,7 @@ class MeanTeacher(Method):
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
         labels = unlabeled.labels if unlabeled is not None else None
-        kept = kept_losses(run, (of_labeled, batch.labeled, batch.labels), (of_unlabeled, shown, labels))
+        kept = kept_losses(run, ([of_labeled], batch.labeled, batch.labels), ([of_unlabeled], shown, labels))
         return losses | kept | fkd_losses(run, images, projected, batch.labeled_features, features)
 
     def record(self, run: Run) -> None:

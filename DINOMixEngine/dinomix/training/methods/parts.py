@@ -1,5 +1,7 @@
 """What several methods take a step from."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,16 +59,16 @@ def loss_of_labels(run: Run, heads: Tensor, labels: Tensor, weight: Tensor | Non
     return loss_of_heads(heads, run.keeping.drawn(labels), weight, run.keeping.table)
 
 
-def kept_losses(run: Run, *patches: tuple[Tensor, Tensor, Tensor | None]) -> Losses:
+def kept_losses(run: Run, *patches: tuple[Sequence[Tensor], Tensor, Tensor | None]) -> Losses:
     """The term of what a run keeps of its start model; none where it keeps nothing so.
 
     Args:
-        patches: heads, images and labels, as ``Keeping.loss`` takes them.
+        patches: students, images and labels, as ``Keeping.loss`` takes them.
     """
     if run.keeping is None:
         return {}
     with run.accelerator.autocast():
-        losses = [run.keeping.loss(*each) for each in patches if len(each[0])]
+        losses = [run.keeping.loss(*each) for each in patches if len(each[1])]
     return {"kept": Term(torch.stack(losses).sum(), 1.0)}
 
 
