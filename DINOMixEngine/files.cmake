@@ -4,6 +4,7 @@ set(SCRIPTS
   "dinomix/__init__.py"
   "dinomix/__main__.py"
   "dinomix/archive_entries.py"
+  "dinomix/arrays.py"
   "dinomix/cli.py"
   "dinomix/cohort/__init__.py"
   "dinomix/cohort/archives.py"
