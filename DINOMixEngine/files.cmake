@@ -250,6 +250,7 @@ set(SCRIPTS
   "dinomix/report/segmenting.py"
   "dinomix/report/unusual.py"
   "dinomix/terminology.py"
+  "dinomix/threads.py"
   "dinomix/training/__init__.py"
   "dinomix/training/against_start.py"
   "dinomix/training/alignment.py"

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 Array: TypeAlias = Any
 """NumPy's ndarray or PyTorch's Tensor; all arrays that a function takes at once are of the same kind. Not a union, since
@@ -27,3 +28,12 @@ def has_torch() -> bool:
 def namespace(*arrays: Array) -> Any:
     """The functions of the array API standard for arrays of one kind. Raises TypeError where they are of two."""
     return array_namespace(*arrays)
+
+
+def usual(array: NDArray[Any]) -> Array:
+    """An array as the kind that computes where it is: a tensor, for all cores and GPUs, where PyTorch is; shares its memory."""
+    if not has_torch():
+        return array
+    import torch
+
+    return torch.from_numpy(array)

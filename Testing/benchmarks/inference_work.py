@@ -63,7 +63,7 @@ def make_model(data: Path, path: Path, minutes: float) -> None:
         )
     )
     image = preprocess(read_image(data / "ct.nii.gz"), PLAN).tensor
-    target = labels_to_plan_grid(read_label(data / "labels_synapse13.nii.gz")[0], PLAN)[0].long()
+    target = torch.from_numpy(labels_to_plan_grid(read_label(data / "labels_synapse13.nii.gz")[0], PLAN)).long()
     network = build_network(PLAN, labels.channels).to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
     centers = [torch.nonzero(target == number) for number in range(labels.channels)]

@@ -50,7 +50,7 @@ def label_maps(data: Path, out: Path, channel_of: dict[int, int], seed: int) -> 
         path = out / f"labels-{seed}-{number}.npy"
         if not path.exists():
             _, bent = field_of_view(*deformed_case(image, labels, (seed, number)), MARGIN)
-            values = labels_to_plan_grid(bent, plan_of(32))[0].numpy()
+            values = labels_to_plan_grid(bent, plan_of(32))
             channels = np.zeros(values.shape, np.uint8)
             for value, channel in channel_of.items():
                 channels[values == value] = channel

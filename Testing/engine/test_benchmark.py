@@ -217,8 +217,10 @@ def test_labels_come_back_where_they_were(size: tuple[int, int, int]) -> None:
         array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = 7
         taken = labels_to_plan_grid(Volume(array, geometry), plan)
         image = Volume(array.astype(np.float32), geometry)
-        resized, native = segment_case(image, model, Oracle((taken == 7).int() * 2, 3), torch.device("cpu"))
-        assert np.array_equal(resized.array, taken[0].numpy().transpose(2, 1, 0))
+        resized, native = segment_case(
+            image, model, Oracle(torch.from_numpy((taken == 7) * 2)[None], 3), torch.device("cpu")
+        )
+        assert np.array_equal(resized.array, taken.transpose(2, 1, 0))
         assert native.array.shape == array.shape and native.geometry is geometry
         shifts.append(np.argwhere(native.array == 7).mean(0) - np.argwhere(array == 7).mean(0))
     # Resized about voxel centers, as the image is, they would lie 0.5 to 0.8 voxels off.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from dinomix.evaluation.benchmark import protocol_plan
 from dinomix.evaluation.dhc_compat import SIZE, case_metrics, resized, summary
@@ -86,10 +87,18 @@ def test_labels_are_resized_by_the_floor_of_the_index() -> None:
     assert resized(labels, (3, 1, 1)).ravel().tolist() == [1, 2, 4]
 
 
+def test_that_index_is_rounded_as_pytorch_rounds_it() -> None:
+    for old in (7, 43, 81, 147, 512):
+        line = np.arange(old, dtype=np.uint16).reshape(1, 1, old)
+        for new in range(1, 200):
+            nearest = torch.nn.functional.interpolate(torch.arange(old)[None, None].float(), size=new, mode="nearest")
+            assert np.array_equal(resized(line, (new, 1, 1)).ravel(), nearest.flatten())
+
+
 def test_training_and_evaluation_resize_labels_alike() -> None:
     labels = np.random.default_rng(0).integers(0, 3, (7, 45, 50)).astype(np.uint8)
     plan = protocol_plan({"grid.size": (32, 32, 16), "patch": (16, 16, 16)})
-    trained_on = labels_to_plan_grid(volume(labels), plan)[0].numpy().transpose(2, 1, 0)
+    trained_on = labels_to_plan_grid(volume(labels), plan).transpose(2, 1, 0)
     assert np.array_equal(trained_on, resized(labels, (32, 32, 16)))
 
 

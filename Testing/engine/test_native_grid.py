@@ -36,14 +36,14 @@ def interpolated_everywhere(logits: torch.Tensor, preprocessed: Preprocessed) ->
     """The definition: (i, j, k)."""
     lines = [
         Line(
-            torch.arange(preprocessed.native_size[axis], dtype=torch.float64) * preprocessed.scale[axis]
+            np.arange(preprocessed.native_size[axis], dtype=np.float64) * preprocessed.scale[axis]
             + preprocessed.shift[axis],
             logits.shape[axis + 1],
         )
         for axis in range(3)
     ]
     whole = slice(0, len(lines[0]))
-    full = np.stack([interpolate_slab(channel, lines, whole).numpy() for channel in logits])
+    full = np.stack([interpolate_slab(channel.numpy(), lines, whole) for channel in logits])
     # argmax takes the first of equal ones.
     return preprocessed.reorientation.backward(np.array([0, *IDS], np.uint16)[full.argmax(0)])
 
@@ -129,5 +129,5 @@ def test_where_corners_agree_nothing_is_interpolated(monkeypatch: pytest.MonkeyP
 
 
 def _line(preprocessed: Preprocessed, axis: int, shape: tuple[int, ...]) -> Line:
-    native = torch.arange(preprocessed.native_size[axis], dtype=torch.float64)
+    native = np.arange(preprocessed.native_size[axis], dtype=np.float64)
     return Line(native * preprocessed.scale[axis] + preprocessed.shift[axis], shape[axis])

@@ -52,9 +52,9 @@ def test_labels_come_to_the_same_grid_in_all_orders(heads: dict[str, Volume]) ->
         return replace(head, array=(head.array > np.median(heads["RAS"].array)).astype(np.uint8))
 
     reference = labels_to_plan_grid(bright(heads["RAS"]), PLAN)
-    assert reference.shape == preprocess(heads["RAS"], PLAN).tensor.shape and reference.any()
+    assert reference.shape == preprocess(heads["RAS"], PLAN).tensor.shape[1:] and reference.any()
     for head in heads.values():
-        assert torch.equal(labels_to_plan_grid(bright(head), PLAN), reference)
+        assert np.array_equal(labels_to_plan_grid(bright(head), PLAN), reference)
 
 
 def test_reorientation_agrees_with_nibabel_on_oblique_grids() -> None:

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from monai import transforms
 from monai.data import MetaTensor
 from monai.transforms import Compose, Resize, ScaleIntensityRange, ScaleIntensityRangePercentiles, Spacing
 
+from dinomix import arrays
 from dinomix.images.volume import Geometry, Volume
+from dinomix.planning.intensities import limits, monai_steps, scaled
 from dinomix.planning.plan import (
     MinMax,
     PercentileWindow,
@@ -20,6 +23,7 @@ from dinomix.planning.plan import (
     ZScore,
 )
 from dinomix.planning.preprocessing import grid_size, labels_to_plan_grid, preprocess
+from dinomix.planning.resampling import Line, interpolate_slab, resample
 from random_models import small_plan
 
 SPACING = (1.40625, 1.125, 2.0)
@@ -77,6 +81,56 @@ def test_steps_by_their_formulas_before_or_after_resampling(on: str, steps: tupl
     assert np.abs(preprocess(VOLUME, plan).tensor.numpy() - expected).max() < 2e-5
 
 
+@pytest.mark.parametrize("shape", [(5, 4, 3), (41, 30, 52)])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (ToRange(low=-50, high=80, to=(-1.5, 2.5)), Sigmoid()),
+        (ZScore(), Tanh(limit=3)),
+        (ZScore(nonzero=True),),
+        (MinMax(to=(-1, 0.3)),),
+    ],
+)
+def test_steps_are_monais_to_the_last_bit(steps: tuple, shape: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(2).normal(0, 90, shape).round().astype(np.float32)
+    window = StepsWindow(steps=steps)
+    known = {"$torch.sigmoid": torch.sigmoid, "$torch.tanh": torch.tanh}
+    expected = torch.from_numpy(image.copy())
+    for name, arguments in monai_steps(window):
+        transform = getattr(transforms, name)(**{key: known.get(value, value) for key, value in arguments.items()})
+        expected = transform(expected)
+    assert np.array_equal(scaled(image.copy(), window), expected.numpy())
+
+
+def test_steps_without_pytorch_differ_by_rounding_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = (ZScore(nonzero=True), Tanh(limit=3), Sigmoid(), MinMax(to=(-1, 1)), ToRange(low=-1, high=0.7, to=(0, 1)))
+    image, window = VOLUME.array.round(), StepsWindow(steps=steps)
+    with_pytorch = scaled(image, window)
+    monkeypatch.setattr(arrays, "has_torch", lambda: False)
+    assert np.abs(scaled(image, window) - with_pytorch).max() < 1e-5
+    assert isinstance(preprocess(VOLUME, small_plan()).tensor, np.ndarray)
+
+
+@pytest.mark.parametrize("voxels", [1, 2, 7, 1000, 54_321, 1_000_000])
+def test_limits_of_a_small_image_are_pytorchs_quantiles(voxels: int) -> None:
+    values = np.random.default_rng(voxels).normal(0, 300, voxels).astype(np.float32)
+    for lower, upper in ((0.5, 99.5), (1, 99), (33.3, 66.7), (12.34, 98.76)):
+        expected = tuple(float(torch.quantile(torch.from_numpy(values), end / 100)) for end in (lower, upper))
+        assert limits(values, PercentileWindow(lower=lower, upper=upper)) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("slab_bytes", [1, 2**16, 2**28])
+def test_neither_slabs_nor_threads_change_a_voxel(
+    threads: int, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [Line(np.arange(grid) * (size - 1) / (grid - 1), size) for grid, size in ((70, 31), (52, 26), (40, 19))]
+    image = VOLUME.array.transpose(2, 1, 0)
+    whole = interpolate_slab(image, lines, slice(0, 70))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    assert np.array_equal(resample(image, lines, slab_bytes), whole)
+
+
 def test_zero_voxels_stay_zero_where_a_z_score_is_of_the_others() -> None:
     array = VOLUME.array.copy()
     array[:5] = 0
@@ -131,9 +185,9 @@ def test_flat_image_stays_finite() -> None:
 def test_labels_stay_with_their_voxels() -> None:
     labels = np.random.default_rng(1).integers(0, 5, (19, 26, 31)).astype(np.uint8)
     same = labels_to_plan_grid(Volume(labels, GEOMETRY), small_plan(SpacingGrid(spacing=SPACING)))
-    assert np.array_equal(same[0], labels.transpose(2, 1, 0))
+    assert np.array_equal(same, labels.transpose(2, 1, 0))
     half = labels_to_plan_grid(Volume(labels, GEOMETRY), small_plan(SpacingGrid(spacing=(0.703125, 0.5625, 1.0))))
-    assert np.array_equal(half[0, ::2, ::2, ::2], labels.transpose(2, 1, 0))
+    assert np.array_equal(half[::2, ::2, ::2], labels.transpose(2, 1, 0))
 
 
 def _monai_image() -> MetaTensor:

@@ -38,7 +38,7 @@ CaseMetrics = dict[str, dict[str, Any]]
 
 def resized(labels: NDArray[Any], size: tuple[int, int, int] = SIZE) -> NDArray[np.uint16]:
     """A label array (k, j, i) on the protocol's grid; ``size`` along (i, j, k). Of that size already: unchanged."""
-    array: NDArray[np.uint16] = resized_by_floor(labels, (size[2], size[1], size[0])).numpy().astype(np.uint16)
+    array: NDArray[np.uint16] = resized_by_floor(labels, (size[2], size[1], size[0])).astype(np.uint16)
     return array
 
 

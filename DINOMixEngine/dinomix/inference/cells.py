@@ -8,6 +8,7 @@ the structures that can win.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from dinomix.planning.resampling import Line
@@ -38,20 +39,20 @@ class CellAxis:
     @classmethod
     def of(cls, line: Line) -> "CellAxis":
         """The cells that the points of ``line``, the native voxels, lie in."""
-        native = torch.arange(len(line))
-        begins = torch.ones(len(line), dtype=torch.bool)
+        native = np.arange(len(line))
+        begins = np.ones(len(line), bool)
         begins[1:] = line.low[1:] != line.low[:-1]
-        counts = torch.bincount(begins.cumsum(0) - 1)
+        counts = np.bincount(begins.cumsum() - 1)
         # The outermost may hold more, beyond the grid's outermost voxels.
         most = int((counts[1:-1] if len(counts) > 2 else counts).max())
         # Within a cell, each ``most``-th voxel begins a new one.
-        begins |= (native - native[begins][begins.cumsum(0) - 1]) % most == 0
+        begins |= (native - native[begins][begins.cumsum() - 1]) % most == 0
         first = native[begins]
-        last = torch.cat([first[1:], torch.tensor([len(line)])]) - 1
-        rows = torch.minimum(first + torch.arange(most)[:, None], last)
+        last = np.append(first[1:], len(line)) - 1
+        rows = np.minimum(first + np.arange(most)[:, None], last)
         low = line.low[first]
-        high = (low + 1).clamp(max=line.size - 1)
-        return cls(low, high, first, rows, line.weight[rows], begins.cumsum(0) - 1)
+        high = np.minimum(low + 1, line.size - 1)
+        return cls(*map(torch.from_numpy, (low, high, first, rows, line.weight[rows], begins.cumsum() - 1)))
 
     def __len__(self) -> int:
         return len(self.low)

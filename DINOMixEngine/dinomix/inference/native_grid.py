@@ -135,5 +135,5 @@ def _codes(can_win: torch.Tensor) -> torch.Tensor:
 
 
 def _native_line(preprocessed: Preprocessed, axis: int, grid_size: int) -> Line:
-    native = torch.arange(preprocessed.native_size[axis], dtype=torch.float64)
+    native = np.arange(preprocessed.native_size[axis], dtype=np.float64)
     return Line(native * preprocessed.scale[axis] + preprocessed.shift[axis], grid_size)

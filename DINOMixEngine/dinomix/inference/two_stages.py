@@ -8,7 +8,6 @@ is none, and the labels stay as they are.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from dinomix.events import Emit, ProgressOfPart
 from dinomix.images.volume import Volume, cropped
@@ -72,7 +71,6 @@ def brightness(whole: Volume, window: Window) -> Callable[[Volume], Volume]:
     low, high = limits(whole.array, window)
 
     def scaled(part: Volume) -> Volume:
-        values = torch.from_numpy(np.array(part.array, dtype=np.float32, order="C"))
-        return Volume(between(values, low, high).numpy(), part.geometry)
+        return Volume(between(np.array(part.array, dtype=np.float32, order="C"), low, high), part.geometry)
 
     return scaled

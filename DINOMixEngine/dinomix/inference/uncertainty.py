@@ -38,7 +38,7 @@ class NativeUncertainty:
         self._channels = {0: 0} | {id: channel for channel, id in enumerate(ids, 1)}
         self._temperature, self._slab_bytes, self._grid = temperature, slab_bytes, grid
         self._positions = [
-            (torch.arange(size, dtype=torch.float64) * scale + shift).clamp(0, side - 1)
+            (np.arange(size, dtype=np.float64) * scale + shift).clip(0, side - 1)
             for size, scale, shift, side in zip(
                 preprocessed.native_size, preprocessed.scale, preprocessed.shift, grid, strict=True
             )
@@ -55,7 +55,7 @@ class NativeUncertainty:
         # The plane before belongs to the rows in between.
         before, self._last = self._last, logits[:, -1:].clone()
         first = start - 1 if before.numel() else start
-        upper = (self._positions[0].floor() + 1).clamp(max=self._grid[0] - 1)
+        upper = np.minimum(np.floor(self._positions[0]) + 1, self._grid[0] - 1)
         stop = int((upper < self._planes).sum())
         if stop == self._rows:
             return
@@ -79,7 +79,7 @@ class NativeUncertainty:
             low, high = int(here[0]), min(int(here[-1]) + 2, planes.size[axis])
             part.append(slice(low, high))
             lines.append(Line(here - low, high - low))
-        sure = resample(planes.probability(self._channels[id], part), lines, self._slab_bytes // 2).numpy()
+        sure = resample(np.asarray(planes.probability(self._channels[id], part)), lines, self._slab_bytes // 2)
         own = labels == id
         percent[own] = np.rint(100 * (1 - sure[own])).clip(0, 100)
 

@@ -242,7 +242,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
     volume = read_case_label(case, images[0].geometry)
-    label = channels_of(labels_to_plan_grid(volume, plan)[0].numpy(), case, cohort.labels)
+    label = channels_of(labels_to_plan_grid(volume, plan), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}
     for channel in range(1, cohort.labels.channels):

@@ -1,11 +1,12 @@
 """How a plan's window scales intensities, said once: in MONAI's transforms, which model folders name too."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import Array, namespace, usual
 from dinomix.planning.plan import (
     MinMax,
     PercentileWindow,
@@ -44,14 +45,12 @@ def scales_on_grid(window: Window) -> bool:
     return isinstance(window, StepsWindow) and window.on == "grid"
 
 
-def scaled(image: torch.Tensor, window: Window) -> torch.Tensor:
-    """Intensities as the network takes them, float32; ``image`` may have any shape."""
-    from monai import transforms
-
+def scaled(image: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """Intensities as the network takes them, by a window of steps; ``image`` may have any shape."""
+    array = usual(image)
     for name, arguments in monai_steps(window):
-        known = {key: _FUNCTIONS.get(value, value) for key, value in arguments.items()}
-        image = getattr(transforms, name)(**known)(image)
-    return torch.as_tensor(image).as_subclass(torch.Tensor).float()
+        array = _OWN[name](array, **arguments)
+    return np.asarray(array)
 
 
 def limits(array: NDArray[np.generic], window: RangeWindow | PercentileWindow) -> tuple[float, float]:
@@ -63,18 +62,18 @@ def limits(array: NDArray[np.generic], window: RangeWindow | PercentileWindow) -
     if values.size > QUANTILE_VOXELS:
         low, high = (float(np.float32(np.percentile(values, end))) for end in ends)
     else:
-        flat = torch.from_numpy(np.ascontiguousarray(values).reshape(-1))
-        low, high = (float(torch.quantile(flat, torch.tensor(end / 100.0))) for end in ends)
+        ascending = np.sort(values, axis=None)
+        low, high = (_quantile(ascending, end) for end in ends)
     return low, high
 
 
-def between(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Intensities (float32) as MONAI's ``ScaleIntensityRange`` scales and clips them to [0, 1]; in place.
-
-    The same numbers as ``scaled`` gives, for some voxels of a volume whose ``limits`` are known.
-    """
-    image.sub_(low)
-    return image if high == low else image.div_(high - low).clamp_(0, 1)
+def between(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Intensities as MONAI's ``ScaleIntensityRange`` scales and clips them to [0, 1]; in place."""
+    image -= np.float32(low)
+    if high != low:
+        image /= np.float32(high - low)
+        np.clip(image, 0, 1, out=image)
+    return image
 
 
 def usual_range(window: Window) -> tuple[float, float]:
@@ -94,8 +93,62 @@ def usual_range(window: Window) -> tuple[float, float]:
     return low, high
 
 
-_FUNCTIONS: dict[Any, Any] = {"$torch.sigmoid": torch.sigmoid, "$torch.tanh": torch.tanh}
-"""The functions that a window may name; a plan cannot bring its own."""
+def _quantile(ascending: NDArray[np.float32], percent: float) -> float:
+    """As PyTorch computes and rounds it, so that a window has the same bits with PyTorch and without."""
+    if np.isnan(ascending[-1]):
+        return float(ascending[-1])
+    rank = float(np.float32(percent / 100)) * (len(ascending) - 1)
+    below = ascending[int(rank)]
+    above = ascending[int(np.ceil(rank))]
+    step, weight = float(above - below), np.float32(rank - int(rank))
+    if weight < 0.5:
+        return float(np.float32(float(below) + float(weight) * step))
+    return float(np.float32(float(above) + float(weight - np.float32(1)) * step))
+
+
+def _scale_range(image: Array, a_min: float, a_max: float, b_min: float, b_max: float, clip: bool) -> Array:
+    if a_max == a_min:
+        return image - a_min + b_min
+    image = (image - a_min) / (a_max - a_min) * (b_max - b_min) + b_min
+    return namespace(image).clip(image, b_min, b_max) if clip else image
+
+
+def _scale(image: Array, minv: float, maxv: float) -> Array:
+    xp = namespace(image)
+    low, high = xp.min(image), xp.max(image)
+    return image * minv if low == high else (image - low) / (high - low) * (maxv - minv) + minv
+
+
+def _normalize(image: Array, nonzero: bool) -> Array:
+    if not nonzero:
+        return _normal(image, image)
+    xp, counted = namespace(image), image != 0
+    return xp.where(counted, _normal(image, image[counted]), image) if xp.any(counted) else image
+
+
+def _normal(image: Array, values: Array) -> Array:
+    """An image whose intensities ``values`` get the mean 0 and the deviation 1."""
+    xp = namespace(values)
+    return (image - float(xp.mean(values))) / (float(xp.std(values)) or 1.0)
+
+
+def _apply(image: Array, func: str) -> Array:
+    if func == "$torch.tanh":
+        return namespace(image).tanh(image)
+    if not isinstance(image, np.ndarray):
+        return image.sigmoid()  # which the standard has not, and which no formula gives to the last bit
+    from scipy.special import expit
+
+    return expit(image)
+
+
+_OWN: dict[str, Callable[..., Array]] = {
+    "ScaleIntensityRange": _scale_range,
+    "ScaleIntensity": _scale,
+    "NormalizeIntensity": _normalize,
+    "Lambda": _apply,
+}
+"""MONAI's transforms of ``_transforms``, for either kind of arrays; with PyTorch's tensors, they give the bits of MONAI's."""
 
 
 def _transforms(step: Step) -> list[Transform]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import Array, usual
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.memory import check_memory
@@ -61,14 +61,14 @@ class Preprocessed:
     """A volume as the network sees it, and the way back.
 
     Attributes:
-        tensor: (channels, x, y, z) float32, each channel scaled by its window.
+        tensor: (channels, x, y, z) float32, each channel scaled by its window; of the ``arrays.usual`` kind.
         affine: 4x4 float64, index (x, y, z, 1) of ``tensor`` -> RAS mm.
         reorientation: between the file's axes and (x, y, z).
         native_size: voxels of the native grid along (x, y, z).
         scale, shift: a native voxel n along an axis lies at n * scale + shift on the network's grid.
     """
 
-    tensor: torch.Tensor
+    tensor: Array
     affine: NDArray[np.float64]
     reorientation: Reorientation
     native_size: tuple[int, int, int]
@@ -86,9 +86,9 @@ class _Way:
     scale: Triple
     shift: Triple
 
-    def positions(self, axis: int) -> torch.Tensor:
-        """Native index, float64, of each voxel of the network's grid along an axis."""
-        return (torch.arange(self.grid_size[axis], dtype=torch.float64) - self.shift[axis]) / self.scale[axis]
+    def positions(self, axis: int) -> NDArray[np.float64]:
+        """Native index of each voxel of the network's grid along an axis."""
+        return (np.arange(self.grid_size[axis], dtype=np.float64) - self.shift[axis]) / self.scale[axis]
 
 
 def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: int = SLAB_BYTES) -> Preprocessed:
@@ -109,16 +109,16 @@ def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: in
         f"On the plan's grid the image has {' x '.join(map(str, way.grid_size))} voxels, which take",
         "Choose a coarser spacing, or crop the image to the region of interest.",
     )
-    first = _on_grid(images[0], plan.window, way, slab_bytes)[None].contiguous()
+    first = _on_grid(images[0], plan.window, way, slab_bytes)
     if len(images) == 1:
-        tensor = first
+        tensor = first[None]
     else:
-        tensor = torch.empty((len(images), *first.shape[1:]))
+        tensor = np.empty((len(images), *first.shape), np.float32)
         tensor[0] = first
         for channel, (image, window) in enumerate(zip(images[1:], plan.windows[1:], strict=True), 1):
             tensor[channel] = _on_grid(image, window, way, slab_bytes)
     return Preprocessed(
-        tensor=tensor,
+        tensor=usual(tensor),
         affine=_grid_affine(images[0].geometry, way),
         reorientation=way.reorientation,
         native_size=way.native_size,
@@ -127,24 +127,24 @@ def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: in
     )
 
 
-def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> torch.Tensor:
+def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> NDArray[np.int32]:
     """Bring a label volume (k, j, i) onto the grid that ``preprocess`` gives an image of the same geometry.
 
     Nearest neighbor; a point halfway between two voxels takes the higher one along that axis. On a size grid the voxel
     taken is floor(index * old / new), as in the released code that protocol `dhc-compat` follows.
 
     Returns:
-        (1, x, y, z), the structure ids as int32.
+        (x, y, z), the structure ids.
     """
     way = _way(label_volume.geometry, plan)
     native = way.reorientation.forward(label_volume.array.transpose(2, 1, 0))
     if isinstance(plan.grid, SizeGrid):
-        return resized_by_floor(native, plan.grid.size)[None]
+        return resized_by_floor(native, plan.grid.size).astype(np.int32)
     nearest = [
-        np.clip(np.floor(way.positions(axis).numpy() + 0.5 + 1e-6), 0, way.native_size[axis] - 1).astype(np.int64)
+        np.clip(np.floor(way.positions(axis) + 0.5 + 1e-6), 0, way.native_size[axis] - 1).astype(np.int64)
         for axis in range(3)
     ]
-    return torch.from_numpy(native[np.ix_(*nearest)].astype(np.int32))[None]
+    return native[np.ix_(*nearest)].astype(np.int32)
 
 
 def grid_size(geometry: Geometry, plan: Plan) -> tuple[int, int, int]:
@@ -174,7 +174,7 @@ def nearest_to_ras(geometry: Geometry) -> Reorientation:
     return Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
 
 
-def _on_grid(volume: Volume, window: Window, way: _Way, slab_bytes: int) -> torch.Tensor:
+def _on_grid(volume: Volume, window: Window, way: _Way, slab_bytes: int) -> NDArray[np.float32]:
     """One channel, (x, y, z) float32, scaled by its window."""
     lines = [Line(way.positions(axis), way.native_size[axis]) for axis in range(3)]
     nearby = [line.among_its_neighbors() for line in lines]
@@ -185,9 +185,7 @@ def _on_grid(volume: Volume, window: Window, way: _Way, slab_bytes: int) -> torc
         ends = limits(volume.array, window)
         return resample(between(_neighbors(volume.array, way.reorientation, lines), *ends), nearby, slab_bytes)
     native = way.reorientation.forward(volume.array.transpose(2, 1, 0))
-    # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
-    image = scaled(torch.from_numpy(np.array(native, dtype=np.float32, order="C")), window)
-    return resample(image, lines, slab_bytes)
+    return resample(scaled(np.array(native, dtype=np.float32, order="C"), window), lines, slab_bytes)
 
 
 def _way(geometry: Geometry, plan: Plan) -> _Way:
@@ -216,18 +214,19 @@ def _way(geometry: Geometry, plan: Plan) -> _Way:
     return _Way(reorientation, native_size, (x, y, z), (sx, sy, sz), (0.0, 0.0, 0.0))
 
 
-def _neighbors(array: NDArray[np.generic], reorientation: Reorientation, lines: list[Line]) -> torch.Tensor:
-    """The voxels of an array (k, j, i) that are neighbors of the lines' points; (x, y, z), float32, always a copy."""
+def _neighbors(array: NDArray[np.generic], reorientation: Reorientation, lines: list[Line]) -> NDArray[np.float32]:
+    """The voxels of an array (k, j, i) that are neighbors of the lines' points; (x, y, z), always a copy."""
     # Along the axes as they lie in memory, so that whole planes and rows are skipped.
     for file_axis in (2, 1, 0):
         axis = reorientation.axes.index(file_axis)
-        wanted, size = lines[axis].neighbors.numpy(), array.shape[2 - file_axis]
+        wanted, size = lines[axis].neighbors, array.shape[2 - file_axis]
         if reorientation.flips[axis]:
             wanted = size - 1 - wanted
         if len(wanted) < size or reorientation.flips[axis]:
             array = np.take(array, wanted, 2 - file_axis)
     x, y, z = (2 - axis for axis in reorientation.axes)
-    return torch.from_numpy(np.array(array.transpose(x, y, z), dtype=np.float32, order="C"))
+    # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
+    return np.array(array.transpose(x, y, z), dtype=np.float32, order="C")
 
 
 def _grid_affine(geometry: Geometry, way: _Way) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case
@@ -11,16 +10,20 @@ from dinomix.planning.plan import SizeGrid, SpacingGrid
 from dinomix.planning.ras_axes import Spacing
 
 
-def resized_by_floor(labels: NDArray[Any], size: tuple[int, int, int]) -> torch.Tensor:
+def resized_by_floor(labels: NDArray[Any], size: tuple[int, int, int]) -> NDArray[Any]:
     """Labels on a grid of another size along the same axes, by PyTorch's "nearest": voxel floor(index * old / new).
 
     Up to half a voxel off what nearest to the voxel's center would be, so that only labels resized alike compare.
 
     Returns:
-        int32, of shape ``size``.
+        Of shape ``size``.
     """
-    batch = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float32))[None, None]
-    return torch.nn.functional.interpolate(batch, size=size, mode="nearest")[0, 0].int()
+    voxels = []
+    for old, new in zip(labels.shape, size, strict=True):
+        # In float32, as PyTorch has it: where old / new is no binary fraction, this decides some of the voxels.
+        step = np.float32(old) / np.float32(new)
+        voxels.append(np.minimum(np.arange(new, dtype=np.float32) * step, old - 1).astype(np.int64))
+    return labels[np.ix_(*voxels)]
 
 
 def spacing_on(grid: SpacingGrid | SizeGrid, case: Case) -> Spacing:

@@ -97,7 +97,7 @@ class StartModel:
             ids = np.zeros(max(self.model.labels.ids) + 1, np.uint16)
             ids[list(self.model.labels.ids)] = np.arange(1, self.model.labels.channels)
             with written_aside(file) as aside:
-                np.save(aside, ids[labels_to_plan_grid(self.labels_of(case), plan)[0].numpy()])
+                np.save(aside, ids[labels_to_plan_grid(self.labels_of(case), plan)])
         return file
 
     def _file(self, case: Case, ending: str, **made_with: object) -> Path:
