@@ -176,6 +176,7 @@ set(SCRIPTS
   "dinomix/inference/runtimes/__init__.py"
   "dinomix/inference/runtimes/choosing.py"
   "dinomix/inference/runtimes/compiled.py"
+  "dinomix/inference/runtimes/graph_memory.py"
   "dinomix/inference/runtimes/graphs.py"
   "dinomix/inference/runtimes/runtime.py"
   "dinomix/inference/segment.py"

@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
+from dinomix.arrays import has_torch
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
 from dinomix.memory import check_memory, gigabytes
 from dinomix.models.folder import Model
-from dinomix.models.network import footprint
 from dinomix.planning.preprocessing import grid_size
 from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
+
+if TYPE_CHECKING:
+    import torch
 
 SMALLEST_SLAB = 2**24
 ALLOCATOR_SLACK = 2**26
@@ -55,7 +58,7 @@ def plan_memory(
     Raises:
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
-    of_network = max(footprint(plan, model.labels.channels).window for plan in model.plan.members)
+    of_network = max(map(_window_bytes, model.members))
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     map_bytes = prod(geometry.size) if uncertainty else 0
     uses = [
@@ -81,12 +84,23 @@ def plan_memory(
     )
 
 
+def _window_bytes(model: Model) -> int:
+    """Of a window of a model with one network: of PyTorch's, where that is installed, else of its graph."""
+    if has_torch():
+        from dinomix.models.network import footprint
+
+        return footprint(model.plan, model.labels.channels).window
+    from dinomix.inference.runtimes.graph_memory import window_of_graph
+
+    return window_of_graph(model.path / model.weights_file, len(model.plan.channels), model.plan.patch)
+
+
 def bytes_of_weights(model: Model) -> int:
     """Of all networks of an ensemble, or of the one."""
     return sum(weight.nbytes for state in (model.weights, *model.more_weights) for weight in state.values())
 
 
-def network_within(model: Model, limit: int | None) -> torch.nn.Module:
+def network_within(model: Model, limit: int | None) -> "torch.nn.Module":
     """A model's network; those of an ensemble are read one after the other for each window where all would take too much.
 
     Args:
