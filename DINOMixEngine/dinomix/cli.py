@@ -67,6 +67,11 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         print("Interrupted; what was finished is kept.", file=sys.stderr)
         code = 130
+    except ModuleNotFoundError as error:
+        package = (error.name or "dinomix").partition(".")[0]
+        if package == "dinomix":
+            raise
+        code = _fail(arguments, f"This needs the package {package}, which is not installed.", INSTALL)
     except OSError as error:
         if error.errno is None:
             raise
@@ -77,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+INSTALL = "Install all packages (pip install dinomix); those for segmenting alone do not suffice."
 _REMEDIES = {
     errno.ENOSPC: "Free some disk space or choose another output folder, then run the same command again.",
     errno.EDQUOT: "Free some of your disk quota or choose another output folder, then run the same command again.",

@@ -5,7 +5,7 @@ Mistakes that a user can mend raise ``DinomixError``; docs/python_api.md shows w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dinomix.events import Emit, silent
 from dinomix.images.formats import Format
@@ -13,10 +13,10 @@ from dinomix.inference.options import Options, Precision, RuntimeName
 from dinomix.inference.several_models import Models
 from dinomix.models.folder import Model, load_model
 from dinomix.report.segmenting import segment_and_report
-from dinomix.training import train as training
-from dinomix.training.arranging import arrange
-from dinomix.training.config import FkdMode
-from dinomix.training.methods import MethodName
+
+if TYPE_CHECKING:
+    from dinomix.training.config import FkdMode
+    from dinomix.training.methods import MethodName
 
 
 def segment(
@@ -114,8 +114,8 @@ def train(
     cohort: str | Path,
     out: str | Path,
     *,
-    method: MethodName = "dino-mix",
-    fkd: FkdMode | None = None,
+    method: "MethodName" = "dino-mix",
+    fkd: "FkdMode | None" = None,
     pic: bool | None = None,
     teacher: str | None = None,
     download_teacher: bool = False,
@@ -159,6 +159,10 @@ def train(
         DinomixError: a file, setting or option cannot be used, a run is there already, or the teacher's weights are missing.
         dinomix.training.control.RunPaused: the run was asked to pause, or paused itself, as for a full disk.
     """
+    # Not before it is called: segmenting does without PyTorch.
+    from dinomix.training import train as training
+    from dinomix.training.arranging import arrange
+
     first = None if start is None else Path(start)
     run = arrange(
         Path(cohort),

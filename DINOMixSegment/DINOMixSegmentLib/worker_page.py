@@ -166,12 +166,18 @@ class WorkerPage:
 
 def reportRows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What a worker said of itself, as a table's labels and texts."""
-    versions = _("dinomix {dinomix}, Python {python}, PyTorch {torch}, MONAI {monai}")
+    versions = [
+        f"{title} {report[key]}"
+        for title, key in (
+            ("dinomix", "dinomix"), ("Python", "python"), ("PyTorch", "torch"), ("MONAI", "monai"), ("OpenVINO", "openvino"),
+        )
+        if report.get(key)  # not all are installed everywhere, and older workers do not speak of all
+    ]  # fmt: skip
     memory = report["memory"]
     models = [model["title"] for model in report["models"]]
     return [
         (_("Computer"), str(report["host"])),
-        (_("Versions"), versions.format(**{key: report[key] for key in ("dinomix", "python", "torch", "monai")})),
+        (_("Versions"), ", ".join(versions)),
         (_("Devices"), ", ".join(device["title"] for device in report["devices"])),
         (_("Automatic"), report["automatic"]["reason"]),
         (

@@ -22,8 +22,8 @@ from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.calibrating import AROUND, reliability
 from dinomix.evaluation.calibration_cases import calibrate_model
-from dinomix.evaluation.matched_model import reference_of
 from dinomix.evaluation.metrics import dice
+from dinomix.evaluation.references import reference_of
 from dinomix.events import silent
 from dinomix.files import sha256
 from dinomix.images.volume import Volume

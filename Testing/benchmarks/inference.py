@@ -37,7 +37,7 @@ import torch  # noqa: E402
 from inference_work import SIZE, make_model, make_scan, make_truth  # noqa: E402
 
 from dinomix.images.reading import read_label  # noqa: E402
-from dinomix.inference.precision import has_bfloat16  # noqa: E402
+from dinomix.inference.devices import has_bfloat16  # noqa: E402
 from dinomix.labels import LabelSet  # noqa: E402
 from dinomix.models.folder import load_model  # noqa: E402
 

@@ -16,7 +16,7 @@ from inference import dice, write_between_marks
 
 from dinomix.images.reading import read_image
 from dinomix.inference.certainty import LabelChanges
-from dinomix.inference.precision import border_noise
+from dinomix.inference.noise import border_noise
 from dinomix.inference.sliding_window import predict_logits, ways_to_compute
 from dinomix.models.folder import Model, load_model
 from dinomix.planning.preprocessing import preprocess
@@ -70,7 +70,7 @@ def measured(model: Model, tensor: torch.Tensor) -> str:
     noise = border_noise(network, tensor, model.plan, CPU)
     if noise is None:
         return "| | | | not tried further"
-    ways = ways_to_compute(CPU, torch.bfloat16)
+    ways = ways_to_compute(CPU, "bfloat16")
     fast = predict_logits(network, tensor, model.plan, "cpu", ways=ways)
     changes = LabelChanges(noise, len(fast))
     changes.add(fast)

@@ -141,7 +141,8 @@ def bare_parts(model: Path, image: Path, labels: Path, device: str) -> dict[str,
 
     from dinomix.images.gzip_streams import pack, unpacked
     from dinomix.images.reading import read_image, read_label
-    from dinomix.inference.precision import InBfloat16, has_bfloat16
+    from dinomix.inference.devices import has_bfloat16
+    from dinomix.inference.precision import InBfloat16
     from dinomix.inference.windows import Layout
     from dinomix.models.folder import load_model
     from dinomix.models.light_monai import import_monai_for_networks

@@ -12,8 +12,8 @@ import torch
 from inference_work import PLAN
 
 from dinomix.labels import LabelSet
-from dinomix.models.folder import write_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 
 SIZE, SPACING, CLASSES, LIMIT = (1024, 1024, 1000), (0.75, 0.75, 0.75), 100, "8G"
 NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}

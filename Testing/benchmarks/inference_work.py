@@ -15,8 +15,8 @@ import torch
 
 from dinomix.images.reading import read_image, read_label
 from dinomix.labels import LabelSet, Structure
-from dinomix.models.folder import write_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 from dinomix.training.losses import segmentation_loss

@@ -30,7 +30,8 @@ from ablation import dinomix, link_cases
 import dinomix as engine
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case, Cohort
-from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
+from dinomix.evaluation.matched_model import MatchedModel, means
+from dinomix.evaluation.references import reference_of
 from dinomix.training.next_case import STRATEGIES, StrategyName, strategy_of
 from dinomix.training.next_case.representing import Imaged, rank_images
 from dinomix.training.next_case.strategy import Seen

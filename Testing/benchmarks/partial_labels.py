@@ -23,7 +23,7 @@ import numpy as np
 from ablation import METHODS, dinomix, prepare, prepare_deformed, run_one
 
 from dinomix.cohort.cohort import Case, Cohort
-from dinomix.evaluation.matched_model import reference_of
+from dinomix.evaluation.references import reference_of
 from dinomix.images.reading import read_geometry
 from dinomix.images.volume import Volume
 from dinomix.images.writing import write_image

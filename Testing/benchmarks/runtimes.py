@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DINOMixEngine"))
 
 import torch
 
-from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.devices import has_bfloat16
+from dinomix.inference.options import Numbers
 from dinomix.inference.runtimes.compiled import OPENVINO
 from dinomix.inference.runtimes.runtime import PYTORCH
 from dinomix.models.network import build_network
@@ -67,12 +68,12 @@ def measured(name: str, turns: int) -> dict[str, tuple[float, float]]:
     )  # fmt: skip
     network = build_network(plan, CLASSES).eval().requires_grad_(False)
     window = torch.rand(1, 1, *plan.patch)
-    kinds = {"float32": torch.float32}
+    kinds: list[Numbers] = ["float32"]
     if has_bfloat16(CPU) and "ONEDNN_MAX_CPU_ISA" not in os.environ:
-        kinds["bfloat16"] = torch.bfloat16
+        kinds.append("bfloat16")
     forwards = {
-        f"{runtime.title} {kind}": runtime.ready(network, plan, CPU, dtype, plan.patch)
-        for kind, dtype in kinds.items()
+        f"{runtime.title} {kind}": runtime.ready(network, plan, CPU, kind, plan.patch)
+        for kind in kinds
         for runtime in (PYTORCH, OPENVINO)
     }
     if (forward := in_onnx_runtime(network, window)) is not None:

@@ -329,7 +329,7 @@ def test_images_of_a_case_go_together(tmp_path, sharesFiles):
 
 @pytest.mark.parametrize("sharesFiles", [True, False])
 def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(tmp_path, sharesFiles):
-    from dinomix.models.folder import write_model
+    from dinomix.models.writing import write_model
     from random_models import labels_with_ids, random_weights, small_plan
 
     scan, out = tmp_path / "private-scan.nrrd", tmp_path / "labels.seg.nrrd"

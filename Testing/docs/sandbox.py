@@ -9,8 +9,8 @@ import numpy as np
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image, write_labels
 from dinomix.labels import LabelSet
-from dinomix.models.folder import write_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.planning import override_plan
 
 SIZE = 32

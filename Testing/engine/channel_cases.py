@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet
-from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import InputChannel, PercentileWindow, Plan, SpacingGrid, Window
 from dinomix.planning.preprocessing import preprocess
 from image_files import write_image

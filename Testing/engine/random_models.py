@@ -7,8 +7,9 @@ import torch
 from dinomix.images.reading import read_image
 from dinomix.inference.precision import Ends
 from dinomix.labels import LabelSet, Structure
-from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import PercentileWindow, Plan, RangeWindow, SizeGrid, SpacingGrid, Window
 from dinomix.planning.preprocessing import preprocess
 

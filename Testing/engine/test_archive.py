@@ -9,8 +9,9 @@ import pytest
 from dinomix.cli import main
 from dinomix.errors import DinomixError
 from dinomix.models.archive import export_model
-from dinomix.models.folder import load_model, write_model
+from dinomix.models.folder import load_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from tiny_cohort import LABELS, make_plan
 
 

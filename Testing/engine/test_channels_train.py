@@ -17,7 +17,7 @@ from dinomix.events import silent
 from dinomix.images.channel_files import Channel
 from dinomix.images.reading import read_image
 from dinomix.models.folder import load_model
-from dinomix.models.matching import matched_weights
+from dinomix.models.matched_weights import matched_weights
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import InputChannel, PercentileWindow, RangeWindow, SecondStage, SpacingGrid
 from dinomix.planning.planning import make_plan

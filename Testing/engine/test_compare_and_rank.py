@@ -15,7 +15,7 @@ from dinomix.images.reading import read_geometry, read_label
 from dinomix.inference.batch import segment_files
 from dinomix.inference.options import Options
 from dinomix.models.folder import load_model
-from dinomix.models.matching import matched_weights
+from dinomix.models.matched_weights import matched_weights
 from dinomix.report.comparing import compare_run
 from dinomix.training import ranking
 from dinomix.training.next_case import STRATEGIES, StrategyName

@@ -63,7 +63,8 @@ def naive(
     networks: list[torch.nn.Module], orders: list[list[int]], tensor: torch.Tensor, plan: Plan, flips: list
 ) -> torch.Tensor:
     """The blended logarithms of mean probabilities, (channels, x, y, z), window by window."""
-    layout, weights = Layout.of(tensor.shape[1:], plan), importance(plan.patch, plan.blend)
+    layout = Layout.of(tensor.shape[1:], plan)
+    weights = torch.from_numpy(importance(plan.patch, plan.blend))
     padded = torch.zeros(len(tensor), *layout.size)
     inside = tuple(slice(before, before + side) for before, side in zip(layout.before, tensor.shape[1:], strict=True))
     padded[(slice(None), *inside)] = tensor

@@ -13,9 +13,10 @@ from dinomix.images.volume import Geometry
 from dinomix.inference import memory
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.runtimes.graph_memory import most_alive, window_of_graph
-from dinomix.models.folder import Model, add_graphs, load_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import WEIGHTS, graph_files
 from dinomix.models.silence import is_installed, openvino
+from dinomix.models.writing import add_graphs
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
 

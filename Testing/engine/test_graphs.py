@@ -13,14 +13,14 @@ import torch
 from dinomix.cli import main
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
-from dinomix.inference.runtimes import graphs
 from dinomix.inference.segment import segment_volume
-from dinomix.models import graph
+from dinomix.models import graph_writing
 from dinomix.models.ensemble import join_models
-from dinomix.models.folder import Model, add_graphs, changed_aside, load_model, write_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.graph import carried_graph, read_graph
 from dinomix.models.manifest import ENSEMBLE_OR_CLEAN_UP, WEIGHTS, graph_files, renew_manifest
 from dinomix.models.silence import is_installed
+from dinomix.models.writing import add_graphs, changed_aside, write_model
 from dinomix.planning.plan import CleanUp, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 
@@ -99,7 +99,7 @@ def test_a_carried_graph_is_what_openvino_computes(
     add_graphs(without.path)
     model = load_model(without.path)
     monkeypatch.setenv("DINOMIX_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(graphs, "converted", lambda *_: pytest.fail("it was converted again"))
+    monkeypatch.setattr(graph_writing, "converted", lambda *_: pytest.fail("it was converted again"))
     assert len(np.unique(before)) > 1 and np.array_equal(by_openvino(model, scan), before)
     assert not list((tmp_path / "other").rglob("graph.bin"))
 
@@ -113,13 +113,13 @@ def test_a_graph_of_other_weights_is_not_used(model: Model) -> None:
 
 
 def test_a_graph_with_other_logits_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right, notices = graph.converted, []
+    right, notices = graph_writing.converted, []
 
     def wrong(network: torch.nn.Module, plan: object) -> object:
         other = type("Other", (torch.nn.Module,), {"forward": lambda self, window: 1.01 * network(window)})()
         return right(other, plan)
 
-    monkeypatch.setattr(graph, "converted", wrong)
+    monkeypatch.setattr(graph_writing, "converted", wrong)
     write_model(
         tmp_path / "model", plan=PLAN, labels=LABELS, weights=random_weights(PLAN, LABELS), record={}, graphs=True,
         emit=lambda kind, **fields: notices.append(fields["message"]),

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from dinomix.cli import main
-from dinomix.models.folder import load_model, write_model
+from dinomix.models.folder import load_model
 from dinomix.models.installed import describe_model, find_models, model_folders
 from dinomix.models.manifest import FILES, MANIFEST, PREVIEW, WEIGHTS
+from dinomix.models.writing import write_model
 from random_models import labels_with_ids, random_weights, small_plan
 
 PICTURE = b"\x89PNG\r\n\x1a\n not looked at"

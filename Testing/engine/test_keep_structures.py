@@ -12,15 +12,18 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.demo.anatomy import SYNAPSE_ORGANS
 from dinomix.demo.phantom import phantom_case
 from dinomix.errors import DinomixError
-from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
+from dinomix.evaluation.matched_model import MatchedModel, means
+from dinomix.evaluation.references import reference_of
 from dinomix.events import read_events
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.writing import write_image, write_labels
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
-from dinomix.models.folder import Model, load_model, write_model
-from dinomix.models.joining import joined_labels, model_under
+from dinomix.models.folder import Model, load_model
+from dinomix.models.joining import joined_labels
+from dinomix.models.model_under import model_under
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import InputChannel, OnePiece
 from dinomix.training.arranging import Arranged, arrange

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from dinomix.errors import DinomixError
-from dinomix.models.folder import load_model, write_model
+from dinomix.models.folder import load_model
 from dinomix.models.manifest import FILES, MANIFEST, PREVIEW
 from dinomix.models.network import build_network, footprint
+from dinomix.models.writing import write_model
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 
 

@@ -20,10 +20,11 @@ from dinomix.images.volume import Geometry
 from dinomix.importing.hints import Hints
 from dinomix.importing.weights import read_checkpoint, state_dict_of
 from dinomix.inference.memory import plan_memory
-from dinomix.models.folder import load_model, write_model
+from dinomix.models.folder import load_model
 from dinomix.models.footprint import on_paper
 from dinomix.models.manifest import write_manifest
 from dinomix.models.network import build_network, footprint
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import Plan
 from random_models import labels_with_ids, random_weights, small_plan
 

@@ -14,7 +14,7 @@ from dinomix.importing.hints import Hints
 from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
 from dinomix.models.folder import load_model
-from dinomix.models.matching import matched_weights
+from dinomix.models.matched_weights import matched_weights
 from dinomix.models.network import build_network
 from dinomix.planning.plan import MinMax, StepsWindow, ToRange, ZScore
 from dinomix.training.train import train

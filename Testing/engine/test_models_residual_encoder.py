@@ -15,7 +15,7 @@ from dinomix.importing.installing import import_model
 from dinomix.importing.nnunet import read_nnunet
 from dinomix.inference.precision import Ends, InBfloat16
 from dinomix.models.folder import Model, load_model
-from dinomix.models.matching import matched_weights
+from dinomix.models.matched_weights import matched_weights
 from dinomix.models.network import RESIDUAL_ENCODER, build_network, footprint
 from dinomix.models.residual_encoder import ResidualEncoderUNet, _Average
 from dinomix.planning.plan import patch_multiple

@@ -7,8 +7,10 @@ import torch
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference import segment
 from dinomix.inference.certainty import LEAST_DICE, LabelChanges
+from dinomix.inference.devices import has_bfloat16
+from dinomix.inference.noise import border_noise
 from dinomix.inference.pieces import borders, pieces_of
-from dinomix.inference.precision import Ends, InBfloat16, border_noise, has_bfloat16
+from dinomix.inference.precision import Ends, InBfloat16
 from dinomix.inference.runtimes import choosing
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, predict_slabs
@@ -248,7 +250,7 @@ def test_pieces_are_different_ones_and_whole_windows_are_tried_once() -> None:
 def test_logits_in_bfloat16_are_close(tensor: torch.Tensor) -> None:
     network = build_network(PLAN, 3).eval()
     slow = predict_logits(network, tensor, PLAN, "cpu")
-    slabs = predict_slabs(network, tensor, PLAN, "cpu", dtype=torch.bfloat16)
+    slabs = predict_slabs(network, tensor, PLAN, "cpu", numbers="bfloat16")
     fast = torch.cat([slab.clone() for slab in slabs], 1)
     assert fast.dtype == torch.float32 and fast.shape == slow.shape
     assert 0 < (fast - slow).abs().max() < 0.05 * slow.abs().max()

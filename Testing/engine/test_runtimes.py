@@ -17,6 +17,8 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
 from dinomix.inference import segment
+from dinomix.inference.devices import Device
+from dinomix.inference.options import Numbers
 from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes import choosing, compiled
 from dinomix.inference.runtimes.choosing import Verdict, remembered
@@ -24,10 +26,12 @@ from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Sides
 from dinomix.inference.segment import segment_volume
 from dinomix.inference.sliding_window import predict_logits, ways_to_compute
-from dinomix.models.averaged import Averaged, FromFile
+from dinomix.models.averaged import Averaged
 from dinomix.models.folder import Model
+from dinomix.models.from_file import FromFile
 from dinomix.models.manifest import WEIGHTS
 from dinomix.models.network import network_on_paper
+from dinomix.models.networks import Network
 from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
@@ -59,16 +63,14 @@ class Other:
     name: str = "openvino"
     title: str = "OpenVINO"
     bytes: int = 0
-    made: list[tuple[Sides, torch.dtype]] = field(default_factory=list, compare=False)
+    made: list[tuple[Sides, Numbers]] = field(default_factory=list, compare=False)
 
     def more_bytes(self, weights: int, window: int) -> int:
         return self.bytes
 
-    def ready(
-        self, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype, sides: Sides
-    ) -> Forward:
-        self.made.append((sides, dtype))
-        forward = PYTORCH.ready(network, plan, device, dtype, sides)
+    def ready(self, network: Network, plan: Plan, device: Device, numbers: Numbers, sides: Sides) -> Forward:
+        self.made.append((sides, numbers))
+        forward = PYTORCH.ready(network, plan, device, numbers, sides)
         return lambda windows: self.change(forward(windows))
 
 
@@ -204,7 +206,7 @@ def test_a_cache_that_cannot_be_written_is_no_failure_and_not_remembered(
     assert np.array_equal(labels(model, volume, events, network=network), labels(model, volume, runtime="pytorch"))
     [told] = events.of("runtime")
     assert told["runtime"] == "pytorch" and "cannot be used here" in told["reason"]
-    assert remembered(network, model.plan, torch.float32) is None
+    assert remembered(network, model.plan, "float32") is None
 
 
 @needs_openvino
@@ -248,13 +250,13 @@ def test_the_faster_one_computes_and_the_trial_is_remembered(
     exact = labels(model, volume, runtime="pytorch")
     for _ in range(2):  # each with a network of its own, so that the second knows of the first by the file alone
         assert np.array_equal(labels(model, volume, events), exact)
-    assert events.trials == 1 and other.made[-1] == (model.plan.patch, torch.float32)
+    assert events.trials == 1 and other.made[-1] == (model.plan.patch, "float32")
     assert [event["runtime"] for event in events.of("runtime")] == ["openvino"] * 2
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        assert remembered(model.network(), model.plan, torch.float32) is None
+        assert remembered(model.network(), model.plan, "float32") is None
     finally:
         torch.set_num_threads(threads)
     [file] = (tmp_path / "cache").rglob("trial-*.json")
@@ -287,7 +289,7 @@ def test_what_is_soon_done_or_shows_nothing_is_not_tried(
     monkeypatch.setattr(choosing, "LEAST_SECONDS", 1e9)
     labels(model, volume, events)
     assert not events.of("runtime")
-    assert remembered(model.network(), model.plan, torch.float32) is None
+    assert remembered(model.network(), model.plan, "float32") is None
 
 
 def test_pytorch_computes_where_the_memory_does_not_suffice_for_the_other(
@@ -310,7 +312,7 @@ def test_pytorch_goes_on_where_the_other_fails(model: Model, volume: Volume) -> 
         return logits
 
     tensor, network, events = torch.from_numpy(volume.array)[None], model.network(), Events()
-    ways = ways_to_compute(CPU, torch.float32, Other(fail_soon))
+    ways = ways_to_compute(CPU, "float32", Other(fail_soon))
     found = predict_logits(network, tensor, model.plan, CPU, events, ways=ways)
     assert torch.equal(found, predict_logits(network, tensor, model.plan, CPU))
     [notice] = events.of("notice")
@@ -321,13 +323,13 @@ def test_bfloat16_is_judged_in_the_runtime_that_will_compute(
     model: Model, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong_in_bfloat16(logits: torch.Tensor) -> torch.Tensor:
-        return logits.flip(1) if other.made[-1][1] == torch.bfloat16 else logits
+        return logits.flip(1) if other.made[-1][1] == "bfloat16" else logits
 
     other = use(monkeypatch, Other(wrong_in_bfloat16))
     monkeypatch.setattr(segment, "has_bfloat16", lambda device: True)
     monkeypatch.setattr(choosing, "remembered", lambda *_: Verdict("openvino", "It was fast once."))
     assert np.array_equal(labels(model, volume, precision="auto"), labels(model, volume, runtime="pytorch"))
-    assert {dtype for _, dtype in other.made} == {torch.bfloat16, torch.float32}
+    assert {numbers for _, numbers in other.made} == {"bfloat16", "float32"}
 
 
 def test_openvino_that_cannot_be_used_is_an_error(

@@ -6,7 +6,7 @@ from monai.inferers import SlidingWindowInferer
 
 from dinomix.errors import DinomixError
 from dinomix.inference import sliding_window
-from dinomix.inference.sliding_window import CPU, Way, count_windows, predict_logits, predict_slabs, ways_to_compute
+from dinomix.inference.sliding_window import Way, count_windows, predict_logits, predict_slabs, ways_to_compute
 from dinomix.inference.windows import Layout
 from dinomix.models.network import build_network
 from random_models import labels_with_ids, random_weights, small_plan
@@ -48,6 +48,7 @@ class ShortOfMemory(torch.nn.Module):
         return torch.cat([windows, 1 - windows], dim=1)
 
 
+CPU = torch.device("cpu")
 # Stands for a GPU: another device than "cpu" by name, on every machine.
 GPU = torch.device("cpu", 0)
 WAYS = (Way(GPU, GPU, 4), Way(GPU, GPU, 1), Way(GPU, CPU, 1), Way(CPU, CPU, 1))

@@ -8,9 +8,11 @@ import torch
 from dinomix import cli
 from dinomix.errors import DinomixError
 from dinomix.labels import LabelSet
-from dinomix.models.folder import load_model, write_model
-from dinomix.models.matching import matched_channels, matched_weights
+from dinomix.models.folder import load_model
+from dinomix.models.matched_weights import matched_weights
+from dinomix.models.matching import matched_channels
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import PercentileWindow, SpacingGrid
 from dinomix.training.arranging import arrange
 from tiny_cohort import make_cohort, make_plan

@@ -21,12 +21,13 @@ from dinomix.inference.segment import segment_volume
 from dinomix.inference.two_stages import brightness
 from dinomix.labels import LabelSet
 from dinomix.models.archive import export_model
-from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.graph import carried_graph
 from dinomix.models.installed import describe_model
 from dinomix.models.manifest import MANIFEST
 from dinomix.models.network import build_network
 from dinomix.models.silence import is_installed
+from dinomix.models.writing import write_model
 from dinomix.planning.in_words import in_words
 from dinomix.planning.networks import planned_network
 from dinomix.planning.plan import PercentileWindow, Place, Plan, RangeWindow, SecondStage

@@ -18,7 +18,8 @@ from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
-from dinomix.models.folder import Model, load_model, write_model
+from dinomix.models.folder import Model, load_model
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import RangeWindow, SpacingGrid
 from dinomix.worker.arrays import frame_bytes, frames_of_array, frames_of_file
 from dinomix.worker.stream import encode

@@ -9,8 +9,8 @@ from dinomix.demo.cohort_folders import phantom_labels
 from dinomix.demo.phantom import phantom_case
 from dinomix.images.writing import write_image, write_labels
 from dinomix.labels import LabelSet
-from dinomix.models.folder import write_model
 from dinomix.models.network import build_network
+from dinomix.models.writing import write_model
 from dinomix.planning.planning import override_plan
 
 NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [8, 8, 16, 32, 64, 8]}

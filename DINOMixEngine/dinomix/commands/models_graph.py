@@ -17,7 +17,7 @@ def command(model: str, as_json: bool) -> None:
     """
     from dinomix.events import shown_events
     from dinomix.importing.installing import folder_or_installed
-    from dinomix.models.folder import add_graphs
+    from dinomix.models.writing import add_graphs
 
     folder = folder_or_installed(model)
     with shown_events(as_json) as emit:

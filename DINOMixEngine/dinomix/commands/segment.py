@@ -163,6 +163,7 @@ def command(
 
     from tqdm import tqdm
 
+    from dinomix.arrays import has_torch
     from dinomix.events import shown_events
     from dinomix.inference.options import Options
     from dinomix.inference.several_models import Models
@@ -170,7 +171,8 @@ def command(
     from dinomix.models.light_monai import import_monai_for_networks
     from dinomix.report.segmenting import segment_and_report
 
-    import_monai_for_networks()
+    if has_torch():
+        import_monai_for_networks()
     rules = {name: rule for name, _, rule in (option.rpartition("=") for option in clean_up)}
     options = Options(device, limit, precision, runtime, all_pieces, mirror, rules)
     with shown_events(as_json) as shown:

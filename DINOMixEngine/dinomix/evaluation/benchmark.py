@@ -163,7 +163,7 @@ def segment_test_set(prepared: Prepared, model: Model, folder: Path, device: str
     """Write each test case's labels on the protocol's grid and on its own; cases that are there already are left out."""
     chosen, _ = choose_device(device)
     # The released code averages softmax over the windows, not logits.
-    network = nn.Sequential(model.network(), nn.Softmax(dim=1)).eval()
+    network = nn.Sequential(model.module(), nn.Softmax(dim=1)).eval()
     cases = prepared.cohort.with_role("test")
     progress = Progress(emit, "segment the test set", len(cases))
     for done, case in enumerate(cases, start=1):

@@ -17,8 +17,9 @@ from dinomix.files import write_json, write_text
 from dinomix.inference.devices import choose_device
 from dinomix.models.calibration import KEY, Calibration
 from dinomix.models.card import model_card
-from dinomix.models.folder import Model, changed_aside, load_model
+from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import can_see, images_for, matched_channels
+from dinomix.models.writing import changed_aside
 from dinomix.planning.cache import PreparedCase, channels_of, refuse_changed
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 

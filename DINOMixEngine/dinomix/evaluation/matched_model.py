@@ -7,10 +7,10 @@ from statistics import fmean
 
 import numpy as np
 
-from dinomix.cohort.case_label import UNLABELED, read_case_label
+from dinomix.cohort.case_label import UNLABELED
 from dinomix.cohort.cohort import Case
 from dinomix.evaluation.metrics import dice
-from dinomix.images.volume import Geometry, Volume
+from dinomix.images.volume import Volume
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
@@ -76,20 +76,3 @@ def means(names: tuple[str, ...], cases: Sequence[Dice]) -> Dice:
     columns = {name: [case[name] for case in cases] for name in names}
     known = {name: [value for value in column if value is not None] for name, column in columns.items()}
     return {name: fmean(column) if column else None for name, column in known.items()}
-
-
-def reference_of(case: Case, geometry: Geometry) -> Volume:
-    """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values.
-
-    ``UNLABELED`` where nobody labeled.
-    """
-    label = read_case_label(case, geometry)
-    if not case.label_values:
-        return label
-    table = np.zeros(max(int(label.array.max()), 0) + 1, np.uint16)
-    for value, id in case.label_values.items():
-        if value < len(table):
-            table[value] = id
-    if case.ignored or case.labeled_slices is not None:
-        return Volume(np.where(label.array == UNLABELED, UNLABELED, table[label.array]), label.geometry)
-    return Volume(table[label.array], label.geometry)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dinomix.cohort.case_label import outside_slices
+from dinomix.cohort.case_label import UNLABELED, outside_slices, read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.label_ids import with_ids
 from dinomix.images.formats import case_name
@@ -85,3 +85,20 @@ def read_reference(
         return Reference(with_ids(volume, names, labels, path), None, not_drawn)
     labeled = Volume(np.where(unlabeled, 0, volume.array).astype(volume.array.dtype), volume.geometry, volume.notices)
     return Reference(with_ids(labeled, names, labels, path), unlabeled, not_drawn)
+
+
+def reference_of(case: Case, geometry: Geometry) -> Volume:
+    """The label of a case on the grid of its image, with the cohort's structure ids in place of the file's values.
+
+    ``UNLABELED`` where nobody labeled.
+    """
+    label = read_case_label(case, geometry)
+    if not case.label_values:
+        return label
+    table = np.zeros(max(int(label.array.max()), 0) + 1, np.uint16)
+    for value, id in case.label_values.items():
+        if value < len(table):
+            table[value] = id
+    if case.ignored or case.labeled_slices is not None:
+        return Volume(np.where(label.array == UNLABELED, UNLABELED, table[label.array]), label.geometry)
+    return Volume(table[label.array], label.geometry)

@@ -14,7 +14,7 @@ from dinomix.importing.networks import network_of, without_supervision
 from dinomix.importing.sigmoids import NESTED, labels_of_regions, parts_of, with_background
 from dinomix.importing.weights import state_dict_of
 from dinomix.labels import LabelSet
-from dinomix.models.matching import class_axes
+from dinomix.models.matched_weights import class_axes
 from dinomix.planning.plan import Sigmoid, SpacingGrid, Step, StepsWindow, Tanh, ToRange, ZScore
 
 DEFAULT_BOUNDS = (-250.0, 250.0)

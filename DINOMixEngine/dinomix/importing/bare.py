@@ -7,7 +7,7 @@ from dinomix.importing.converted import Converted
 from dinomix.importing.networks import without_supervision
 from dinomix.importing.weights import ENDINGS, is_weights, read_checkpoint, state_dict_of
 from dinomix.labels import LabelSet
-from dinomix.models.matching import class_axes
+from dinomix.models.matched_weights import class_axes
 from dinomix.planning.plan import Plan
 
 

@@ -15,8 +15,9 @@ from dinomix.events import Emit, silent
 from dinomix.images.volume import Geometry, Volume
 from dinomix.importing.inputs import Input, channel_fields
 from dinomix.labels import LabelSet
-from dinomix.models.folder import misfit_of, write_model
+from dinomix.models.folder import misfit_of
 from dinomix.models.network import build_network, footprint
+from dinomix.models.writing import write_model
 from dinomix.planning.plan import Plan, SpacingGrid, patch_multiple
 from dinomix.planning.preprocessing import preprocess
 

@@ -15,7 +15,7 @@ from dinomix.importing.networks import network_of, without_supervision
 from dinomix.importing.sigmoids import NESTED, labels_of_regions, parts_of, with_background
 from dinomix.importing.weights import is_weights, read_checkpoint, state_dict_of
 from dinomix.labels import LabelSet
-from dinomix.models.matching import class_axes
+from dinomix.models.matched_weights import class_axes
 from dinomix.planning.plan import (
     MinMax,
     PercentileWindow,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
@@ -16,6 +15,7 @@ from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.sureness import Sureness
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
+from dinomix.models.networks import Network
 
 THE_VOLUME = Path("The volume")
 """Stands in messages where a file's path would."""
@@ -31,7 +31,7 @@ def segment_array(
     *,
     more: Sequence[Placed] = (),
     emit: Emit = silent,
-    networks: Sequence[torch.nn.Module] | None = None,
+    networks: Sequence[Network] | None = None,
     keep: LabelSet | None = None,
     sureness: Sureness | None = None,
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:

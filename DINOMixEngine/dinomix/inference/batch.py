@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-import torch
-
 from dinomix.errors import DEFECTS, DinomixError, told_of
 from dinomix.events import Emit, silent
 from dinomix.images.channels import read_channels
@@ -42,6 +40,7 @@ from dinomix.inference.suitability import Doubt, tell
 from dinomix.inference.sureness import PredictedDice, Sureness
 from dinomix.inference.uncertainty_files import uncertainty_files
 from dinomix.models.folder import Model
+from dinomix.models.networks import Network
 from dinomix.names import listed
 
 ALL_THE_SAME = "With --any-image it is segmented all the same."
@@ -66,7 +65,7 @@ def segment_files(
     any_image: bool = False,
     overwrite: bool = False,
     emit: Emit = silent,
-    networks: Sequence[torch.nn.Module] | None = None,
+    networks: Sequence[Network] | None = None,
     done: Callable[[Output, PredictedDice], None] = lambda output, predicted: None,
 ) -> list[Path]:
     """Segment files, DICOM folders and folders of images; each result is on its image's own grid.
@@ -248,5 +247,7 @@ def _read_ahead(
 def _device_of(share: _Share, device: str) -> tuple[str, str]:
     chosen, reason = choose_device(device)
     if share.processes > 1 and device in ("auto", "cuda") and chosen.type == "cuda":
+        import torch
+
         chosen, reason = choose_device(f"cuda:{share.local_rank % torch.cuda.device_count()}")
     return str(chosen), reason

@@ -9,8 +9,8 @@ the structures that can win.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from dinomix.arrays import Array, like, namespace
 from dinomix.planning.resampling import Line
 
 TIE = 2.0**-20
@@ -21,6 +21,8 @@ TIE = 2.0**-20
 class CellAxis:
     """The cells along one axis that hold native voxels, in ascending order; a long one is cut into several.
 
+    Of NumPy's arrays; ``like`` brings them to others.
+
     Attributes:
         low, high: (cells,) the voxels of the network's grid on both sides; the same one beyond the outermost.
         first: (cells,) the first native voxel inside.
@@ -29,12 +31,12 @@ class CellAxis:
         cell_of: (native voxels,) the cell that each lies in.
     """
 
-    low: torch.Tensor
-    high: torch.Tensor
-    first: torch.Tensor
-    rows: torch.Tensor
-    weight: torch.Tensor
-    cell_of: torch.Tensor
+    low: Array
+    high: Array
+    first: Array
+    rows: Array
+    weight: Array
+    cell_of: Array
 
     @classmethod
     def of(cls, line: Line) -> "CellAxis":
@@ -52,15 +54,18 @@ class CellAxis:
         rows = np.minimum(first + np.arange(most)[:, None], last)
         low = line.low[first]
         high = np.minimum(low + 1, line.size - 1)
-        return cls(*map(torch.from_numpy, (low, high, first, rows, line.weight[rows], begins.cumsum() - 1)))
+        return cls(low, high, first, rows, line.weight[rows], begins.cumsum() - 1)
 
     def __len__(self) -> int:
         return len(self.low)
 
-    def where(self, inside: torch.Tensor, start: int) -> "CellAxis":
-        """The cells for which ``inside`` holds, which lie side by side, on a grid that begins at its voxel ``start``."""
-        at = inside.nonzero().flatten()
-        cell_of = self.cell_of[(self.cell_of >= at[0]) & (self.cell_of <= at[-1])] - at[0]
+    def part(self, start: int, stop: int) -> "CellAxis | None":
+        """The cells whose lower side is a voxel start..stop of the grid, on one that begins at ``start``; None for none."""
+        first, behind = np.searchsorted(self.low, (start, stop))
+        if first == behind:
+            return None
+        at = slice(int(first), int(behind))
+        cell_of = self.cell_of[(self.cell_of >= first) & (self.cell_of < behind)] - first
         return CellAxis(
             self.low[at] - start,
             self.high[at] - start,
@@ -70,11 +75,12 @@ class CellAxis:
             cell_of,
         )
 
-    def to(self, device: torch.device) -> "CellAxis":
-        return CellAxis(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+    def like(self, other: Array) -> "CellAxis":
+        """The same as arrays of the kind of another one, where that is."""
+        return CellAxis(*(like(getattr(self, name), other) for name in self.__dataclass_fields__))
 
 
-def sure_winners(logits: torch.Tensor) -> torch.Tensor:
+def sure_winners(logits: Array) -> Array:
     """The channel with the highest logit at each voxel, -1 where another one is too near to be told apart.
 
     Args:
@@ -83,13 +89,15 @@ def sure_winners(logits: torch.Tensor) -> torch.Tensor:
     Returns:
         (x, y, z) int16.
     """
+    xp = namespace(logits)
     best, second, winners = two_highest(logits)
     # Comparing this way round also finds NaN.
-    sure = best - second > TIE * torch.maximum(best.abs(), second.abs())
-    return winners.masked_fill_(~sure, -1)
+    sure = best - second > TIE * xp.maximum(xp.abs(best), xp.abs(second))
+    winners[~sure] = -1
+    return winners
 
 
-def two_highest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def two_highest(logits: Array) -> tuple[Array, Array, Array]:
     """The highest and the second highest logit at each voxel, and the channel of the highest.
 
     Args:
@@ -98,51 +106,56 @@ def two_highest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     Returns:
         (x, y, z) float32, float32 and int16; of equal logits, the channel of the first.
     """
-    best = torch.empty(logits.shape[1:], device=logits.device)
-    second = torch.full_like(best, -torch.inf)
-    winners = torch.zeros(logits.shape[1:], dtype=torch.int16, device=logits.device)
+    xp = namespace(logits)
+    best = xp.empty_like(logits[0], dtype=xp.float32)
+    second = xp.full_like(best, -xp.inf)
+    winners = xp.zeros_like(best, dtype=xp.int16)
     for x in range(0, logits.shape[1], 4):  # a few planes, which the processor's cache holds
         planes = slice(x, x + 4)
-        part = logits[:, planes].float()
-        highest, next_highest = part[0].clone(), second[planes]
-        for channel, here in enumerate(part[1:], start=1):
-            winners[planes].masked_fill_(here > highest, channel)
-            torch.maximum(next_highest, torch.minimum(highest, here), out=next_highest)
-            highest = torch.maximum(highest, here)
-        best[planes] = highest
+        part = xp.astype(logits[:, planes], xp.float32, copy=False)
+        highest, next_highest, winner = part[0], second[planes], winners[planes]
+        for channel in range(1, len(part)):
+            here = part[channel]
+            winner[here > highest] = channel
+            next_highest = xp.maximum(next_highest, xp.minimum(highest, here))
+            highest = xp.maximum(highest, here)
+        best[planes], second[planes] = highest, next_highest
     return best, second, winners
 
 
-def alike(winners: torch.Tensor, axes: tuple[CellAxis, CellAxis, CellAxis]) -> torch.Tensor:
+def alike(winners: Array, axes: tuple[CellAxis, CellAxis, CellAxis]) -> Array:
     """The winner of each cell (x, y, z) whose corners agree, else -1."""
+    xp = namespace(winners)
     for dimension, axis in enumerate(axes):
-        low, high = winners.index_select(dimension, axis.low), winners.index_select(dimension, axis.high)
-        winners = low.masked_fill_(low != high, -1)
+        low, high = (xp.take(winners, side, axis=dimension) for side in (axis.low, axis.high))
+        low[low != high] = -1
+        winners = low
     return winners
 
 
-def corners_of(logits: torch.Tensor, cells: torch.Tensor, axes: tuple[CellAxis, CellAxis, CellAxis]) -> torch.Tensor:
+def corners_of(logits: Array, cells: Array, axes: tuple[CellAxis, CellAxis, CellAxis]) -> Array:
     """The logits at the corners of ``cells`` (n, 3), as (channels, 2, 2, 2, n)."""
-    x, y, z = (torch.stack([axis.low, axis.high])[:, cells[:, d]] for d, axis in enumerate(axes))
-    _, ny, nz = logits.shape[1:]
-    flat = ((x[:, None, None] * ny + y[None, :, None]) * nz + z[None, None]).reshape(-1)
-    return logits.flatten(1).index_select(1, flat).reshape(-1, 2, 2, 2, len(cells))
+    xp = namespace(logits)
+    x, y, z = (xp.stack([axis.low[cells[:, d]], axis.high[cells[:, d]]]) for d, axis in enumerate(axes))
+    channels, nx, ny, nz = logits.shape
+    flat = xp.reshape((x[:, None, None] * ny + y[None, :, None]) * nz + z[None, None], (-1,))
+    corners = xp.take(xp.reshape(logits, (channels, nx * ny * nz)), flat, axis=1)
+    return xp.reshape(corners, (channels, 2, 2, 2, len(cells)))
 
 
-def contenders(corners: torch.Tensor) -> torch.Tensor:
+def contenders(corners: Array) -> Array:
     """(channels, n), whether a channel can win anywhere in each of n cells (channels, 2, 2, 2, n)."""
-    flat = corners.float().flatten(1, 3)
-    highest, lowest = flat.amax(1), flat.amin(1)
+    xp = namespace(corners)
+    flat = xp.astype(xp.reshape(corners, (len(corners), 8, corners.shape[-1])), xp.float32, copy=False)
+    highest, lowest = xp.max(flat, axis=1), xp.min(flat, axis=1)
     # What the best of the channels reaches everywhere in the cell.
-    floor = lowest.amax(0)
-    can = highest >= floor - TIE * torch.maximum(floor.abs(), highest.abs())
-    can |= ~torch.isfinite(highest) | ~torch.isfinite(floor)
+    floor = xp.max(lowest, axis=0)
+    can = highest >= floor - TIE * xp.maximum(xp.abs(floor), xp.abs(highest))
+    can |= ~xp.isfinite(highest) | ~xp.isfinite(floor)
     return can
 
 
-def winners_inside(
-    corners: torch.Tensor, weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor], channels: list[int]
-) -> torch.Tensor:
+def winners_inside(corners: Array, weights: tuple[Array, Array, Array], channels: list[int]) -> Array:
     """Interpolate some channels at the native voxels inside n cells, and take the highest.
 
     Computed in float64, along x, y and z in turn, and rounded to float32, as ``resampling.interpolate_slab`` does it.
@@ -155,17 +168,18 @@ def winners_inside(
     Returns:
         (x, y, z, n) int16, channel numbers.
     """
+    xp = namespace(corners)
     wx, wy, wz = weights[0][:, None, None], weights[1][None, :, None], weights[2][None, None]
     best = winner = None
     for channel in channels:
-        here = corners[channel].double()
+        here = xp.astype(corners[channel], xp.float64)
         here = here[0] * (1 - wx) + here[1] * wx
         here = here[:, None, 0] * (1 - wy) + here[:, None, 1] * wy
-        here = (here[:, :, None, 0] * (1 - wz) + here[:, :, None, 1] * wz).float()
+        here = xp.astype(here[:, :, None, 0] * (1 - wz) + here[:, :, None, 1] * wz, xp.float32)
         if best is None or winner is None:
-            best, winner = torch.full_like(here, -torch.inf), torch.zeros_like(here, dtype=torch.int16)
+            best, winner = xp.full_like(here, -xp.inf), xp.zeros_like(here, dtype=xp.int16)
         better = here > best
-        best = torch.where(better, here, best)
-        winner.masked_fill_(better, channel)
+        winner[better] = channel
+        best = xp.where(better, here, best)
     assert winner is not None
     return winner

@@ -2,8 +2,11 @@
 
 import math
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erfc
 
+from dinomix.arrays import Array, as_numpy, like, namespace, without_gradients
 from dinomix.inference.cells import two_highest
 
 LEAST_DICE = 0.995
@@ -32,35 +35,40 @@ class LabelChanges:
     """
 
     def __init__(self, noise: float, channels: int) -> None:
-        self._noise = max(noise, torch.finfo(torch.float32).tiny)
-        self._sums = torch.zeros((3, channels), dtype=torch.float64)
+        self._noise = max(noise, float(np.finfo(np.float32).tiny))
+        self._sums = np.zeros((3, channels))
         self.all, self.left, self.gained = self._sums
 
-    @torch.inference_mode()
-    def add(self, logits: torch.Tensor) -> None:
+    @without_gradients
+    def add(self, logits: Array) -> None:
         """Take some planes (channels, x, y, z) of logits computed in bfloat16, on any device."""
-        added = torch.zeros_like(self._sums)
-        for part in logits.split(PLANES, 1):
+        xp, channels = namespace(logits), len(self.all)
+        numbers = like(np.arange(channels, dtype=np.int16), logits)[:, None]
+        added = np.zeros_like(self._sums)
+        for x in range(0, logits.shape[1], PLANES):
+            part = logits[:, x : x + PLANES]
             best, second, winner = two_highest(part)
             lead = best - second
             # Comparing this way round also finds NaN, which makes the sums NaN.
             near = ~(lead > REACH * self._noise)
-            probability = (torch.special.erfc(lead[near] / (self._noise * math.sqrt(2))) / 2).double().cpu()
-            leaving = winner[near].long()
-            gaining = part[:, near].scatter(0, leaving[None], -torch.inf).argmax(0)
-            added[0] += torch.bincount(winner.flatten(), minlength=len(self.all)).cpu()
-            added[1].index_add_(0, leaving.cpu(), probability)
-            added[2].index_add_(0, gaining.cpu(), probability)
+            probability = erfc(as_numpy(lead[near]) / (self._noise * math.sqrt(2))).astype(np.float64) / 2
+            leaving = winner[near]
+            others = part[:, near]
+            others[numbers == leaving] = -xp.inf
+            added[0] += np.bincount(as_numpy(winner).reshape(-1), minlength=channels)
+            added[1] += np.bincount(as_numpy(leaving), probability, channels)
+            added[2] += np.bincount(as_numpy(xp.argmax(others, axis=0)), probability, channels)
         # Not before all was computed, so that it can be tried again on another device.
         self._sums += added
 
-    def dice(self) -> torch.Tensor:
+    def dice(self) -> NDArray[np.float64]:
         """(channels,) the Dice of each that is expected between both labels; NaN where neither is expected to hold it."""
-        return 2 * (self.all - self.left) / (2 * self.all - self.left + self.gained)
+        with np.errstate(invalid="ignore"):
+            return 2 * (self.all - self.left) / (2 * self.all - self.left + self.gained)
 
     def structures(self) -> list[int]:
         """The channels of structures whose labels would change, in ascending order."""
         same = (self.dice() >= LEAST_DICE) | ((self.left <= NO_VOXEL) & (self.gained <= NO_VOXEL))
-        if self.left.isnan().any():  # NaN among the logits, which hides what is highest
+        if np.isnan(self.left).any():  # NaN among the logits, which hides what is highest
             same[:] = False
-        return [channel for channel in (~same).nonzero().flatten().tolist() if channel > 0]
+        return [channel for channel in np.flatnonzero(~same).tolist() if channel > 0]

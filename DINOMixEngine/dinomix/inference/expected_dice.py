@@ -8,7 +8,9 @@ expectation (arXiv 2402.10665). Voxels are not independent given p, and p is too
 
 import math
 
-import torch
+import numpy as np
+
+from dinomix.arrays import Array, namespace, place_of, without_gradients
 
 FLOOR = 0.1
 """Probabilities below it count as none: they are wrong by large factors, and those of all voxels of an image together would
@@ -27,30 +29,31 @@ class ExpectedDice:
     """
 
     def __init__(self, channels: int) -> None:
-        self._sums = torch.zeros((3, channels), dtype=torch.float64)
+        self._sums = np.zeros((3, channels))
         self.labeled, self.agreeing, self.expected = self._sums
 
-    @torch.inference_mode()
-    def add(self, logits: torch.Tensor) -> None:
+    @without_gradients
+    def add(self, logits: Array) -> None:
         """Take some planes (channels, x, y, z) of logits, on any device."""
-        if logits.device.type == "mps":  # which has no float64
+        xp = namespace(logits)
+        if str(place_of(logits)).startswith("mps"):  # which has no float64
             logits = logits.cpu()
-        added = torch.zeros_like(self._sums)
-        for part in logits.split(PLANES, 1):
-            part = part.float()
-            best, winner = part.max(0)
-            total = torch.zeros_like(best)
-            for channel in part:
-                total += torch.exp(channel - best)
-            for number, channel in enumerate(part):
-                lead = channel - best
-                if lead.max() < math.log(FLOOR):  # its probability is lower still
+        added = np.zeros_like(self._sums)
+        for x in range(0, logits.shape[1], PLANES):
+            part = xp.astype(logits[:, x : x + PLANES], xp.float32, copy=False)
+            best, winner = xp.max(part, axis=0), xp.argmax(part, axis=0)
+            total = xp.zeros_like(best)
+            for number in range(len(part)):
+                total += xp.exp(part[number] - best)
+            for number in range(len(part)):
+                lead = part[number] - best
+                if xp.max(lead) < math.log(FLOOR):  # its probability is lower still
                     continue
-                probability = torch.exp(lead) / total
+                probability = xp.exp(lead) / total
                 own = winner == number
-                added[0, number] += int(own.sum())
-                added[1, number] += float(probability[own].double().sum())
-                added[2, number] += float(probability[probability >= FLOOR].double().sum())
+                added[0, number] += int(xp.count_nonzero(own))
+                added[1, number] += float(xp.sum(probability[own], dtype=xp.float64))
+                added[2, number] += float(xp.sum(probability[probability >= FLOOR], dtype=xp.float64))
         # Not before all was computed, so that it can be tried again on another device.
         self._sums += added
 

@@ -9,16 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import as_numpy, namespace
 from dinomix.events import Emit
 from dinomix.images.volume import Geometry
 from dinomix.inference.boxes import Slices, parts_of
-from dinomix.inference.options import Precision
-from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.devices import Device, has_bfloat16
+from dinomix.inference.options import Numbers, Precision
 from dinomix.inference.sliding_window import predict_slabs
 from dinomix.models.folder import Model
+from dinomix.models.networks import Network
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.preprocessing import Preprocessed
 
@@ -27,7 +28,7 @@ MARGIN = 15.0
 Ends = NDArray[np.float64]
 """(2, 3): first and behind the last voxel."""
 
-BoxFor = Callable[[torch.nn.Module, Preprocessed], Slices | None]
+BoxFor = Callable[[Network, Preprocessed], Slices | None]
 """The box (k, j, i) of an image in which a network is to compute; None for the whole image."""
 
 
@@ -47,7 +48,7 @@ def quick_box(
     model: Model,
     channels: Collection[int],
     geometry: Geometry,
-    device: torch.device,
+    device: Device,
     precision: Precision,
     emit: Emit,
 ) -> BoxFor:
@@ -58,12 +59,12 @@ def quick_box(
     def looking(kind: str, **fields: Any) -> None:
         emit(kind, **({**fields, "stage": "looking for the structure"} if kind == "progress" else fields))
 
-    def find(network: torch.nn.Module, image: Preprocessed) -> Slices | None:
+    def find(network: Network, image: Preprocessed) -> Slices | None:
         found = np.zeros(image.tensor.shape[1:], np.int16)
         start = 0
-        dtype = torch.bfloat16 if fast else torch.float32
-        for slab in predict_slabs(network, image.tensor, plan, device, looking, dtype=dtype):
-            found[start : start + slab.shape[1]] = slab.argmax(0).to(torch.int16).cpu().numpy()
+        numbers: Numbers = "bfloat16" if fast else "float32"
+        for slab in predict_slabs(network, image.tensor, plan, device, looking, numbers=numbers):
+            found[start : start + slab.shape[1]] = as_numpy(namespace(slab).argmax(slab, axis=0))
             start += slab.shape[1]
         parts = [part for channel in channels for part in parts_of(found, channel)]
         if not parts:
@@ -99,7 +100,7 @@ def cut(image: Preprocessed, box: Slices, plan: Plan) -> Preprocessed:
     offset = natives[0] * scale + shift - low
     return replace(
         image,
-        tensor=image.tensor[:, x, y, z].contiguous(),
+        tensor=namespace(image.tensor).asarray(image.tensor[:, x, y, z], copy=True),
         native_size=(int(size[0]), int(size[1]), int(size[2])),
         shift=(float(offset[0]), float(offset[1]), float(offset[2])),
     )

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -11,11 +10,10 @@ from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
 from dinomix.memory import check_memory, gigabytes
 from dinomix.models.folder import Model
+from dinomix.models.networks import Network
+from dinomix.models.weights import bytes_of
 from dinomix.planning.preprocessing import grid_size
 from dinomix.planning.resampling import BYTES_PER_VOXEL, SLAB_BYTES
-
-if TYPE_CHECKING:
-    import torch
 
 SMALLEST_SLAB = 2**24
 ALLOCATOR_SLACK = 2**26
@@ -97,10 +95,10 @@ def _window_bytes(model: Model) -> int:
 
 def bytes_of_weights(model: Model) -> int:
     """Of all networks of an ensemble, or of the one."""
-    return sum(weight.nbytes for state in (model.weights, *model.more_weights) for weight in state.values())
+    return sum(map(bytes_of, (model.weights, *model.more_weights)))
 
 
-def network_within(model: Model, limit: int | None) -> "torch.nn.Module":
+def network_within(model: Model, limit: int | None) -> Network:
     """A model's network; those of an ensemble are read one after the other for each window where all would take too much.
 
     Args:
@@ -110,7 +108,7 @@ def network_within(model: Model, limit: int | None) -> "torch.nn.Module":
         DinomixError: as ``Model.network``.
     """
     # Beside the networks and their copies in bfloat16, there must be room for the image.
-    if model.more_weights and 3 * bytes_of_weights(model) > free_memory(limit):
+    if model.more_weights and has_torch() and 3 * bytes_of_weights(model) > free_memory(limit):
         return model.network_in_turns()
     return model.network()
 

@@ -2,15 +2,14 @@
 
 from itertools import combinations
 
-import torch
-
 from dinomix.errors import DinomixError
 from dinomix.models.averaged import Averaged
 from dinomix.models.folder import Model
 from dinomix.models.mirror_axes import mirror_axes
+from dinomix.models.networks import Network, each_of
 
 
-def mirrored(network: torch.nn.Module, axes: tuple[int, ...]) -> torch.nn.Module:
+def mirrored(network: Network, axes: tuple[int, ...]) -> Network:
     """A network that averages what it says of a window and of its mirror images along each choice of ``axes``.
 
     Args:
@@ -19,7 +18,7 @@ def mirrored(network: torch.nn.Module, axes: tuple[int, ...]) -> torch.nn.Module
     if not axes:
         return network
     flips = tuple(flip for count in range(len(axes) + 1) for flip in combinations(axes, count))
-    return Averaged(network.networks if isinstance(network, Averaged) else [network], flips)
+    return Averaged(each_of(network), flips)
 
 
 def axes_without_sides(model: Model) -> tuple[int, ...]:

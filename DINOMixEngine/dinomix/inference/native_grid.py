@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import Array, as_numpy, like, namespace, place_of
 from dinomix.inference.cells import (
     CellAxis,
     alike,
@@ -18,9 +18,9 @@ from dinomix.inference.cells import (
 from dinomix.planning.preprocessing import Preprocessed
 from dinomix.planning.resampling import SLAB_BYTES, Line
 
-CPU = torch.device("cpu")
 CACHED_BYTES = 2**20
 """What the processor's cache holds of one channel of a few cells."""
+Axes = tuple[CellAxis, CellAxis, CellAxis]
 BYTES_PER_CORNER = 16
 """Per corner and channel of the cells that are looked at together: its logit, and what is compared with it."""
 
@@ -54,43 +54,43 @@ class NativeLabels:
         self.array: NDArray[Any] = np.empty(file_size, self._values.dtype)
         self._in_xyz = reorientation.forward(self.array.transpose(2, 1, 0))
         self._slab_bytes, self._on_part = slab_bytes, on_part
-        self._planes, self._last_plane = 0, torch.empty(0)
+        self._planes, self._last_plane = 0, None
 
-    def add(self, logits: torch.Tensor) -> None:
+    def add(self, logits: Array) -> None:
         """Take the next planes (channels, x, y, z) along x, on any device, and label what lies between them."""
-        if logits.device.type == "mps":  # which has no float64
-            logits = logits.to(CPU)
-        x, y, z = (axis.to(logits.device) for axis in self._axes)
-        axes = x, y, z
-        if self._planes:
-            between = torch.cat([self._last_plane, logits[:, :1]], 1)
-            self._label(between, axes, self._planes - 1, self._planes)
+        xp = namespace(logits)
+        if str(place_of(logits)).startswith("mps"):  # which has no float64
+            logits = logits.cpu()
+        if self._last_plane is not None:
+            between = xp.concat([self._last_plane, logits[:, :1]], axis=1)
+            self._label(between, self._planes - 1, self._planes)
         last = self._planes + logits.shape[1]
         is_end = last > int(self._axes[0].high.max())
-        self._label(logits, axes, self._planes, last if is_end else last - 1)
-        self._planes, self._last_plane = last, logits[:, -1:].clone()
+        self._label(logits, self._planes, last if is_end else last - 1)
+        self._planes, self._last_plane = last, xp.asarray(logits[:, -1:], copy=True)
 
-    def _label(self, logits: torch.Tensor, axes: tuple[CellAxis, CellAxis, CellAxis], start: int, stop: int) -> None:
+    def _label(self, logits: Array, start: int, stop: int) -> None:
         """Label the cells whose lower side along x is one of the planes start..stop; ``logits`` begins at ``start``."""
-        inside = (axes[0].low >= start) & (axes[0].low < stop)
-        if not inside.any():
+        x = self._axes[0].part(start, stop)
+        if x is None:
             return
-        x = axes[0].where(inside, start)
-        own = x, axes[1], axes[2]
-        cells = alike(sure_winners(logits), own)
-        self._fill(cells.cpu().numpy(), [axis.to(CPU) for axis in own])
-        open_cells = (cells < 0).nonzero()
+        axes = x, self._axes[1], self._axes[2]
+        there = axes[0].like(logits), axes[1].like(logits), axes[2].like(logits)
+        cells = alike(sure_winners(logits), there)
+        self._fill(as_numpy(cells), axes)
+        xp = namespace(cells)
+        open_cells = xp.stack(xp.nonzero(cells < 0), axis=1)
         together = max(1024, self._slab_bytes // 2 // (8 * len(logits) * BYTES_PER_CORNER))
-        for part in open_cells.split(together) if len(open_cells) else ():
+        for first in range(0, len(open_cells), together):
             self._on_part()
-            self._interpolate(logits, part, own)
+            self._interpolate(logits, open_cells[first : first + together], axes, there)
 
-    def _fill(self, cells: NDArray[np.int16], axes: list[CellAxis]) -> None:
+    def _fill(self, cells: NDArray[np.int16], axes: Axes) -> None:
         """Give all native voxels of a cell its winner's label; in the order in which the file's voxels lie in memory."""
         rows = slice(int(axes[0].first[0]), int(axes[0].rows.max()) + 1)
         target = self._in_xyz[rows]
         labels = self._values[np.maximum(cells, 0)]
-        numbers = [axis.cell_of.numpy() for axis in axes]
+        numbers = [axis.cell_of for axis in axes]
         # The axis along which neighbors lie in memory first, then whole rows, then whole planes.
         fast, middle, slow = sorted(range(3), key=lambda axis: abs(target.strides[axis]))
         order = slow, middle, fast
@@ -99,28 +99,28 @@ class NativeLabels:
         for plane, number in zip(target.transpose(order), numbers[slow], strict=True):
             plane[...] = labels[number]
 
-    def _interpolate(
-        self, logits: torch.Tensor, cells: torch.Tensor, axes: tuple[CellAxis, CellAxis, CellAxis]
-    ) -> None:
-        corners = corners_of(logits, cells, axes)
+    def _interpolate(self, logits: Array, cells: Array, axes: Axes, there: Axes) -> None:
+        """Label the native voxels inside ``cells`` (n, 3); ``there`` are the axes where the logits are."""
+        xp = namespace(logits)
+        corners = corners_of(logits, cells, there)
         can_win = contenders(corners)
         # Cells with the same contenders together, so that no other channel is computed for them.
-        order = torch.argsort(_codes(can_win))
+        order = xp.argsort(_codes(can_win), stable=False)
         voxels = int(np.prod([len(axis.rows) for axis in axes]))
-        budget = CACHED_BYTES if logits.device == CPU else self._slab_bytes // 8
-        for some in order.split(max(budget // (8 * voxels), 64)):
+        budget = CACHED_BYTES if str(place_of(logits)) == "cpu" else self._slab_bytes // 8
+        together = max(budget // (8 * voxels), 64)
+        for first in range(0, len(order), together):
+            some = order[first : first + together]
             x, y, z = (cells[some, dimension] for dimension in range(3))
-            channels = can_win[:, some].any(1).nonzero().flatten().tolist()
-            weights = axes[0].weight[:, x], axes[1].weight[:, y], axes[2].weight[:, z]
-            winners = winners_inside(corners[..., some], weights, channels)
-            rows = [axis.rows[:, at].cpu().numpy() for axis, at in zip(axes, (x, y, z), strict=True)]
-            self._in_xyz[rows[0][:, None, None], rows[1][None, :, None], rows[2][None, None]] = self._values[
-                winners.cpu().numpy()
-            ]
+            channels = np.flatnonzero(as_numpy(xp.any(can_win[:, some], axis=1))).tolist()
+            weights = there[0].weight[:, x], there[1].weight[:, y], there[2].weight[:, z]
+            winners = as_numpy(winners_inside(corners[..., some], weights, channels))
+            rows = [axis.rows[:, as_numpy(at)] for axis, at in zip(axes, (x, y, z), strict=True)]
+            self._in_xyz[rows[0][:, None, None], rows[1][None, :, None], rows[2][None, None]] = self._values[winners]
 
 
 def labels_on_native_grid(
-    logits: torch.Tensor, preprocessed: Preprocessed, ids: tuple[int, ...], *, slab_bytes: int = SLAB_BYTES
+    logits: Array, preprocessed: Preprocessed, ids: tuple[int, ...], *, slab_bytes: int = SLAB_BYTES
 ) -> NDArray[Any]:
     """The labels of a whole volume of logits (channels, x, y, z), as (i, j, k); see ``NativeLabels``."""
     labels = NativeLabels(preprocessed, tuple(logits.shape[1:]), ids, slab_bytes)
@@ -128,10 +128,11 @@ def labels_on_native_grid(
     return labels.array.transpose(2, 1, 0)
 
 
-def _codes(can_win: torch.Tensor) -> torch.Tensor:
+def _codes(can_win: Array) -> Array:
     """A number (float64) for each of n cells by which those with alike contenders (channels, n) come side by side."""
-    exponents = torch.arange(len(can_win), dtype=torch.float64, device=can_win.device) * min(1.0, 900 / len(can_win))
-    return 2.0**exponents @ can_win.double()
+    xp = namespace(can_win)
+    powers = 2.0 ** (np.arange(len(can_win)) * min(1.0, 900 / len(can_win)))
+    return like(powers, can_win) @ xp.astype(can_win, xp.float64)
 
 
 def _native_line(preprocessed: Preprocessed, axis: int, grid_size: int) -> Line:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Numbers = Literal["float32", "bfloat16"]
+"""What a network computes with."""
+Precision = Literal["auto", Numbers]
 RuntimeName = Literal["auto", "pytorch", "openvino"]
 
 

@@ -1,4 +1,4 @@
-"""Which numbers the network computes with: bfloat16 where the processor is made for it, with its ends in float32."""
+"""PyTorch's networks in bfloat16, where the processor is made for it, with their ends in float32."""
 
 import copy
 import weakref
@@ -6,28 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
-from dinomix.inference.cells import two_highest
 from dinomix.inference.convolutions import OneDnnConvolutions
-from dinomix.inference.pieces import Forward, borders, piece_with_borders
+from dinomix.inference.pieces import Forward
 from dinomix.models.averaged import Averaged
+from dinomix.models.from_file import changed
 from dinomix.models.remembered import remembered
 from dinomix.planning.plan import Plan
-
-AGREEMENT = 0.98
-"""Least share of the structures' voxels of a piece that must get the same label in both; trained networks are above it."""
-
 
 _ENDS = weakref.WeakKeyDictionary[torch.nn.Module, "Ends"]()
 """What ``Ends.of`` has found: a tenth of a second for each image otherwise."""
 CONVOLUTIONS = (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(bool(getattr(torch.cpu, test, lambda: False)()) for test in tests)
 
 
 class InBfloat16(torch.nn.Module):
@@ -54,10 +42,10 @@ class InBfloat16(torch.nn.Module):
         return logits
 
 
-def in_bfloat16(network: torch.nn.Module, plan: Plan, device: torch.device) -> torch.nn.Module:
+def in_bfloat16(network: torch.nn.Module | Averaged, plan: Plan, device: torch.device) -> torch.nn.Module | Averaged:
     """``InBfloat16``; what is averaged stays in float32, of which each network of an ensemble is one of its own."""
     if isinstance(network, Averaged):
-        return network.with_each(lambda each: InBfloat16(each, plan, device))
+        return network.with_each(lambda each: changed(each, lambda whole: InBfloat16(whole, plan, device)))
     return InBfloat16(network, plan, device)
 
 
@@ -161,54 +149,15 @@ def _copied(network: torch.nn.Module, device: torch.device | str, dtype: torch.d
     return copy.deepcopy(network, memo)
 
 
-def border_noise(
-    network: torch.nn.Module, tensor: torch.Tensor, plan: Plan, device: torch.device, fast: Forward | None = None
-) -> float | None:
-    """How far bfloat16 changes the lead of the highest logit over the second one, along borders: root mean square.
-
-    Both compute one piece of the image, the first of a few that has enough of borders.
-
-    Args:
-        network: on the CPU.
-        tensor: (channels, x, y, z) float32.
-        fast: computes windows as large as a piece in bfloat16; None for PyTorch.
-
-    Returns:
-        In the logits' unit; None where no piece has borders or the labels plainly differ.
-    """
-    home, training = home_of(network), network.training
-    network.eval()
-    try:
-        with torch.inference_mode(), OneDnnConvolutions():
-            found = piece_with_borders(fast or in_bfloat16(network, plan, device), tensor, plan, device)
-            if found is None:
-                return None
-            window, logits = found
-            return _noise(logits, on_device(network, device)(window)[0])
-    finally:
-        network.to(home).train(training)
-
-
-def _noise(fast: torch.Tensor, slow: torch.Tensor) -> float | None:
-    """Of the logits (channels, x, y, z) of one piece; see ``border_noise``."""
-    best, second, winner = two_highest(fast)
-    slow_winner = slow.argmax(0)
-    found = (winner > 0) | (slow_winner > 0)
-    if (winner == slow_winner)[found].float().mean() < AGREEMENT:
-        return None
-    others = slow.scatter(0, winner.long()[None], -torch.inf).amax(0)
-    lead = slow.gather(0, winner.long()[None])[0] - others
-    return float((lead - (best - second))[borders(winner)].square().mean().sqrt())
-
-
-def on_device(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The network there; those of an ensemble that are read from files will be, too."""
+def exactly(network: torch.nn.Module | Averaged, device: torch.device) -> Forward:
+    """The network on a device in float32, which on a CPU oneDNN computes as it does bfloat16: what that is held against."""
     if isinstance(network, Averaged):
-        return network.with_each(lambda each: each.to(device))
-    return network.to(device)
+        there: Forward = network.with_each(lambda each: changed(each, lambda whole: whole.to(device)))
+    else:
+        there = network.to(device)
 
+    def forward(windows: torch.Tensor) -> torch.Tensor:
+        with OneDnnConvolutions():
+            return there(windows)
 
-def home_of(network: torch.nn.Module) -> torch.device:
-    """Where a network's weights are; the CPU where it has none."""
-    parameter = next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    return forward

@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import Array, moved, place_of
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, RepeatedProgress, silent
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.channels import as_channels
-from dinomix.inference.devices import choose_device
+from dinomix.inference.devices import Device, choose_device, cpu, has_bfloat16
 from dinomix.inference.expected_dice import ExpectedDice
 from dinomix.inference.inside import BoxFor, cut
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, network_within, plan_memory
 from dinomix.inference.mirroring import axes_without_sides, mirrored
 from dinomix.inference.native_grid import NativeLabels
-from dinomix.inference.options import Options, Precision, RuntimeName
-from dinomix.inference.precision import border_noise, has_bfloat16
+from dinomix.inference.noise import border_noise
+from dinomix.inference.options import Numbers, Options, Precision, RuntimeName
 from dinomix.inference.runtimes.choosing import Work, choose_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.sliding_window import is_out_of_memory, predict_slabs
@@ -29,9 +29,9 @@ from dinomix.inference.two_stages import found_in_two_stages
 from dinomix.inference.uncertainty import NativeUncertainty
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
+from dinomix.models.networks import Network
 from dinomix.names import listed, normalized_name
 from dinomix.planning.connected_components import BYTES_PER_VOXEL, Rules, clean_up, remove_stray_pieces
-from dinomix.planning.plan import sides_of_a_piece
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 
 
@@ -46,7 +46,7 @@ def segment_volume(
     all_pieces: bool = False,
     mirror: bool = False,
     emit: Emit = silent,
-    network: torch.nn.Module | None = None,
+    network: Network | None = None,
 ) -> Volume:
     """Segment an image on its own grid.
 
@@ -78,7 +78,7 @@ def segment_taken(
     options: Options,
     *,
     emit: Emit,
-    network: torch.nn.Module | None,
+    network: Network | None,
     box_for: BoxFor | None = None,
     sureness: Sureness | None = None,
 ) -> Volume:
@@ -134,8 +134,8 @@ def _found(
     volumes: list[Volume],
     given_back: int,
     model: Model,
-    network: torch.nn.Module,
-    device: torch.device,
+    network: Network,
+    device: Device,
     options: Options,
     asked: Sureness,
     emit: Emit,
@@ -199,10 +199,10 @@ def _fitting_step(array: NDArray[Any], limit: int | None) -> int:
 class _Computing:
     """A preprocessed image, and what it takes to compute its labels."""
 
-    network: torch.nn.Module
+    network: Network
     model: Model
     preprocessed: Preprocessed
-    device: torch.device
+    device: Device
     use: MemoryUse
     options: Options
     asked: Sureness
@@ -211,14 +211,14 @@ class _Computing:
     def found(self) -> Found:
         """See ``Options.precision``."""
         if self.options.precision != "auto":
-            return self._found_in(torch.float32 if self.options.precision == "float32" else torch.bfloat16)
+            return self._found_in(self.options.precision)
         if not has_bfloat16(self.device):
-            return self._found_in(torch.float32)
-        runtime = self._chosen(torch.bfloat16)
+            return self._found_in("float32")
+        runtime = self._chosen("bfloat16")
         if (noise := self._noise(runtime)) is None:
-            return self._found_in(torch.float32)
+            return self._found_in("float32")
         changes = LabelChanges(noise, self.model.labels.channels)
-        found = self._computed(torch.bfloat16, runtime, self.emit, changes.add)
+        found = self._computed("bfloat16", runtime, self.emit, changes.add)
         if not (changed := changes.structures()):
             return found
         names = [self.model.labels.names[channel - 1] for channel in changed]
@@ -227,34 +227,32 @@ class _Computing:
             message=f"In bfloat16 the borders of {listed(names)} would change, so the image is computed again in float32.",
         )
         del found
-        return self._found_in(torch.float32, named(self.emit, "again in float32"))
+        return self._found_in("float32", named(self.emit, "again in float32"))
 
-    def _found_in(self, dtype: torch.dtype, emit: Emit | None = None) -> Found:
-        return self._computed(dtype, self._chosen(dtype), emit or self.emit)
+    def _found_in(self, numbers: Numbers, emit: Emit | None = None) -> Found:
+        return self._computed(numbers, self._chosen(numbers), emit or self.emit)
 
-    def _chosen(self, dtype: torch.dtype) -> Runtime:
+    def _chosen(self, numbers: Numbers) -> Runtime:
         tensor, plan = self.preprocessed.tensor, self.model.plan
-        work = Work(self.network, tensor, plan, self.device, dtype, self.use)
+        work = Work(self.network, tensor, plan, self.device, numbers, self.use, self.options.max_memory)
         return choose_runtime(self.options.runtime, work, self.emit)
 
     def _noise(self, runtime: Runtime) -> float | None:
         """None also where the trial failed: the memory may not suffice, or the device or network be short of an operation."""
-        network, plan, device = self.network, self.model.plan, self.device
         try:
-            fast = runtime.ready(network, plan, device, torch.bfloat16, sides_of_a_piece(plan))
-            return border_noise(network, self.preprocessed.tensor, plan, device, fast)
+            return border_noise(self.network, self.preprocessed.tensor, self.model.plan, self.device, runtime)
         except (RuntimeError, ValueError, NotImplementedError):
             return None
 
     def _computed(
-        self, dtype: torch.dtype, runtime: Runtime, emit: Emit, look: Callable[[torch.Tensor], None] | None = None
+        self, numbers: Numbers, runtime: Runtime, emit: Emit, look: Callable[[Array], None] | None = None
     ) -> Found:
-        """What is found with some numbers; ``look`` is shown the logits, slab by slab."""
+        """What is found with these numbers; ``look`` is shown the logits, slab by slab."""
         tensor, use, ids = self.preprocessed.tensor, self.use, self.model.labels.ids
         progress = RepeatedProgress(emit)
         slabs = predict_slabs(
             self.network, tensor, self.model.plan, self.device, progress,
-            dtype=dtype, runtime=runtime, half_buffers=use.half_buffers,
+            numbers=numbers, runtime=runtime, half_buffers=use.half_buffers,
         )  # fmt: skip
         grid = tuple(tensor.shape[1:])
         labels = NativeLabels(self.preprocessed, grid, ids, use.slab_bytes, progress.again)
@@ -274,9 +272,9 @@ class _Computing:
                 try:
                     take(slab)
                 except RuntimeError as error:
-                    if slab.device.type == "cpu" or not is_out_of_memory(error):
+                    if str(place_of(slab)) == "cpu" or not is_out_of_memory(error):
                         raise
-                    slab = slab.cpu()
+                    slab = moved(slab, cpu())
                     take(slab)
         return found
 

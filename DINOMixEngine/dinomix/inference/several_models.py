@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dinomix.cohort.modality import Modality
@@ -30,6 +29,7 @@ from dinomix.inference.sureness import Sureness
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.joining import joined_labels
+from dinomix.models.networks import Network
 from dinomix.models.training_cases import TrainingCases
 from dinomix.names import listed
 from dinomix.planning.preprocessing import Preprocessed
@@ -166,7 +166,7 @@ def segment_by_all(
     *,
     keep: LabelSet | None = None,
     emit: Emit = silent,
-    networks: Sequence[torch.nn.Module | None] | None = None,
+    networks: Sequence[Network | None] | None = None,
     sureness: Sureness | None = None,
 ) -> Volume:
     """Segment the images of a case with each model, and join what they find.
@@ -205,7 +205,7 @@ class _Run:
     wanted: set[int]
     options: Options
     emit: Emit
-    networks: Sequence[torch.nn.Module | None]
+    networks: Sequence[Network | None]
     sureness: Sureness
 
     def result(self) -> Volume:
@@ -257,7 +257,7 @@ class _Run:
                 self.sureness.predicted_dice[names[id]] = dice
 
     def _asked(
-        self, model: Model, network: torch.nn.Module | None, box_for: BoxFor | None, last: bool, sureness: Sureness
+        self, model: Model, network: Network | None, box_for: BoxFor | None, last: bool, sureness: Sureness
     ) -> Volume:
         """What one model finds, by its own ids; the last one takes the images away."""
         volumes = self.volumes if last else list(self.volumes)
@@ -278,7 +278,7 @@ class _Run:
         device = choose_device(self.options.device)[0]
         find = quick_box(model, channels, geometry, device, self.options.precision, self.emit)
 
-        def found(network: torch.nn.Module, image: Preprocessed) -> Slices | None:
+        def found(network: Network, image: Preprocessed) -> Slices | None:
             box = find(network, image)
             boxes.extend([box] if box is not None else [])
             return box

@@ -4,20 +4,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-
-from dinomix.errors import DinomixError
+from dinomix.arrays import Array, has_torch, like, moved, namespace, padded, place_of, without_gradients
+from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Emit, silent
-from dinomix.inference.devices import describe
+from dinomix.inference.devices import INSTALL, Device, as_device, cpu, describe
+from dinomix.inference.options import Numbers
 from dinomix.inference.pieces import Forward
-from dinomix.inference.precision import home_of
+from dinomix.inference.runtimes.compiled import usual_runtime
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout, importance
+from dinomix.models.networks import Network, evaluating
 from dinomix.planning.plan import Plan
 
 GPU_BATCH = 4
-CPU = torch.device("cpu")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
+"""What is said where there is none: by PyTorch on a GPU and beside it, and by OpenVINO."""
 PLANES = 4
 """Planes of a window that are added up at once, so that what lies between stays in the processor's cache."""
 
@@ -26,50 +27,51 @@ PLANES = 4
 class Way:
     """Where windows are computed and where they are put together, how many at once, with which numbers, and by what."""
 
-    device: torch.device
-    buffers: torch.device
+    device: Device
+    buffers: Device
     batch: int
-    dtype: torch.dtype = torch.float32
+    numbers: Numbers = "float32"
     runtime: Runtime = PYTORCH
 
 
 def predict_logits(
-    network: torch.nn.Module,
-    tensor: torch.Tensor,
+    network: Network,
+    tensor: Array,
     plan: Plan,
-    device: torch.device | str,
+    device: Device,
     emit: Emit = silent,
     *,
     half_buffers: bool = False,
     ways: tuple[Way, ...] | None = None,
-) -> torch.Tensor:
+) -> Array:
     """All logits of one preprocessed volume; see ``predict_slabs``.
 
     Returns:
         (channels, x, y, z) on the CPU, float32, or float16 with ``half_buffers``.
     """
     slabs = predict_slabs(network, tensor, plan, device, emit, half_buffers=half_buffers, ways=ways)
-    whole, start = torch.empty(0), 0
+    whole: Array = None
+    start = 0
     for slab in slabs:
-        if start == 0:
-            whole = torch.empty((len(slab), *tensor.shape[1:]), dtype=slab.dtype)
+        if whole is None:
+            whole = namespace(slab).empty((len(slab), *tensor.shape[1:]), dtype=slab.dtype)
         whole[:, start : start + slab.shape[1]] = slab
         start += slab.shape[1]
     return whole
 
 
 def predict_slabs(
-    network: torch.nn.Module,
-    tensor: torch.Tensor,
+    network: Network,
+    tensor: Array,
     plan: Plan,
-    device: torch.device | str,
+    device: Device,
     emit: Emit = silent,
     *,
-    dtype: torch.dtype = torch.float32,
-    runtime: Runtime = PYTORCH,
+    numbers: Numbers = "float32",
+    runtime: Runtime | None = None,
     half_buffers: bool = False,
     ways: tuple[Way, ...] | None = None,
-) -> Iterator[torch.Tensor]:
+) -> Iterator[Array]:
     """Predict one preprocessed volume window by window, blending overlaps as the plan says, as MONAI does it.
 
     No more than one window's length along x is kept: planes that no later window reaches are handed out, so they can be
@@ -82,11 +84,11 @@ def predict_slabs(
 
     Args:
         tensor: (channels of the input, x, y, z) float32.
-        device: where to begin; see ``ways_to_compute`` for what comes after it.
-        dtype: the numbers that the network computes with.
-        runtime: what computes on a CPU; PyTorch goes on where another one fails.
+        device: where to begin, or its name; see ``ways_to_compute`` for what comes after it.
+        numbers: what the network computes with.
+        runtime: what computes on a CPU, None for ``usual_runtime``; PyTorch goes on where another one fails.
         half_buffers: add up in float16, for half the memory and three decimal digits.
-        ways: in this order instead of ``ways_to_compute(device, dtype, runtime)``.
+        ways: in this order instead of ``ways_to_compute(device, numbers, runtime)``.
 
     Yields:
         (channels, some planes along x, y, z), on the device of the buffers, float32, or float16 with ``half_buffers``.
@@ -95,11 +97,9 @@ def predict_slabs(
     Raises:
         DinomixError: the main memory does not suffice.
     """
-    ways = ways or ways_to_compute(torch.device(device), dtype, runtime)
-    home, training = home_of(network), network.training
-    network.eval()
-    blending = _Blending(tensor, plan, emit, torch.float16 if half_buffers else torch.float32)
-    try:
+    ways = ways or ways_to_compute(device, numbers, runtime or usual_runtime(network))
+    blending = _Blending(tensor, plan, emit, half_buffers)
+    with evaluating(network):
         for way, next_way in zip(ways, (*ways[1:], None), strict=True):
             slabs = blending.slabs(network, way)
             while True:
@@ -109,10 +109,7 @@ def predict_slabs(
                     if not _can_step_down(error, way):
                         raise
                     if next_way is None:
-                        raise DinomixError(
-                            "The main memory does not suffice to segment this image.",
-                            "Close other programs, or use a computer with more memory.",
-                        ) from error
+                        raise _failed(error, way) from error
                     emit("notice", message=_step_down(way, next_way, error))
                     break
                 if slab is None:
@@ -120,19 +117,18 @@ def predict_slabs(
                 yield slab
             # Outside of the except block, since the exception's traceback keeps the tensors alive.
             if way.device.type == "cuda":
-                torch.cuda.empty_cache()
-    finally:
-        network.to(home).train(training)
+                _empty_cache()
 
 
-def ways_to_compute(
-    device: torch.device, dtype: torch.dtype = torch.float32, runtime: Runtime = PYTORCH
-) -> tuple[Way, ...]:
+def ways_to_compute(device: Device, numbers: Numbers = "float32", runtime: Runtime = PYTORCH) -> tuple[Way, ...]:
     """The ways to use a device, the fastest first and the most frugal last."""
+    device, here = as_device(device), cpu()
     if device.type == "cpu":
-        return tuple(Way(CPU, CPU, 1, dtype, each) for each in dict.fromkeys((runtime, PYTORCH)))
+        others = (PYTORCH,) if has_torch() else ()
+        return tuple(Way(here, here, 1, numbers, each) for each in dict.fromkeys((runtime, *others)))
     return (
-        Way(device, device, GPU_BATCH, dtype), Way(device, device, 1, dtype), Way(device, CPU, 1, dtype), Way(CPU, CPU, 1),
+        Way(device, device, GPU_BATCH, numbers), Way(device, device, 1, numbers), Way(device, here, 1, numbers),
+        Way(here, here, 1),
     )  # fmt: skip
 
 
@@ -147,23 +143,26 @@ class _Blending:
     It can go on with another way wherever it failed.
     """
 
-    def __init__(self, tensor: torch.Tensor, plan: Plan, emit: Emit, dtype: torch.dtype) -> None:
-        self._plan, self._dtype = plan, dtype
+    def __init__(self, tensor: Array, plan: Plan, emit: Emit, half: bool) -> None:
+        self._xp = xp = namespace(tensor)
+        self._plan, self._kind = plan, xp.float16 if half else xp.float32
         self._size = tuple(tensor.shape[1:])
         self._layout = Layout.of(self._size, plan)
         gaps = zip(self._layout.size, self._layout.before, self._size, strict=True)
-        padding = [side for whole, before, own in reversed(list(gaps)) for side in (before, whole - own - before)]
-        self._tensor = F.pad(tensor, padding) if any(padding) else tensor
+        self._tensor = padded(tensor, [(before, whole - own - before) for whole, before, own in gaps])
         self._emit, self._began, self._elsewhere = emit, time.monotonic(), 0.0
         self._announce(0, None)
         self._layer, self._done = 0, 0  # the layer of windows that begin at the same x; and how many of it are added
-        self._sums = self._weights = self._of_air = torch.empty(0)
+        self._sums: Array = None
+        self._weights: Array = None
+        self._of_air: Array = None
 
-    def slabs(self, network: torch.nn.Module, way: Way) -> Iterator[torch.Tensor]:
+    def slabs(self, network: Network, way: Way) -> Iterator[Array]:
         """The planes that are final after each layer of windows."""
-        forward = way.runtime.ready(network, self._plan, way.device, way.dtype, self._plan.patch)
-        weights = importance(self._plan.patch, self._plan.blend).to(way.device)
-        self._sums, self._weights = self._sums.to(way.buffers), self._weights.to(way.buffers)
+        forward = way.runtime.ready(network, self._plan, way.device, way.numbers, self._plan.patch)
+        weights = moved(like(importance(self._plan.patch, self._plan.blend), self._tensor), way.device)
+        if self._sums is not None:
+            self._sums, self._weights = moved(self._sums, way.buffers), moved(self._weights, way.buffers)
         while self._layer < len(self._layout.starts[0]):
             slab = self._next_slab(forward, way, weights)
             given = time.monotonic()
@@ -173,13 +172,13 @@ class _Blending:
         self._announce(len(self._layout), 0.0)
 
     # Not around the whole of ``slabs``: between two slabs, the mode would hold for whoever takes them.
-    @torch.inference_mode()
-    def _next_slab(self, forward: Forward, way: Way, weights: torch.Tensor) -> torch.Tensor:
+    @without_gradients
+    def _next_slab(self, forward: Forward, way: Way, weights: Array) -> Array:
         windows = self._layout.in_layer()
         while self._done < len(windows):
             group = windows[self._done : self._done + way.batch]
             for (y, z), logits in zip(group, self._logits(forward, way, group), strict=True):
-                self._add(logits, weights, y, z)
+                self._add(logits, weights, y, z, way)
                 self._done += 1
                 done = self._layer * len(windows) + self._done
                 self._announce(done, self._seconds_left(done))
@@ -206,32 +205,34 @@ class _Blending:
         end = starts[self._layer + 1] if self._layer + 1 < len(starts) else self._layout.size[0]
         return end - starts[self._layer]
 
-    def _logits(self, forward: Forward, way: Way, group: list[tuple[int, int]]) -> list[torch.Tensor]:
+    def _logits(self, forward: Forward, way: Way, group: list[tuple[int, int]]) -> list[Array]:
         """The logits (channels, x, y, z) of some windows. All windows of nothing but air are computed once."""
         x, (side_x, side_y, side_z) = self._layout.starts[0][self._layer], self._plan.patch
         windows = [self._tensor[:, x : x + side_x, y : y + side_y, z : z + side_z] for y, z in group]
         filled = [window for window in windows if window.any()]
         computed = iter(())
         if filled:
-            batch = torch.stack(filled).to(way.device)
-            computed = iter(forward(batch))
-        if len(filled) < len(windows) and self._of_air.numel() == 0:
-            self._of_air = forward(torch.zeros((1, len(self._tensor), *self._plan.patch), device=way.device))[0]
-        return [next(computed) if window.any() else self._of_air.to(way.device) for window in windows]
+            computed = iter(forward(moved(self._xp.stack(filled), way.device)))
+        if len(filled) < len(windows) and self._of_air is None:
+            air = self._xp.zeros((1, len(self._tensor), *self._plan.patch), dtype=self._xp.float32)
+            self._of_air = forward(moved(air, way.device))[0]
+        return [next(computed) if window.any() else moved(self._of_air, way.device) for window in windows]
 
-    def _add(self, logits: torch.Tensor, weights: torch.Tensor, y: int, z: int) -> None:
-        if self._sums.numel() == 0:
-            size = (self._plan.patch[0], *self._layout.size[1:])
-            self._sums = torch.zeros((len(logits), *size), dtype=self._dtype, device=self._sums.device)
-            self._weights = torch.zeros(size, device=self._sums.device)
+    def _add(self, logits: Array, weights: Array, y: int, z: int, way: Way) -> None:
+        xp = self._xp
+        of_buffers = moved(weights, way.buffers)
+        if self._sums is None:
+            size, place = (self._plan.patch[0], *self._layout.size[1:]), place_of(of_buffers)
+            self._sums = xp.zeros((len(logits), *size), dtype=self._kind, device=place)
+            self._weights = xp.zeros(size, dtype=xp.float32, device=place)
         inside = slice(y, y + self._plan.patch[1]), slice(z, z + self._plan.patch[2])
-        step = PLANES if logits.device == CPU else self._plan.patch[0]
+        step = PLANES if way.device.type == "cpu" else self._plan.patch[0]
         for x in range(0, self._plan.patch[0], step):
-            part = logits[:, x : x + step].float() * weights[x : x + step]
-            self._sums[:, x : x + step, *inside] += part.to(self._sums.device)
-        self._weights[:, *inside] += weights.to(self._sums.device)
+            part = xp.astype(logits[:, x : x + step], xp.float32, copy=False) * weights[x : x + step]
+            self._sums[:, x : x + step, *inside] += moved(part, way.buffers)
+        self._weights[:, *inside] += of_buffers
 
-    @torch.inference_mode()
+    @without_gradients
     def _move_on(self) -> None:
         """Drop the planes that are final; plane by plane, so that no second copy is needed."""
         planes = self._final_planes()
@@ -249,9 +250,25 @@ def _can_step_down(error: Exception, way: Way) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether PyTorch ran out of memory, on the GPU or beside it."""
+    """Whether PyTorch or OpenVINO ran out of memory, on the GPU or beside it."""
     text = str(error).lower()
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return any(told in text for told in OUT_OF_MEMORY)
+
+
+def _empty_cache() -> None:
+    import torch
+
+    torch.cuda.empty_cache()
+
+
+def _failed(error: Exception, way: Way) -> DinomixError:
+    """What is said where there is no further way."""
+    if is_out_of_memory(error):
+        return DinomixError(
+            "The main memory does not suffice to segment this image.",
+            "Close other programs, or use a computer with more memory.",
+        )
+    return DinomixError(f"{way.runtime.title} cannot compute this network ({reason_of(error)}).", INSTALL)
 
 
 def _step_down(failed: Way, next_way: Way, error: Exception) -> str:

@@ -1,10 +1,11 @@
 """A map of how likely each voxel's label is wrong, on the image's own grid, as soon as a slab of logits is there."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import Array, as_numpy, moved, namespace, without_gradients
 from dinomix.images.bounding_boxes import bounding_boxes
+from dinomix.inference.devices import cpu
 from dinomix.planning.preprocessing import Preprocessed
 from dinomix.planning.resampling import Line, resample
 
@@ -44,17 +45,18 @@ class NativeUncertainty:
             )
         ]
         self._planes = self._rows = 0
-        self._last = torch.empty(0)
+        self._last = None
 
-    @torch.inference_mode()
-    def add(self, logits: torch.Tensor) -> None:
+    @without_gradients
+    def add(self, logits: Array) -> None:
         """Take the next planes (channels, x, y, z) along x, on any device, and say how sure the labels between them are."""
-        logits = logits.cpu()
+        xp = namespace(logits)
+        logits = moved(logits, cpu())
         start = self._planes
         self._planes += logits.shape[1]
         # The plane before belongs to the rows in between.
-        before, self._last = self._last, logits[:, -1:].clone()
-        first = start - 1 if before.numel() else start
+        before, self._last = self._last, xp.asarray(logits[:, -1:], copy=True)
+        first = start - 1 if before is not None else start
         upper = np.minimum(np.floor(self._positions[0]) + 1, self._grid[0] - 1)
         stop = int((upper < self._planes).sum())
         if stop == self._rows:
@@ -79,7 +81,7 @@ class NativeUncertainty:
             low, high = int(here[0]), min(int(here[-1]) + 2, planes.size[axis])
             part.append(slice(low, high))
             lines.append(Line(here - low, high - low))
-        sure = resample(np.asarray(planes.probability(self._channels[id], part)), lines, self._slab_bytes // 2)
+        sure = resample(as_numpy(planes.probability(self._channels[id], part)), lines, self._slab_bytes // 2)
         own = labels == id
         percent[own] = np.rint(100 * (1 - sure[own])).clip(0, 100)
 
@@ -87,22 +89,27 @@ class NativeUncertainty:
 class _Planes:
     """Probabilities of some planes (channels, x, y, z) of logits, the last of the slab before among them."""
 
-    def __init__(self, logits: torch.Tensor, before: torch.Tensor, temperature: float) -> None:
+    def __init__(self, logits: Array, before: Array | None, temperature: float) -> None:
+        self._xp = xp = namespace(logits)
         self._logits, self._before, self._temperature = logits, before, temperature
         self._best = self._of(0)
         for channel in range(1, len(logits)):
-            self._best = torch.maximum(self._best, self._of(channel))
-        self._total = torch.zeros_like(self._best)
+            self._best = xp.maximum(self._best, self._of(channel))
+        self._total = xp.zeros_like(self._best)
         for channel in range(len(logits)):
-            self._total += torch.exp((self._of(channel) - self._best) / temperature)
+            self._total += xp.exp((self._of(channel) - self._best) / temperature)
         self.size = tuple(self._best.shape)
 
-    def _of(self, channel: int) -> torch.Tensor:
+    def _of(self, channel: int) -> Array:
         # Joined channel by channel, so that no slab is copied whole.
-        here = self._logits[channel].float()
-        return torch.cat([self._before[channel].float(), here]) if self._before.numel() else here
+        xp = self._xp
+        here = xp.astype(self._logits[channel], xp.float32, copy=False)
+        if self._before is None:
+            return here
+        return xp.concat([xp.astype(self._before[channel], xp.float32, copy=False), here])
 
-    def probability(self, channel: int, part: list[slice]) -> torch.Tensor:
+    def probability(self, channel: int, part: list[slice]) -> Array:
         """Of a channel in a part (x, y, z)."""
         x, y, z = part
-        return torch.exp((self._of(channel)[x, y, z] - self._best[x, y, z]) / self._temperature) / self._total[x, y, z]
+        lead = self._of(channel)[x, y, z] - self._best[x, y, z]
+        return self._xp.exp(lead / self._temperature) / self._total[x, y, z]

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
+from dinomix.arrays import Array, as_numpy, has_torch, namespace
 from dinomix.planning.plan import Plan
 
 SIGMA = 0.125
@@ -51,15 +53,20 @@ def _along(voxels: int, patch: int, overlap: float) -> tuple[int, int, tuple[int
 
 
 @lru_cache(maxsize=4)
-def importance(patch: tuple[int, int, int], blend: str) -> torch.Tensor:
-    """The weight of each voxel of a window, float32 (x, y, z); not to be changed by the caller."""
+def importance(patch: tuple[int, int, int], blend: str) -> NDArray[np.float32]:
+    """The weight of each voxel of a window, (x, y, z); not to be changed by the caller."""
     if blend == "constant":
-        return torch.ones(patch)
+        return np.ones(patch, np.float32)
     x, y, z = (_gaussian(side) for side in patch)
     weights = x[:, None, None] * y[None, :, None] * z[None, None]
-    return weights.clamp_(min=max(float(weights.min()), SMALLEST_WEIGHT))
+    return np.maximum(weights, np.float32(SMALLEST_WEIGHT))
 
 
-def _gaussian(side: int) -> torch.Tensor:
-    distance = torch.arange(-(side - 1) / 2.0, (side - 1) / 2.0 + 1)
-    return torch.exp(distance**2 / (-2 * (side * SIGMA) ** 2))
+def _gaussian(side: int) -> NDArray[np.float32]:
+    """Computed by PyTorch where it is installed: its exponential differs from NumPy's in the last bit."""
+    distance: Array = np.arange(-(side - 1) / 2.0, (side - 1) / 2.0 + 1, dtype=np.float32)
+    if has_torch():
+        import torch
+
+        distance = torch.from_numpy(distance)
+    return as_numpy(namespace(distance).exp(distance**2 / (-2 * (side * SIGMA) ** 2)))

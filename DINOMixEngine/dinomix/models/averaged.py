@@ -2,83 +2,56 @@
 
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+import numpy as np
+from scipy.special import log_softmax
+
+from dinomix.arrays import Array, namespace
 
 Flip = tuple[int, ...]
 """Axes of (batch, channels, x, y, z) that are reversed before the network sees a window, and in what it gives back."""
 AS_IT_IS: Flip = ()
 
 
-class Averaged(nn.Module):
+class Averaged:
     """Gives the logarithm of the mean of the probabilities of all networks and flips, which are logits like any other.
 
-    One network that sees each window once gives its own logits, unchanged.
+    One network that sees each window once gives its own logits, unchanged. The networks may also be functions that compute
+    windows, see ``with_each``.
     """
 
-    def __init__(self, networks: Iterable[nn.Module], flips: tuple[Flip, ...] = (AS_IT_IS,)) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
+    def __init__(self, networks: Iterable[Any], flips: tuple[Flip, ...] = (AS_IT_IS,)) -> None:
+        self.networks = tuple(networks)
         self.flips = flips
 
-    def forward(self, windows: Tensor) -> Tensor:
+    def __call__(self, windows: Array) -> Array:
         """Logits (batch, channels, x, y, z) of windows (batch, images, x, y, z)."""
+        xp = namespace(windows)
         if len(self.networks) == len(self.flips) == 1:
-            logits: Tensor = self.networks[0](windows.flip(self.flips[0])).flip(self.flips[0])
-            return logits
+            return _seen(self.networks[0], windows, self.flips[0])
         total = None
         for network in self.networks:
-            for each in _seen(network, windows, self.flips):
-                total = each if total is None else torch.logaddexp(total, each)
+            for flip in self.flips:
+                each = _log_softmax(_seen(network, windows, flip))
+                total = each if total is None else xp.logaddexp(total, each)
         assert total is not None
         return total - math.log(len(self.networks) * len(self.flips))
 
-    def with_each(self, change: Callable[[nn.Module], nn.Module]) -> "Averaged":
+    def with_each(self, change: Callable[[Any], Any]) -> "Averaged":
         """The same of changed networks, such as on another device."""
-        changed = (n.then(change) if isinstance(n, FromFile) else change(n) for n in self.networks)
-        return Averaged(changed, self.flips)
+        return Averaged(map(change, self.networks), self.flips)
 
 
-class FromFile(nn.Module):
-    """A network whose weights lie in a file, and are in memory only while it computes: where not all of an ensemble fit.
-
-    Reading them takes a small part of the time that a window does: the system keeps the file at hand while it has room.
-    """
-
-    def __init__(
-        self, skeleton: nn.Module, file: Path, prepare: Callable[[nn.Module], nn.Module] | None = None
-    ) -> None:
-        """
-        Args:
-            skeleton: the network without values, see ``network_on_paper``.
-            file: safetensors.
-            prepare: what is done with the network before it computes.
-        """
-        super().__init__()
-        self._skeleton = (skeleton.eval().requires_grad_(False),)  # not a part of this module, which has no values
-        self._file, self._prepare = file, prepare or (lambda network: network)
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Logits (batch, channels, x, y, z) of windows (batch, images, x, y, z)."""
-        skeleton = self._skeleton[0]
-        skeleton.load_state_dict(load_file(self._file), assign=True)
-        try:
-            logits: Tensor = self._prepare(skeleton)(windows)
-        finally:
-            skeleton.to("meta")
-        return logits
-
-    def then(self, change: Callable[[nn.Module], nn.Module]) -> "FromFile":
-        """The same, with one more thing to be done before it computes."""
-        prepare = self._prepare
-        return FromFile(self._skeleton[0], self._file, lambda network: change(prepare(network)))
+def _seen(network: Callable[[Array], Array], windows: Array, flip: Flip) -> Array:
+    xp = namespace(windows)
+    return xp.flip(network(xp.flip(windows, axis=flip)), axis=flip)
 
 
-def _seen(network: nn.Module, windows: Tensor, flips: tuple[Flip, ...]) -> Iterable[Tensor]:
-    """The logarithms of a network's probabilities for each flip."""
-    for flip in flips:
-        logits: Tensor = network(windows.flip(flip)).flip(flip)
-        yield torch.log_softmax(logits.float(), 1)
+def _log_softmax(logits: Array) -> Array:
+    """The logarithms of probabilities; PyTorch's own function for its tensors, which adds up in another order."""
+    if isinstance(logits, np.ndarray):
+        return log_softmax(logits, 1)
+    import torch
+
+    return torch.log_softmax(logits.float(), 1)

@@ -7,11 +7,12 @@ from typing import Any
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, silent
 from dinomix.models import training_cases
-from dinomix.models.folder import Model, load_model, write_model
-from dinomix.models.joining import model_under
+from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import PREVIEW
 from dinomix.models.matching import matched_channels
+from dinomix.models.model_under import model_under
 from dinomix.models.training_cases import TrainingCases
+from dinomix.models.writing import write_model
 from dinomix.names import listed
 from dinomix.planning.plan import MOST_NETWORKS, OnePiece, Plan
 

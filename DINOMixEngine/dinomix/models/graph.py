@@ -6,26 +6,19 @@ So no weight is stored twice, and a graph computes with the weights that PyTorch
 not among ``LAYERS`` are refused, as a place outside of the files is.
 """
 
-import json
-import struct
-import warnings
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file
-
 from dinomix.errors import DinomixError
-from dinomix.files import written_aside
 from dinomix.models.manifest import COPY_AGAIN, graph_files
-from dinomix.models.silence import converter, core, openvino
-from dinomix.planning.plan import Plan, sides_of_a_piece
+from dinomix.models.networks import GraphNetwork
+from dinomix.models.silence import core, is_installed
+from dinomix.models.weights import WeightsFile
+
+if TYPE_CHECKING:
+    import torch
 
 LAYERS = frozenset((
     "Add", "AvgPool", "BatchNormInference", "Broadcast", "Concat", "Const", "Convert", "Convolution", "ConvolutionBackpropData",
@@ -37,66 +30,49 @@ LAYERS = frozenset((
 """What the networks of ``network.NETWORKS`` are made of. No loops, nothing that reads a file."""
 LARGEST_GRAPH = 2**25
 """Bytes of the text; a SwinUNETR of 12 channels takes 3.5 MB."""
-LARGEST_DIFFERENCE = 1e-3
-"""From PyTorch's logits, as a part of the largest of them. In float32 it is below a tenth of that."""
-FEW_BYTES = 16
-"""Constants below that are no weights; they would be found in some by chance."""
-
-_GRAPHS = weakref.WeakKeyDictionary[torch.nn.Module, Path]()
+_GRAPHS = weakref.WeakKeyDictionary["torch.nn.Module", Path]()
 """The file of a network's weights, where a graph lies beside it."""
 
 
-def remember_graph(network: torch.nn.Module, weights: Path) -> None:
+def remember_graph(network: "torch.nn.Module", weights: Path) -> None:
     """Note that a network was made of a file of weights, where a graph lies beside it."""
     if graph_files(weights)[0].is_file():
         _GRAPHS[network] = weights
 
 
-def carried_graph(network: torch.nn.Module) -> Any:
+def carried_graph(network: "torch.nn.Module") -> Any:
     """As ``read_graph``, of the folder that a network was made of; None where that holds none, or other weights by now."""
     weights = _GRAPHS.get(network)
     if weights is None:
         return None
+    import torch
+    from safetensors.torch import load_file
+
     kept, state = load_file(weights), network.state_dict()
     if kept.keys() != state.keys() or not all(torch.equal(kept[name], state[name].cpu()) for name in kept):
         return None
     return read_graph(weights)
 
 
-def converted(network: torch.nn.Module, plan: Plan) -> Any:
-    """OpenVINO's model of a network, for windows of all sizes that it takes.
+def graph_network(weights: Path, channels: int) -> GraphNetwork:
+    """The network whose graph lies beside a file of weights, where PyTorch is not installed.
 
     Raises:
-        Exception: OpenVINO cannot take it; of many kinds.
+        DinomixError: there is no graph, or OpenVINO is not installed either.
     """
-    layers_of, frontends = converter()
-    window = torch.zeros((1, len(plan.channels), *sides_of_a_piece(plan)))
-    with torch.no_grad(), warnings.catch_warnings():
-        # Tracing warns of everything that depends on the window's size; that is tried out afterwards.
-        warnings.simplefilter("ignore")
-        decoder = layers_of(network, example_input=(window,), trace_kwargs={"check_trace": False})
-        frontend = frontends().load_by_framework("pytorch")
-        return frontend.convert(frontend.load(decoder))
-
-
-def write_graph(weights: Path, network: torch.nn.Module, plan: Plan) -> None:
-    """Write a network's graph beside the file of its weights, and see that it gives the logits of PyTorch.
-
-    Args:
-        network: with these weights, in evaluation mode, on the CPU.
-
-    Raises:
-        RuntimeError: it gives other ones, or has layers that are not known.
-        Exception: OpenVINO cannot take the network; of many kinds.
-    """
-    graph, constants = graph_files(weights)
-    with TemporaryDirectory() as folder:
-        openvino().save_model(converted(network, plan), Path(folder) / "graph.xml", compress_to_fp16=False)
-        text, rest = _placed_in(weights, Path(folder) / "graph.xml")
-    for path, content in ((graph, text), (constants, rest)):
-        with written_aside(path) as aside:
-            aside.write_bytes(content)
-    _compare(read_graph(weights), network, plan)
+    if not graph_files(weights)[0].is_file():
+        raise DinomixError(
+            f"The model in {weights.parent.parent} carries no graph for OpenVINO, and PyTorch is not installed.",
+            "Run `dinomix models graph` on it where PyTorch is, or install all packages here (pip install dinomix).",
+            "pytorch",
+        )
+    if not is_installed():
+        raise DinomixError(
+            "Neither OpenVINO nor PyTorch is installed, and one of them has to compute.",
+            "Install OpenVINO (pip install openvino), or all packages (pip install dinomix).",
+            "pytorch",
+        )
+    return GraphNetwork(weights, WeightsFile(weights).nbytes, channels)
 
 
 def read_graph(weights: Path) -> Any:
@@ -122,58 +98,3 @@ def _layers_in(text: bytes, graph: Path) -> set[str]:
     except ElementTree.ParseError as error:
         raise DinomixError(f"{graph} is damaged ({error}).", COPY_AGAIN) from error
     return {str(layer.get("type")) for layer in root.iter("layer")}
-
-
-def _placed_in(weights: Path, graph: Path) -> tuple[bytes, bytes]:
-    """A graph that OpenVINO has saved as a text whose constants lie in a file of weights, and the bytes of those that do not."""
-    of_weights = weights.read_bytes()
-    known = {of_weights[start:stop]: start for start, stop in _places(of_weights)}
-    saved, rest = graph.with_suffix(".bin").read_bytes(), b""
-    root = ElementTree.parse(graph).getroot()
-    root.set("name", "network")
-    for layer in root.iter("layer"):
-        # OpenVINO's names count all that a process has made, and equal models are equal files.
-        layer.set("name", layer.attrib["id"])
-        data = layer.find("data")
-        if layer.get("type") != "Const" or data is None:
-            continue
-        start = int(data.attrib["offset"])
-        content = saved[start : start + int(data.attrib["size"])]
-        place = known.get(content) if len(content) >= FEW_BYTES else None
-        if place is None:
-            place = len(of_weights) + len(rest)
-            rest += content
-        data.set("offset", str(place))
-    return ElementTree.tostring(root), rest
-
-
-def _places(safetensors: bytes) -> Iterator[tuple[int, int]]:
-    """First and behind the last byte of each tensor: the format begins with the length of a table of them."""
-    (length,) = struct.unpack("<Q", safetensors[:8])
-    for name, entry in json.loads(safetensors[8 : 8 + length]).items():
-        if name != "__metadata__":
-            start, stop = entry["data_offsets"]
-            yield 8 + length + start, 8 + length + stop
-
-
-def _compare(graph: Any, network: torch.nn.Module, plan: Plan) -> None:
-    """Raises RuntimeError where a graph's logits of a generated window are not those of the network."""
-    window = _generated(plan)
-    graph.reshape(window.shape)
-    compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    logits = compiled([window])[0]
-    with torch.inference_mode():
-        exact = network(torch.from_numpy(window)).numpy()
-    if logits.shape != exact.shape:
-        raise RuntimeError(f"it gives logits of {logits.shape} instead of {exact.shape}")
-    difference = np.abs(logits - exact).max() / np.abs(exact).max()
-    if not difference <= LARGEST_DIFFERENCE:
-        raise RuntimeError(f"its logits differ from PyTorch's by {difference:.1e} of the largest")
-
-
-def _generated(plan: Plan) -> NDArray[np.float32]:
-    """A bright ball in noise that fills a window, (1, channels, x, y, z)."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in plan.patch), indexing="ij", sparse=True)
-    ball = np.where(sum(axis**2 for axis in axes) < 0.5, 0.7, 0.2)
-    noise = np.random.default_rng(0).normal(0, 0.05, (1, len(plan.channels), *plan.patch))
-    return (ball + noise).astype(np.float32)

@@ -7,7 +7,8 @@ from typing import Any
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case
 from dinomix.errors import DinomixError
-from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
+from dinomix.evaluation.matched_model import MatchedModel, means
+from dinomix.evaluation.references import reference_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, write_json
 from dinomix.images.volume import Volume

@@ -16,8 +16,7 @@ from dinomix.cohort.case_images import read_first_image
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.label_ids import read_ids
-from dinomix.evaluation.matched_model import reference_of
-from dinomix.evaluation.references import Known, read_reference
+from dinomix.evaluation.references import Known, read_reference, reference_of
 from dinomix.files import written_aside
 from dinomix.images.formats import case_name
 from dinomix.images.image_headers import is_image_path

@@ -11,8 +11,9 @@ from typing import Any
 
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Cohort
-from dinomix.evaluation.matched_model import Dice, MatchedModel, means, reference_of
+from dinomix.evaluation.matched_model import Dice, MatchedModel, means
 from dinomix.evaluation.metrics import Mask, dice
+from dinomix.evaluation.references import reference_of
 from dinomix.events import Emit, Progress
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model

@@ -15,7 +15,7 @@ from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_
 from dinomix.inference.devices import choose_device
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model
-from dinomix.models.matching import matched_weights
+from dinomix.models.matched_weights import matched_weights
 from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.planning import make_plan, override_plan

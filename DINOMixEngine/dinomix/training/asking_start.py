@@ -5,7 +5,8 @@ from statistics import fmean
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
-from dinomix.evaluation.matched_model import MatchedModel, means, reference_of
+from dinomix.evaluation.matched_model import MatchedModel, means
+from dinomix.evaluation.references import reference_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.training.control import Control
 from dinomix.training.forgetting import Forgetting

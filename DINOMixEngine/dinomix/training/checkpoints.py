@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Checkpoints:
             ) from error
 
 
-def digest_of(weights: Weights) -> str:
+def digest_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 of names and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):

@@ -13,7 +13,8 @@ import numpy as np
 
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case, Cohort
-from dinomix.evaluation.matched_model import MatchedModel, reference_of
+from dinomix.evaluation.matched_model import MatchedModel
+from dinomix.evaluation.references import reference_of
 from dinomix.events import Emit, Progress
 from dinomix.images.volume import Volume
 from dinomix.models.folder import Model

@@ -15,8 +15,10 @@ from dinomix.evaluation.calibration_cases import with_calibration
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models import training_cases
-from dinomix.models.folder import Model, write_model
-from dinomix.models.joining import joined_labels, model_under
+from dinomix.models.folder import Model
+from dinomix.models.joining import joined_labels
+from dinomix.models.model_under import model_under
+from dinomix.models.writing import write_model
 from dinomix.planning.cache import cache_cases
 from dinomix.training.against_start import judged
 from dinomix.training.cleaning import chosen_clean_up

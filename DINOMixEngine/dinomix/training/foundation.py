@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinomix.errors import DinomixError
-from dinomix.inference.precision import has_bfloat16
+from dinomix.inference.devices import has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training.backbones import OTHER_BACKBONE, load_backbone
 from dinomix.training.config import FkdConfig

@@ -15,7 +15,7 @@ import numpy as np
 from dinomix.cohort.case_label import UNLABELED
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
-from dinomix.evaluation.matched_model import reference_of
+from dinomix.evaluation.references import reference_of
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import sha256
 from dinomix.images.volume import Volume

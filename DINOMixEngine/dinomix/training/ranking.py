@@ -114,8 +114,8 @@ def _pair(directory: RunDirectory, device: str, needs_student: bool, emit: Emit)
     }
     model = load_model(directory.model) if directory.model.is_dir() else _model(directory, state["teacher"])
     key = f"{digest_of(model.weights)} {digest_of(student)}"
-    network = _model(directory, student).network() if needs_student else None
-    return _Pair(model, model.network(), network, chosen, key)
+    network = _model(directory, student).module() if needs_student else None
+    return _Pair(model, model.module(), network, chosen, key)
 
 
 def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:

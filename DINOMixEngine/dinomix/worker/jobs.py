@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dinomix.arrays import moved, usual, without_gradients
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.formats import ENDINGS, ending_of
@@ -20,11 +20,11 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import other_number
-from dinomix.inference.devices import choose_device
+from dinomix.inference.devices import Device, choose_device, has_bfloat16, threads
 from dinomix.inference.inside import quick_plan
 from dinomix.inference.memory import bytes_of_weights, plan_memory
 from dinomix.inference.mirroring import axes_without_sides
-from dinomix.inference.precision import has_bfloat16, home_of
+from dinomix.inference.options import Numbers
 from dinomix.inference.runtimes.choosing import expected_runtime
 from dinomix.inference.runtimes.runtime import Runtime
 from dinomix.inference.segment import kept_labels
@@ -36,6 +36,7 @@ from dinomix.inference.two_stages import expected_windows
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.installed import regions_as_data, structures_as_data
+from dinomix.models.networks import Network, evaluating
 from dinomix.planning.preprocessing import grid_size
 from dinomix.worker import scratch
 from dinomix.worker.arrays import (
@@ -72,7 +73,7 @@ class Job:
     began: float
 
     @property
-    def networks(self) -> list[torch.nn.Module]:
+    def networks(self) -> list[Network]:
         return [warm.network for warm in self.warm]
 
     def models(self, inside: tuple[str, ...] = ()) -> Models:
@@ -115,16 +116,16 @@ class Jobs:
         check_array(request.shape, "int16")
         geometry = _rectangular(request.shape, np.array(request.affine_ras))
         device, reason = choose_device(request.device)
-        # Most images are segmented in bfloat16 where the device is made for it.
-        is_fast = has_bfloat16(device) if request.precision == "auto" else request.precision == "bfloat16"
-        dtype = torch.bfloat16 if is_fast else torch.float32
+        numbers = request.precision
+        if numbers == "auto":  # most images are segmented in bfloat16 where the device is made for it
+            numbers = "bfloat16" if has_bfloat16(device) else "float32"
         seconds, all_windows, memory = 0.0, 0, 0
         for warm in job.warm:
             model, use = warm.model, plan_memory(geometry, warm.model, request.max_memory)
-            runtime = expected_runtime(request.runtime, warm.network, model.plan, device, dtype)
+            runtime = expected_runtime(request.runtime, warm.network, model.plan, device, numbers)
             windows = _windows(model, geometry, request, is_alone=len(job.warm) == 1)
-            labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / torch.get_num_threads()
-            seconds += float(windows * seconds_of_a_window(warm, device, dtype, runtime) + labeling)
+            labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / threads()
+            seconds += float(windows * seconds_of_a_window(warm, device, numbers, runtime) + labeling)
             memory = max(memory, use.estimate + runtime.more_bytes(bytes_of_weights(model), use.window))
             all_windows += windows
         self.output.send(
@@ -269,31 +270,34 @@ def _windows(model: Model, geometry: Geometry, request: Estimate, *, is_alone: b
     return windows * 2 ** (len(axes_without_sides(model)) if request.mirror else 0)
 
 
-def seconds_of_a_window(warm: WarmModel, device: torch.device, dtype: torch.dtype, runtime: Runtime) -> float:
+def seconds_of_a_window(warm: WarmModel, device: Device, numbers: Numbers, runtime: Runtime) -> float:
     """How long the network takes for one window on a device; measured once, after one window that warms it up.
 
     Raises:
         DinomixError: the device cannot run the network, or has too little memory.
     """
-    known = warm.window_seconds.get((str(device), dtype, runtime.name))
+    known = warm.window_seconds.get((str(device), numbers, runtime.name))
     if known is not None:
         return known
-    home = home_of(warm.network)
     try:
-        plan = warm.model.plan
-        forward = runtime.ready(warm.network, plan, device, dtype, plan.patch)
-        window = torch.zeros(1, len(plan.channels), *plan.patch, device=device)
-        with torch.inference_mode():
-            for _ in range(2):
-                began = time.monotonic()
-                float(forward(window).flatten()[0])  # reading a value waits for the device
-                seconds = time.monotonic() - began
+        with evaluating(warm.network):
+            seconds = _measured(warm, device, numbers, runtime)
     except (RuntimeError, NotImplementedError) as error:
         print(f"The network cannot be tried on {device}: {error}", file=sys.stderr)  # the log
         raise DinomixError(f"The network cannot be tried on {device}.", "Choose the CPU.") from error
-    finally:
-        warm.network.to(home)
-    warm.window_seconds[str(device), dtype, runtime.name] = seconds
+    warm.window_seconds[str(device), numbers, runtime.name] = seconds
+    return seconds
+
+
+@without_gradients
+def _measured(warm: WarmModel, device: Device, numbers: Numbers, runtime: Runtime) -> float:
+    plan = warm.model.plan
+    forward = runtime.ready(warm.network, plan, device, numbers, plan.patch)
+    window = moved(usual(np.zeros((1, len(plan.channels), *plan.patch), np.float32)), device)
+    for _ in range(2):
+        began = time.monotonic()
+        float(forward(window)[0, 0, 0, 0, 0])  # reading a value waits for the device
+        seconds = time.monotonic() - began
     return seconds
 
 

@@ -1,5 +1,6 @@
 """The worker: answers requests one after the other and keeps the models it used warm. The protocol is in docs/worker.md."""
 
+import importlib.util
 import os
 import platform
 import signal
@@ -9,11 +10,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from dinomix import __version__
+from dinomix.arrays import has_torch
 from dinomix.errors import DinomixError
 from dinomix.worker import scratch
 from dinomix.worker.inbox import Inbox, Request
@@ -87,7 +89,6 @@ class Worker:
 
     def _hello(self, request: Request) -> None:
         import psutil
-        import torch
 
         from dinomix.inference.devices import choose_device, list_devices
 
@@ -104,8 +105,7 @@ class Worker:
             protocol=PROTOCOL,
             dinomix=__version__,
             python=platform.python_version(),
-            torch=torch.__version__,
-            monai=version("monai"),
+            **{package: _version(package) for package in ("torch", "monai", "openvino")},
             pid=os.getpid(),
             host=socket.gethostname(),
             system=sys.platform,
@@ -129,7 +129,8 @@ class Worker:
         from dinomix.models.light_monai import import_monai_for_networks
         from dinomix.worker.jobs import Jobs
 
-        import_monai_for_networks()
+        if has_torch():
+            import_monai_for_networks()
         self._jobs = self._jobs or Jobs(self.output)
         self._jobs.run(request, self._emit_for(str(request.job)), self._stop_if_cancelled)
 
@@ -151,6 +152,14 @@ class Worker:
             self.output.send("event", job=job, event={"time": time.time(), "kind": kind, **fields})
 
         return emit
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return version(package) if importlib.util.find_spec(package) is not None else None
+    except (PackageNotFoundError, ImportError):
+        return None
 
 
 def _shares_files(probe: dict[str, str] | None) -> bool:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.inference.memory import network_within
+from dinomix.inference.options import Numbers
 from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import FILES, MANIFEST
+from dinomix.models.networks import Network
 
 KEPT = 2
 Stamp = tuple[tuple[str, int, int], ...]
@@ -23,13 +23,13 @@ class WarmModel:
 
     Attributes:
         stamp: names, sizes and times of the folder's files when it was read.
-        window_seconds: device's name, the type of its numbers and the runtime's name -> seconds of one window.
+        window_seconds: device's name, the numbers and the runtime's name -> seconds of one window.
     """
 
     model: Model
-    network: torch.nn.Module
+    network: Network
     stamp: Stamp
-    window_seconds: dict[tuple[str, torch.dtype, str], float] = field(default_factory=dict)
+    window_seconds: dict[tuple[str, Numbers, str], float] = field(default_factory=dict)
 
 
 class WarmModels:

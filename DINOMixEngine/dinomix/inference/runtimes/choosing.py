@@ -9,37 +9,39 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from dinomix.errors import DinomixError, printable
+from dinomix.arrays import Array, namespace, without_gradients
+from dinomix.errors import DinomixError, printable, reason_of
 from dinomix.events import Emit
 from dinomix.files import read_table, write_json
+from dinomix.inference.devices import INSTALL, Device, cpu, threads
 from dinomix.inference.memory import MemoryUse
-from dinomix.inference.options import RuntimeName
+from dinomix.inference.noise import AGREEMENT
+from dinomix.inference.options import Numbers, RuntimeName
 from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of
-from dinomix.inference.precision import AGREEMENT
 from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
 from dinomix.inference.runtimes.graphs import folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout
-from dinomix.models.averaged import FromFile
+from dinomix.memory import gigabytes
+from dinomix.models.networks import Network, bytes_of_network, each_of, is_graph
 from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan, sides_of_a_piece
 
 LEAST_SECONDS = 3.0
 """Of the windows of an image in PyTorch, for which a trial is worth its time: it takes some seconds, once for a model."""
 LEAST_GAIN = 1.1
-SAME = {torch.float32: 0.999, torch.bfloat16: AGREEMENT}
+SAME: dict[Numbers, float] = {"float32": 0.999, "bfloat16": AGREEMENT}
 """Least share of the structures' voxels of the piece with the labels of PyTorch in float32. In bfloat16 each image is looked at
 again, see ``certainty``."""
 ONE_VOXEL = 1
 """May differ in any piece, however small its structures are."""
 TURNS, LONGEST_TURNS = 3, 2.0
 """How often both are timed, the best of which counts; and the seconds after which no further turn begins."""
+NEEDS_PYTORCH = f"It needs PyTorch. {INSTALL}"
 OF_THE_COMPUTER = (ImportError, OSError, MemoryError)
 """Errors that may be gone tomorrow: a full disk, a library that is not whole."""
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Verdict:
     reason: str
 
 
-_VERDICTS = weakref.WeakKeyDictionary[torch.nn.Module, dict[str, Verdict]]()
+_VERDICTS = weakref.WeakKeyDictionary[Any, dict[str, Verdict]]()
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,16 @@ class Work:
         network: in evaluation mode, on the CPU.
         tensor: (channels, x, y, z) float32.
         use: the memory that is planned for it.
+        limit: bytes that this process may take in all; None where nobody has said.
     """
 
-    network: torch.nn.Module
-    tensor: torch.Tensor
+    network: Network
+    tensor: Array
     plan: Plan
-    device: torch.device
-    dtype: torch.dtype
+    device: Device
+    numbers: Numbers
     use: MemoryUse
+    limit: int | None = None
 
 
 def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
@@ -82,9 +86,11 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     Raises:
         DinomixError: the requested one is not installed, or not for this device.
     """
+    if is_graph(work.network):
+        return _only_openvino(requested, work, emit)
     if requested == "openvino":
         _check_usable(work.device)
-    if requested == "pytorch" or work.device != CPU or not is_installed() or _is_read_again(work.network):
+    if requested == "pytorch" or work.device != cpu() or not is_installed() or _is_read_again(work.network):
         return PYTORCH
     verdict = _verdict(requested, work, emit)
     if verdict is None:
@@ -93,29 +99,49 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     return OPENVINO if verdict.runtime == "openvino" else PYTORCH
 
 
+def _only_openvino(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
+    """For the graph of a network, of which there is nothing else."""
+    if requested == "pytorch":
+        raise DinomixError("PyTorch is not installed.", f"{INSTALL} Or give --runtime auto.", "runtime")
+    if work.limit is not None and not is_compiled(work.network) and _too_large(work):
+        raise DinomixError(
+            f"OpenVINO takes more for this model than the {gigabytes(work.limit)} that are allowed.",
+            "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
+            "memory-limit",
+        )
+    try:
+        _ready(OPENVINO, work, work.plan.patch)
+    except Exception as error:  # of many kinds: what a library says of a graph that it does not know
+        raise DinomixError(
+            f"OpenVINO cannot compute the model's graph ({reason_of(error)}).", NEEDS_PYTORCH, "pytorch"
+        ) from error
+    emit("runtime", runtime="openvino", reason="OpenVINO computes, since PyTorch is not installed.")
+    return OPENVINO
+
+
 def _verdict(requested: RuntimeName, work: Work, emit: Emit) -> Verdict | None:
     if not is_compiled(work.network) and _too_large(work):
         return Verdict("pytorch", "PyTorch computes: OpenVINO would take more memory than there is.")
     if requested == "openvino":
         return _requested(work)
-    return remembered(work.network, work.plan, work.dtype) or _tried(work, emit)
+    return remembered(work.network, work.plan, work.numbers) or _tried(work, emit)
 
 
-def expected_runtime(
-    requested: RuntimeName, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype
-) -> Runtime:
+def expected_runtime(requested: RuntimeName, network: Network, plan: Plan, device: Device, numbers: Numbers) -> Runtime:
     """What will compute as far as that is known without an image; PyTorch until a trial was made."""
-    if requested == "pytorch" or device != CPU or not is_installed() or _is_read_again(network):
+    if is_graph(network):
+        return OPENVINO
+    if requested == "pytorch" or device != cpu() or not is_installed() or _is_read_again(network):
         return PYTORCH
-    verdict = remembered(network, plan, dtype)
+    verdict = remembered(network, plan, numbers)
     has_won = verdict.runtime == "openvino" if verdict is not None else requested == "openvino"
     return OPENVINO if has_won else PYTORCH
 
 
-def remembered(network: torch.nn.Module, plan: Plan, dtype: torch.dtype) -> Verdict | None:
+def remembered(network: Network, plan: Plan, numbers: Numbers) -> Verdict | None:
     """What an earlier trial of this network came to on this computer, with as many threads; None where there was none."""
     known = _VERDICTS.setdefault(network, {})
-    file = _file_of(network, plan, dtype)
+    file = _file_of(network, plan, numbers)
     if file.name not in known:
         try:
             table = read_table(file)
@@ -126,24 +152,24 @@ def remembered(network: torch.nn.Module, plan: Plan, dtype: torch.dtype) -> Verd
 
 
 def _remember(work: Work, verdict: Verdict) -> None:
-    file = _file_of(work.network, work.plan, work.dtype)
+    file = _file_of(work.network, work.plan, work.numbers)
     _VERDICTS.setdefault(work.network, {})[file.name] = verdict
     try:
-        write_json(file, {**asdict(verdict), **_circumstances(work.dtype)})
+        write_json(file, {**asdict(verdict), **_circumstances(work.numbers)})
     except OSError:
         return  # tried again by the next process
 
 
-def _file_of(network: torch.nn.Module, plan: Plan, dtype: torch.dtype) -> Path:
-    name = sha256(json.dumps(_circumstances(dtype)).encode()).hexdigest()[:16]
+def _file_of(network: Network, plan: Plan, numbers: Numbers) -> Path:
+    name = sha256(json.dumps(_circumstances(numbers)).encode()).hexdigest()[:16]
     return folder_of(network, plan) / f"trial-{name}.json"
 
 
-def _circumstances(dtype: torch.dtype) -> dict[str, str | int]:
+def _circumstances(numbers: Numbers) -> dict[str, str | int]:
     """What a trial holds for, beside the network."""
     return {
-        "dtype": str(dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
+        "dtype": numbers,
+        "threads": threads(),
         "processor": _processor(),
         "torch": version("torch"),
         "openvino": version("openvino"),
@@ -159,17 +185,19 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _is_read_again(network: torch.nn.Module) -> bool:
+def _is_read_again(network: Network) -> bool:
     """Whether weights are read for every window, since the memory does not hold all; compiled, they would have to stay."""
-    return any(isinstance(module, FromFile) for module in network.modules())
+    from dinomix.models.from_file import FromFile
+
+    return any(isinstance(each, FromFile) for each in each_of(network))
 
 
-def _check_usable(device: torch.device) -> None:
+def _check_usable(device: Device) -> None:
     if not is_installed():
         raise DinomixError(
             "OpenVINO is not installed.", "Install it (pip install openvino), or give --runtime auto.", "runtime"
         )
-    if device != CPU:
+    if device != cpu():
         raise DinomixError(
             f"OpenVINO computes on the CPU, and the device is {device}.",
             "Give --device cpu as well, or --runtime auto.",
@@ -178,8 +206,7 @@ def _check_usable(device: torch.device) -> None:
 
 
 def _too_large(work: Work) -> bool:
-    weights = sum(weight.nbytes for weight in work.network.parameters())
-    return OPENVINO.more_bytes(weights, work.use.window) > work.use.spare
+    return OPENVINO.more_bytes(bytes_of_network(work.network), work.use.window) > work.use.spare
 
 
 def _requested(work: Work) -> Verdict:
@@ -214,17 +241,18 @@ def _tried(work: Work, emit: Emit) -> Verdict | None:
     return verdict
 
 
-@torch.inference_mode()
+@without_gradients
 def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
-    found = piece_with_borders(fast, work.tensor, work.plan, CPU)
+    found = piece_with_borders(fast, work.tensor, work.plan, work.device)
     if found is None:
         return None
     window, logits = found
-    exact = PYTORCH.ready(work.network, work.plan, CPU, torch.float32, sides_of_a_piece(work.plan))(window)[0].argmax(0)
-    labels = logits.argmax(0)
-    structures = int(((labels > 0) | (exact > 0)).sum())
-    other = int((labels != exact).sum())
-    if other > max(ONE_VOXEL, (1 - SAME[work.dtype]) * structures):
+    xp = namespace(logits)
+    exact = PYTORCH.ready(work.network, work.plan, work.device, "float32", sides_of_a_piece(work.plan))(window)[0]
+    labels, expected = xp.argmax(logits, axis=0), xp.argmax(exact, axis=0)
+    structures = int(xp.count_nonzero((labels > 0) | (expected > 0)))
+    other = int(xp.count_nonzero(labels != expected))
+    if other > max(ONE_VOXEL, (1 - SAME[work.numbers]) * structures):
         return Verdict("pytorch", f"PyTorch computes: OpenVINO gave {other} of {structures} voxels other labels here.")
     turns: list[tuple[float, float]] = []
     while len(turns) < TURNS and sum(map(sum, turns)) < LONGEST_TURNS:
@@ -237,7 +265,7 @@ def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
 
 
 def _ready(runtime: Runtime, work: Work, sides: tuple[int, int, int]) -> Forward:
-    return runtime.ready(work.network, work.plan, CPU, work.dtype, sides)
+    return runtime.ready(work.network, work.plan, work.device, work.numbers, sides)
 
 
 def _cannot(error: Exception) -> str:
@@ -246,8 +274,8 @@ def _cannot(error: Exception) -> str:
     return f"PyTorch computes: OpenVINO cannot {what} ({told or type(error).__name__})."
 
 
-@torch.inference_mode()
-def _seconds(forward: Forward, window: torch.Tensor) -> float:
+@without_gradients
+def _seconds(forward: Forward, window: Array) -> float:
     began = time.perf_counter()
     forward(window)
     return time.perf_counter() - began

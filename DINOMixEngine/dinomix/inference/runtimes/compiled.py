@@ -3,24 +3,29 @@
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
-import torch
+import numpy as np
 
+from dinomix.arrays import Array, as_numpy, like, namespace
+from dinomix.inference.devices import Device, threads
+from dinomix.inference.options import Numbers
 from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes.graphs import graph_of
-from dinomix.inference.runtimes.runtime import Sides
+from dinomix.inference.runtimes.runtime import PYTORCH, Runtime, Sides
 from dinomix.models.averaged import Averaged
+from dinomix.models.networks import GraphNetwork, Network, each_of, is_graph
 from dinomix.models.silence import core
 from dinomix.planning.plan import Plan
 
-HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
-KEPT = 3
-"""Compiled graphs of a network that stay in memory: for windows, for the piece on which bfloat16 is tried, and once more for
-windows in float32. Compiling takes from half a second to ten."""
+HINTS: dict[Numbers, str] = {"float32": "f32", "bfloat16": "bf16"}
+KEPT = 4
+"""Compiled graphs of a network that stay in memory: for windows and for the piece on which bfloat16 is tried, with either
+numbers. Compiling takes from half a second to ten."""
 LIBRARY_BYTES = 2**27
 """What the library takes in memory, once it has computed."""
 
-_COMPILED = weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[tuple[Sides, torch.dtype, int], Forward]]()
+_COMPILED = weakref.WeakKeyDictionary[Any, OrderedDict[tuple[Sides, Numbers, int], Forward]]()
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,14 @@ class OpenVino:
 
     def more_bytes(self, weights: int, window: int) -> int:
         """Each compiled graph has weights of its own, and more while it is made; what one computes in stays allocated."""
-        return LIBRARY_BYTES + (KEPT + 3) * weights + window
+        return LIBRARY_BYTES + (KEPT + 2) * weights + window
 
-    def ready(
-        self, network: torch.nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype, sides: Sides
-    ) -> Forward:
+    def ready(self, network: Network, plan: Plan, device: Device, numbers: Numbers, sides: Sides) -> Forward:
         """The network's graph, compiled; kept as long as the network is. Of averaged networks, each one's."""
         if isinstance(network, Averaged):
-            return network.with_each(lambda each: _AsModule(self.ready(each, plan, device, dtype, sides)))
+            return network.with_each(lambda each: self.ready(each, plan, device, numbers, sides))
         kept = _COMPILED.setdefault(network, OrderedDict())
-        key = sides, dtype, torch.get_num_threads()
+        key = sides, numbers, threads()
         kept[key] = kept.pop(key) if key in kept else _compiled(network, plan, *key)
         while len(kept) > KEPT:
             kept.popitem(last=False)
@@ -51,35 +54,29 @@ class OpenVino:
 OPENVINO = OpenVino()
 
 
-def is_compiled(network: torch.nn.Module) -> bool:
+def usual_runtime(network: Network) -> Runtime:
+    """What computes a network where nothing was tried: PyTorch, for a graph OpenVINO."""
+    return OPENVINO if is_graph(network) else PYTORCH
+
+
+def is_compiled(network: Network) -> bool:
     """Whether a graph of the network is in memory already, or of each one of averaged networks."""
-    if isinstance(network, Averaged):
-        return all(map(is_compiled, network.networks))
-    return bool(_COMPILED.get(network))
+    return all(_COMPILED.get(each) for each in each_of(network))
 
 
-class _AsModule(torch.nn.Module):
-    """What computes windows, as one of the networks that are averaged."""
-
-    def __init__(self, forward: Forward) -> None:
-        super().__init__()
-        self._forward = forward
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        return self._forward(windows)
-
-
-def _compiled(network: torch.nn.Module, plan: Plan, sides: Sides, dtype: torch.dtype, threads: int) -> Forward:
+def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads: int) -> Forward:
     model = graph_of(network, plan)
     model.reshape([1, len(plan.channels), *sides])
     given = model.output(0).partial_shape
     if given.is_dynamic or tuple(given.to_shape())[2:] != sides:
         raise RuntimeError(f"for windows of {sides} it gives logits of {given}")
+    if isinstance(network, GraphNetwork) and given.to_shape()[1] != network.channels:
+        raise RuntimeError(f"it gives {given.to_shape()[1]} channels instead of {network.channels}")
     compiled = core().compile_model(
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": HINTS[dtype],
+            "INFERENCE_PRECISION_HINT": HINTS[numbers],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             # Processes that share a batch out would be held on the same cores.
@@ -88,9 +85,9 @@ def _compiled(network: torch.nn.Module, plan: Plan, sides: Sides, dtype: torch.d
     )
     request = compiled.create_infer_request()
 
-    def forward(windows: torch.Tensor) -> torch.Tensor:
-        given = [window[None].contiguous().numpy() for window in windows]
-        logits = [torch.from_numpy(request.infer([window], share_inputs=True)[0]) for window in given]
-        return logits[0] if len(logits) == 1 else torch.cat(logits)
+    def forward(windows: Array) -> Array:
+        given = np.ascontiguousarray(as_numpy(windows))
+        logits = [like(request.infer([window[None]], share_inputs=True)[0], windows) for window in given]
+        return logits[0] if len(logits) == 1 else namespace(windows).concat(logits)
 
     return forward

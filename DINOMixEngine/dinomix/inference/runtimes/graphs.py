@@ -10,39 +10,57 @@ from contextlib import suppress
 from hashlib import sha256 as new_sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from dinomix.files import folder_written_aside, json_text, read_table, sha256, write_json
-from dinomix.models.graph import carried_graph, converted
+from dinomix.models.averaged import Averaged
+from dinomix.models.graph import carried_graph, read_graph
+from dinomix.models.networks import GraphNetwork, Network
 from dinomix.models.silence import core, openvino
 from dinomix.planning.plan import Plan
 from dinomix.user_cache import cache_folder
+
+if TYPE_CHECKING:
+    import torch
 
 KEPT = 8
 """Networks whose graphs stay on the disk, those used last; each takes as much as the weights in its model folder."""
 GRAPH, HASHES = "graph.xml", "hashes.json"
 FILES = (GRAPH, "graph.bin")
 
-_FINGERPRINTS = weakref.WeakKeyDictionary[torch.nn.Module, str]()
-_CHECKED = weakref.WeakKeyDictionary[torch.nn.Module, Path]()
+_FINGERPRINTS = weakref.WeakKeyDictionary[Any, str]()
+_CHECKED = weakref.WeakKeyDictionary[Any, Path]()
 """Graphs that were found whole in this process, so that their weights are hashed once."""
 
 
-def folder_of(network: torch.nn.Module, plan: Plan) -> Path:
-    """Where what is known of a network on this computer is kept; named by all that its logits depend on."""
+def folder_of(network: Network, plan: Plan) -> Path:
+    """Where what is known of a network of PyTorch's on this computer is kept; named by all that its logits depend on."""
+    return cache_folder() / "runtimes" / _fingerprint(network, plan)
+
+
+def _fingerprint(network: Any, plan: Plan) -> str:
     if network not in _FINGERPRINTS:
-        built = [repr(network), *map(_settings, network.modules()), plan.network, list(plan.patch), len(plan.channels)]
-        digest = new_sha256(json_text(built).encode())
-        for name, tensor in network.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if isinstance(network, Averaged):
+            parts = [_fingerprint(each, plan) for each in network.networks]
+            digest = new_sha256(json_text([parts, network.flips]).encode())
+        else:
+            digest = _digest(network, plan)
         _FINGERPRINTS[network] = digest.hexdigest()[:32]
-    return cache_folder() / "runtimes" / _FINGERPRINTS[network]
+    return _FINGERPRINTS[network]
 
 
-def _settings(module: torch.nn.Module) -> str:
+def _digest(network: "torch.nn.Module", plan: Plan) -> Any:
+    import torch
+
+    built = [repr(network), *map(_settings, network.modules()), plan.network, list(plan.patch), len(plan.channels)]
+    digest = new_sha256(json_text(built).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest
+
+
+def _settings(module: "torch.nn.Module") -> str:
     """What a module is told beside its weights."""
     return repr({name: value for name, value in vars(module).items() if _is_plain(value)})
 
@@ -53,15 +71,19 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float | str)
 
 
-def graph_of(network: torch.nn.Module, plan: Plan) -> Any:
-    """OpenVINO's model of a network, for windows of all sizes that it takes.
+def graph_of(network: Any, plan: Plan) -> Any:
+    """OpenVINO's model of one network, for windows of all sizes that it takes.
 
     Raises:
         OSError: it cannot be kept on the disk.
         Exception: OpenVINO cannot take the network; of many kinds.
     """
+    if isinstance(network, GraphNetwork):
+        return read_graph(network.weights)
     if (carried := carried_graph(network)) is not None:
         return carried
+    from dinomix.models.graph_writing import converted
+
     folder = folder_of(network, plan) / f"openvino-{version('openvino')}"
     if _CHECKED.get(network) != folder:
         if not _is_whole(folder):
