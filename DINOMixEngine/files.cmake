@@ -148,6 +148,7 @@ set(SCRIPTS
   "dinomix/importing/nnunet.py"
   "dinomix/importing/nnunet_networks.py"
   "dinomix/importing/opened.py"
+  "dinomix/importing/places.py"
   "dinomix/importing/sigmoids.py"
   "dinomix/importing/source.py"
   "dinomix/importing/weights.py"

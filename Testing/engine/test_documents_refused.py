@@ -22,7 +22,7 @@ from dinomix.importing.bundle_values import BundleConfig
 from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import read_bundle
 from dinomix.importing.nnunet import read_nnunet
-from dinomix.importing.source import own_model
+from dinomix.importing.places import own_model
 from dinomix.labels import LabelSet, names_by_id
 from dinomix.models.installed import describe_model
 from dinomix.models.manifest import read_manifest, read_record

@@ -4,6 +4,7 @@ The processes that these tests start can import neither torch nor what needs it.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,10 +44,12 @@ main(sys.argv[sys.argv.index("dinomix") + 1 :])
 LAUNCHER = (sys.executable, "-c", WITHOUT)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """``dinomix`` without PyTorch."""
     command = [*LAUNCHER, "dinomix", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=600, check=False, env={**os.environ, **(environment or {})}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +164,18 @@ def without_graph(model: Model, folder: Path) -> Path:
         file.unlink()
     renew_manifest(folder / "model")
     return folder / "model"
+
+
+@needs_openvino
+def test_the_zip_of_another_computer_is_imported_and_segments(model: Model, image: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["models", "export", model.path, "--out", tmp_path / "model.zip"],
+        ["models", "import", tmp_path / "model.zip", "--name", "mine"],
+        ["segment", "--model", tmp_path / "models" / "mine", image, "--out", tmp_path / "labels.nii.gz", "--preview"],
+    ):
+        done = run(*arguments, environment={"DINOMIX_MODELS": str(tmp_path / "models")})
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "labels.nii.gz").is_file() and list(tmp_path.glob("*.png"))
 
 
 def test_a_model_without_a_graph_says_what_to_do(image: Path, tmp_path: Path) -> None:

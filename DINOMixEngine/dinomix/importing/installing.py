@@ -23,6 +23,7 @@ from dinomix.importing.catalog import CatalogModel, find_entry
 from dinomix.importing.download import download
 from dinomix.importing.hints import Hints
 from dinomix.importing.opened import opened
+from dinomix.importing.places import own_model
 from dinomix.models.installed import find_models, model_folders
 from dinomix.models.manifest import MANIFEST, read_manifest
 
@@ -161,13 +162,13 @@ def copy_or_convert(
     Raises:
         DinomixError: the source is refused.
     """
-    from dinomix.importing.converted import write_converted
-    from dinomix.importing.source import own_model, read_source
-
     own = own_model(opened_source) if opened_source.is_dir() else None
     if own is not None:
         _copy_model(own, target)
         return
+    from dinomix.importing.converted import write_converted
+    from dinomix.importing.source import read_source
+
     model = read_source(opened_source, hints, named)
     model.record = {"title": target.name, **model.record, **record}
     write_converted(model, target, named, emit)

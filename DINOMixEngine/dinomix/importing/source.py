@@ -1,35 +1,21 @@
 """What a file or folder of elsewhere is, and reading it with the importer that fits."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json
 from dinomix.importing.auto3dseg import is_auto3dseg, read_auto3dseg
 from dinomix.importing.bare import read_bare
 from dinomix.importing.converted import Converted
 from dinomix.importing.hints import Hints
 from dinomix.importing.monai_bundle import is_bundle, read_bundle
 from dinomix.importing.nnunet import best_of, is_nnunet, read_nnunet
+from dinomix.importing.places import places
 from dinomix.importing.weights import is_weights, read_checkpoint
-from dinomix.models.manifest import FORMAT, MANIFEST
 
 _KINDS = (
     "a model folder of DINOMix, a MONAI bundle, an nnU-Net v2 model folder, an Auto3DSeg model.pt, a zip of one of these, "
     "or weights with --plan and --labels"
 )
-_DEPTH = 5
-
-
-def own_model(folder: Path) -> Path | None:
-    """A model folder of DINOMix in an opened source; None where there is none."""
-    for path in _places(folder):
-        try:
-            if read_json(path / MANIFEST)["format"] == FORMAT:
-                return path
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return None
 
 
 def read_source(opened_source: Path, hints: Hints, named: Path) -> Converted:
@@ -56,7 +42,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
         return read_bare(opened_source, hints.plan, hints.labels)
     if opened_source.is_file():
         return _read_weights(opened_source, hints)
-    for folder in _places(opened_source):
+    for folder in places(opened_source):
         if is_nnunet(folder):
             beside = [folder] if folder == opened_source else sorted(filter(is_nnunet, folder.parent.iterdir()))
             best, notes = best_of(beside)
@@ -67,7 +53,7 @@ def _read(opened_source: Path, hints: Hints, named: Path) -> Converted:
             return read_bundle(folder, hints)
         if (folder / "plan.json").is_file() and (folder / "labels.json").is_file():
             return read_bare(folder, folder / "plan.json", folder / "labels.json")
-    files = [path for folder in _places(opened_source) for path in sorted(folder.glob("*")) if is_weights(path)]
+    files = [path for folder in places(opened_source) for path in sorted(folder.glob("*")) if is_weights(path)]
     # The extension MONAIAuto3DSeg takes the weights beside labels.csv; Auto3DSeg itself has model.pt among others.
     chosen = [path for path in files if (path.parent / "labels.csv").is_file()]
     chosen = chosen or [path for path in files if path.name == "model.pt"] or files
@@ -86,13 +72,3 @@ def _read_weights(path: Path, hints: Hints) -> Converted:
         "Give --plan and --labels too; see docs/models.md.",
         code="model-plan",
     )
-
-
-def _places(folder: Path) -> Iterator[Path]:
-    """A folder and those below it, the nearest first."""
-    level = [folder]
-    for _ in range(_DEPTH):
-        yield from level
-        level = sorted(
-            child for parent in level for child in parent.iterdir() if child.is_dir() and not child.is_symlink()
-        )
