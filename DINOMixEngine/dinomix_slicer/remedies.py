@@ -72,7 +72,8 @@ def remedies() -> dict[str, str]:
         "plan-file": _("Copy the model or run again from where it came from, or train it again."),
         "precision": _("Choose another device, or take the setting of the precision away."),
         "pytorch": _(
-            "Install the packages for training as well; or write the model's graph (dinomix models graph) where it was trained."
+            "Choose the module DINOMix Train and click Install... there, which fetches PyTorch; or write the model's graph "
+            "(dinomix models graph) where it was trained."
         ),
         "radiomics": _("Measure without radiomics, or install mirp where dinomix measure runs."),
         "runtime": _("Leave the runtime to be chosen automatically."),

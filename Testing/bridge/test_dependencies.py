@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import sys
+import tomllib
 import types
 import zipfile
 from pathlib import Path
@@ -15,8 +16,10 @@ import slicer
 from dinomix.errors import DinomixError
 from dinomix_slicer.setup import requirements
 from dinomix_slicer.setup.dependencies import DependencyInstaller
+from dinomix_slicer.setup.notice import chosen
 from dinomix_slicer.worker.owner import WorkerOwner
 from host import REPOSITORY, pip_record, waitUntil
+from host.qt import dialogs
 
 
 @pytest.fixture
@@ -27,11 +30,16 @@ def outside_tests(monkeypatch):
     slicer.app.commandOptions().testingEnabled = True
 
 
-def lack(monkeypatch, *lines, also=()):
-    """Let the list of dependencies be these lines, and that of optional ones ``also``."""
-    found, optional = ([requirements.Requirement(line) for line in each] for each in (lines, also))
+def lack(monkeypatch, *lines, also=(), toSegment=()):
+    """Let the list of dependencies be these lines, that of optional ones ``also``, and what segmenting takes ``toSegment``."""
+    found, optional, few = ([requirements.Requirement(line) for line in each] for each in (lines, also, toSegment))
     monkeypatch.setattr(requirements, "requirements", lambda: found)
+    monkeypatch.setattr(requirements, "forSegmenting", lambda: few)
     monkeypatch.setattr(requirements, "accelerators", lambda: optional)
+
+
+def agree(question, answers):
+    return 0
 
 
 class Heard:
@@ -61,6 +69,62 @@ def test_what_is_missing_or_too_old_is_named(monkeypatch):
     assert DependencyInstaller().missing()[:2] == ["numpy>=99", "no-such-package-of-ours>=1"]
 
 
+def test_what_segmenting_takes_is_of_the_one_list():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    known = [*project["dependencies"], *project["optional-dependencies"][requirements.ACCELERATORS]]
+    few = list(map(str, requirements.forSegmenting()))
+    assert set(few) <= {str(requirements.Requirement(line)) for line in known}
+    names = {requirement.name for requirement in requirements.forSegmenting()}
+    assert "openvino" in names and not names & {"torch", "monai", "timm", "accelerate"}
+
+
+def test_one_purpose_that_is_served_is_enough(monkeypatch):
+    both = (requirements.SEGMENT, requirements.TRAIN)
+    lack(monkeypatch, "torch>=99", toSegment=["numpy>=1"])
+    assert DependencyInstaller().missing(both) == [] and DependencyInstaller().missing() == ["torch>=99"]
+    lack(monkeypatch, "numpy>=1", toSegment=["openvino>=9999"])
+    assert DependencyInstaller().missing(both) == []
+    lack(monkeypatch, "torch>=99", "numpy>=99", toSegment=["numpy>=99"])
+    assert DependencyInstaller().missing(both) == ["numpy>=99"]
+
+
+def test_segmenting_alone_installs_few_packages(monkeypatch, tmp_path, outside_tests):
+    makeWheel(tmp_path / "wheels", "dinomix_test_wheel", "1.5")
+    lack(
+        monkeypatch,
+        "torch>=99",
+        "dinomix_test_wheel>=1",
+        also=["no-such-package>=1"],
+        toSegment=["dinomix_test_wheel>=1"],
+    )
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
+    installer, asked, both = DependencyInstaller(), [], (requirements.SEGMENT, requirements.TRAIN)
+    heard = Heard(installer)
+    installer.install(lambda question, answers: asked.append((question, answers)) or 0, both)
+    waitForEnd(heard)
+    [(question, answers)] = asked
+    assert ["Segment only" in answers[0], "train" in answers[1]] == [True, True] and "torch>=99" in question
+    assert heard.last() == ("installed",)
+    assert installer.missing(both) == [] and installer.missing() == ["torch>=99"]
+
+
+def test_nothing_is_to_be_chosen_where_pytorch_is(monkeypatch, outside_tests):
+    lack(monkeypatch, "no-such-package-of-ours>=1", toSegment=["openvino>=9999"])
+    asked = []
+    DependencyInstaller().install(lambda *given: asked.append(given), (requirements.SEGMENT, requirements.TRAIN))
+    [(question, answers)] = asked
+    assert len(answers) == 1 and "openvino" not in question
+
+
+@pytest.mark.parametrize(("answer", "number"), [("All", 1), ("Few", 0), (qt.QMessageBox.Cancel, None)])
+def test_what_to_install_for_is_chosen_by_a_button(answer, number):
+    dialogs.answer(answer)
+    assert chosen("Which?", ["Few", "All"]) == number
+    assert dialogs.asked[-1].text == "Which?"
+
+
 def test_a_missing_list_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(requirements, "LISTS", (tmp_path / "pyproject.toml",))
     with pytest.raises(DinomixError, match="list of packages is missing"):
@@ -72,7 +136,7 @@ def test_nothing_is_installed_without_a_yes(monkeypatch, outside_tests):
     installer, questions = DependencyInstaller(), []
     heard = Heard(installer)
     before = set(psutil.Process().children())  # what earlier tests ended may still wait to be collected
-    installer.install(lambda text: bool(questions.append(text)))
+    installer.install(lambda text, answers: questions.append(text))
     assert heard.events == []
     assert "no-such-package-of-ours>=1" in questions[0]
     assert not set(psutil.Process().children()) - before
@@ -82,7 +146,7 @@ def test_nothing_is_installed_in_testing_mode(monkeypatch):
     lack(monkeypatch, "no-such-package-of-ours>=1")
     installer = DependencyInstaller()
     heard = Heard(installer)
-    installer.install(lambda text: pytest.fail("nobody is asked in testing mode"))
+    installer.install(lambda text, answers: pytest.fail("nobody is asked in testing mode"))
     assert heard.events == []
 
 
@@ -106,7 +170,7 @@ def test_a_folder_of_wheels_is_installed_without_a_network(monkeypatch, tmp_path
     qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
     installer = DependencyInstaller()
     heard = Heard(installer)
-    installer.install(lambda text: str(tmp_path / "wheels") in text)
+    installer.install(lambda text, answers: 0 if str(tmp_path / "wheels") in text else None)
     waitForEnd(heard)
     assert heard.last() == ("installed",)
     assert importlib.metadata.version("dinomix_test_wheel") == "1.5"
@@ -122,7 +186,7 @@ def test_an_accelerator_that_cannot_be_had_is_no_failure(monkeypatch, tmp_path, 
     installer, lines = DependencyInstaller(), []
     heard = Heard(installer)
     installer.logged.connect(lines.append)
-    installer.install(lambda text: "no-such-package-of-ours>=1" in text)
+    installer.install(lambda text, answers: 0 if "no-such-package-of-ours>=1" in text else None)
     waitForEnd(heard)
     assert ("stage", "Installing no-such-package-of-ours>=1 (2 of 2)...") in heard.events
     assert heard.last() == ("installed",) and "no-such-package-of-ours" in " ".join(lines)
@@ -147,7 +211,7 @@ def test_a_restart_is_asked_for_where_a_loaded_package_was_replaced(monkeypatch,
     lack(monkeypatch, f"{name}>=1.6")
     installer = DependencyInstaller(str(python))
     heard = Heard(installer)
-    installer.install(lambda text: True)
+    installer.install(agree)
     waitForEnd(heard)
     sys.modules.pop(name, None)
     assert installer.needsRestart == isLoaded
@@ -160,7 +224,7 @@ def test_nothing_is_installed_while_slicer_installs(monkeypatch, outside_tests):
     monkeypatch.setattr("slicer.packaging.isPipInstallInProgress", lambda: True)
     installer = DependencyInstaller()
     heard = Heard(installer)
-    installer.install(lambda text: True)
+    installer.install(agree)
     assert "installing packages already" in heard.last()[1]
 
 
@@ -170,7 +234,7 @@ def test_a_failure_says_why_and_what_to_do(monkeypatch, tmp_path, outside_tests)
     qt.QSettings().setValue("DINOMix/WheelFolder", str(tmp_path / "wheels"))
     installer = DependencyInstaller()
     heard = Heard(installer)
-    installer.install(lambda text: True)
+    installer.install(agree)
     waitForEnd(heard)
     name, problem, remedy = heard.last()
     assert name == "failed"
@@ -185,7 +249,7 @@ def test_cancel_ends_the_processes(monkeypatch, tmp_path, outside_tests):
     slow.chmod(0o755)
     installer = DependencyInstaller(str(slow))
     heard = Heard(installer)
-    installer.install(lambda text: True)
+    installer.install(agree)
     waitUntil(lambda: [p for p in psutil.Process().children(recursive=True) if p.name() == "sleep"])
     installer.cancel()
     waitUntil(lambda: heard.last() == ("stage", ""))
@@ -196,7 +260,7 @@ def test_without_the_pytorch_extension_there_is_no_torch(monkeypatch, outside_te
     lack(monkeypatch, "torch>=99")
     installer = DependencyInstaller()
     heard = Heard(installer)
-    installer.install(lambda text: True)
+    installer.install(agree)
     assert "PyTorch extension" in heard.last()[1]
     assert "Extensions Manager" in heard.last()[2]
 
@@ -218,7 +282,7 @@ def test_torch_comes_through_its_extension_and_the_rest_as_slicer_does(
     installer, lines = DependencyInstaller(), []
     heard = Heard(installer)
     installer.logged.connect(lines.append)
-    installer.install(lambda text: True)
+    installer.install(agree)
     waitForEnd(heard)
     runs = [(module, arguments) for module, arguments, _settings in pip_record.outside()]
     assert runs == [

@@ -78,6 +78,9 @@ NOT_RUN = {
         "needs patients of two sequences; Testing/engine/test_channels_cohort.py checks such folders",
     "python3 -m venv dinomix-env": "the tests run in an environment that was made so; a second one takes 7 GB",
     ". dinomix-env/bin/activate": "there is no such environment",
+    "python -m pip install --upgrade pip": "the tests run in an environment that is there",
+    "python -m pip install --group segment": "the same; Testing/bridge/test_dependencies.py compares the group with the list",
+    "python -m pip install --no-deps .": "the same",
     "python -m pip install .": "7 GB; Testing/packaging/offline_install.py installs the same packages",
     "python -m pip download --only-binary :all: --dest wheels -r requirements.txt":
         "3 GB; Testing/packaging/offline_install.py runs it",

@@ -128,7 +128,7 @@ class FakeInstaller:
         self.stage, self.needsRestart = "", False
         self.changed, self.logged, self.installed, self.failed = Signal(), Signal(), Signal(), Signal()
 
-    def missing(self):
+    def missing(self, purposes=()):
         return self.names
 
     def recheck(self):

@@ -37,8 +37,8 @@ class WindowClient(FakeClient):
 class WindowInstaller(FakeInstaller):
     """An installer that asks, and leaves the rest to the test."""
 
-    def install(self, confirm):
-        if confirm("Install?"):
+    def install(self, choose, purposes):
+        if choose("Install?", ["everything"]) is not None:
             self.show("Installing torch (1 of 2)...")
 
     def cancel(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,16 @@ from ..worker.command import WorkerCommand, ownPython, workerCommand
 from . import requirements
 
 WHEELS_SETTING = "DINOMix/WheelFolder"
+Choose = Callable[[str, list[str]], int | None]
+"""Asks a question that has these answers; the number of the one that is given, None where the user wants none of them."""
+
+
+def titles() -> dict[str, str]:
+    """Purpose of packages -> what a button says of it."""
+    return {
+        requirements.SEGMENT: _("Segment only (about 100 MB)"),
+        requirements.TRAIN: _("Segment and train (up to 3 GB)"),
+    }
 
 
 class DependencyInstaller:
@@ -42,19 +52,27 @@ class DependencyInstaller:
         self.stage, self.needsRestart = "", False
         self._python = python or ownPython()
         self._process: EngineProcess | None = None
-        self._missing: list[str] | None = None
+        self._missing: dict[str, list[str]] = {}
+        self._purpose = requirements.TRAIN
         self._notices: list[str] | None = None
         self._before: dict[str, str] = {}
 
-    def missing(self) -> list[str]:
-        """Packages to install, as pip names them; what it was when somebody looked last."""
-        if self._missing is None:
-            self._missing = [str(requirement) for requirement in requirements.missing()]
-        return self._missing
+    def missing(self, purposes: Sequence[str] = (requirements.TRAIN,)) -> list[str]:
+        """Packages to install, as pip names them, before one of these purposes is served: those of the first.
+
+        What it was when somebody looked last.
+        """
+        lacking = [self._missingFor(purpose) for purpose in purposes]
+        return lacking[0] if all(lacking) else []
+
+    def _missingFor(self, purpose: str) -> list[str]:
+        if purpose not in self._missing:
+            self._missing[purpose] = [str(requirement) for requirement in requirements.missing(purpose)]
+        return self._missing[purpose]
 
     def recheck(self) -> None:
         """Look again at what is missing or wrong: packages may have been installed elsewhere."""
-        self._missing = self._notices = None
+        self._missing, self._notices = {}, None
 
     def notices(self) -> list[str]:
         """What is wrong though everything is installed, such as a PyTorch that cannot use the GPU; full sentences."""
@@ -62,18 +80,27 @@ class DependencyInstaller:
             self._notices = requirements.notices()
         return self._notices
 
-    def install(self, confirm: Callable[[str], bool]) -> None:
-        """Install what is missing, if ``confirm(question)`` says yes; returns at once. Slicer's tests install nothing."""
+    def install(self, choose: Choose, purposes: Sequence[str] = (requirements.TRAIN,)) -> None:
+        """Install what is missing for one of the purposes, which the user chooses; returns at once.
+
+        Slicer's tests install nothing.
+        """
         self.recheck()
-        if not self.missing():
+        if not self.missing(purposes):
             self._end()
             return
         wheels = str(qt.QSettings().value(WHEELS_SETTING) or "")
         with telling(self.failed):
             self._refuse()
-            options = self._options(wheels)
-            if not slicer.app.testingEnabled() and confirm(self._question(wheels)):
-                self._start(options)
+            if slicer.app.testingEnabled():
+                return
+            # With PyTorch there already, the rest is small.
+            hasTorch = not any(requirement.name == "torch" for requirement in requirements.missing())
+            offered = [requirements.TRAIN] if hasTorch and requirements.TRAIN in purposes else list(purposes)
+            number = choose(self._question(offered, wheels), [titles()[purpose] for purpose in offered])
+            if number is not None:
+                self._purpose = offered[number]
+                self._start(self._options(wheels))
 
     def _start(self, options: list[str]) -> None:
         self._before = requirements.versions()
@@ -97,20 +124,32 @@ class DependencyInstaller:
         if isSlicerInstalling():
             raise DinomixError(_("Slicer is installing packages already."), _("Wait until it is done, then try again."))
 
-    def _question(self, wheels: str) -> str:
+    def _question(self, offered: list[str], wheels: str) -> str:
         """What to ask the user before anything is fetched or installed."""
-        where = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (up to 3 GB)")
-        return _("DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?").format(
-            names=", ".join([*self.missing(), *map(str, requirements.accelerators())]), where=where
+        folder = _("from the folder {folder}").format(folder=wheels)
+        everything = ", ".join([*self._missingFor(requirements.TRAIN), *map(str, requirements.accelerators())])
+        if offered == [requirements.TRAIN]:
+            return _(
+                "DINOMix needs these Python packages: {names}.\n\nInstall them into Slicer's Python {where}?"
+            ).format(names=everything, where=folder if wheels else _("from the internet (up to 3 GB)"))
+        return _(
+            "DINOMix needs Python packages, which are installed into Slicer's Python {where}.\n\n"
+            "To segment only, on the processor, with models that carry a graph: {few}.\n\n"
+            "To segment with all models and on graphics cards, and to train: {names}."
+        ).format(
+            where=folder if wheels else _("from the internet"),
+            few=", ".join(self._missingFor(requirements.SEGMENT)),
+            names=everything,
         )
 
     def _options(self, wheels: str) -> list[str]:
         """What ``packages.py`` is told."""
         settings = [option for line in requirements.constraints() for option in ("--keep", line)]
-        settings += [option for package in requirements.accelerators() for option in ("--also", str(package))]
+        lacking = requirements.missing(self._purpose)
+        if self._purpose == requirements.TRAIN:
+            settings += [option for package in requirements.accelerators() for option in ("--also", str(package))]
         if wheels:
-            return [*settings, "--wheels", wheels, *self.missing()]
-        lacking = requirements.missing()
+            return [*settings, "--wheels", wheels, *map(str, lacking)]
         others = [str(requirement) for requirement in lacking if requirement.name != "torch"]
         if len(others) == len(lacking):
             return [*settings, *others]
@@ -145,9 +184,9 @@ class DependencyInstaller:
         """Everything should be there now."""
         self.needsRestart = bool(requirements.changedInUse(self._before))
         self._letGo()
-        if self.missing():
+        if lacking := self._missingFor(self._purpose):
             problem = _("After installing, these packages are still missing: {names}.")
-            self.failed.emit(problem.format(names=", ".join(self.missing())), _("Restart Slicer, then try again."))
+            self.failed.emit(problem.format(names=", ".join(lacking)), _("Restart Slicer, then try again."))
         elif not self.needsRestart:
             self.installed.emit()
 

@@ -27,6 +27,22 @@ class Lack:
     action: Callable[[], None]
 
 
+def chosen(question: str, answers: list[str]) -> int | None:
+    """Ask the user: the number of the answer, None to do nothing. Of a single answer, whether it is wanted."""
+    if len(answers) == 1:
+        return 0 if slicer.util.confirmYesNoDisplay(question) else None
+    box = qt.QMessageBox(slicer.util.mainWindow())
+    box.icon = qt.QMessageBox.Question
+    box.windowTitle = _("Install packages?")
+    box.text = question
+    buttons = [box.addButton(answer, qt.QMessageBox.AcceptRole) for answer in answers]
+    box.addButton(qt.QMessageBox.Cancel)
+    box.setDefaultButton(buttons[0])
+    box.deleteLater()
+    box.exec_()
+    return next((number for number, button in enumerate(buttons) if box.clickedButton() == button), None)
+
+
 class SetupNotice:
     """Offers to install packages. A module's own notice adds what else it needs."""
 
@@ -102,7 +118,7 @@ class SetupNotice:
         self.show(self._parameterNode)
 
     def _onInstall(self) -> None:
-        self._installer.install(slicer.util.confirmYesNoDisplay)
+        self._installer.install(chosen, self._owner.purposes)
 
     def _onRestart(self) -> None:
         if mayRestart():

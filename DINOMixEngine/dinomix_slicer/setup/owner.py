@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import qt
 from slicer.i18n import tr as _
 
 from ..worker.command import SETTING
 from .dependencies import DependencyInstaller, sharedInstaller
+from .requirements import TRAIN
 
 
 class PackagesOwner:
     """
     Attributes:
         installer: installs what is missing; by default the one that all windows share.
+        purposes: what the packages are for; those of one of them have to be there.
     """
+
+    purposes: Sequence[str] = (TRAIN,)
 
     def __init__(self, installer: DependencyInstaller | None = None) -> None:
         self.installer = installer or sharedInstaller()
@@ -24,7 +30,7 @@ class PackagesOwner:
 
     def missingDependencies(self) -> list[str]:
         """Packages to install before Slicer's own Python can compute; empty when the worker is another command."""
-        return [] if self.workerCommandText() else self.installer.missing()
+        return [] if self.workerCommandText() else self.installer.missing(self.purposes)
 
     def whyNotDependencies(self) -> str | None:
         """The sentence that says which packages are missing; None when none is."""

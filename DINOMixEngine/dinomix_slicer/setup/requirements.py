@@ -24,6 +24,8 @@ LISTS = (HERE.parents[1] / "pyproject.toml", HERE.parents[3] / "pyproject.toml")
 """Where the one list of dependencies is: beside this file in an installed extension, else at the top of the source tree."""
 ACCELERATORS = "openvino"
 """The list of optional packages that are installed with the others; where one cannot be had, that is no failure."""
+SEGMENT, TRAIN = "segment", "train"
+"""What packages are for: segmenting alone, with models that carry a graph; or training too, which takes all."""
 BUNDLED = ("numpy", "scipy", "SimpleITK")
 """Packages that Slicer brings and has loaded; another version of them would break Slicer itself."""
 
@@ -34,19 +36,23 @@ def requirements() -> list[Requirement]:
     Raises:
         DinomixError: the list was not installed with the extension.
     """
-    return _applying(_project()["dependencies"])
+    return _applying(_table()["project"]["dependencies"])
+
+
+def forSegmenting() -> list[Requirement]:
+    """Enough to segment without PyTorch, OpenVINO among them. Raises as ``requirements``."""
+    return _applying(_table()["dependency-groups"][SEGMENT])
 
 
 def accelerators() -> list[Requirement]:
     """What the engine uses where it is there, and does without else; those that are not installed. Raises as ``requirements``."""
-    return [r for r in _applying(_project()["optional-dependencies"][ACCELERATORS]) if not isInstalled(r)]
+    return [r for r in _applying(_table()["project"]["optional-dependencies"][ACCELERATORS]) if not isInstalled(r)]
 
 
-def _project() -> dict[str, Any]:
+def _table() -> dict[str, Any]:
     for path in LISTS:
         if path.is_file():
-            project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-            return project
+            return tomllib.loads(path.read_text(encoding="utf-8"))
     raise DinomixError(_("The extension's list of packages is missing."), _("Install the DINOMix extension again."))
 
 
@@ -55,9 +61,10 @@ def _applying(lines: list[str]) -> list[Requirement]:
     return [r for r in found if r.marker is None or r.marker.evaluate()]
 
 
-def missing() -> list[Requirement]:
-    """The dependencies that are not installed, or in a version that does not serve."""
-    return [requirement for requirement in requirements() if not isInstalled(requirement)]
+def missing(purpose: str = TRAIN) -> list[Requirement]:
+    """What is not installed of what a purpose takes, or in a version that does not serve."""
+    wanted = requirements() if purpose == TRAIN else forSegmenting()
+    return [requirement for requirement in wanted if not isInstalled(requirement)]
 
 
 def isInstalled(requirement: Requirement) -> bool:

@@ -12,6 +12,7 @@ from dinomix.errors import DinomixError
 from ..models.folders import FOLDERS_SETTING, withReadablePath
 from ..setup.dependencies import DependencyInstaller
 from ..setup.owner import PackagesOwner
+from ..setup.requirements import SEGMENT, TRAIN
 from ..signal import Signal
 from .client import WorkerClient
 from .command import SETTING, workerCommand
@@ -19,6 +20,8 @@ from .command import SETTING, workerCommand
 
 class WorkerOwner(PackagesOwner):
     """Owns the worker's client. It is made when it is first needed, and anew when its settings change."""
+
+    purposes = SEGMENT, TRAIN
 
     def __init__(self, client: WorkerClient | None = None, installer: DependencyInstaller | None = None) -> None:
         super().__init__(installer)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dinomix.errors import DinomixError, reason_of
+from dinomix.inference.devices import INSTALL
 from dinomix.models.graph import read_graph
 
 WINDOW_FACTOR, WINDOW_EXTRA = 1.75, 2**26
@@ -36,7 +37,8 @@ def _live_bytes(weights: Path, _changed: int, inputs: int, patch: tuple[int, int
     except Exception as error:  # of many kinds: what a library says of a graph that it does not know
         raise DinomixError(
             f"OpenVINO cannot compute the graph in {weights.parent.parent} ({reason_of(error)}).",
-            "Install all packages (pip install dinomix), so that PyTorch computes the model.",
+            INSTALL,
+            "pytorch",
         ) from error
 
 
