@@ -103,7 +103,7 @@ def test_a_foreign_folder_is_told_apart(tmp_path: Path, copy: Path) -> None:
     for content in ("no json", "[]", '{"files": 3}', '{"format": "dinomix-model", "version": 1, "files": null}'):
         (copy / MANIFEST).write_text(content)
         assert "is damaged" in problem_of(copy)
-    (copy / MANIFEST).write_text('{"format": "dinomix-model", "version": 5, "files": {}}')
+    (copy / MANIFEST).write_text('{"format": "dinomix-model", "version": 6, "files": {}}')
     assert "later DINOMix" in problem_of(copy)
 
 

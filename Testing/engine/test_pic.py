@@ -191,7 +191,7 @@ def test_groups_must_fit_the_batch():
     assert PicConfig().group == 2
 
 
-def test_thick_slices_are_not_mixed_unless_asked_for(tmp_path: Path):
+def test_across_thick_slices_labeled_boxes_go_into_all_unlabeled_patches(tmp_path: Path):
     make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
     thick = make_plan().model_copy(update={"grid": SpacingGrid(spacing=(1.5, 1.5, 10.0))})
     thick.write(tmp_path / "thick.json")
@@ -201,12 +201,17 @@ def test_thick_slices_are_not_mixed_unless_asked_for(tmp_path: Path):
     def emit(kind: str, **fields: Any) -> None:
         told.append(fields["message"])
 
-    def mixes(plan: str, **choices: Any) -> bool:
+    def pic_of(plan: str, **choices: Any) -> tuple[bool, bool, float]:
         arranged = arrange(
             tmp_path / "cohort.json", fkd="off", device="cpu", plan=tmp_path / plan, emit=emit, **choices
         )
-        return arranged.config.pic.enabled
+        pic = arranged.config.pic
+        return pic.enabled, pic.across, pic.probability
 
-    assert mixes("plan.json") and mixes("thick.json", pic=True) and not told
-    assert mixes("thick.json", settings={"pic.enabled": True}) and not told
-    assert not mixes("thick.json") and "without PIC" in told[0]
+    assert pic_of("plan.json") == (True, False, 0.5) and not told
+    assert pic_of("thick.json", settings={"pic.across": False}) == (True, False, 0.5) and not told
+    assert pic_of("thick.json", settings={"pic.probability": 0.3}) == (True, False, 0.3) and not told
+    assert pic_of("thick.json", pic=False) == pic_of("thick.json", method="cps") == (False, False, 0.5) and not told
+    assert pic_of("thick.json", method="cps", pic=True) == (True, False, 0.5) and not told
+    assert pic_of("thick.json") == pic_of("thick.json", pic=True) == (True, True, 1.0)
+    assert "pic.across=true" in told[0]

@@ -48,7 +48,7 @@ PUBLISHED_STEPS: dict[DatasetName, int] = {"synapse": 12_000, "amos": 154_500}
 """1500 epochs over the unlabeled cases in batches of 2, as SKCDF trains."""
 PUBLISHED_SETTINGS: dict[str, Any] = {
     "augment": "off", "flips": ("x", "y"), "foreground_fraction": 0.0, "wait_until_found": False, "one_piece": False,
-    "clean_up": False,
+    "clean_up": False, "cheapest_overlap": False,
 }  # fmt: skip
 """Patches as the code of DHC and SKCDF has them: cropped anywhere, and flipped along i and j; pseudo-labels as they come."""
 

@@ -24,6 +24,7 @@ from dinomix.models.calibration import BINS, Calibration, OfStructure, Reliabili
 from dinomix.models.folder import Model
 from dinomix.planning.cache import AnyCase
 from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.whereabouts import on_grid
 from dinomix.training.validation import dice_per_class
 
 AROUND = 3
@@ -127,7 +128,8 @@ def _see(model: Model, labeled: LabeledCase, most: int, device: torch.device, se
         seen.logits.append(slab[:, torch.from_numpy(counts).to(slab.device)].float().cpu())
         seen.truth.append(torch.from_numpy(reference[part][counts].astype(np.int64)))
         expected.add(slab)
-    remove_stray_pieces(labels, model.plan.one_piece)
+    rule = model.plan.one_piece
+    remove_stray_pieces(labels, rule, nearness=on_grid(rule.whereabouts, labels.shape, model.plan))
     true = dice_per_class(labels, reference, channels - 1, labeled.not_drawn)
     pairs = zip(expected.dice(), true, strict=True)
     seen.dice.append({c: (e, t) for c, (e, t) in enumerate(pairs, 1) if e is not None and t is not None})

@@ -33,6 +33,7 @@ from dinomix.models.networks import Network
 from dinomix.names import listed, normalized_name
 from dinomix.planning.connected_components import BYTES_PER_VOXEL, Rules, clean_up, remove_stray_pieces
 from dinomix.planning.preprocessing import Preprocessed, preprocess
+from dinomix.planning.whereabouts import of_image
 
 
 def segment_volume(
@@ -110,7 +111,7 @@ def segment_taken(
         found = found_in_two_stages(_taken(volumes), model, lambda part, *others: found_by(part, 0, *others), emit)
     array, asked.uncertainty, asked.predicted_dice = found.array, found.uncertainty, _predicted_dice(found, model)
     if not options.all_pieces:
-        _remove_stray_pieces(array, model, options.max_memory, emit)
+        _remove_stray_pieces(array, geometry, model, options.max_memory, emit)
         names = dict(zip(model.labels.ids, model.labels.names, strict=True))
         rules = {model.labels.ids[rule.channel - 1]: rule.smallest for rule in model.plan.clean_up}
         if removed := cleaned(array, geometry, rules, options.max_memory):
@@ -170,14 +171,14 @@ def _taken(volumes: list[Volume]) -> tuple[Volume, ...]:
     return taken
 
 
-def _remove_stray_pieces(array: NDArray[Any], model: Model, limit: int | None, emit: Emit) -> None:
+def _remove_stray_pieces(array: NDArray[Any], geometry: Geometry, model: Model, limit: int | None, emit: Emit) -> None:
     rule = model.plan.one_piece
     if not rule.channels:
         return
-    every = _fitting_step(array, limit)
-    if removed := remove_stray_pieces(array, rule, np.array([0, *model.labels.ids]), every):
+    every, near = _fitting_step(array, limit), of_image(rule.whereabouts, geometry, (2, 1, 0))
+    if removed := remove_stray_pieces(array, rule, np.array([0, *model.labels.ids]), every, near):
         names = [model.labels.names[channel - 1] for channel in sorted(removed)]
-        emit("notice", message=f"Small pieces apart from the largest one were removed from {listed(names)}.")
+        emit("notice", message=f"Pieces of {listed(names)} apart from where they belong were removed.")
 
 
 def cleaned(array: NDArray[Any], geometry: Geometry, rules: Rules, limit: int | None) -> set[int]:

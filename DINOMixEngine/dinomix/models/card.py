@@ -57,7 +57,7 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 | voxel value | structure |
 |---|---|
 {structures}
-{_pieces(plan, labels)}{_kept(record)}
+{_pieces(plan, labels)}{_overlap(plan, record)}{_kept(record)}
 ## Images
 
 - Modality: {modality}
@@ -134,6 +134,12 @@ def _second(plan: Plan) -> str:
     if plan.second is None:
         return ""
     return f"- Second stage: boxes around {', '.join(plan.second.structures)}; {_grid(plan.second.plan)}. {ONE_STAGE_IN_MONAI}\n"
+
+
+def _overlap(plan: Plan, record: dict[str, Any]) -> str:
+    if "overlap" not in record:
+        return ""
+    return f"\nWindows overlap by {plan.overlap[0]:g} of their side: no structure of the validation cases lost by it.\n"
 
 
 def _citation(record: dict[str, Any]) -> str:

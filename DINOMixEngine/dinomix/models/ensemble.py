@@ -103,7 +103,9 @@ def _seen(one: Plan, other: Plan) -> list[tuple[str, Any, Any]]:
 
 def _agreed(rules: Sequence[OnePiece]) -> OnePiece:
     channels = set.intersection(*(set(rule.channels) for rule in rules))
-    return OnePiece(channels=tuple(sorted(channels)), together=all(rule.together for rule in rules))
+    together, first = all(rule.together for rule in rules), rules[0].whereabouts
+    whereabouts = first if together and all(rule.whereabouts == first for rule in rules) else None
+    return OnePiece(channels=tuple(sorted(channels)), together=together, whereabouts=whereabouts)
 
 
 def _record(models: Sequence[Model]) -> dict[str, Any]:

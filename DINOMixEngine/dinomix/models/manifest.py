@@ -9,9 +9,9 @@ from dinomix.files import read_table, sha256, write_json
 from dinomix.planning.plan import MOST_NETWORKS
 
 FORMAT = "dinomix-model"
-ONE_STAGE, TWO_STAGES, CHANNELS_OR_REGIONS, ENSEMBLE_OR_CLEAN_UP = 1, 2, 3, 4
+ONE_STAGE, TWO_STAGES, CHANNELS_OR_REGIONS, ENSEMBLE_OR_CLEAN_UP, WHEREABOUTS = 1, 2, 3, 4, 5
 """Versions of the format: readers that do not know second stages, several images of a case or regions, several networks or
-rules of clean-up refuse a folder that has such, and say to update."""
+rules of clean-up, or where structures lie, refuse a folder that has such, and say to update."""
 MANIFEST = "manifest.json"
 WEIGHTS = "models/model.safetensors"
 SECOND_WEIGHTS = "models/second.safetensors"
@@ -44,13 +44,17 @@ LARGEST_RECORD = 4 * 10**6
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."
 
 
-def write_manifest(path: Path, *, channels_or_regions: bool = False, ensemble_or_clean_up: bool = False) -> None:
+def write_manifest(
+    path: Path, *, channels_or_regions: bool = False, ensemble_or_clean_up: bool = False, whereabouts: bool = False
+) -> None:
     """Write the hashes of a folder's files into it, and what a reader must know."""
     version = TWO_STAGES if (path / SECOND_WEIGHTS).exists() else ONE_STAGE
     if channels_or_regions:
         version = CHANNELS_OR_REGIONS
     if ensemble_or_clean_up:
         version = ENSEMBLE_OR_CLEAN_UP
+    if whereabouts:
+        version = WHEREABOUTS
     _write_hashes(path, version)
 
 
@@ -92,7 +96,7 @@ def read_manifest(path: Path) -> dict[str, str]:
         raise DinomixError(f"{path / MANIFEST} is damaged ({reason_of(error)}).", COPY_AGAIN) from error
     if kind != FORMAT:
         raise DinomixError(f"{path} is not a model folder of DINOMix but {kind!r}.", "Give a folder RUN/model.")
-    if version > ENSEMBLE_OR_CLEAN_UP:
+    if version > WHEREABOUTS:
         raise DinomixError(f"{path} was written by a later DINOMix (format {version}).", "Update dinomix.")
     names = [*FILES, *(name for name in OPTIONAL if name in hashes)]
     return {name: str(hashes.get(name, "")) for name in names}

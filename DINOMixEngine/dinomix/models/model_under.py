@@ -5,7 +5,7 @@ from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.matched_weights import matched_weights
 from dinomix.models.matching import matched_channels
-from dinomix.planning.plan import OnePiece, Plan, SecondStage
+from dinomix.planning.plan import Plan, SecondStage
 
 
 def model_under(labels: LabelSet, model: Model) -> Model:
@@ -34,7 +34,7 @@ def model_under(labels: LabelSet, model: Model) -> Model:
 def _renumbered(plan: Plan, pairs: dict[int, int]) -> Plan:
     channels = tuple(sorted(pairs[channel] for channel in plan.one_piece.channels))
     rules = tuple(rule.model_copy(update={"channel": pairs[rule.channel]}) for rule in plan.clean_up)
-    one_piece = OnePiece(channels=channels, together=plan.one_piece.together)
+    one_piece = plan.one_piece.model_copy(update={"channels": channels})
     return plan.model_copy(update={"one_piece": one_piece, "clean_up": rules})
 
 

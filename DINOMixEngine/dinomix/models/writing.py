@@ -83,6 +83,7 @@ def write_model(
             aside,
             channels_or_regions=len(plan.channels) > 1 or bool(labels.regions),
             ensemble_or_clean_up=bool(plan.more_networks or plan.clean_up),
+            whereabouts=plan.one_piece.whereabouts is not None,
         )
         model = load_model(aside)
         model.check_networks()

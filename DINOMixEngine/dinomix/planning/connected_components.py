@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.planning.plan import OnePiece
+from dinomix.planning.whereabouts import FAR, Nearness
 
 WHOLE = 0.95
 """A structure is one piece where its largest holds at least this share of it in each labeled case; the rest is a slip of the
@@ -58,19 +59,24 @@ def measured(
 
 
 def remove_stray_pieces(
-    labels: NDArray[Any], rule: OnePiece, values: NDArray[Any] | None = None, every: int = 1
+    labels: NDArray[Any],
+    rule: OnePiece,
+    values: NDArray[Any] | None = None,
+    every: int = 1,
+    nearness: Nearness | None = None,
 ) -> set[int]:
     """Set the voxels of stray pieces to 0, in place.
 
     Where the structures lie together, first what lies apart from the largest group of them, however large it is: something
     elsewhere that looks like a structure may be larger than the true one, but has not all the others beside it. A structure that
-    is not in that group keeps its largest piece, since a prediction may have left a gap. Then those of each structure that is
-    one piece.
+    is not in that group keeps its largest piece, since a prediction may have left a gap. With ``nearness``, a voxel counts for a
+    piece's size by it. Then those of each structure that is one piece.
 
     Args:
         labels: three axes, in any order.
         values: what each channel of ``rule`` is called in ``labels``; None: as it is.
         every: pieces are found on every so manieth voxel of each axis, to get by with less memory.
+        nearness: of the voxels of ``labels``; None where it is not known.
 
     Returns:
         The channels of which something was removed.
@@ -78,7 +84,7 @@ def remove_stray_pieces(
     single = {channel if values is None else int(values[channel]) for channel in rule.channels}
 
     def remove(seen: NDArray[Any]) -> set[int]:
-        apart = _remove_apart(seen) if rule.together else set()
+        apart = _remove_apart(seen, nearness.every(every) if nearness is not None else None) if rule.together else set()
         return apart | _remove_pieces(seen, single, lambda value, sizes: _stray(sizes))
 
     removed = _removed(labels, every, remove)
@@ -141,18 +147,28 @@ def _remove_pieces(
     return removed
 
 
-def _remove_apart(labels: NDArray[Any]) -> set[int]:
+def remove_far(labels: NDArray[Any], nearness: Nearness) -> None:
+    """Set to 0, in place, the groups of structures of which no voxel lies where any is expected."""
+    groups, sizes = pieces_of(labels > 0)
+    labels[(nearness.highest(groups, len(sizes)) < FAR)[groups]] = 0
+
+
+def _remove_apart(labels: NDArray[Any], nearness: Nearness | None) -> set[int]:
     """What lies apart from the largest group, but for the largest piece of a structure not in it; returns their labels."""
     removed: set[int] = set()
     groups, sizes = pieces_of(labels > 0)
-    in_largest = groups == sizes.argmax()
-    for value, box in bounding_boxes(labels).items() if np.count_nonzero(sizes) > 1 else ():
+    if np.count_nonzero(sizes) < 2:
+        return removed
+    counted = sizes if nearness is None else nearness.sums(groups, len(sizes))
+    in_largest = groups == counted.argmax()
+    for value, box in bounding_boxes(labels).items():
         part, within = labels[box], in_largest[box]
         pieces, own = pieces_of(part == value)
-        largest_within = np.bincount(pieces[within], minlength=len(own))[1:].max()
+        counts = own if nearness is None else nearness.within(box).sums(pieces, len(own))
+        inside = np.flatnonzero(np.bincount(pieces[within]))
         apart = (pieces > 0) & ~within
-        if largest_within < ENOUGH * own.max():
-            apart &= pieces != own.argmax()
+        if counts[inside].max(initial=0) < ENOUGH * counts.max():
+            apart &= pieces != counts.argmax()
         if apart.any():
             part[apart] = 0
             removed.add(value)

@@ -158,17 +158,39 @@ class InputChannel(BaseModel):
     window: Annotated[Window, Field(discriminator="kind")]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+Extent = Annotated[float, Field(gt=0, le=1e5)]
+
+
+class Whereabouts(BaseModel):
+    """Where in their volumes the labeled cases have their structures; see ``planning/whereabouts.py``.
+
+    Attributes:
+        center, deviation: of the voxels' positions, as shares of the volume along (x, y, z).
+        smallest, largest: mm of the labeled volumes along (x, y, z).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    center: tuple[Share, Share, Share]
+    deviation: tuple[Deviation, Deviation, Deviation]
+    smallest: tuple[Extent, Extent, Extent]
+    largest: tuple[Extent, Extent, Extent]
+
+
 class OnePiece(BaseModel):
     """What the labeled cases show in one piece, so that stray pieces of it in a prediction are mistakes.
 
     Attributes:
         channels: of the structures that are one piece each.
         together: all structures together are one piece, as those of a heart are.
+        whereabouts: where that piece lies; None where they are not together, or it is not known.
     """
 
     model_config = ConfigDict(extra="forbid")
     channels: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
     together: bool = False
+    whereabouts: Whereabouts | None = None
 
 
 class CleanUp(BaseModel):

@@ -93,7 +93,11 @@ def arrange(
             message=f"{plan or start} is an ensemble of several networks; the run trains one, as the first of them.",
         )
     if given is not None:
-        given = given.model_copy(update={"clean_up": ()})  # which the run's own validation cases decide
+        # The run's own validation cases decide anew.
+        decided: dict[str, Any] = {"clean_up": ()}
+        if model is not None and "overlap" in model.record:
+            decided["overlap"] = Plan.model_fields["overlap"].default
+        given = given.model_copy(update=decided)
     if start is not None or plan is not None:
         given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
     given = _named_as_cohort(given, read)
@@ -115,11 +119,13 @@ def arrange(
         )
         if encoder is not None:
             made = as_it_was_trained(made, encoder, overrides, emit)
-    if pic is None and config.pic.enabled and "pic.enabled" not in chosen and _has_thick_slices(made):
-        config = config.model_copy(update={"pic": config.pic.model_copy(update={"enabled": False})})
+    if _can_mix_across(config) and not {"pic.across", "pic.probability"} & set(chosen) and _has_thick_slices(made):
+        across = config.pic.model_copy(update={"across": True, "probability": 1.0})
+        config = config.model_copy(update={"pic": across})
         emit(
             "notice",
-            message="This run trains without PIC, which has made results worse where slices are thick; --pic on trains with it.",
+            message="Slices are thick, so PIC pastes boxes of labeled cases into all patches of unlabeled ones "
+            "(pic.across=true pic.probability=1).",
         )
     weights = _weights(model, read.labels, made, config, emit) if model is not None else None
     if config.keep_structures and model is not None and (weights is None or not _sees_alike(made, model.plan)):
@@ -185,6 +191,10 @@ def _told(what: Plan | Cohort) -> str:
     """CT, or t1 and t2."""
     names = [name for name in what.channels if name]
     return " and ".join(names) if len(names) > 1 else what.modality
+
+
+def _can_mix_across(config: TrainConfig) -> bool:
+    return config.pic.enabled and config.uses_unlabeled and config.method != "cps"
 
 
 def _has_thick_slices(plan: Plan) -> bool:

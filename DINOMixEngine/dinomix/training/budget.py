@@ -67,7 +67,7 @@ class Budget:
         Args:
             began: when this process began to work on the run, by ``time.monotonic``.
             asks_at_end: how often the run's model is asked about all validation cases at the end: to calibrate it, to compare it
-                with its start, and to decide what is removed from results.
+                with its start, and to decide how far windows overlap and what is removed from results.
         """
         self._asks_at_end = asks_at_end
         self.config, self.seconds = config, seconds

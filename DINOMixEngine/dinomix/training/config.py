@@ -141,6 +141,9 @@ class TrainConfig(_Strict):
     clean_up: bool = Field(
         True, description="pieces are removed from results where validation shows that to be right [ours]"
     )
+    cheapest_overlap: bool = Field(
+        True, description="windows of the model overlap less where validation shows that to cost nothing [ours]"
+    )
     wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
 
     pic: PicConfig = PicConfig()

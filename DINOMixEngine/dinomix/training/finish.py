@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from dinomix.models.folder import Model
 from dinomix.models.joining import joined_labels
 from dinomix.models.model_under import model_under
 from dinomix.models.writing import write_model
-from dinomix.planning.cache import cache_cases
+from dinomix.planning.cache import AnyCase, cache_cases
 from dinomix.training.against_start import judged
 from dinomix.training.cleaning import chosen_clean_up
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.kept_structures import kept_names
+from dinomix.training.overlapping_windows import chosen_overlap
 from dinomix.training.preview import draw_preview
 from dinomix.training.run import one_piece_of
 from dinomix.training.run_directory import RunDirectory
@@ -50,11 +52,13 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
         plan = with_places(directory)
     cached = cache_cases(cohort, plan, directory.cache, emit)
     preview = draw_preview(cohort, plan, cached)
-    plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, cached)})
+    plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, plan, cached)})
     best = [best_weights(stage) for stage in stages]
     record = _record(directory, teacher, stages, [found.validation for found in best])
     second_weights = best[1].weights if len(best) > 1 else None
     model = Model(directory.model, cohort.labels, plan, best[0].weights, record, second_weights)
+    if directory.config.cheapest_overlap:
+        model = _with_cheapest_overlap(directory, model, cached, device, emit)
     if directory.config.clean_up:
         model = _cleaned_up(directory, model, device, emit)
     model = _not_below_start(directory, model, device, emit)
@@ -74,6 +78,23 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
         emit=emit,
     )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
+
+
+def _with_cheapest_overlap(
+    directory: RunDirectory, model: Model, cached: Mapping[str, AnyCase], device: str, emit: Emit
+) -> Model:
+    """The model, its windows overlapping as little as its validation cases allow; as it is where they cannot be read any more."""
+    cohort = directory.cohort
+    sizes = [cached[case.name].size for case in cohort.with_role("validation")]
+    try:
+        found = chosen_overlap(model, cohort, sizes, device, emit)
+    except (DinomixError, OSError) as error:
+        emit("notice", message=f"Smaller overlaps of windows were not tried: {error}")
+        return model
+    if found is None:
+        return model
+    plan = model.plan.model_copy(update={"overlap": (found.overlap,) * 3})
+    return replace(model, plan=plan, record={**model.record, "overlap": found.as_data})
 
 
 def _cleaned_up(directory: RunDirectory, model: Model, device: str, emit: Emit) -> Model:

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dinomix.planning.connected_components import remove_stray_pieces
+from dinomix.planning.connected_components import remove_far, remove_stray_pieces
 from dinomix.planning.plan import OnePiece
+from dinomix.planning.whereabouts import Nearness
 from dinomix.training import pic
 from dinomix.training.batches import Batch
 from dinomix.training.config import TrainConfig
@@ -42,26 +43,33 @@ class PseudoLabeled:
 
 
 @torch.no_grad()
-def pseudo_label(teacher: nn.Module, batch: Batch, confidence: float, one_piece: OnePiece) -> PseudoLabeled:
+def pseudo_label(
+    teacher: nn.Module, batch: Batch, confidence: float, one_piece: OnePiece, near: Sequence[Nearness | None]
+) -> PseudoLabeled:
     """Label the unlabeled patches by the EMA teacher."""
-    return labeled_by(teacher(batch.unlabeled), batch, confidence, one_piece)
+    return labeled_by(teacher(batch.unlabeled), batch, confidence, one_piece, near)
 
 
 @torch.no_grad()
-def labeled_by(logits: Tensor, batch: Batch, confidence: float, one_piece: OnePiece) -> PseudoLabeled:
+def labeled_by(
+    logits: Tensor, batch: Batch, confidence: float, one_piece: OnePiece, near: Sequence[Nearness | None]
+) -> PseudoLabeled:
     """The unlabeled patches with the labels that a network gives them.
 
     Args:
         logits: (B, C + 1, x, y, z) of that network.
         confidence: the least probability of a label that counts.
         one_piece: whose stray pieces become background.
+        near: of each patch, where structures are expected; what lies far off becomes background, too.
     """
     probabilities = logits.float().softmax(1)
     certainty, labels = probabilities.max(1)
     if one_piece.channels:
         cleaned = labels.to(torch.int16).cpu().numpy()
-        for patch in cleaned:
-            remove_stray_pieces(patch, one_piece)
+        for patch, nearness in zip(cleaned, near, strict=True):
+            if nearness is not None:
+                remove_far(patch, nearness)
+            remove_stray_pieces(patch, one_piece, nearness=nearness)
         labels = torch.from_numpy(cleaned).to(labels)
     classes = probabilities.shape[1]
     counts = torch.bincount(labels.flatten(), minlength=classes)

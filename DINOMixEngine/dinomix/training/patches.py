@@ -40,6 +40,13 @@ class Placement:
         coordinates: NDArray[np.float32] = (x + (y + z)).astype(np.float32)
         return coordinates
 
+    def as_shares(
+        self, patch: Sequence[int], size: NDArray[np.integer]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(3, 3) and (3,): the voxel v of the patch lies at the shares ``matrix @ v + offset`` of a volume of ``size`` voxels."""
+        first = self.center - self.matrix @ ((np.array(patch) - 1) / 2)
+        return self.matrix / size[:, None], (first + 0.5) / size
+
 
 def random_placement(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator, width: Width,
                      around: NDArray[np.int64] | None = None, spacing: Sequence[float] = (1.0, 1.0, 1.0),

@@ -13,7 +13,8 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.events import Emit
 from dinomix.planning.cache import AnyCase, structures_in
 from dinomix.planning.connected_components import measured
-from dinomix.planning.plan import OnePiece, Plan
+from dinomix.planning.plan import OnePiece, Plan, SpacingGrid
+from dinomix.planning.whereabouts import measured_whereabouts
 from dinomix.training.batches import Batches
 from dinomix.training.budget import Budget
 from dinomix.training.candidates import Candidates, not_drawn
@@ -34,8 +35,8 @@ MOST_MEASURED = 50
 """Labeled cases in which the pieces of the structures are looked at; more tell no more."""
 
 
-def one_piece_of(config: TrainConfig, cohort: Cohort, cases: Mapping[str, AnyCase]) -> OnePiece:
-    """Which structures are one piece in the labeled cases; none where ``config`` does not want to know.
+def one_piece_of(config: TrainConfig, cohort: Cohort, plan: Plan, cases: Mapping[str, AnyCase]) -> OnePiece:
+    """Which structures are one piece in the labeled cases, and where it lies; none where ``config`` does not want to know.
 
     Args:
         cases: the prepared cases by their names.
@@ -45,8 +46,13 @@ def one_piece_of(config: TrainConfig, cohort: Cohort, cases: Mapping[str, AnyCas
     labeled = [case for case in cohort.with_role("labeled") if not case.ignored]
     chosen = labeled[:: max(len(labeled) // MOST_MEASURED, 1)]
     channels = cohort.labels.channels
-    shown = (structures_in(without_gaps(cases[case.name].label, channels + 1), channels) for case in chosen)
-    return measured(shown, channels, [not_drawn(case, cohort.labels) for case in chosen])
+    drawn = [cases[case.name].label for case in chosen]
+    shown = (structures_in(without_gaps(label, channels + 1), channels) for label in drawn)
+    found = measured(shown, channels, [not_drawn(case, cohort.labels) for case in chosen])
+    if not found.together or not isinstance(plan.grid, SpacingGrid):
+        return found
+    whereabouts = measured_whereabouts((structures_in(label, channels) for label in drawn), plan.grid.spacing)
+    return found.model_copy(update={"whereabouts": whereabouts})
 
 
 @dataclass
@@ -81,7 +87,9 @@ class Run:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
             compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
-            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort))
+            decided = is_decided(self.cohort)
+            # Overlaps are tried with windows as they are, and with two fewer numbers of them that cost about as much together.
+            asks = 1 + compares + (self.config.clean_up and decided) + 2 * (self.config.cheapest_overlap and decided)
             self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
 
     @property
@@ -100,7 +108,7 @@ class Run:
     @cached_property
     def one_piece(self) -> OnePiece:
         """Which structures are one piece in the labeled cases."""
-        return one_piece_of(self.config, self.cohort, self.cases)
+        return one_piece_of(self.config, self.cohort, self.plan, self.cases)
 
     @cached_property
     def candidates(self) -> Tensor | None:

@@ -17,6 +17,7 @@ from dinomix.inference.native_grid import labels_on_native_grid
 from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.plan import OnePiece
 from dinomix.planning.preprocessing import Preprocessed, preprocess
+from dinomix.planning.whereabouts import of_image
 from dinomix.training.run_directory import RunDirectory
 
 
@@ -52,7 +53,8 @@ class Snapshots:
             return
         labels = self.directory.cohort.labels
         native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)
-        remove_stray_pieces(native, one_piece, np.array([0, *labels.ids]))
+        near = of_image(one_piece.whereabouts, geometry, (0, 1, 2))
+        remove_stray_pieces(native, one_piece, np.array([0, *labels.ids]), nearness=near)
         path = self.directory.path / "snapshot" / f"{self.case.name}.seg.nrrd"
         write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), geometry, labels, path)
         known = [value for value in dice if value is not None]

@@ -13,6 +13,7 @@ from dinomix.inference.sliding_window import predict_logits
 from dinomix.planning.cache import AnyCase
 from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.plan import OnePiece, Plan
+from dinomix.planning.whereabouts import on_grid
 
 
 def dice_per_class(
@@ -59,7 +60,7 @@ def validate(network: nn.Module, cases: Sequence[AnyCase], not_drawn: Sequence[S
         with accelerator.autocast():
             logits = predict_logits(network, image, plan, accelerator.device)
         labels = logits.argmax(0).to(torch.int16).cpu().numpy()
-        remove_stray_pieces(labels, one_piece)
+        remove_stray_pieces(labels, one_piece, nearness=on_grid(one_piece.whereabouts, labels.shape, plan))
         dice = dice_per_class(labels, np.asarray(cases[number].label), classes, not_drawn[number])
         mine.append((number, dice))
         seen(number, logits, labels, dice)

@@ -21,7 +21,14 @@ from dinomix.training.filling import filled
 from dinomix.training.fkd import StudentWithProjector, heads_of
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
-from dinomix.training.methods.parts import fkd_losses, kept_losses, loss_of_labels, student_sees, tell_pseudo_labels
+from dinomix.training.methods.parts import (
+    fkd_losses,
+    kept_losses,
+    loss_of_labels,
+    nearness_of,
+    student_sees,
+    tell_pseudo_labels,
+)
 from dinomix.training.mixing import labeled_by
 from dinomix.training.randomness import integer_seed
 from dinomix.training.run import Run
@@ -77,9 +84,9 @@ class CrossPseudoSupervision(Method):
 
     def _crossed(self, run: Run, batch: Batch, first: Tensor, second: Tensor) -> Tensor:
         """The loss of the heads (B, H, C, x, y, z) of both students on unlabeled patches."""
-        confidence = self.config.confidence
-        by_first = labeled_by(first[:, 0].detach(), batch, confidence, run.one_piece)
-        by_second = labeled_by(second[:, 0].detach(), batch, confidence, run.one_piece)
+        confidence, near = self.config.confidence, nearness_of(run, batch)
+        by_first = labeled_by(first[:, 0].detach(), batch, confidence, run.one_piece, near)
+        by_second = labeled_by(second[:, 0].detach(), batch, confidence, run.one_piece, near)
         counts = run.accelerator.reduce(by_second.counts, "sum")
         tell_pseudo_labels(run, replace(by_second, counts=counts), first[:, 0])
         return loss_of_heads(first, by_second.labels, by_second.weight) + loss_of_heads(

@@ -19,7 +19,14 @@ from dinomix.training.config import TrainConfig
 from dinomix.training.filling import Filled, filled
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
 from dinomix.training.methods.method import Losses, Method, Term
-from dinomix.training.methods.parts import fkd_losses, kept_losses, loss_of_labels, student_sees, tell_pseudo_labels
+from dinomix.training.methods.parts import (
+    fkd_losses,
+    kept_losses,
+    loss_of_labels,
+    nearness_of,
+    student_sees,
+    tell_pseudo_labels,
+)
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
@@ -129,7 +136,9 @@ class MeanTeacher(Method):
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
         config, step, accelerator = self.config, run.state.step, run.accelerator
         with accelerator.autocast():
-            unlabeled = pseudo_label(run.state.teacher, batch, config.confidence, run.one_piece)
+            unlabeled = pseudo_label(
+                run.state.teacher, batch, config.confidence, run.one_piece, nearness_of(run, batch)
+            )
         unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
         if not config.pic.enabled:
             return unlabeled

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dinomix.planning.intensities import usual_range
+from dinomix.planning.plan import SpacingGrid
+from dinomix.planning.whereabouts import Nearness
 from dinomix.training import fkd
 from dinomix.training.augmentation import WIDTHS, augmented_intensities
+from dinomix.training.batches import Batch
 from dinomix.training.losses import loss_of_heads
 from dinomix.training.methods.method import Losses, Term
 from dinomix.training.mixing import PseudoLabeled, agreement
@@ -31,6 +35,20 @@ def student_sees(run: Run, labeled: Tensor, unlabeled: Tensor) -> Tensor:
         [usual_range(window) for window in run.plan.windows],
         run.batches.thick,
     )
+
+
+def nearness_of(run: Run, batch: Batch) -> list[Nearness | None]:
+    """How near each voxel of each unlabeled patch lies to where the labeled cases have their structures."""
+    expected, grid = run.one_piece.whereabouts, run.plan.grid
+    if expected is None or not isinstance(grid, SpacingGrid):
+        return [None] * len(batch.unlabeled)
+    near = []
+    cases = [case for group in batch.groups for case in group.cases]
+    for number, placement in zip(cases, batch.placements, strict=True):
+        size = np.array(run.batches.unlabeled_cases[number].size)
+        matrix, offset = placement.as_shares(run.plan.patch, size)
+        near.append(Nearness.of(expected, size * grid.spacing, matrix, offset))
+    return near
 
 
 def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> None:
