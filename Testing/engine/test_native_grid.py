@@ -74,6 +74,8 @@ def test_the_same_as_interpolating_everything(case: str, kind: str) -> None:
     logits = logits_of(kind, tuple(preprocessed.tensor.shape[1:]))
     expected = interpolated_everywhere(logits, preprocessed)
     assert np.array_equal(labels_on_native_grid(logits, preprocessed, IDS), expected)
+    found = labels_on_native_grid(logits.numpy(), preprocessed, IDS)
+    assert np.array_equal(found, expected), "as arrays of NumPy's"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,20 +8,33 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from worker_process import WorkerProcess
 
+from dinomix.arrays import Array, as_numpy, like, namespace
 from dinomix.images.reading import read_image, read_label
+from dinomix.inference.cells import two_highest
+from dinomix.inference.certainty import LabelChanges
+from dinomix.inference.devices import Device, cpu
+from dinomix.inference.expected_dice import ExpectedDice
+from dinomix.inference.options import Numbers
+from dinomix.inference.pieces import Forward
+from dinomix.inference.runtimes.runtime import Sides
 from dinomix.inference.segment import segment_volume
+from dinomix.inference.sliding_window import Way, predict_logits
+from dinomix.models.averaged import Averaged
 from dinomix.models.ensemble import join_models
 from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import WEIGHTS, graph_files, renew_manifest
+from dinomix.models.networks import Network
 from dinomix.models.silence import is_installed
 from dinomix.models.writing import add_graphs, changed_aside
-from dinomix.planning.plan import SpacingGrid
+from dinomix.planning.plan import Plan, SpacingGrid
 from random_models import labels_with_ids, random_model, small_plan
 
 needs_openvino = pytest.mark.skipif(
@@ -76,6 +89,43 @@ def same_labels(found: Path, exact: np.ndarray) -> bool:
     labels = read_label(found)[0].array
     assert set(np.unique(exact)) == {0, 1, 300}
     return labels.shape == exact.shape and (labels == exact)[(labels > 0) | (exact > 0)].mean() >= 0.999
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """Gives a window and twice the window as logits, of either kind of arrays."""
+
+    name: str = "doubled"
+    title: str = "Doubled"
+
+    def more_bytes(self, weights: int, window: int) -> int:
+        return 0
+
+    def ready(self, network: Network, plan: Plan, device: Device, numbers: Numbers, sides: Sides) -> Forward:
+        return lambda windows: namespace(windows).concat([windows, 2 * windows], axis=1)
+
+
+def computed(tensor: Array) -> list[Array]:
+    """What is computed around the windows, each for two channels."""
+    way = Way(cpu(), cpu(), 1, "float32", Doubled())
+    whole = predict_logits(torch.nn.Identity(), tensor, PLAN, "cpu", ways=(way,))
+    halves = predict_logits(torch.nn.Identity(), tensor, PLAN, "cpu", ways=(way,), half_buffers=True)
+    double = Doubled().ready(torch.nn.Identity(), PLAN, cpu(), "float32", PLAN.patch)
+    averaged = Averaged([double, lambda windows: -double(windows)], ((), (2, 4)))
+    changes, expected = LabelChanges(0.1, 2), ExpectedDice(2)
+    for slab in (whole[:, :9], whole[:, 9:]):
+        changes.add(slab)
+        expected.add(slab)
+    told = [like(np.array(values), tensor) for values in (changes.dice(), expected.dice())]
+    return [whole, halves, averaged(tensor[None]), *two_highest(whole), *told]
+
+
+def test_arrays_of_numpy_give_what_tensors_do() -> None:
+    image = np.random.default_rng(0).normal(size=(1, 35, 40, 20)).astype(np.float32)
+    image[:, :, 36:] = 0
+    for array, tensor in zip(computed(image), computed(torch.from_numpy(image)), strict=True):
+        assert isinstance(array, np.ndarray) and array.dtype == as_numpy(tensor).dtype
+        np.testing.assert_allclose(array, as_numpy(tensor), rtol=1e-5, atol=1e-6)
 
 
 @needs_openvino

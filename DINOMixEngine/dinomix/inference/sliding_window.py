@@ -268,7 +268,7 @@ def _failed(error: Exception, way: Way) -> DinomixError:
             "The main memory does not suffice to segment this image.",
             "Close other programs, or use a computer with more memory.",
         )
-    return DinomixError(f"{way.runtime.title} cannot compute this network ({reason_of(error)}).", INSTALL)
+    return DinomixError(f"{way.runtime.title} cannot compute this network ({reason_of(error)}).", INSTALL, "pytorch")
 
 
 def _step_down(failed: Way, next_way: Way, error: Exception) -> str:
