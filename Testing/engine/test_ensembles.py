@@ -134,6 +134,13 @@ def test_an_ensemble_is_a_model_like_any_other(
     (tmp_path / "aside").rename(ensemble.path / "models/network_2.safetensors")
 
 
+def test_windows_overlap_as_far_as_any_member_needs(members: list[Model], image: Path, tmp_path: Path) -> None:
+    plan = PLAN.model_copy(update={"overlap": (0.25, 0.6, 0.25)})
+    less = random_model(tmp_path / "less", plan, members[0].labels, image, seed=3)
+    join_models([less.path, members[0].path], tmp_path / "joined")
+    assert load_model(tmp_path / "joined").plan.overlap == tuple(map(max, PLAN.overlap, plan.overlap))
+
+
 def test_what_cannot_be_averaged_is_refused(members: list[Model], image: Path, tmp_path: Path) -> None:
     coarse = random_model(tmp_path / "coarse", small_plan(SpacingGrid(spacing=(3, 3, 3))), members[0].labels, image)
     other = random_model(tmp_path / "other", PLAN, labels_with_ids(1, 2), image)

@@ -192,7 +192,8 @@ def test_groups_must_fit_the_batch():
 
 
 def test_across_thick_slices_labeled_boxes_go_into_all_unlabeled_patches(tmp_path: Path):
-    make_cohort(tmp_path / "cases").write(tmp_path / "cohort.json")
+    cohort = make_cohort(tmp_path / "cases")
+    cohort.write(tmp_path / "cohort.json")
     thick = make_plan().model_copy(update={"grid": SpacingGrid(spacing=(1.5, 1.5, 10.0))})
     thick.write(tmp_path / "thick.json")
     make_plan().write(tmp_path / "plan.json")
@@ -214,4 +215,7 @@ def test_across_thick_slices_labeled_boxes_go_into_all_unlabeled_patches(tmp_pat
     assert pic_of("thick.json", pic=False) == pic_of("thick.json", method="cps") == (False, False, 0.5) and not told
     assert pic_of("thick.json", method="cps", pic=True) == (True, False, 0.5) and not told
     assert pic_of("thick.json") == pic_of("thick.json", pic=True) == (True, True, 1.0)
-    assert "pic.across=true" in told[0]
+    assert "pic.across=true" in told.pop()
+    told.clear()
+    assert pic_of("thick.json", settings={"batch_unlabeled": 0}) == (False, False, 0.5) and "without PIC" in told[0]
+    assert pic_of("thick.json", pic=True, settings={"batch_unlabeled": 0}) == (True, False, 0.5)

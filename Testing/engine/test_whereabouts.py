@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from dinomix.images.volume import Geometry
+from dinomix.images.volume import Geometry, Volume
 from dinomix.planning.connected_components import remove_far, remove_stray_pieces
-from dinomix.planning.plan import OnePiece, Whereabouts
-from dinomix.planning.whereabouts import LEAST_DEVIATION, Nearness, measured_whereabouts, of_image
+from dinomix.planning.plan import OnePiece, SpacingGrid, Whereabouts
+from dinomix.planning.preprocessing import preprocess
+from dinomix.planning.whereabouts import LEAST_DEVIATION, Nearness, measured_whereabouts, of_image, on_grid
 from dinomix.training.augmentation import WIDTHS
 from dinomix.training.batches import Batch
 from dinomix.training.mixing import labeled_by
 from dinomix.training.patches import random_placement
+from random_models import small_plan
 
 SIZE, SPACING = (40, 30, 20), (1.0, 2.0, 3.0)
 EXTENT = (40.0, 60.0, 60.0)
@@ -76,6 +78,9 @@ def test_every_other_voxel_tells_the_same() -> None:
     np.testing.assert_array_equal(labels, right)
 
 
+PLAN = small_plan(SpacingGrid(spacing=SPACING))
+
+
 @pytest.mark.parametrize("axes", permutations(range(3)))
 @pytest.mark.parametrize("flips", product((False, True), repeat=3))
 def test_the_order_of_a_files_axes_changes_nothing(axes: tuple[int, int, int], flips: tuple[bool, ...]) -> None:
@@ -89,12 +94,28 @@ def test_the_order_of_a_files_axes_changes_nothing(axes: tuple[int, int, int], f
     size = tuple(SIZE[axis] for axis in axes)
     spacing = tuple(SPACING[axis] for axis in axes)
     geometry = Geometry(size, spacing, (5.0, 6.0, 7.0), direction)
-    near = of_image(expected(), geometry, (0, 1, 2))
+    near = of_image(expected(), geometry, PLAN, (0, 1, 2))
     assert near is not None
     np.testing.assert_allclose(near.sums(stored, 7), wanted)
-    turned = of_image(expected(), geometry, (2, 1, 0))
+    turned = of_image(expected(), geometry, PLAN, (2, 1, 0))
     assert turned is not None
     np.testing.assert_allclose(turned.sums(stored.transpose(2, 1, 0), 7), wanted)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS"])
+def test_an_image_is_judged_by_the_axes_of_the_plan(orientation: str) -> None:
+    plan = small_plan(SpacingGrid(spacing=SPACING, orientation=orientation))
+    array = heart().transpose(2, 1, 0)  # as a file in LPS has it
+    volume = Volume(array.astype(np.float32), Geometry(SIZE, SPACING, (0.0, 0.0, 0.0), np.eye(3)))
+    seen = preprocess(volume, plan)
+    labels = np.asarray(seen.reorientation.forward(heart()))
+    found = measured_whereabouts([labels], SPACING)
+    assert found is not None and (found.center[0] < 0.5) == (orientation == "LPS")
+    grid, image = on_grid(found, SIZE, plan), of_image(found, volume.geometry, plan, (2, 1, 0))
+    assert grid is not None and image is not None
+    wanted = grid.sums(labels.astype(np.int64), 3)
+    np.testing.assert_allclose(image.sums(array.astype(np.int64), 3), wanted)
+    assert wanted[1] > 0.5 * (labels == 1).sum()
 
 
 @pytest.mark.parametrize("extent", [(60.0, 60.0, 60.0), (40.0, 60.0, 40.0)])

@@ -175,7 +175,7 @@ def _remove_stray_pieces(array: NDArray[Any], geometry: Geometry, model: Model, 
     rule = model.plan.one_piece
     if not rule.channels:
         return
-    every, near = _fitting_step(array, limit), of_image(rule.whereabouts, geometry, (2, 1, 0))
+    every, near = _fitting_step(array, limit), of_image(rule.whereabouts, geometry, model.plan, (2, 1, 0))
     if removed := remove_stray_pieces(array, rule, np.array([0, *model.labels.ids]), every, near):
         names = [model.labels.names[channel - 1] for channel in sorted(removed)]
         emit("notice", message=f"Pieces of {listed(names)} apart from where they belong were removed.")

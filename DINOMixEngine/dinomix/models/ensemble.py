@@ -43,6 +43,8 @@ def join_models(folders: Sequence[Path], out: Path, emit: Emit = silent) -> None
         update={
             "network": members[0].plan.network,
             "more_networks": tuple(member.plan.network for member in members[1:]),
+            # Of what each member's validation cases allow, what none loses by.
+            "overlap": tuple(max(axis) for axis in zip(*(member.plan.overlap for member in members), strict=True)),
             "one_piece": _agreed([member.plan.one_piece for member in members]),
             "clean_up": tuple(
                 rule for rule in members[0].plan.clean_up if all(rule in member.plan.clean_up for member in members)
@@ -97,7 +99,7 @@ def _seen(one: Plan, other: Plan) -> list[tuple[str, Any, Any]]:
         ("the grid", one.grid, other.grid),
         ("the intensities", one.windows, other.windows),
         ("the patch", one.patch, other.patch),
-        ("the overlap of windows", (one.overlap, one.blend), (other.overlap, other.blend)),
+        ("how windows are averaged", one.blend, other.blend),
     ]
 
 

@@ -32,6 +32,7 @@ class WeightsFile(Mapping[str, "Tensor"]):
             with path.open("rb") as content:
                 table = int.from_bytes(content.read(8), "little")
             self.nbytes = path.stat().st_size - 8 - table
+            self._seen = _state_of(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
 
@@ -50,12 +51,19 @@ class WeightsFile(Mapping[str, "Tensor"]):
         from safetensors.torch import load_file
 
         try:
+            if _state_of(self._path) != self._seen:  # another model may lie there by now
+                raise ValueError("it has changed since it was compared with the manifest")
             return load_file(self._path)
         except (SafetensorError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> DinomixError:
         return DinomixError(f"{self._path} cannot be read ({reason_of(error)}).", COPY_AGAIN)
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def bytes_of(weights: Mapping[str, "Tensor"]) -> int:

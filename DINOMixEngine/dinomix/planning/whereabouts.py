@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dinomix.images.volume import Geometry
 from dinomix.planning.plan import Plan, SpacingGrid, Whereabouts
-from dinomix.planning.preprocessing import nearest_to_ras
+from dinomix.planning.preprocessing import reorientation_for
 
 LEAST_DEVIATION = 0.05
 """Of the volume, that positions are taken to vary by along each axis; few cases may agree by chance."""
@@ -139,13 +139,13 @@ def on_grid(expected: Whereabouts | None, size: Sequence[int], plan: Plan) -> Ne
     return Nearness.of_volume(expected, voxels, voxels * plan.grid.spacing)
 
 
-def of_image(expected: Whereabouts | None, geometry: Geometry, order: Sequence[int]) -> Nearness | None:
+def of_image(expected: Whereabouts | None, geometry: Geometry, plan: Plan, order: Sequence[int]) -> Nearness | None:
     """That of an array on an image's own grid.
 
     Args:
         order: the array's axis that is the file's i, j and k.
     """
-    way, spacing = nearest_to_ras(geometry), np.array(geometry.spacing)
+    way, spacing = reorientation_for(geometry, plan), np.array(geometry.spacing)
     axes = list(way.axes)
     size = np.array(geometry.size, np.float64)[axes]
     return Nearness.of_volume(expected, size, size * spacing[axes], [order[axis] for axis in axes], way.flips)

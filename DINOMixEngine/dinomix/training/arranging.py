@@ -24,6 +24,7 @@ from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
 from dinomix.training.kept_structures import cohort_with_kept
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
+from dinomix.training.overlapping_windows import undecided
 from dinomix.training.presets import preset_settings
 
 RATE_OF_A_START = 0.001
@@ -94,10 +95,7 @@ def arrange(
         )
     if given is not None:
         # The run's own validation cases decide anew.
-        decided: dict[str, Any] = {"clean_up": ()}
-        if model is not None and "overlap" in model.record:
-            decided["overlap"] = Plan.model_fields["overlap"].default
-        given = given.model_copy(update=decided)
+        given = undecided(given).model_copy(update={"clean_up": ()})
     if start is not None or plan is not None:
         given = _with_stages(given, overrides.pop("stages", "auto"), read.labels, emit)
     given = _named_as_cohort(given, read)
@@ -119,14 +117,9 @@ def arrange(
         )
         if encoder is not None:
             made = as_it_was_trained(made, encoder, overrides, emit)
-    if _can_mix_across(config) and not {"pic.across", "pic.probability"} & set(chosen) and _has_thick_slices(made):
-        across = config.pic.model_copy(update={"across": True, "probability": 1.0})
-        config = config.model_copy(update={"pic": across})
-        emit(
-            "notice",
-            message="Slices are thick, so PIC pastes boxes of labeled cases into all patches of unlabeled ones "
-            "(pic.across=true pic.probability=1).",
-        )
+    if config.pic.enabled and config.method != "cps" and _has_thick_slices(made):
+        given_by_user = {*chosen, *(["pic.enabled"] if pic is not None else [])}
+        config = _mixed_across_thick_slices(config, read, given_by_user, emit)
     weights = _weights(model, read.labels, made, config, emit) if model is not None else None
     if config.keep_structures and model is not None and (weights is None or not _sees_alike(made, model.plan)):
         config = config.model_copy(update={"kept_by": "labels"})
@@ -193,8 +186,25 @@ def _told(what: Plan | Cohort) -> str:
     return " and ".join(names) if len(names) > 1 else what.modality
 
 
-def _can_mix_across(config: TrainConfig) -> bool:
-    return config.pic.enabled and config.uses_unlabeled and config.method != "cps"
+def _mixed_across_thick_slices(config: TrainConfig, cohort: Cohort, given: set[str], emit: Emit) -> TrainConfig:
+    """PIC as it has helped where slices are thick: from labeled cases into unlabeled ones. Without these it is left out.
+
+    Settings that the user has ``given`` stay.
+    """
+    if config.uses_unlabeled and cohort.with_role("unlabeled"):
+        if {"pic.across", "pic.probability"} & given:
+            return config
+        change = {"across": True, "probability": 1.0}
+        told = "Slices are thick, so PIC pastes boxes of labeled cases into all patches (pic.across=true pic.probability=1)."
+    elif "pic.enabled" in given:
+        return config
+    else:
+        change = {"enabled": False}
+        told = (
+            "This run trains without PIC, which has made results worse where slices are thick and no case is unlabeled."
+        )
+    emit("notice", message=told)
+    return config.model_copy(update={"pic": config.pic.model_copy(update=change)})
 
 
 def _has_thick_slices(plan: Plan) -> bool:

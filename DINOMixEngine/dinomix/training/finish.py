@@ -25,7 +25,7 @@ from dinomix.training.against_start import judged
 from dinomix.training.cleaning import chosen_clean_up
 from dinomix.training.heartbeat import heartbeat
 from dinomix.training.kept_structures import kept_names
-from dinomix.training.overlapping_windows import chosen_overlap
+from dinomix.training.overlapping_windows import chosen_overlap, decided
 from dinomix.training.preview import draw_preview
 from dinomix.training.run import one_piece_of
 from dinomix.training.run_directory import RunDirectory
@@ -93,7 +93,7 @@ def _with_cheapest_overlap(
         return model
     if found is None:
         return model
-    plan = model.plan.model_copy(update={"overlap": (found.overlap,) * 3})
+    plan = decided(model.plan, found.overlap)
     return replace(model, plan=plan, record={**model.record, "overlap": found.as_data})
 
 

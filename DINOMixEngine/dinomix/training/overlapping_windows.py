@@ -20,6 +20,7 @@ from dinomix.training.cleaning import is_decided
 
 TRIED = (0.125, 0.25, 0.375)
 """Shares of the patch along each axis, the cheapest first."""
+DECIDED = "the validation cases lose nothing by it"
 LOSS = 0.002
 """Of a structure's mean Dice, that a smaller overlap may cost."""
 
@@ -52,18 +53,42 @@ def chosen_overlap(
         DinomixError, OSError: a case cannot be read any more, or has changed.
     """
     own = model.plan
-    if not is_decided(cohort) or own.overlap != Plan.model_fields["overlap"].default:
+    if not is_open(own, cohort):
         return None
-    before, of_own = None, _windows(own, sizes)
-    for overlap in TRIED:
-        plan = own.model_copy(update={"overlap": (overlap,) * 3})
-        if (windows := _windows(plan, sizes)) == of_own:
-            continue
-        before = before or _dice(model, own, cohort, device, emit)
-        after = _dice(model, plan, cohort, device, emit)
+    # Of overlaps with as many windows, the largest.
+    plans = {_windows(plan, sizes): plan for plan in (_with_overlap(own, overlap) for overlap in TRIED)}
+    of_own = _windows(own, sizes)
+    fewer = sorted(windows for windows in plans if windows < of_own)
+    before = _dice(model, own, cohort, device, emit) if fewer else {}
+    if None in before.values():
+        return None  # nothing shows what a smaller one would cost
+    for windows in fewer:
+        after = _dice(model, plans[windows], cohort, device, emit)
         if all(_loss(before[name], after[name]) <= LOSS for name in before):
-            return ChosenOverlap(overlap, before, after, (of_own, windows))
+            return ChosenOverlap(plans[windows].overlap[0], before, after, (of_own, windows))
     return None
+
+
+def is_open(plan: Plan, cohort: Cohort) -> bool:
+    """Whether the overlap is still to be decided, and there is what decides it."""
+    return is_decided(cohort) and plan.overlap == Plan.model_fields["overlap"].default and "overlap" not in plan.reasons
+
+
+def decided(plan: Plan, overlap: float) -> Plan:
+    """The plan with an overlap that the validation cases have decided on."""
+    return _with_overlap(plan, overlap).model_copy(update={"reasons": {**plan.reasons, "overlap": DECIDED}})
+
+
+def undecided(plan: Plan) -> Plan:
+    """The plan of an earlier run with the overlap open again, where that run's validation cases had decided it."""
+    if plan.reasons.get("overlap") != DECIDED:
+        return plan
+    reasons = {key: reason for key, reason in plan.reasons.items() if key != "overlap"}
+    return plan.model_copy(update={"reasons": reasons, "overlap": Plan.model_fields["overlap"].default})
+
+
+def _with_overlap(plan: Plan, overlap: float) -> Plan:
+    return plan.model_copy(update={"overlap": (overlap,) * 3})
 
 
 def _windows(plan: Plan, sizes: Sequence[tuple[int, int, int]]) -> int:

@@ -26,6 +26,7 @@ from dinomix.training.foundation import FoundationModel
 from dinomix.training.keeping import Keeping, keeping_of
 from dinomix.training.methods import method_class
 from dinomix.training.methods.method import Method
+from dinomix.training.overlapping_windows import is_open
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
 from dinomix.training.state import State
@@ -87,9 +88,9 @@ class Run:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
             compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
-            decided = is_decided(self.cohort)
-            # Overlaps are tried with windows as they are, and with two fewer numbers of them that cost about as much together.
-            asks = 1 + compares + (self.config.clean_up and decided) + 2 * (self.config.cheapest_overlap and decided)
+            # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
+            overlaps = self.config.cheapest_overlap and is_open(self.plan, self.cohort)
+            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps
             self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
 
     @property

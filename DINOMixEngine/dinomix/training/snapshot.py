@@ -53,7 +53,7 @@ class Snapshots:
             return
         labels = self.directory.cohort.labels
         native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)
-        near = of_image(one_piece.whereabouts, geometry, (0, 1, 2))
+        near = of_image(one_piece.whereabouts, geometry, self.directory.plan, (0, 1, 2))
         remove_stray_pieces(native, one_piece, np.array([0, *labels.ids]), nearness=near)
         path = self.directory.path / "snapshot" / f"{self.case.name}.seg.nrrd"
         write_labels(np.ascontiguousarray(native.transpose(2, 1, 0)), geometry, labels, path)

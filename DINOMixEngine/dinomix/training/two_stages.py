@@ -89,8 +89,11 @@ def config_of_second(config: TrainConfig, second: SecondStage, spent: float, has
     first = config_of_first(config, second)
     steps = max(config.steps - first.steps, 1) if config.steps is not None and first.steps is not None else None
     seconds = max(config.time - spent, LEAST * second.share * config.time) if config.time is not None else None
-    method = config.method if has_unlabeled else "labeled-only"
-    return config.model_copy(update={"steps": steps, "time": seconds, "method": method})
+    method, pic = config.method, config.pic
+    if not has_unlabeled:
+        # Boxes that were to cross from labeled to unlabeled patches have nowhere to go.
+        method, pic = "labeled-only", pic.model_copy(update={"enabled": pic.enabled and not pic.across})
+    return config.model_copy(update={"steps": steps, "time": seconds, "method": method, "pic": pic})
 
 
 def _first_of(run: Run) -> Trained:
