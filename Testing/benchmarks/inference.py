@@ -42,8 +42,11 @@ from dinomix.labels import LabelSet  # noqa: E402
 from dinomix.models.folder import load_model  # noqa: E402
 
 PEERS = ("MONAI bundle", "nnU-Net v2")
+PEERS_AT_BEST = ("MONAI bundle, OpenVINO", "nnU-Net v2, fast recipe", "nnU-Net v2, fast recipe, OpenVINO")
+"""With what a user who knows them well would choose; in float32."""
 OWN = ("dinomix", "dinomix --precision float32")
 IN_PYTORCH = tuple(f"{name} --runtime pytorch" for name in OWN)
+WITHOUT_PYTORCH = "dinomix, PyTorch not installed"
 SHORTCUTS = ("overlap 0.25", "one window")
 Times = dict[str, list[dict[str, float]]]
 
@@ -97,13 +100,18 @@ def read_arguments() -> argparse.Namespace:
 def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argparse.Namespace) -> list[str]:
     """All contenders on one device; lines of Markdown."""
     pythons = {
-        name: arguments.nnunet_python if name == "nnU-Net v2" else sys.executable for name in PEERS + OWN + IN_PYTORCH
+        name: arguments.nnunet_python if name.startswith("nnU-Net") else sys.executable
+        for name in (*PEERS, *PEERS_AT_BEST, *OWN, *IN_PYTORCH, WITHOUT_PYTORCH)
     }
     pythons |= dict.fromkeys(SHORTCUTS, sys.executable)
     skipped = {name: "left out" for name in pythons if name in arguments.skip}
-    for name, package in (("MONAI bundle", "ignite"), ("nnU-Net v2", "nnunetv2")):
+    needed = [*((name, "ignite" if "MONAI" in name else "nnunetv2") for name in PEERS + PEERS_AT_BEST)]
+    needed += [(name, "openvino") for name in (*PEERS_AT_BEST, WITHOUT_PYTORCH) if name != "nnU-Net v2, fast recipe"]
+    for name, package in needed:
         if name not in skipped and not has_package(pythons[name], package):
             skipped[name] = f"{package} is not installed"
+    if device != "cpu":
+        skipped |= dict.fromkeys((name for name, package in needed if package == "openvino"), "it computes on the CPU")
     for name, reason in skipped.items():
         print(f"SKIPPED: {name}: {reason}", file=sys.stderr, flush=True)
     times: Times = {name: [] for name in pythons if name not in skipped}
@@ -191,13 +199,14 @@ def times_table(times: Times) -> list[str]:
             continue
         row = [name, *(f"{middle(times, name, key):.1f}" for key in ("warm", "cold"))]
         row += [f"{middle(times, name, 'peak') / 2**30:.2f}", f"{middle(times, name, 'bytes') / 1000:.0f}"]
-        for own in OWN if name in PEERS else ():
+        peers = PEERS + PEERS_AT_BEST
+        for own in OWN if name in peers else ():
             ratios = [
                 f"{median(a[key] / b[key] for a, b in zip(times[name], times[own], strict=True)):.1f}"
                 for key in ("warm", "cold", "peak")
             ]
             row.append(f"{ratios[0]} x faster (cold {ratios[1]}), 1/{ratios[2]} of the memory")
-        row += [""] * (len(OWN) if name not in PEERS else 0)
+        row += [""] * (len(OWN) if name not in peers else 0)
         lines.append("| " + " | ".join(row) + " |")
     return [*lines, ""]
 

@@ -13,32 +13,72 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Run = Callable[[], Path]
 """Segments the image and returns the label file."""
+Prepare = Callable[[Path, Path, Path, str], Run]
+"""From a model folder, an image, a folder to write to and a device."""
 
 
-def monai_bundle(model: Path, image: Path, out: Path, device: str) -> Run:
+def through_openvino(loaded: Any, device: str) -> Any:
+    """A model's network as a module whose windows OpenVINO computes in float32, one at a time."""
+    import torch
+
+    from dinomix.inference.runtimes.compiled import OPENVINO
+
+    forward = OPENVINO.ready(loaded.network(), loaded.plan, device, "float32", loaded.plan.patch)
+
+    class Compiled(torch.nn.Module):
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            return forward(windows)
+
+        def load_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+            """The graph has its weights."""
+
+    return Compiled()
+
+
+def monai_bundle(openvino: bool = False) -> Prepare:
     """The model folder as a MONAI bundle: Spacing, SlidingWindowInferer, Invertd of the logits, argmax, SaveImage."""
-    from monai.bundle import ConfigParser
 
-    parser = ConfigParser()
-    parser.read_config(str(model / "configs/inference.json"))
-    parser.read_meta(str(model / "configs/metadata.json"))
-    parser["bundle_root"], parser["image"], parser["output_dir"] = str(model), str(image), str(out)
-    parser["device"] = f"$torch.device('{device}')"
-    parser.get_parsed_content("initialize")
-    evaluator = parser.get_parsed_content("evaluator")
+    def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
+        from monai.bundle import ConfigParser
 
-    def run() -> Path:
-        evaluator.run()
-        return out / image.name.replace(".nii.gz", "_seg.nii.gz")
+        parser = ConfigParser()
+        parser.read_config(str(model / "configs/inference.json"))
+        parser.read_meta(str(model / "configs/metadata.json"))
+        parser["bundle_root"], parser["image"], parser["output_dir"] = str(model), str(image), str(out)
+        parser["device"] = f"$torch.device('{device}')"
+        parser.get_parsed_content("initialize")
+        evaluator = parser.get_parsed_content("evaluator")
+        if openvino:
+            from dinomix.models.folder import load_model
 
-    return run
+            evaluator.network = through_openvino(load_model(model), device)
+
+        def run() -> Path:
+            evaluator.run()
+            return out / image.name.replace(".nii.gz", "_seg.nii.gz")
+
+        return run
+
+    return prepare
 
 
-def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
-    """nnU-Net v2's predictor and export with the same network, window, spacing, intensities and overlap; no mirroring."""
+def nnunet(fast: bool = False, openvino: bool = False) -> Prepare:
+    """nnU-Net v2's predictor and export with the same network, window, spacing, intensities and overlap; no mirroring.
+
+    Fast, as TotalSegmentator has it: windows overlap by a fifth, and PyTorch resamples.
+    """
+
+    def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
+        return _nnunet(model, image, out, device, fast, openvino)
+
+    return prepare
+
+
+def _nnunet(model: Path, image: Path, out: Path, device: str, fast: bool, openvino: bool) -> Run:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -48,8 +88,11 @@ def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
     loaded = load_model(model)
     plan = loaded.plan
     low, high = plan.window.low, plan.window.high
-    order = {"order": 1, "order_z": 0, "force_separate_z": None}
+    of_data, order = {"order": 3, "order_z": 0}, {"order": 1, "order_z": 0}
     resampling = "resample_data_or_seg_to_shape"
+    if fast:
+        of_data, order, resampling = {}, {}, "resample_torch_fornnunet"
+    of_data, order = ({**each, "force_separate_z": None} for each in (of_data, order))
     plans = PlansManager({
         "dataset_name": "Dataset001_ct", "plans_name": "plans", "image_reader_writer": "SimpleITKIO",
         "label_manager": "LabelManager", "experiment_planner_used": "ExperimentPlanner",
@@ -65,7 +108,7 @@ def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
                 "data_identifier": "ct", "preprocessor_name": "DefaultPreprocessor", "batch_size": 1,
                 "patch_size": list(plan.patch), "spacing": list(plan.grid.spacing),
                 "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "batch_dice": False,
-                "resampling_fn_data": resampling, "resampling_fn_data_kwargs": {**order, "order": 3, "is_seg": False},
+                "resampling_fn_data": resampling, "resampling_fn_data_kwargs": {**of_data, "is_seg": False},
                 "resampling_fn_seg": resampling, "resampling_fn_seg_kwargs": {**order, "is_seg": True},
                 "resampling_fn_probabilities": resampling,
                 "resampling_fn_probabilities_kwargs": {**order, "is_seg": False},
@@ -75,10 +118,14 @@ def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
     })  # fmt: skip
     names = {"background": 0, **{name: number for number, name in enumerate(loaded.labels.names, start=1)}}
     predictor = nnUNetPredictor(
-        tile_step_size=0.5, use_gaussian=True, use_mirroring=False, device=torch.device(device), allow_tqdm=False
+        tile_step_size=0.8 if fast else 0.5,
+        use_gaussian=True,
+        use_mirroring=False,
+        device=torch.device(device),
+        allow_tqdm=False,
     )
     predictor.manual_initialization(
-        loaded.network(),
+        through_openvino(loaded, device) if openvino else loaded.network(),
         plans,
         plans.get_configuration("3d_fullres"),
         [loaded.weights],
@@ -94,7 +141,7 @@ def nnunet(model: Path, image: Path, out: Path, device: str) -> Run:
     return run
 
 
-def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[Path, Path, Path, str], Run]:
+def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Prepare:
     """The engine as ``dinomix segment`` uses it, with its settings or with changes to the model's plan."""
 
     def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
@@ -120,14 +167,46 @@ def dinomix(precision: str, runtime: str = "auto", **plan: object) -> Callable[[
     return prepare
 
 
+def without_pytorch(precision: str) -> Prepare:
+    """The engine where neither PyTorch nor MONAI can be imported; of a model that carries its graph."""
+
+    def prepare(model: Path, image: Path, out: Path, device: str) -> Run:
+        import importlib.abc
+
+        class NotInstalled(importlib.abc.MetaPathFinder):
+            def find_spec(self, name: str, *others: Any) -> None:
+                if name.partition(".")[0] in ("torch", "monai", "timm", "accelerate"):
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        sys.meta_path.insert(0, NotInstalled())
+        from dinomix.inference.batch import segment_files
+        from dinomix.inference.options import Options
+        from dinomix.models.folder import load_model
+
+        loaded = load_model(model)
+        network = loaded.network()
+
+        def run() -> Path:
+            options = Options(device, precision=precision)
+            return segment_files(loaded, [image], out / "ct.nii.gz", options, overwrite=True, networks=[network])[0]
+
+        return run
+
+    return prepare
+
+
 CONTENDERS = {
-    "MONAI bundle": monai_bundle,
-    "nnU-Net v2": nnunet,
+    "MONAI bundle": monai_bundle(),
+    "MONAI bundle, OpenVINO": monai_bundle(openvino=True),
+    "nnU-Net v2": nnunet(),
+    "nnU-Net v2, fast recipe": nnunet(fast=True),
+    "nnU-Net v2, fast recipe, OpenVINO": nnunet(fast=True, openvino=True),
     "dinomix": dinomix("auto"),
     "dinomix --precision float32": dinomix("float32"),
     "dinomix --runtime pytorch": dinomix("auto", "pytorch"),
     "dinomix --precision float32 --runtime pytorch": dinomix("float32", "pytorch"),
     "overlap 0.25": dinomix("float32", "pytorch", overlap=(0.25, 0.25, 0.25)),
+    "dinomix, PyTorch not installed": without_pytorch("float32"),
     "one window": dinomix("float32", "pytorch", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
 }
 

@@ -150,6 +150,8 @@ def _pieces(plan: Plan, labels: LabelSet) -> str:
     told: list[str] = []
     if single := [labels.names[channel - 1] for channel in plan.one_piece.channels]:
         told.append(f"of {listed(single)} only the largest piece is kept, and others of at least half its size")
+    if plan.one_piece.whereabouts is not None:
+        told.append("what lies apart from where the labeled cases have them is removed")
     for rule in plan.clean_up:
         kept = "the largest piece" if rule.smallest is None else f"pieces of at least {rule.smallest:g} ml"
         told.append(f"of {labels.names[rule.channel - 1]} only {kept}, as the validation cases have shown to be right")
