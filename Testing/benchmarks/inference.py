@@ -252,7 +252,12 @@ def floor_table(times: Times, parts: list[dict[str, float]], fast: bool) -> list
 def labels_table(labels: dict[str, Path], truth: Path, structures: LabelSet) -> list[str]:
     """How far labels agree with those of the reference, and with the ground truth."""
     reference_name = "MONAI bundle" if "MONAI bundle" in labels else OWN[0]
-    arrays = {name: read_label(path)[0].array for name, path in labels.items()}
+    ids = np.array([0, *structures.ids])
+    arrays = {
+        # nnU-Net numbers structures by their channels.
+        name: ids[array] if name.startswith("nnU-Net") else array
+        for name, array in ((name, read_label(path)[0].array) for name, path in labels.items())
+    }
     names = dict(zip(structures.ids, structures.names, strict=True))
     reference, expected = arrays[reference_name], read_label(truth)[0].array
     lines = [
