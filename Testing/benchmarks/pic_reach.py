@@ -94,7 +94,7 @@ def boxes(
     drawn: dict[str, list[int | None]] = {"labeled": [], "unlabeled": []}
     for step in range(schedule.pseudo_labels_from, steps):
         batch = batches[batches.wanted(step)]
-        chosen = [batches.unlabeled_cases[case] for group in batch.groups for case in group.cases]
+        chosen = [batches.unlabeled_cases[case] for case in batch.cases]
         patches = [
             cut(c.label, where, (side,) * 3, "nearest") for c, where in zip(chosen, batch.placements, strict=True)
         ]

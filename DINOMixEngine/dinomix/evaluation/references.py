@@ -1,15 +1,17 @@
 """References of which not everything is drawn or labeled: what is not, is not counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.case_label import UNLABELED, outside_slices, read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.label_ids import with_ids
+from dinomix.events import Emit, Progress
 from dinomix.images.formats import case_name
 from dinomix.images.masks import mask_files
 from dinomix.images.reading import is_placed, read_label
@@ -85,6 +87,20 @@ def read_reference(
         return Reference(with_ids(volume, names, labels, path), None, not_drawn)
     labeled = Volume(np.where(unlabeled, 0, volume.array).astype(volume.array.dtype), volume.geometry, volume.notices)
     return Reference(with_ids(labeled, names, labels, path), unlabeled, not_drawn)
+
+
+def validation_cases(cohort: Cohort, stage: str, emit: Emit) -> Iterator[tuple[Case, list[Volume], Volume]]:
+    """The validation cases one after the other, with their images and reference; progress is told as each is done.
+
+    Raises:
+        DinomixError, OSError: a case cannot be read any more, or has changed.
+    """
+    cases = cohort.with_role("validation")
+    progress = Progress(emit, stage, len(cases))
+    for number, case in enumerate(cases, 1):
+        images = read_case_images(case, cohort)
+        yield case, images, reference_of(case, images[0].geometry)
+        progress(number)
 
 
 def reference_of(case: Case, geometry: Geometry) -> Volume:

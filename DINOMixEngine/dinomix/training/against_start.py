@@ -9,12 +9,11 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Cohort
 from dinomix.evaluation.matched_model import Dice, MatchedModel, means
 from dinomix.evaluation.metrics import Mask, dice
-from dinomix.evaluation.references import reference_of
-from dinomix.events import Emit, Progress
+from dinomix.evaluation.references import validation_cases
+from dinomix.events import Emit
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model
 from dinomix.names import listed
@@ -115,18 +114,14 @@ def judged(start: StartModel, cohort: Cohort, trained: Model, emit: Emit) -> Ver
     Raises:
         DinomixError, OSError: a validation case cannot be read any more, or has changed.
     """
-    cases = cohort.with_role("validation")
     kept = {name: cohort.labels.ids[cohort.labels.names.index(name)] for name in kept_names(cohort)}
     models = {
         key: MatchedModel(model, cohort.labels, cohort.channel_names)
         for key, model in (("before", start.model), ("after", trained))
     }
-    progress = Progress(emit, "compare with the start model", len(cases))
     scored: dict[str, list[Dice]] = {"before": [], "after": []}
     agreed = []
-    for number, case in enumerate(cases, 1):
-        images = read_case_images(case, cohort)
-        reference = reference_of(case, images[0].geometry)
+    for case, images, reference in validation_cases(cohort, "compare with the start model", emit):
         said = {
             "before": models["before"].renamed(start.labels_of(case)),
             "after": models["after"].segment(images, start.device),
@@ -136,7 +131,6 @@ def judged(start: StartModel, cohort: Cohort, trained: Model, emit: Emit) -> Ver
         agreed.append(
             {name: _agreement(said["before"].array == id, said["after"].array == id) for name, id in kept.items()}
         )
-        progress(number)
     names = cohort.labels.names
     new = tuple(name for channel, name in enumerate(names, 1) if channel not in models["before"].known)
     title = describe_model(start.model.path)["title"]

@@ -71,6 +71,11 @@ class Batch:
     donor_features: Tensor | None = None
     draws: list[pic.Draw] = field(default_factory=list)
 
+    @property
+    def cases(self) -> list[int]:
+        """The number of each unlabeled patch's case."""
+        return [case for group in self.groups for case in group.cases]
+
     def to(self, device: torch.device) -> "Batch":
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return Batch(**{**vars(self), **moved})

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.matched_model import MatchedModel
-from dinomix.evaluation.references import reference_of
-from dinomix.events import Emit, Progress
+from dinomix.evaluation.references import validation_cases
+from dinomix.events import Emit
 from dinomix.images.volume import Volume
 from dinomix.models.folder import Model
 from dinomix.planning.connected_components import pieces_of, too_small
@@ -89,18 +88,13 @@ def chosen_clean_up(model: Model, cohort: Cohort, device: str, emit: Emit) -> li
     """
     if not is_decided(cohort):
         return []
-    cases = cohort.with_role("validation")
     matched = MatchedModel(model, cohort.labels, cohort.channel_names)
-    progress = Progress(emit, "try the clean-up", len(cases))
     found: dict[int, list[Pieces]] = {}
-    for number, case in enumerate(cases, 1):
-        images = read_case_images(case, cohort)
-        reference = reference_of(case, images[0].geometry)
+    for case, images, reference in validation_cases(cohort, "try the clean-up", emit):
         predicted = matched.segment(images, device)
         for id in cohort.labels.ids:
             if _is_all_drawn(case, id) and (reference.array == id).any():
                 found.setdefault(id, []).append(Pieces.of(predicted, reference, id))
-        progress(number)
     chosen = []
     for channel, structure in enumerate(cohort.labels.structures, 1):
         best = best_rule(found.get(structure.id, []))

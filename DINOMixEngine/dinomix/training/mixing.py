@@ -111,7 +111,7 @@ def sightings_of(patches: PseudoLabeled, batch: Batch, sizes: Sequence[Sequence[
         first_sample: number of the first patch, over all processes.
     """
     labels = patches.labels.to(torch.int16).cpu().numpy()
-    cases = [case for group in batch.groups for case in group.cases]
+    cases = batch.cases
     rngs = [generator(config.seed, "sighting", step, first_sample + i) for i in range(len(cases))]
     return [
         sighting(label, case, placement, size, config.pic.places, rng)

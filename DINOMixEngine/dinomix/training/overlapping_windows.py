@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Cohort
 from dinomix.evaluation.matched_model import Dice, MatchedModel, means
-from dinomix.evaluation.references import reference_of
-from dinomix.events import Emit, Progress
+from dinomix.evaluation.references import validation_cases
+from dinomix.events import Emit
 from dinomix.inference.windows import Layout
 from dinomix.models.folder import Model
 from dinomix.planning.plan import Plan
@@ -97,14 +96,11 @@ def _windows(plan: Plan, sizes: Sequence[tuple[int, int, int]]) -> int:
 
 def _dice(model: Model, plan: Plan, cohort: Cohort, device: str, emit: Emit) -> Dice:
     """The mean Dice of each structure over the validation cases, by ``plan``."""
-    cases = cohort.with_role("validation")
     matched = MatchedModel(replace(model, plan=plan), cohort.labels, cohort.channel_names)
-    progress, found = Progress(emit, "try overlaps of windows", len(cases)), []
-    for number, case in enumerate(cases, 1):
-        images = read_case_images(case, cohort)
-        reference = reference_of(case, images[0].geometry)
-        found.append(matched.dice(matched.segment(images, device), reference, case))
-        progress(number)
+    found = [
+        matched.dice(matched.segment(images, device), reference, case)
+        for case, images, reference in validation_cases(cohort, "try overlaps of windows", emit)
+    ]
     return means(cohort.labels.names, found)
 
 

@@ -143,7 +143,7 @@ class MeanTeacher(Method):
         if not config.pic.enabled:
             return unlabeled
         first = accelerator.process_index * config.batch_unlabeled
-        sizes = [run.batches.unlabeled_cases[case].size for group in batch.groups for case in group.cases]
+        sizes = [run.batches.unlabeled_cases[case].size for case in batch.cases]
         seen = sightings_of(unlabeled, batch, sizes, config, step, first) if config.pic.places else []
         seen = gather_object(seen) if accelerator.num_processes > 1 else seen
         mixed, draws = mix_unlabeled(unlabeled, batch, run.batches.groups.probabilities(step), config, step, first)

@@ -43,8 +43,7 @@ def nearness_of(run: Run, batch: Batch) -> list[Nearness | None]:
     if expected is None or not isinstance(grid, SpacingGrid):
         return [None] * len(batch.unlabeled)
     near = []
-    cases = [case for group in batch.groups for case in group.cases]
-    for number, placement in zip(cases, batch.placements, strict=True):
+    for number, placement in zip(batch.cases, batch.placements, strict=True):
         size = np.array(run.batches.unlabeled_cases[number].size)
         matrix, offset = placement.as_shares(run.plan.patch, size)
         near.append(Nearness.of(expected, size * grid.spacing, matrix, offset))
