@@ -240,6 +240,7 @@ set(SCRIPTS
   "dinomix/planning/preprocessing.py"
   "dinomix/planning/ras_axes.py"
   "dinomix/planning/resampling.py"
+  "dinomix/planning/runs.py"
   "dinomix/planning/second_stage.py"
   "dinomix/planning/size_grid.py"
   "dinomix/planning/thin_structures.py"

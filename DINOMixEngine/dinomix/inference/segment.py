@@ -31,8 +31,9 @@ from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
 from dinomix.models.networks import Network
 from dinomix.names import listed, normalized_name
-from dinomix.planning.connected_components import BYTES_PER_VOXEL, Rules, clean_up, remove_stray_pieces
+from dinomix.planning.connected_components import Rules, clean_up, remove_stray_pieces
 from dinomix.planning.preprocessing import Preprocessed, preprocess
+from dinomix.planning.runs import BYTES_PER_RUN, count_runs
 from dinomix.planning.whereabouts import of_image
 
 
@@ -190,8 +191,8 @@ def cleaned(array: NDArray[Any], geometry: Geometry, rules: Rules, limit: int | 
 
 def _fitting_step(array: NDArray[Any], limit: int | None) -> int:
     """On every how manieth voxel of each axis pieces are found, so that it fits into the memory."""
-    every = 1
-    while BYTES_PER_VOXEL * array.size / every**3 > max(free_memory(limit), SMALLEST_SLAB):
+    every, free = 1, max(free_memory(limit), SMALLEST_SLAB)
+    while BYTES_PER_RUN * count_runs(array[::every, ::every, ::every]) > free:
         every += 1
     return every
 

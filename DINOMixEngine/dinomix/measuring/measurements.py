@@ -10,8 +10,8 @@ from dinomix.errors import DinomixError
 from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.images.volume import Geometry, Volume
 from dinomix.labels import LabelSet
-from dinomix.planning.connected_components import pieces_of
 from dinomix.planning.preprocessing import nearest_to_ras
+from dinomix.planning.runs import Runs
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -89,7 +89,7 @@ def _measurement(segmentation: Volume, id: int, box: tuple[slice, ...], image: V
         volume=voxels * float(np.prod(geometry.spacing)) / 1000,
         extent=(float(sides[i]), float(sides[j]), float(sides[k])),
         center=_center(structure, box, geometry),
-        components=len(pieces_of(structure)[1]) - 1,
+        components=int(Runs.of(structure).pieces().max(initial=0)),
         at_edge=any(part.start == 0 or part.stop == size for part, size in ends),
         intensities=_intensities(image.array[box][structure]) if image is not None else None,
     )

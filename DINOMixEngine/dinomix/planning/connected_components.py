@@ -9,11 +9,10 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dinomix.images.bounding_boxes import bounding_boxes
 from dinomix.planning.plan import OnePiece
+from dinomix.planning.runs import Runs
 from dinomix.planning.whereabouts import FAR, Nearness
 
 WHOLE = 0.95
@@ -25,8 +24,6 @@ of a structure that a prediction has broken in two; see docs/results.md."""
 ENOUGH = 0.25
 """Where structures lie together: one whose piece in the largest group is smaller than this share of its largest piece has only
 crumbs there, and is elsewhere; see docs/results.md."""
-BYTES_PER_VOXEL = 10
-"""What finding the pieces of a volume takes."""
 
 
 def measured(
@@ -45,14 +42,16 @@ def measured(
     shares: dict[int, float] = {}
     together, most = True, 0
     for label, unknown in zip(labels, not_drawn, strict=False):
-        present = bounding_boxes(label)
-        for channel, box in present.items():
+        runs = Runs.of(label)
+        _, sizes, values = pieces_of(runs)
+        present = np.unique(values[1:]).tolist()
+        for channel in present:
             if channel in unknown:
                 continue
-            sizes = pieces_of(label[box] == channel)[1]
-            shares[channel] = min(shares.get(channel, 1.0), float(sizes.max() / sizes.sum()))
+            own = sizes[values == channel]
+            shares[channel] = min(shares.get(channel, 1.0), float(own.max() / own.sum()))
         # What is not drawn may be what holds the others together.
-        together = together and not unknown and (not present or len(pieces_of(label > 0)[1]) == 2)
+        together = together and not unknown and (not present or runs.pieces(of_any_label=True).max() == 1)
         most = max(most, len(present))
     whole = tuple(channel for channel in range(1, channels) if shares.get(channel, 0.0) >= WHOLE)
     return OnePiece(channels=whole, together=together and most > 1)
@@ -114,7 +113,7 @@ def clean_up(labels: NDArray[Any], rules: Rules, voxel: float, every: int = 1) -
 
 
 def too_small(sizes: NDArray[np.int64], smallest: float | None, voxel: float) -> NDArray[np.bool_]:
-    """Which pieces go, of ``sizes`` in voxels as ``pieces_of`` gives them; not what lies outside all."""
+    """Which pieces go, of ``sizes`` in voxels as ``pieces_of`` gives them; never number 0, which none has."""
     if smallest is None:
         return (sizes > 0) & (np.arange(len(sizes)) != sizes.argmax())
     return (sizes > 0) & (sizes * voxel < smallest)
@@ -134,45 +133,52 @@ def _remove_pieces(
     labels: NDArray[Any], values: set[int], going: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
 ) -> set[int]:
     """The pieces of each label of ``values`` that go, by the label and the pieces' sizes; returns those that had any."""
-    removed: set[int] = set()
-    for value, box in bounding_boxes(labels).items():
-        if value not in values:
-            continue
-        part = labels[box]
-        pieces, sizes = pieces_of(part == value)
-        gone = going(value, sizes)
-        if gone.any():
-            part[gone[pieces]] = 0
-            removed.add(value)
-    return removed
+    runs = Runs.of(labels)
+    numbers, sizes, of_label = pieces_of(runs)
+    gone = np.zeros(len(sizes), bool)
+    for value in values & set(of_label.tolist()):
+        own = np.flatnonzero(of_label == value)
+        gone[own] = going(value, sizes[own])
+    runs.only(gone[numbers]).clear(labels)
+    return set(of_label[gone].tolist())
 
 
 def remove_far(labels: NDArray[Any], nearness: Nearness) -> None:
     """Set to 0, in place, the groups of structures of which no voxel lies where any is expected."""
-    groups, sizes = pieces_of(labels > 0)
-    labels[(nearness.highest(groups, len(sizes)) < FAR)[groups]] = 0
+    runs = Runs.of(labels)
+    groups = runs.pieces(of_any_label=True)
+    highest = np.zeros(groups.max(initial=0) + 1)
+    np.maximum.at(highest, groups, runs.reduced(np.maximum, nearness.at))
+    runs.only(highest[groups] < FAR).clear(labels)
 
 
 def _remove_apart(labels: NDArray[Any], nearness: Nearness | None) -> set[int]:
     """What lies apart from the largest group, but for the largest piece of a structure not in it; returns their labels."""
-    removed: set[int] = set()
-    groups, sizes = pieces_of(labels > 0)
-    if np.count_nonzero(sizes) < 2:
-        return removed
-    counted = sizes if nearness is None else nearness.sums(groups, len(sizes))
-    in_largest = groups == counted.argmax()
-    for value, box in bounding_boxes(labels).items():
-        part, within = labels[box], in_largest[box]
-        pieces, own = pieces_of(part == value)
-        counts = own if nearness is None else nearness.within(box).sums(pieces, len(own))
-        inside = np.flatnonzero(np.bincount(pieces[within]))
-        apart = (pieces > 0) & ~within
-        if counts[inside].max(initial=0) < ENOUGH * counts.max():
-            apart &= pieces != counts.argmax()
-        if apart.any():
-            part[apart] = 0
-            removed.add(value)
-    return removed
+    runs = Runs.of(labels)
+    groups = runs.pieces(of_any_label=True)
+    if groups.max(initial=0) < 2:
+        return set()
+    counted = runs.sizes if nearness is None else runs.reduced(np.add, nearness.at)
+    numbers, _, of_label = pieces_of(runs)
+    in_largest = np.zeros(len(of_label), bool)  # which pieces are
+    in_largest[numbers] = groups == np.bincount(groups, counted).argmax()
+    counts = np.bincount(numbers, counted)
+    apart = ~in_largest
+    for value in np.unique(of_label[1:]):
+        own = np.flatnonzero(of_label == value)
+        if counts[own[in_largest[own]]].max(initial=0) < ENOUGH * counts[own].max():
+            apart[own[counts[own].argmax()]] = False
+    runs.only(apart[numbers]).clear(labels)
+    return set(of_label[1:][apart[1:]].tolist())
+
+
+def pieces_of(runs: Runs) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """The number of the piece of each run; the voxels of each piece, and its label, both 0 for number 0, which none has."""
+    numbers = runs.pieces()
+    sizes = np.bincount(numbers, runs.sizes, minlength=1).astype(np.int64)
+    of_label = np.zeros(len(sizes), runs.value.dtype)
+    of_label[numbers] = runs.value
+    return numbers, sizes, of_label
 
 
 def _remove_between(labels: NDArray[Any], coarse: NDArray[Any], removed: NDArray[np.bool_], every: int) -> None:
@@ -186,18 +192,6 @@ def _remove_between(labels: NDArray[Any], coarse: NDArray[Any], removed: NDArray
         slab[spread(removed[number]) & (slab == spread(coarse[number]))] = 0
 
 
-def pieces_of(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The number of the piece of each voxel, 0 outside; and the voxels of each piece, 0 for that outside."""
-    find = sitk.ConnectedComponentImageFilter()
-    find.SetFullyConnected(True)
-    pieces = sitk.GetArrayFromImage(find.Execute(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    sizes = np.zeros(find.GetObjectCount() + 1, np.int64)
-    for plane in pieces:  # plane by plane: bincount makes a copy of eight bytes a voxel
-        sizes += np.bincount(plane.ravel(), minlength=len(sizes))
-    sizes[0] = 0
-    return pieces, sizes
-
-
 def _stray(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pieces are stray; not what lies outside all."""
-    return (sizes > 0) & (sizes < STRAY * sizes.max())
+    """Which pieces of a structure are stray."""
+    return sizes < STRAY * sizes.max()

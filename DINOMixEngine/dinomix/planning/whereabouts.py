@@ -102,33 +102,10 @@ class Nearness:
         """That of every so manieth voxel of the array along each axis."""
         return Nearness(self.center, self.deviation, self.matrix * step, self.offset)
 
-    def within(self, box: Sequence[slice]) -> "Nearness":
-        """That of a part of the array."""
-        starts = np.array([part.start for part in box])
-        return Nearness(self.center, self.deviation, self.matrix, self.offset + self.matrix @ starts)
-
-    def sums(self, pieces: NDArray[Any], count: int) -> Vector:
-        """(count,), the nearness of all voxels of each piece together; 0 of what lies outside all."""
-        sums = np.zeros(count)
-        for numbers, nearness in self._planes(pieces):
-            sums += np.bincount(numbers, nearness, count)
-        return sums
-
-    def highest(self, pieces: NDArray[Any], count: int) -> Vector:
-        """(count,), the nearness of the nearest voxel of each piece; 0 of what lies outside all."""
-        highest = np.zeros(count)
-        for numbers, nearness in self._planes(pieces):
-            np.maximum.at(highest, numbers, nearness)
-        return highest
-
-    def _planes(self, pieces: NDArray[Any]) -> Iterable[tuple[NDArray[Any], Vector]]:
-        """Plane by plane, since a whole volume of floats may not fit: the pieces and nearness of its voxels."""
-        for number, plane in enumerate(pieces):
-            rows, columns = np.nonzero(plane)
-            if len(rows):
-                index = np.stack([np.full(len(rows), number), rows, columns])
-                away = (self.matrix @ index + self.offset[:, None] - self.center[:, None]) / self.deviation[:, None]
-                yield plane[rows, columns], np.exp(-0.5 * (away**2).sum(0))
+    def at(self, index: Sequence[NDArray[np.int64]]) -> Vector:
+        """(n,), that of voxels of the array, whose indices (n,) along its axes are given."""
+        away = (self.matrix @ np.stack(index) + self.offset[:, None] - self.center[:, None]) / self.deviation[:, None]
+        return np.exp(-0.5 * (away**2).sum(0))
 
 
 def on_grid(expected: Whereabouts | None, size: Sequence[int], plan: Plan) -> Nearness | None:

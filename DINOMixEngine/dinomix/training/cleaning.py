@@ -19,6 +19,7 @@ from dinomix.images.volume import Volume
 from dinomix.models.folder import Model
 from dinomix.planning.connected_components import pieces_of, too_small
 from dinomix.planning.plan import CleanUp
+from dinomix.planning.runs import Runs
 
 SIZES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """ml; least sizes of a piece that are tried, beside the largest piece alone."""
@@ -33,7 +34,7 @@ class Pieces:
     """A structure in one case.
 
     Attributes:
-        sizes: voxels of each piece of the prediction; the first is what lies outside all, 0.
+        sizes: voxels of each piece of the prediction, by its number; of number 0, which none has, 0.
         right: those of them that the reference has.
         expected: voxels of the reference.
         voxel: ml of a voxel.
@@ -47,10 +48,11 @@ class Pieces:
     @classmethod
     def of(cls, predicted: Volume, reference: Volume, structure: int) -> "Pieces":
         """Of two label maps (k, j, i) on one grid."""
-        pieces, sizes = pieces_of(predicted.array == structure)
-        expected = reference.array == structure
-        right = np.bincount(pieces[expected].ravel(), minlength=len(sizes))
-        right[0] = 0
+        found, expected = predicted.array == structure, reference.array == structure
+        runs = Runs.of(found)
+        numbers, sizes, _ = pieces_of(runs)
+        of_voxels = np.repeat(numbers, runs.sizes)
+        right = np.bincount(of_voxels[expected[found]], minlength=len(sizes))
         return cls(sizes, right, int(expected.sum()), float(np.prod(predicted.geometry.spacing)) / 1000)
 
     def dice(self, smallest: float | None = 0.0) -> float:
