@@ -6,7 +6,7 @@ import torch
 
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference import cells
-from dinomix.inference.native_grid import NativeLabels, labels_on_native_grid
+from dinomix.inference.native_grid import NativeLabels, _groups, labels_on_native_grid
 from dinomix.planning.plan import SizeGrid, SpacingGrid
 from dinomix.planning.preprocessing import Preprocessed, preprocess
 from dinomix.planning.resampling import Line, interpolate_slab
@@ -112,9 +112,9 @@ def test_where_corners_agree_nothing_is_interpolated(monkeypatch: pytest.MonkeyP
     counted = []
     inside = cells.winners_inside
 
-    def counting(corners: torch.Tensor, weights: tuple, channels: list[int]) -> torch.Tensor:
-        counted.append(corners.shape[-1] * len(channels))
-        return inside(corners, weights, channels)
+    def counting(corners: torch.Tensor, some: torch.Tensor, weights: tuple, channels: list[int]) -> torch.Tensor:
+        counted.append(len(some) * len(channels))
+        return inside(corners, some, weights, channels)
 
     monkeypatch.setattr("dinomix.inference.native_grid.winners_inside", counting)
     preprocessed = preprocessed_case("much coarser")
@@ -128,6 +128,12 @@ def test_where_corners_agree_nothing_is_interpolated(monkeypatch: pytest.MonkeyP
     assert sum(counted) == 2 * len(cells.CellAxis.of(_line(preprocessed, 1, shape))) * len(
         cells.CellAxis.of(_line(preprocessed, 2, shape))
     )
+
+
+def test_cells_of_few_contenders_are_not_computed_with_others_of_more() -> None:
+    codes = np.repeat([1.0, 2.0, 3.0, 5.0, 8.0, 9.0], [40, 1, 2, 130, 3, 1])
+    groups = _groups(codes, 48)
+    assert groups == [(0, 40), (40, 43), (43, 91), (91, 139), (139, 173), (173, 176), (176, 177)]
 
 
 def _line(preprocessed: Preprocessed, axis: int, shape: tuple[int, ...]) -> Line:

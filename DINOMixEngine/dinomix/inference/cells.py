@@ -151,17 +151,19 @@ def contenders(corners: Array) -> Array:
     # What the best of the channels reaches everywhere in the cell.
     floor = xp.max(lowest, axis=0)
     can = highest >= floor - TIE * xp.maximum(xp.abs(floor), xp.abs(highest))
-    can |= ~xp.isfinite(highest) | ~xp.isfinite(floor)
+    # Where a logit is no finite number, interpolating may give none, so that any other channel wins.
+    can |= ~xp.all(xp.isfinite(highest) & xp.isfinite(lowest), axis=0)
     return can
 
 
-def winners_inside(corners: Array, weights: tuple[Array, Array, Array], channels: list[int]) -> Array:
+def winners_inside(corners: Array, some: Array, weights: tuple[Array, Array, Array], channels: list[int]) -> Array:
     """Interpolate some channels at the native voxels inside n cells, and take the highest.
 
     Computed in float64, along x, y and z in turn, and rounded to float32, as ``resampling.interpolate_slab`` does it.
 
     Args:
-        corners: (channels, 2, 2, 2, n).
+        corners: (channels, 2, 2, 2, cells).
+        some: (n,), which of the cells.
         weights: (voxels, n) float64 along x, y and z.
         channels: ascending; equal logits go to the first of them.
 
@@ -170,16 +172,18 @@ def winners_inside(corners: Array, weights: tuple[Array, Array, Array], channels
     """
     xp = namespace(corners)
     wx, wy, wz = weights[0][:, None, None], weights[1][None, :, None], weights[2][None, None]
+    vx, vy, vz = 1 - wx, 1 - wy, 1 - wz
     best = winner = None
     for channel in channels:
-        here = xp.astype(corners[channel], xp.float64)
-        here = here[0] * (1 - wx) + here[1] * wx
-        here = here[:, None, 0] * (1 - wy) + here[:, None, 1] * wy
-        here = xp.astype(here[:, :, None, 0] * (1 - wz) + here[:, :, None, 1] * wz, xp.float32)
+        # ``take`` puts the cells side by side in memory, which an index in brackets does not.
+        here = xp.astype(xp.take(corners[channel], some, axis=3), xp.float64)
+        here = here[0] * vx + here[1] * wx
+        here = here[:, None, 0] * vy + here[:, None, 1] * wy
+        here = xp.astype(here[:, :, None, 0] * vz + here[:, :, None, 1] * wz, xp.float32)
         if best is None or winner is None:
             best, winner = xp.full_like(here, -xp.inf), xp.zeros_like(here, dtype=xp.int16)
-        better = here > best
-        winner[better] = channel
-        best = xp.where(better, here, best)
+        # Without choosing voxel by voxel, which processors are slow at where it cannot be foreseen.
+        winner = winner + xp.astype(here > best, xp.int16) * (channel - winner)
+        best = xp.fmax(best, here)  # not of the standard, but of both kinds; ``maximum`` would hand on NaN
     assert winner is not None
     return winner

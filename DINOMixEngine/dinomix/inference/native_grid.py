@@ -20,6 +20,8 @@ from dinomix.planning.resampling import SLAB_BYTES, Line
 
 CACHED_BYTES = 2**20
 """What the processor's cache holds of one channel of a few cells."""
+FEW = 16
+"""Which part of the cells that are interpolated at once is too few to be worth a group of their own."""
 Axes = tuple[CellAxis, CellAxis, CellAxis]
 BYTES_PER_CORNER = 16
 """Per corner and channel of the cells that are looked at together: its logit, and what is compared with it."""
@@ -105,16 +107,17 @@ class NativeLabels:
         corners = corners_of(logits, cells, there)
         can_win = contenders(corners)
         # Cells with the same contenders together, so that no other channel is computed for them.
-        order = xp.argsort(_codes(can_win), stable=False)
+        codes = _codes(can_win)
+        order = xp.argsort(codes, stable=False)
         voxels = int(np.prod([len(axis.rows) for axis in axes]))
         budget = CACHED_BYTES if str(place_of(logits)) == "cpu" else self._slab_bytes // 8
         together = max(budget // (8 * voxels), 64)
-        for first in range(0, len(order), together):
-            some = order[first : first + together]
+        for first, behind in _groups(as_numpy(codes[order]), together):
+            some = order[first:behind]
             x, y, z = (cells[some, dimension] for dimension in range(3))
             channels = np.flatnonzero(as_numpy(xp.any(can_win[:, some], axis=1))).tolist()
-            weights = there[0].weight[:, x], there[1].weight[:, y], there[2].weight[:, z]
-            winners = as_numpy(winners_inside(corners[..., some], weights, channels))
+            wx, wy, wz = (xp.take(axis.weight, at, axis=1) for axis, at in zip(there, (x, y, z), strict=True))
+            winners = as_numpy(winners_inside(corners, some, (wx, wy, wz), channels))
             rows = [axis.rows[:, as_numpy(at)] for axis, at in zip(axes, (x, y, z), strict=True)]
             self._in_xyz[rows[0][:, None, None], rows[1][None, :, None], rows[2][None, None]] = self._values[winners]
 
@@ -133,6 +136,20 @@ def _codes(can_win: Array) -> Array:
     xp = namespace(can_win)
     powers = 2.0 ** (np.arange(len(can_win)) * min(1.0, 900 / len(can_win)))
     return like(powers, can_win) @ xp.astype(can_win, xp.float64)
+
+
+def _groups(codes: NDArray[np.float64], most: int) -> list[tuple[int, int]]:
+    """Where groups of at most ``most`` ascending codes begin and end: of one code each, and small ones together."""
+    ends = np.append(np.flatnonzero(codes[1:] != codes[:-1]) + 1, len(codes)).tolist()
+    groups, first = [], 0
+    for end in ends:
+        while end - first > most:
+            groups.append((first, first + most))
+            first += most
+        if end - first >= most // FEW:
+            groups.append((first, end))
+            first = end
+    return [*groups, (first, len(codes))] if first < len(codes) else groups
 
 
 def _native_line(preprocessed: Preprocessed, axis: int, grid_size: int) -> Line:
