@@ -33,6 +33,9 @@ def has_torch() -> bool:
 
 def namespace(*arrays: Array) -> Any:
     """The functions of the array API standard for arrays of one kind. Raises TypeError where they are of two."""
+    # NumPy's own from 2.1 on: the other's copy of them imports all of NumPy, f2py and its tests included.
+    if hasattr(np, "__array_api_version__") and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
+        return np
     return array_api_compat.array_namespace(*arrays)
 
 

@@ -208,6 +208,15 @@ def test_a_graph_that_is_none_of_the_model_is_refused(model: Model, image: Path,
     assert done.returncode == 2 and "3 channels instead of 4" in done.stderr and "It needs PyTorch" in done.stderr
 
 
+@needs_openvino
+def test_nothing_is_imported_that_is_not_used(model: Model, image: Path, tmp_path: Path) -> None:
+    arguments = ("segment", "--model", model.path, image, "--out", tmp_path / "labels.nii.gz", "--precision", "float32")
+    done = run(*arguments, environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert done.returncode == 0 and "SimpleITK" in loaded
+    assert not {"array_api_compat.numpy", "numpy.f2py", "pydicom", "scipy.ndimage", "scipy.special"} & loaded
+
+
 def without_graph(model: Model, folder: Path) -> Path:
     shutil.copytree(model.path, folder / "model")
     for file in graph_files(folder / "model" / WEIGHTS):

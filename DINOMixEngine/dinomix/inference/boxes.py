@@ -10,7 +10,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dinomix.images.volume import Geometry
 from dinomix.inference.places import box_at
@@ -73,6 +72,8 @@ def boxes_around(labels: NDArray[np.generic], geometry: Geometry, second: Second
 
 def parts_of(labels: NDArray[np.generic], id: int) -> Iterator[NDArray[np.int64]]:
     """First and behind the last voxel, (2, 3), of each part of a structure that is not a speck beside its largest."""
+    from scipy import ndimage  # here, since importing it takes a while
+
     box = ndimage.find_objects(labels, max_label=id)[id - 1]
     if box is None:
         return

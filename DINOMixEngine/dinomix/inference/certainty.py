@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfc
 
 from dinomix.arrays import Array, as_numpy, like, namespace, without_gradients
 from dinomix.inference.cells import two_highest
@@ -42,6 +41,8 @@ class LabelChanges:
     @without_gradients
     def add(self, logits: Array) -> None:
         """Take some planes (channels, x, y, z) of logits computed in bfloat16, on any device."""
+        from scipy.special import erfc  # here, since importing it takes a while
+
         xp, channels = namespace(logits), len(self.all)
         numbers = like(np.arange(channels, dtype=np.int16), logits)[:, None]
         added = np.zeros_like(self._sums)

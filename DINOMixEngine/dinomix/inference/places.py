@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from dinomix.images.volume import Geometry
 from dinomix.labels import LabelSet
@@ -66,6 +65,8 @@ def box_at(place: Place, labels: NDArray[np.generic], geometry: Geometry, names:
 
 
 def _boxes(in_ras: NDArray[np.generic], names: LabelSet) -> list[tuple[slice, slice, slice] | None]:
+    from scipy.ndimage import find_objects  # here, since importing it takes a while
+
     found = find_objects(in_ras, max_label=max(names.ids))
     return [found[id - 1] for id in names.ids]
 

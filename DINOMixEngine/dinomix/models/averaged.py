@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from dinomix.arrays import Array, namespace
 
@@ -51,6 +50,8 @@ def _seen(network: Callable[[Array], Array], windows: Array, flip: Flip) -> Arra
 def _log_softmax(logits: Array) -> Array:
     """The logarithms of probabilities; PyTorch's own function for its tensors, which adds up in another order."""
     if isinstance(logits, np.ndarray):
+        from scipy.special import log_softmax  # here, since importing it takes a while
+
         return log_softmax(logits, 1)
     import torch
 
