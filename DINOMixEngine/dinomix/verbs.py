@@ -59,7 +59,8 @@ def segment(
             series.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         max_memory: bytes of main memory that may be used; None for no limit.
-        precision: "auto" (bfloat16 where each structure stays as in float32), "float32" or "bfloat16".
+        precision: "auto" (8 bits where the model carries a graph of those, else bfloat16 where each structure stays as in
+            float32), "float32", "bfloat16" or "int8".
         runtime: what computes on a CPU: "auto" (OpenVINO where it is installed, faster, and gives the same labels), "pytorch" or
             "openvino".
         keep: names of the structures to keep; empty for all.

@@ -35,6 +35,7 @@ def remedies() -> dict[str, str]:
         "download": _(
             "Try again: what was fetched is kept. Without a network, set a folder that holds the catalog's files."
         ),
+        "eight-bits": _("Leave the precision to be chosen automatically."),
         "ensemble": _("Choose models that were trained with the same plan and structures."),
         "exists": _("Choose another name or folder, or take away what is there."),
         "folder": _("Remove it from the list of folders, or put it back."),

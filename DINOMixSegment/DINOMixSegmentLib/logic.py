@@ -171,7 +171,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
                 is its own.
             keep: names of the organs to keep; empty for all.
             maxMemory: bytes of main memory that the worker may take.
-            precision: "auto", "float32" or "bfloat16".
+            precision: "auto", "float32", "bfloat16" or "int8".
             allPieces: whether pieces that lie apart from the largest one of an organ are kept.
             runtime: "auto", "pytorch" or "openvino".
             regions: whether the model's regions, such as a whole tumor, are added as segments that overlap their parts.

@@ -18,7 +18,7 @@ class DINOMixSegmentParameterNode:
     keep - names of the organs to keep; empty for all.
     device - "auto", "cpu", "cuda", "cuda:N" or "mps".
     maxMemoryGb - main memory in GiB that the worker may take; 0 for no limit.
-    fullPrecision - whether the network computes in float32 even where bfloat16 is expected to change nothing.
+    fullPrecision - whether the network computes in float32 even where fewer bits are expected to change nothing.
     allPieces - whether pieces that lie apart from the largest one of an organ are kept.
     mirror - whether mirror images are computed too and averaged, where the models can see some.
     cleanUp - which pieces of organs are kept: "" as the model does, "largest", or "size": those of at least cleanUpMl.

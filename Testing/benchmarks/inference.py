@@ -38,6 +38,7 @@ from inference_work import SIZE, make_model, make_scan, make_truth  # noqa: E402
 
 from dinomix.images.reading import read_label  # noqa: E402
 from dinomix.inference.devices import has_bfloat16  # noqa: E402
+from dinomix.inference.runtimes.graphs import carries_eight_bits  # noqa: E402
 from dinomix.labels import LabelSet  # noqa: E402
 from dinomix.models.folder import load_model  # noqa: E402
 
@@ -47,6 +48,8 @@ PEERS_AT_BEST = ("MONAI bundle, OpenVINO", "nnU-Net v2, fast recipe", "nnU-Net v
 OWN = ("dinomix", "dinomix --precision float32")
 IN_PYTORCH = tuple(f"{name} --runtime pytorch" for name in OWN)
 WITHOUT_PYTORCH = "dinomix, PyTorch not installed"
+IN_EIGHT_BITS = ("dinomix --precision int8", "dinomix --precision int8, PyTorch not installed")
+"""Of a model that carries a graph of 8 bits, as ``dinomix models quantize`` makes it."""
 SHORTCUTS = ("overlap 0.25", "one window")
 Times = dict[str, list[dict[str, float]]]
 
@@ -101,15 +104,21 @@ def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argpar
     """All contenders on one device; lines of Markdown."""
     pythons = {
         name: arguments.nnunet_python if name.startswith("nnU-Net") else sys.executable
-        for name in (*PEERS, *PEERS_AT_BEST, *OWN, *IN_PYTORCH, WITHOUT_PYTORCH)
+        for name in (*PEERS, *PEERS_AT_BEST, *OWN, *IN_PYTORCH, WITHOUT_PYTORCH, *IN_EIGHT_BITS)
     }
     pythons |= dict.fromkeys(SHORTCUTS, sys.executable)
     skipped = {name: "left out" for name in pythons if name in arguments.skip}
     needed = [*((name, "ignite" if "MONAI" in name else "nnunetv2") for name in PEERS + PEERS_AT_BEST)]
-    needed += [(name, "openvino") for name in (*PEERS_AT_BEST, WITHOUT_PYTORCH) if name != "nnU-Net v2, fast recipe"]
+    needed += [
+        (name, "openvino")
+        for name in (*PEERS_AT_BEST, WITHOUT_PYTORCH, *IN_EIGHT_BITS)
+        if name != "nnU-Net v2, fast recipe"
+    ]
     for name, package in needed:
         if name not in skipped and not has_package(pythons[name], package):
             skipped[name] = f"{package} is not installed"
+    if not carries_eight_bits(load_model(model).network()):
+        skipped |= dict.fromkeys(IN_EIGHT_BITS, "the model carries no graph of 8 bits")
     if device != "cpu":
         skipped |= dict.fromkeys((name for name, package in needed if package == "openvino"), "it computes on the CPU")
     for name, reason in skipped.items():

@@ -207,6 +207,8 @@ CONTENDERS = {
     "dinomix --precision float32 --runtime pytorch": dinomix("float32", "pytorch"),
     "overlap 0.25": dinomix("float32", "pytorch", overlap=(0.25, 0.25, 0.25)),
     "dinomix, PyTorch not installed": without_pytorch("float32"),
+    "dinomix --precision int8": dinomix("int8"),
+    "dinomix --precision int8, PyTorch not installed": without_pytorch("int8"),
     "one window": dinomix("float32", "pytorch", patch=(128, 112, 112), overlap=(0.0, 0.0, 0.0)),
 }
 

@@ -15,16 +15,23 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DINOMixEngine"))
 
 import torch
+from safetensors.torch import save_file
 
+from dinomix.errors import reason_of
 from dinomix.inference.devices import has_bfloat16
 from dinomix.inference.options import Numbers
+from dinomix.inference.pieces import Forward
 from dinomix.inference.runtimes.compiled import OPENVINO
 from dinomix.inference.runtimes.runtime import PYTORCH
+from dinomix.models.graph import remember_graph
+from dinomix.models.graph_writing import write_graph
 from dinomix.models.network import build_network
+from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan, RangeWindow, SpacingGrid
 
 CPU, CLASSES = torch.device("cpu"), 14
@@ -78,6 +85,8 @@ def measured(name: str, turns: int) -> dict[str, tuple[float, float]]:
     }
     if (forward := in_onnx_runtime(network, window)) is not None:
         forwards["ONNX Runtime float32"] = forward
+    if (forward := in_eight_bits(network, plan, window)) is not None:
+        forwards["OpenVINO int8"] = forward
     with torch.inference_mode():
         logits = {which: forward(window) for which, forward in forwards.items()}
         spent: dict[str, list[float]] = {which: [] for which in forwards}
@@ -88,6 +97,25 @@ def measured(name: str, turns: int) -> dict[str, tuple[float, float]]:
                 spent[which].append(time.process_time() - began)
     exact = logits["PyTorch float32"]
     return {which: (min(spent[which]), float((logits[which] - exact).abs().max())) for which in forwards}
+
+
+def in_eight_bits(network: torch.nn.Module, plan: Plan, window: torch.Tensor) -> Forward | None:
+    """By a graph that this window alone has calibrated; None where NNCF is not installed or cannot take the network."""
+    if not is_installed("nncf"):
+        return None
+    from dinomix.models.eight_bit_writing import write_eight_bits
+
+    with TemporaryDirectory() as folder:
+        weights = Path(folder) / "model.safetensors"
+        save_file({name: weight.contiguous().clone() for name, weight in network.state_dict().items()}, weights)
+        try:
+            write_graph(weights, network, plan)
+            write_eight_bits(weights, window.numpy(), exact=1)
+            remember_graph(network, weights)
+            return OPENVINO.ready(network, plan, CPU, "int8", plan.patch)
+        except Exception as error:  # of many kinds: what a library says of a network that it does not know
+            print(f"int8: {reason_of(error)}", file=sys.stderr)
+            return None
 
 
 def in_onnx_runtime(network: torch.nn.Module, window: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:

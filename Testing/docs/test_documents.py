@@ -54,6 +54,10 @@ NOT_RUN = {
         "needs the installed model; Testing/engine/test_certainty.py calibrates one",
     "dinomix models graph abdominal-organs-3mm":
         "needs the installed model; Testing/engine/test_graphs.py gives a model its graph",
+    "dinomix models quantize RUN/model --cohort cohort.json":
+        "needs validation cases; Testing/engine/test_eight_bits.py quantizes a trained model",
+    "dinomix models quantize abdominal-organs-3mm --cohort mine/cohort.json --role labeled":
+        "needs the installed model; Testing/engine/test_eight_bits.py quantizes a trained one",
     "python -m pip install .[radiomics]": "1.5 GB; Testing/engine/test_radiomics.py is skipped without it",
     "dinomix measure segmentations --images scans --labels run/model/labels.json --modality CT --radiomics radiomics.csv":
         "needs MIRP; Testing/engine/test_radiomics.py measures where it is installed",

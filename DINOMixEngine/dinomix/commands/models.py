@@ -1,4 +1,4 @@
-"""``dinomix models``: list, tell of, install, import, join, calibrate, give graphs to, export, remove and verify models."""
+"""``dinomix models``: list, tell of, install, import, join, change, export, remove and verify models."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from dinomix.commands.models_export import command as export_command
 from dinomix.commands.models_graph import command as graph_command
 from dinomix.commands.models_info import command as info_command
 from dinomix.commands.models_join import command as join_command
+from dinomix.commands.models_quantize import command as quantize_command
 
 
 @click.group("models", epilog="Example: dinomix models install abdominal-organs-3mm")
@@ -26,6 +27,7 @@ command.add_command(export_command)
 command.add_command(graph_command)
 command.add_command(info_command)
 command.add_command(join_command)
+command.add_command(quantize_command)
 
 
 @command.command("list", epilog="Example: dinomix models list --json")

@@ -61,10 +61,16 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _graph(folder: Path) -> str:
-    from dinomix.models.manifest import GRAPHS
+    from dinomix.models.manifest import EIGHT_BITS, GRAPHS
 
-    size = sum((folder / name).stat().st_size for name in GRAPHS if (folder / name).is_file())
-    return f"{size / 1e6:.1f} MB, for OpenVINO without PyTorch" if size else "none; `dinomix models graph` writes it"
+    size, of_eight_bits = (
+        sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
+        for names in (GRAPHS, EIGHT_BITS)
+    )
+    if not size:
+        return "none; `dinomix models graph` writes it"
+    told = f"{size / 1e6:.1f} MB, for OpenVINO without PyTorch"
+    return f"{told}; {of_eight_bits / 1e6:.1f} MB with 8 bits" if of_eight_bits else told
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -44,10 +44,11 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @click.option("--max-memory", help="Main memory that may be used, such as 8G.  [default: no limit]")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
     default="auto",
     show_default=True,
-    help="auto: bfloat16, about twice as fast, where the device is made for it and each structure stays as in float32.",
+    help="auto: 8 bits where the model carries a graph of those (`models quantize`); else bfloat16, about twice as fast, "
+    "where the device is made for it and each structure stays as in float32.",
 )
 @click.option(
     "--runtime",
@@ -125,7 +126,7 @@ def command(
     format: Format | None,
     device: str,
     max_memory: str | None,
-    precision: Literal["auto", "float32", "bfloat16"],
+    precision: Literal["auto", "float32", "bfloat16", "int8"],
     runtime: Literal["auto", "pytorch", "openvino"],
     keep: tuple[str, ...],
     inside: tuple[str, ...],

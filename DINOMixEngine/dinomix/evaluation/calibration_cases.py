@@ -59,18 +59,23 @@ def calibrated_on(model: Model, cohort: Cohort, cases: Sequence[Case], device: s
     Raises:
         DinomixError: it takes images that the cohort does not have, or knows none of its structures; or a file cannot be read.
     """
-    if not can_see(model.plan, cohort):
-        raise DinomixError(
-            f"{model.path} takes {' and '.join(model.plan.modalities)} images that the cohort does not have.",
-            "Give cases of the images that the model is for.",
-            "channels",
-        )
+    check_seen(model, cohort)
 
     def read() -> Iterator[LabeledCase]:
         for case in cases:
             yield labeled_case(case, cohort, model)
 
     return calibrated(model, read(), len(cases), choose_device(device)[0], emit)
+
+
+def check_seen(model: Model, cohort: Cohort) -> None:
+    """Raises DinomixError where a model takes images that a cohort does not have."""
+    if not can_see(model.plan, cohort):
+        raise DinomixError(
+            f"{model.path} takes {' and '.join(model.plan.modalities)} images that the cohort does not have.",
+            "Give cases of the images that the model is for.",
+            "channels",
+        )
 
 
 def labeled_case(case: Case, cohort: Cohort, model: Model) -> LabeledCase:

@@ -8,9 +8,12 @@ from statistics import fmean
 import numpy as np
 
 from dinomix.cohort.case_label import UNLABELED
-from dinomix.cohort.cohort import Case
+from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.metrics import dice
+from dinomix.evaluation.references import with_references
+from dinomix.events import Emit
 from dinomix.images.volume import Volume
+from dinomix.inference.options import Precision, RuntimeName
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model
@@ -24,12 +27,14 @@ Dice = dict[str, float | None]
 class MatchedModel:
     """A model, and the label set of the cohort by which its labels are told.
 
-    ``channels`` are the names of the cohort's images, see ``Plan.channels``.
+    ``channels`` are the names of the cohort's images, see ``Plan.channels``; ``precision`` and ``runtime`` as of ``Options``.
     """
 
     model: Model
     labels: LabelSet
     channels: tuple[str, ...] = ("",)
+    precision: Precision = "float32"
+    runtime: RuntimeName = "pytorch"
 
     @cached_property
     def known(self) -> dict[int, int]:
@@ -47,7 +52,9 @@ class MatchedModel:
         """
         network, seen = self.model.warm_network, images_for(self.model, self.channels, images)
         return self.renamed(
-            segment_volume(seen, self.model, device=device, precision="float32", runtime="pytorch", network=network)
+            segment_volume(
+                seen, self.model, device=device, precision=self.precision, runtime=self.runtime, network=network
+            )
         )
 
     def renamed(self, own: Volume) -> Volume:
@@ -69,6 +76,21 @@ class MatchedModel:
             scored = channel in self.known and case.has_drawn(structure.id) and expected.any()
             values[structure.name] = dice((predicted.array == structure.id) & labeled, expected) if scored else None
         return values
+
+
+def mean_dice(
+    matched: MatchedModel, cohort: Cohort, cases: Sequence[Case], device: str, stage: str, emit: Emit
+) -> Dice:
+    """The mean Dice of each structure over some cases of a cohort; progress is told as ``stage``.
+
+    Raises:
+        DinomixError, OSError: a case cannot be read any more, or has changed.
+    """
+    found = [
+        matched.dice(matched.segment(images, device), reference, case)
+        for case, images, reference in with_references(cases, cohort, stage, emit)
+    ]
+    return means(cohort.labels.names, found)
 
 
 def means(names: tuple[str, ...], cases: Sequence[Dice]) -> Dice:

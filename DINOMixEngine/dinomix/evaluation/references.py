@@ -90,12 +90,18 @@ def read_reference(
 
 
 def validation_cases(cohort: Cohort, stage: str, emit: Emit) -> Iterator[tuple[Case, list[Volume], Volume]]:
-    """The validation cases one after the other, with their images and reference; progress is told as each is done.
+    """The validation cases of a cohort, as ``with_references``."""
+    return with_references(cohort.with_role("validation"), cohort, stage, emit)
+
+
+def with_references(
+    cases: Sequence[Case], cohort: Cohort, stage: str, emit: Emit
+) -> Iterator[tuple[Case, list[Volume], Volume]]:
+    """Cases one after the other, with their images and reference; progress is told as each is done.
 
     Raises:
         DinomixError, OSError: a case cannot be read any more, or has changed.
     """
-    cases = cohort.with_role("validation")
     progress = Progress(emit, stage, len(cases))
     for number, case in enumerate(cases, 1):
         images = read_case_images(case, cohort)

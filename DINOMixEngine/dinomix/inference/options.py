@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Numbers = Literal["float32", "bfloat16"]
-"""What a network computes with."""
+Numbers = Literal["float32", "bfloat16", "int8"]
+"""What a network computes with; "int8" is for models that carry a graph of 8 bits."""
 Precision = Literal["auto", Numbers]
 RuntimeName = Literal["auto", "pytorch", "openvino"]
 
@@ -17,9 +17,11 @@ class Options:
     Attributes:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; see ``choose_device``.
         max_memory: bytes of main memory that this process may take in all; None for what the computer has free.
-        precision: the numbers that the network computes with. "auto" is bfloat16 where the device has instructions for
-            it and each structure is expected to be as in float32 (Dice of 0.995 or more, see ``LabelChanges``); elsewhere
-            float32. The model folder run as a bundle of MONAI's gives the labels of "float32" and "pytorch".
+        precision: the numbers that the network computes with. "auto" is 8 bits where the model carries a graph of those, which
+            its validation cases allow, and a piece of the image has nearly the same labels so (see ``eight_bits``); else
+            bfloat16 where the device has instructions for it and each structure is expected to be as in float32 (Dice of 0.995
+            or more, see ``LabelChanges``); elsewhere float32. The model folder run as a bundle of MONAI's gives the labels of
+            "float32" and "pytorch".
         runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
             remembered, has found it faster and its labels the same; elsewhere PyTorch.
         all_pieces: keep also what a model's plan calls stray pieces of a structure, or removes as too small.

@@ -14,6 +14,7 @@ from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.certainty import LabelChanges
 from dinomix.inference.channels import as_channels
 from dinomix.inference.devices import Device, choose_device, cpu, has_bfloat16
+from dinomix.inference.eight_bits import agrees_in_eight_bits, may_take_eight_bits
 from dinomix.inference.expected_dice import ExpectedDice
 from dinomix.inference.inside import BoxFor, cut
 from dinomix.inference.memory import SMALLEST_SLAB, MemoryUse, free_memory, network_within, plan_memory
@@ -214,6 +215,8 @@ class _Computing:
         """See ``Options.precision``."""
         if self.options.precision != "auto":
             return self._found_in(self.options.precision)
+        if self._is_for_eight_bits():
+            return self._found_in("int8")
         if not has_bfloat16(self.device):
             return self._found_in("float32")
         runtime = self._chosen("bfloat16")
@@ -230,6 +233,16 @@ class _Computing:
         )
         del found
         return self._found_in("float32", named(self.emit, "again in float32"))
+
+    def _is_for_eight_bits(self) -> bool:
+        tensor, plan = self.preprocessed.tensor, self.model.plan
+        size = tuple(tensor.shape[1:])
+        if not may_take_eight_bits(self.network, size, plan, self.device, self.options.runtime, self.use):
+            return False
+        if agrees_in_eight_bits(self.network, tensor, plan, self.device):
+            return True
+        self.emit("notice", message="With 8 bits labels of this image would change, so it is computed with more.")
+        return False
 
     def _found_in(self, numbers: Numbers, emit: Emit | None = None) -> Found:
         return self._computed(numbers, self._chosen(numbers), emit or self.emit)

@@ -57,7 +57,7 @@ python -m monai.bundle run --bundle_root THIS_FOLDER --config_file THIS_FOLDER/c
 | voxel value | structure |
 |---|---|
 {structures}
-{_pieces(plan, labels)}{_overlap(plan, record)}{_kept(record)}
+{_pieces(plan, labels)}{_overlap(plan, record)}{_eight_bits(record)}{_kept(record)}
 ## Images
 
 - Modality: {modality}
@@ -140,6 +140,16 @@ def _overlap(plan: Plan, record: dict[str, Any]) -> str:
     if "overlap" not in record:
         return ""
     return f"\nWindows overlap by {plan.overlap[0]:g} of their side: no structure of the validation cases lost by it.\n"
+
+
+def _eight_bits(record: dict[str, Any]) -> str:
+    """``evaluation.eight_bits`` records it of graphs that were kept."""
+    found = record.get("eight_bits")
+    if not isinstance(found, dict):
+        return ""
+    return (
+        f"\nProcessors compute it with 8 bits: no structure lost by it in {_cell(found.get('cases'))} labeled cases.\n"
+    )
 
 
 def _citation(record: dict[str, Any]) -> str:

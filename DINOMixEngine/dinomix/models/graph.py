@@ -4,6 +4,8 @@ A graph is OpenVINO's own format: a text of layers whose constants are places in
 the model folder's file of weights, followed by the few that no weight has (sides, axes, ones), which lie in a file of their own.
 So no weight is stored twice, and a graph computes with the weights that PyTorch has. Nothing in it is executed: layers that are
 not among ``LAYERS`` are refused, as a place outside of the files is.
+
+Beside it there may be the same graph with weights and layers of 8 bits, see ``eight_bits``, whose constants are its own.
 """
 
 import weakref
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from dinomix.errors import DinomixError
-from dinomix.models.manifest import COPY_AGAIN, graph_files
+from dinomix.models.manifest import COPY_AGAIN, eight_bit_files, graph_files
 from dinomix.models.networks import GraphNetwork
 from dinomix.models.silence import core, is_installed
 from dinomix.models.weights import WeightsFile
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
     import torch
 
 LAYERS = frozenset((
-    "Add", "AvgPool", "BatchNormInference", "Broadcast", "Concat", "Const", "Convert", "Convolution", "ConvolutionBackpropData",
-    "Divide", "Einsum", "Elu", "Equal", "Floor", "FloorMod", "Gather", "Gelu", "GroupConvolution", "GroupConvolutionBackpropData",
-    "GroupNormalization", "Interpolate", "MVN", "MatMul", "MaxPool", "Multiply", "NotEqual", "PReLU", "Pad", "Parameter", "Range",
-    "ReLU", "ReduceProd", "Reshape", "Result", "Roll", "ScatterNDUpdate", "Select", "ShapeOf", "Sigmoid", "Slice", "SoftMax",
-    "Split", "Squeeze", "Subtract", "Tile", "Transpose", "Unsqueeze",
+    "Add", "AvgPool", "BatchNormInference", "Broadcast", "Concat", "Const", "Convert", "Convolution",
+    "ConvolutionBackpropData", "Divide", "Einsum", "Elu", "Equal", "FakeQuantize", "Floor", "FloorMod", "Gather", "Gelu",
+    "GroupConvolution", "GroupConvolutionBackpropData", "GroupNormalization", "Interpolate", "MVN", "MatMul", "MaxPool",
+    "Multiply", "NotEqual", "PReLU", "Pad", "Parameter", "Range", "ReLU", "ReduceProd", "Reshape", "Result", "Roll",
+    "ScatterNDUpdate", "Select", "ShapeOf", "Sigmoid", "Slice", "SoftMax", "Split", "Squeeze", "Subtract", "Tile",
+    "Transpose", "Unsqueeze",
 ))  # fmt: skip
 """What the networks of ``network.NETWORKS`` are made of. No loops, nothing that reads a file."""
 LARGEST_GRAPH = 2**25
@@ -40,8 +43,10 @@ def remember_graph(network: "torch.nn.Module", weights: Path) -> None:
         _GRAPHS[network] = weights
 
 
-def carried_graph(network: "torch.nn.Module") -> Any:
-    """As ``read_graph``, of the folder that a network was made of; None where that holds none, or other weights by now."""
+def carried_graph(network: "torch.nn.Module | GraphNetwork") -> Path | None:
+    """The file of weights of the folder that a network was made of; None where no graph lies there, or other weights by now."""
+    if isinstance(network, GraphNetwork):
+        return network.weights
     weights = _GRAPHS.get(network)
     if weights is None:
         return None
@@ -49,9 +54,8 @@ def carried_graph(network: "torch.nn.Module") -> Any:
     from safetensors.torch import load_file
 
     kept, state = load_file(weights), network.state_dict()
-    if kept.keys() != state.keys() or not all(torch.equal(kept[name], state[name].cpu()) for name in kept):
-        return None
-    return read_graph(weights)
+    is_same = kept.keys() == state.keys() and all(torch.equal(kept[name], state[name].cpu()) for name in kept)
+    return weights if is_same else None
 
 
 def graph_network(weights: Path, channels: int) -> GraphNetwork:
@@ -83,11 +87,22 @@ def read_graph(weights: Path) -> Any:
         Exception: OpenVINO cannot read it; of many kinds.
     """
     graph, constants = graph_files(weights)
+    return core().read_model(_known_layers(graph), weights.read_bytes() + constants.read_bytes())
+
+
+def read_eight_bits(weights: Path) -> Any:
+    """As ``read_graph``, of the graph of 8 bits."""
+    graph, own_weights = eight_bit_files(weights)
+    return core().read_model(_known_layers(graph), own_weights.read_bytes())
+
+
+def _known_layers(graph: Path) -> bytes:
+    """The text of a graph that has no other layers than known networks."""
     text = graph.read_bytes()
     unknown = sorted(_layers_in(text, graph) - LAYERS)
     if unknown:
         raise DinomixError(f"{graph} holds layers of a kind that no network here has ({unknown[0]}).", COPY_AGAIN)
-    return core().read_model(text, weights.read_bytes() + constants.read_bytes())
+    return text
 
 
 def _layers_in(text: bytes, graph: Path) -> set[str]:

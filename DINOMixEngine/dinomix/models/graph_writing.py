@@ -52,25 +52,31 @@ def write_graph(weights: Path, network: torch.nn.Module, plan: Plan) -> None:
         Exception: OpenVINO cannot take the network; of many kinds.
     """
     graph, constants = graph_files(weights)
-    with TemporaryDirectory() as folder:
-        openvino().save_model(converted(network, plan), Path(folder) / "graph.xml", compress_to_fp16=False)
-        text, rest = _placed_in(weights, Path(folder) / "graph.xml")
+    text, rest = _placed_in(weights, *saved(converted(network, plan)))
     for path, content in ((graph, text), (constants, rest)):
         with written_aside(path) as aside:
             aside.write_bytes(content)
     _compare(read_graph(weights), network, plan)
 
 
-def _placed_in(weights: Path, graph: Path) -> tuple[bytes, bytes]:
-    """A graph that OpenVINO has saved as a text whose constants lie in a file of weights, and the bytes of those that do not."""
-    of_weights = weights.read_bytes()
-    known = {of_weights[start:stop]: start for start, stop in _places(of_weights)}
-    saved, rest = graph.with_suffix(".bin").read_bytes(), b""
-    root = ElementTree.parse(graph).getroot()
+def saved(graph: Any) -> tuple[ElementTree.Element, bytes]:
+    """What OpenVINO saves of a graph: its layers, named by their numbers, and their constants."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        openvino().save_model(graph, path, compress_to_fp16=False)
+        root, constants = ElementTree.parse(path).getroot(), path.with_suffix(".bin").read_bytes()
     root.set("name", "network")
     for layer in root.iter("layer"):
         # OpenVINO's names count all that a process has made, and equal models are equal files.
         layer.set("name", layer.attrib["id"])
+    return root, constants
+
+
+def _placed_in(weights: Path, root: ElementTree.Element, saved: bytes) -> tuple[bytes, bytes]:
+    """The text of a graph whose constants lie in a file of weights, and the bytes of those that do not."""
+    of_weights, rest = weights.read_bytes(), b""
+    known = {of_weights[start:stop]: start for start, stop in _places(of_weights)}
+    for layer in root.iter("layer"):
         data = layer.find("data")
         if layer.get("type") != "Const" or data is None:
             continue

@@ -37,8 +37,14 @@ def graph_files(weights: Path) -> tuple[Path, Path]:
     return weights.with_suffix(".graph.xml"), weights.with_suffix(".graph.bin")
 
 
+def eight_bit_files(weights: Path) -> tuple[Path, Path]:
+    """Where the graph lies that computes with 8 bits, and its weights. A folder may do without."""
+    return weights.with_suffix(".int8.xml"), weights.with_suffix(".int8.bin")
+
+
 GRAPHS = tuple(file.as_posix() for weights in ALL_WEIGHTS for file in graph_files(Path(weights)))
-OPTIONAL = (SECOND_WEIGHTS, PREVIEW, *MORE_WEIGHTS, *GRAPHS)
+EIGHT_BITS = tuple(file.as_posix() for weights in ALL_WEIGHTS for file in eight_bit_files(Path(weights)))
+OPTIONAL = (SECOND_WEIGHTS, PREVIEW, *MORE_WEIGHTS, *GRAPHS, *EIGHT_BITS)
 LARGEST_RECORD = 4 * 10**6
 """Bytes, also of the card: both go over a pipe and into a window."""
 COPY_AGAIN = "Copy the model folder again from where it came from, or train it again."

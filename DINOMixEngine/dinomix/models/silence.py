@@ -1,18 +1,20 @@
-"""OpenVINO, imported so that it reports to nobody."""
+"""OpenVINO and NNCF, imported so that they report to nobody."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 REPORTING = ("openvino_telemetry", "openvino.tools.ovc")
-"""What tells Google Analytics of every import, without asking: OpenVINO loads it where it is there, and does without else."""
+"""What tells Google Analytics of every import, without asking: both load it where it is there, and do without else."""
 
 
-def is_installed() -> bool:
-    """Whether OpenVINO is there; it is not loaded to find out."""
+def is_installed(package: str = "openvino") -> bool:
+    """Whether it is there; it is not loaded to find out."""
     try:
-        return bool(version("openvino"))
+        return bool(version(package))
     except PackageNotFoundError:
         return False
 
@@ -20,12 +22,29 @@ def is_installed() -> bool:
 @cache
 def openvino() -> Any:
     """The package. Raises ImportError or OSError where it is not there or cannot be loaded."""
-    kept_out = [name for name in REPORTING if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(kept_out))  # type: ignore[arg-type]  # None: Python says that there is none
-    try:
+    with _nothing_reports():
         import openvino as package
 
         return package
+
+
+@cache
+def nncf() -> Any:
+    """The package, which makes graphs of 8 bits. Raises ImportError or OSError where it is not there or cannot be loaded."""
+    openvino()
+    with _nothing_reports():
+        import nncf as package
+
+        return package
+
+
+@contextmanager
+def _nothing_reports() -> Iterator[None]:
+    """Within it, what reports cannot be imported."""
+    kept_out = [name for name in REPORTING if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(kept_out))  # type: ignore[arg-type]  # None: Python says that there is none
+    try:
+        yield
     finally:
         for name in kept_out:
             del sys.modules[name]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
+from dinomix.evaluation.eight_bits import check_quantizable
 from dinomix.events import Emit, silent
 from dinomix.images.volume import thick_axis
 from dinomix.importing.encoders import as_it_was_trained, encoder_weights, plan_around, read_encoder
@@ -81,6 +82,8 @@ def arrange(
     if fkd is None and method == "dino-mix" and not {"fkd.teacher", "fkd.download", "fkd.mode"} & set(chosen):
         fkd = _fkd_by_default(emit)
     config = make_config(method, pic, fkd, **chosen)
+    if config.eight_bits:
+        check_quantizable()
     read = Cohort.read(cohort)
     encoder = read_encoder(start) if start is not None and start.is_file() else None
     model = load_model(start) if start is not None and encoder is None else None

@@ -144,6 +144,9 @@ class TrainConfig(_Strict):
     cheapest_overlap: bool = Field(
         True, description="windows of the model overlap less where validation shows that to cost nothing [ours]"
     )
+    eight_bits: bool = Field(
+        False, description="the model gets a graph of 8 bits where validation shows that to cost nothing [ours]"
+    )
     wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
 
     pic: PicConfig = PicConfig()

@@ -13,6 +13,7 @@ from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation.calibration_cases import with_calibration
+from dinomix.evaluation.eight_bits import quantize_model
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models import training_cases
@@ -78,6 +79,16 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
         emit=emit,
     )
     emit("progress", stage="write the model", step=1, total=1, eta=0.0)
+    if directory.config.eight_bits:
+        _quantize(directory, cohort, emit)
+
+
+def _quantize(directory: RunDirectory, cohort: Cohort, emit: Emit) -> None:
+    """Give the model in its folder a graph of 8 bits, where the validation cases allow it."""
+    try:
+        emit("notice", message=quantize_model(directory.model, cohort, emit=emit).in_words)
+    except (DinomixError, OSError) as error:
+        emit("notice", message=f"No graph of 8 bits was made: {error}")
 
 
 def _with_cheapest_overlap(

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dinomix.cohort.cohort import Cohort
-from dinomix.evaluation.matched_model import Dice, MatchedModel, means
-from dinomix.evaluation.references import validation_cases
+from dinomix.evaluation.matched_model import Dice, MatchedModel, mean_dice
 from dinomix.events import Emit
 from dinomix.inference.windows import Layout
 from dinomix.models.folder import Model
@@ -97,11 +96,7 @@ def _windows(plan: Plan, sizes: Sequence[tuple[int, int, int]]) -> int:
 def _dice(model: Model, plan: Plan, cohort: Cohort, device: str, emit: Emit) -> Dice:
     """The mean Dice of each structure over the validation cases, by ``plan``."""
     matched = MatchedModel(replace(model, plan=plan), cohort.labels, cohort.channel_names)
-    found = [
-        matched.dice(matched.segment(images, device), reference, case)
-        for case, images, reference in validation_cases(cohort, "try overlaps of windows", emit)
-    ]
-    return means(cohort.labels.names, found)
+    return mean_dice(matched, cohort, cohort.with_role("validation"), device, "try overlaps of windows", emit)
 
 
 def _loss(before: float | None, after: float | None) -> float:

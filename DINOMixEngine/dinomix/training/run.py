@@ -88,9 +88,11 @@ class Run:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
             compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
+            # 8 bits in float32, and up to three times with them.
+            bits = self.config.eight_bits and is_decided(self.cohort)
             # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
             overlaps = self.config.cheapest_overlap and is_open(self.plan, self.cohort)
-            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps
+            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps + 3 * bits
             self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
 
     @property

@@ -21,8 +21,9 @@ from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import other_number
 from dinomix.inference.devices import Device, choose_device, has_bfloat16, threads
+from dinomix.inference.eight_bits import may_take_eight_bits
 from dinomix.inference.inside import quick_plan
-from dinomix.inference.memory import bytes_of_weights, plan_memory
+from dinomix.inference.memory import MemoryUse, bytes_of_weights, plan_memory
 from dinomix.inference.mirroring import axes_without_sides
 from dinomix.inference.options import Numbers
 from dinomix.inference.runtimes.choosing import expected_runtime
@@ -116,12 +117,10 @@ class Jobs:
         check_array(request.shape, "int16")
         geometry = _rectangular(request.shape, np.array(request.affine_ras))
         device, reason = choose_device(request.device)
-        numbers = request.precision
-        if numbers == "auto":  # most images are segmented in bfloat16 where the device is made for it
-            numbers = "bfloat16" if has_bfloat16(device) else "float32"
         seconds, all_windows, memory = 0.0, 0, 0
         for warm in job.warm:
             model, use = warm.model, plan_memory(geometry, warm.model, request.max_memory)
+            numbers = _expected_numbers(request, warm, device, grid_size(geometry, model.plan), use)
             runtime = expected_runtime(request.runtime, warm.network, model.plan, device, numbers)
             windows = _windows(model, geometry, request, is_alone=len(job.warm) == 1)
             labeling = np.prod(request.shape) * model.labels.channels / VOXELS_PER_SECOND / threads()
@@ -259,6 +258,17 @@ def _structures(wanted: LabelSet, models: Models, predicted: PredictedDice) -> l
         if (dice := predicted.get(each["name"])) is not None:
             each |= {"predicted_dice": dice, "unsure": models.is_unsure(each["name"], dice)}
     return structures
+
+
+def _expected_numbers(
+    request: Estimate, warm: WarmModel, device: Device, size: tuple[int, int, int], use: MemoryUse
+) -> Numbers:
+    """What most images of this size are computed with."""
+    if request.precision != "auto":
+        return request.precision
+    if may_take_eight_bits(warm.network, size, warm.model.plan, device, request.runtime, use):
+        return "int8"
+    return "bfloat16" if has_bfloat16(device) else "float32"
 
 
 def _windows(model: Model, geometry: Geometry, request: Estimate, *, is_alone: bool) -> int:

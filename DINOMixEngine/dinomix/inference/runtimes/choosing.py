@@ -4,6 +4,7 @@ import json
 import platform
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -21,7 +22,7 @@ from dinomix.inference.noise import AGREEMENT
 from dinomix.inference.options import Numbers, RuntimeName
 from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of
 from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
-from dinomix.inference.runtimes.graphs import folder_of
+from dinomix.inference.runtimes.graphs import carries_eight_bits, folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout
 from dinomix.memory import gigabytes
@@ -32,7 +33,7 @@ from dinomix.planning.plan import Plan, sides_of_a_piece
 LEAST_SECONDS = 3.0
 """Of the windows of an image in PyTorch, for which a trial is worth its time: it takes some seconds, once for a model."""
 LEAST_GAIN = 1.1
-SAME: dict[Numbers, float] = {"float32": 0.999, "bfloat16": AGREEMENT}
+SAME: Mapping[Numbers, float] = {"float32": 0.999, "bfloat16": AGREEMENT}
 """Least share of the structures' voxels of the piece with the labels of PyTorch in float32. In bfloat16 each image is looked at
 again, see ``certainty``."""
 ONE_VOXEL = 1
@@ -86,6 +87,8 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     Raises:
         DinomixError: the requested one is not installed, or not for this device.
     """
+    if work.numbers == "int8":
+        return _in_eight_bits(requested, work, emit)
     if is_graph(work.network):
         return _only_openvino(requested, work, emit)
     if requested == "openvino":
@@ -97,6 +100,39 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
         return PYTORCH
     emit("runtime", runtime=verdict.runtime, reason=verdict.reason)
     return OPENVINO if verdict.runtime == "openvino" else PYTORCH
+
+
+def _in_eight_bits(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
+    """For the graph of 8 bits that a model carries."""
+    _check_eight_bits(requested, work.network, work.device)
+    try:
+        _ready(OPENVINO, work, work.plan.patch)
+    except Exception as error:  # of many kinds: what a library says of a graph that it does not know
+        raise DinomixError(
+            f"OpenVINO cannot compute the model with 8 bits here ({reason_of(error)}).",
+            "Give --precision auto.",
+            "eight-bits",
+        ) from error
+    emit(
+        "runtime",
+        runtime="openvino",
+        reason="OpenVINO computes with 8 bits: the model's validation cases lose nothing by it.",
+    )
+    return OPENVINO
+
+
+def _check_eight_bits(requested: RuntimeName, network: Network, device: Device) -> None:
+    if requested == "pytorch":
+        raise DinomixError(
+            "PyTorch does not compute with 8 bits.", "Give --runtime auto, or another --precision.", "eight-bits"
+        )
+    _check_usable(device)
+    if not carries_eight_bits(network):
+        raise DinomixError(
+            "The model carries no graph of 8 bits.",
+            "Run `dinomix models quantize` on it, or give another --precision.",
+            "eight-bits",
+        )
 
 
 def _only_openvino(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
@@ -128,7 +164,14 @@ def _verdict(requested: RuntimeName, work: Work, emit: Emit) -> Verdict | None:
 
 
 def expected_runtime(requested: RuntimeName, network: Network, plan: Plan, device: Device, numbers: Numbers) -> Runtime:
-    """What will compute as far as that is known without an image; PyTorch until a trial was made."""
+    """What will compute as far as that is known without an image; PyTorch until a trial was made.
+
+    Raises:
+        DinomixError: the model, or what is requested, does not go with 8 bits.
+    """
+    if numbers == "int8":
+        _check_eight_bits(requested, network, device)
+        return OPENVINO
     if is_graph(network):
         return OPENVINO
     if requested == "pytorch" or device != cpu() or not is_installed() or _is_read_again(network):

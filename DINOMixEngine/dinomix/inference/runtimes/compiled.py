@@ -18,9 +18,10 @@ from dinomix.models.networks import GraphNetwork, Network, each_of, is_graph
 from dinomix.models.silence import core
 from dinomix.planning.plan import Plan
 
-HINTS: dict[Numbers, str] = {"float32": "f32", "bfloat16": "bf16"}
+HINTS: dict[Numbers, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""For what is not of 8 bits in a graph of those, too: bfloat16 would save nothing there."""
 KEPT = 4
-"""Compiled graphs of a network that stay in memory: for windows and for the piece on which bfloat16 is tried, with either
+"""Compiled graphs of a network that stay in memory: for windows and for the piece on which fewer bits are tried, with either
 numbers. Compiling takes from half a second to ten."""
 LIBRARY_BYTES = 2**27
 """What the library takes in memory, once it has computed."""
@@ -65,7 +66,7 @@ def is_compiled(network: Network) -> bool:
 
 
 def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads: int) -> Forward:
-    model = graph_of(network, plan)
+    model = graph_of(network, plan, numbers)
     model.reshape([1, len(plan.channels), *sides])
     given = model.output(0).partial_shape
     if given.is_dynamic or tuple(given.to_shape())[2:] != sides:

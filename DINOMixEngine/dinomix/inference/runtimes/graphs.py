@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinomix.files import folder_written_aside, json_text, read_table, sha256, write_json
+from dinomix.inference.options import Numbers
 from dinomix.models.averaged import Averaged
-from dinomix.models.graph import carried_graph, read_graph
-from dinomix.models.networks import GraphNetwork, Network
+from dinomix.models.graph import carried_graph, read_eight_bits, read_graph
+from dinomix.models.manifest import eight_bit_files
+from dinomix.models.networks import Network, each_of
 from dinomix.models.silence import core, openvino
 from dinomix.planning.plan import Plan
 from dinomix.user_cache import cache_folder
@@ -71,17 +73,22 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float | str)
 
 
-def graph_of(network: Any, plan: Plan) -> Any:
+def carries_eight_bits(network: Network) -> bool:
+    """Whether a graph of 8 bits lies in the folder that a network was made of, of averaged networks for each."""
+    folders = map(carried_graph, each_of(network))
+    return all(weights is not None and eight_bit_files(weights)[0].is_file() for weights in folders)
+
+
+def graph_of(network: Any, plan: Plan, numbers: Numbers) -> Any:
     """OpenVINO's model of one network, for windows of all sizes that it takes.
 
     Raises:
-        OSError: it cannot be kept on the disk.
+        OSError: it cannot be read, or kept on the disk.
         Exception: OpenVINO cannot take the network; of many kinds.
     """
-    if isinstance(network, GraphNetwork):
-        return read_graph(network.weights)
-    if (carried := carried_graph(network)) is not None:
-        return carried
+    carried = carried_graph(network)
+    if carried is not None:
+        return read_eight_bits(carried) if numbers == "int8" else read_graph(carried)
     from dinomix.models.graph_writing import converted
 
     folder = folder_of(network, plan) / f"openvino-{version('openvino')}"
