@@ -24,7 +24,7 @@ from dinomix.planning.cache import cache_cases
 from dinomix.training import fkd, step
 from dinomix.training.batches import in_order
 from dinomix.training.control import Control
-from dinomix.training.methods import labeled_only, mean_teacher, parts
+from dinomix.training.methods import mean_teacher, parts
 from dinomix.training.preparing import prepare
 from dinomix.training.recording import record
 from dinomix.training.run import Run
@@ -38,8 +38,8 @@ PARTS = (
     ("intensity changes", parts, "augmented_intensities"),
     ("FKD: teacher", fkd, "features_on_the_fly"),
     ("FKD: loss", fkd, "distillation_loss"),
-    ("losses", mean_teacher, "segmentation_loss"),
-    ("losses", labeled_only, "segmentation_loss"),
+    ("losses", mean_teacher, "loss_of_heads"),
+    ("losses", parts, "loss_of_heads"),
     ("EMA", step, "update_teacher"),
 )
 
@@ -69,7 +69,7 @@ class Contender:
             came = time.perf_counter()
             terms = training_step(run, batch.to(run.accelerator.device))
             run.state.step += 1
-            if run.state.step % run.config.record_every == 0:
+            if run.state.step % run.schedule.record_every == 0:
                 self._timed("recording", record)(run, terms)
             self._wait_for_device()
             ended = time.perf_counter()

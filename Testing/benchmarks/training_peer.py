@@ -41,7 +41,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         for pool, count in zip(self.pools, (LABELED, UNLABELED), strict=True):
             for _ in range(count):
                 case = pool[int(rng.integers(len(pool)))]
-                image = np.array(case.image)
+                image = np.array(case.image[0])
                 label = np.array(case.label) if pool is self.pools[0] else np.zeros(image.shape, np.uint8)
                 crops.append(self._crop(image, label, rng))
         images, labels = zip(*crops, strict=True)

@@ -62,7 +62,8 @@ def plan_for(cohort: Cohort, device: str, patch: int | None = None) -> Plan:
 def with_classes(cohort: Cohort, channels: int) -> Cohort:
     """The same cases in a cohort of ``channels - 1`` structures, most of which no case has."""
     known = cohort.labels.structures
-    more = LabelSet.from_names({i: f"structure {i}" for i in range(1, channels)}).structures[len(known) :]
+    free = [i for i in range(1, channels + len(known)) if i not in cohort.labels.ids][: channels - 1 - len(known)]
+    more = LabelSet.from_names({i: f"structure {i}" for i in free}).structures
     return cohort.model_copy(update={"labels": LabelSet(structures=(*known, *more))})
 
 
