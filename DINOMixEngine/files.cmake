@@ -279,6 +279,7 @@ set(SCRIPTS
   "dinomix/training/candidates.py"
   "dinomix/training/checkpoints.py"
   "dinomix/training/cleaning.py"
+  "dinomix/training/compiled_backbone.py"
   "dinomix/training/config.py"
   "dinomix/training/control.py"
   "dinomix/training/disk.py"

@@ -110,7 +110,7 @@ def test_meddinov3s_checkpoint_is_read_as_it_was_published(tmp_path: Path):
 
 def test_timms_file_needs_no_name(tmp_path: Path):
     teacher = load_foundation(FkdConfig(teacher=f"random:{SMALL}"))
-    state = teacher.backbone.state_dict()
+    state = teacher.maps.backbone.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "model.safetensors")
     loaded = load_foundation(FkdConfig(teacher=str(tmp_path / "model.safetensors")))
     slices = torch.rand(1, 32, 32)

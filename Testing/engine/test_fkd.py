@@ -11,6 +11,7 @@ import dinomix.training.foundation
 from dinomix.errors import DinomixError
 from dinomix.training import fkd
 from dinomix.training.augmentation import WIDTHS
+from dinomix.training.compiled_backbone import SAME_TOKENS
 from dinomix.training.config import FkdConfig
 from dinomix.training.foundation import load_foundation
 from dinomix.training.patches import random_placement, sample_features
@@ -127,16 +128,21 @@ def test_cached_features_are_interpolated_linearly_between_tokens():
     assert one.shape == (7, 4, 4, 2) and (one - one[:, :1, :1, :1]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", [SMALL, "resnet18"])
-def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: str, monkeypatch):
+@pytest.fixture
+def in_bfloat16_by_pytorch(monkeypatch):
     monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(dinomix.training.foundation, "can_compile", lambda: False)
+
+
+@pytest.mark.parametrize("name", [SMALL, "resnet18"])
+def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: str, in_bfloat16_by_pytorch):
     exact, fast = [load_foundation(FkdConfig(teacher=f"random:{name}")) for _ in range(2)]
     cpu, slices = torch.device("cpu"), 5 * torch.rand(3, 64, 64) - 1
     exact.view = fast.view = View(black=-1.0, white=4.0)
     exact.on(cpu, "fp32")
     fast.on(cpu, "auto")
-    assert next(exact.backbone.parameters()).dtype == torch.float32
-    assert next(fast.backbone.parameters()).dtype == torch.bfloat16
+    assert next(exact.maps.parameters()).dtype == torch.float32
+    assert next(fast.maps.parameters()).dtype == torch.bfloat16
     tokens = fast.tokens(slices)
     assert tokens.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(tokens, exact.tokens(slices), dim=1).min() > 0.99
@@ -144,11 +150,10 @@ def test_a_teacher_in_bfloat16_gives_the_same_tokens_and_keeps_its_name(name: st
     assert fkd.features_key(fast, FkdConfig()) != fkd.features_key(exact, FkdConfig(slice_stride=3))
 
 
-def test_a_teacher_whose_tokens_would_change_stays_in_float32(monkeypatch):
-    monkeypatch.setattr(dinomix.training.foundation, "has_bfloat16", lambda device: True)
-    monkeypatch.setattr(dinomix.training.foundation, "_SAME_TOKENS", 1.1)
+def test_a_teacher_whose_tokens_would_change_stays_in_float32(monkeypatch, in_bfloat16_by_pytorch):
+    monkeypatch.setitem(SAME_TOKENS, "bfloat16", 1.1)
     teacher = load_foundation(FkdConfig(teacher="random:resnet18")).on(torch.device("cpu"), "auto")
-    assert all(parameter.dtype == torch.float32 for parameter in teacher.backbone.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in teacher.maps.parameters())
 
 
 def test_every_slice_stride_sees_at_least_one_slice():

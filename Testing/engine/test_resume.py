@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from dinomix.events import read_events
 from dinomix.planning.plan import Plan
+from dinomix.training.compiled_backbone import can_compile
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.sightings import LAG
 from dinomix.training.step import training_step
@@ -46,7 +47,7 @@ def stopped_and_resumed(
     folder: Path, settings: dict[str, Any], plan: Plan, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains ``folder``/whole and ``folder``/stopped, which is stopped at step ``at`` and resumed; both models are the same."""
-    cohort, config = make_cohort(folder / "cases", validation=0), small_config("mean-teacher", **settings)
+    cohort, config = make_cohort(folder / "cases", validation=0), small_config(**{"method": "mean-teacher", **settings})
     train(cohort, folder / "whole", config, plan, cache=folder / "cache")
 
     def stopped(run, batch):
@@ -76,3 +77,13 @@ def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypa
     whole, again = ([event["draws"] for event in read_events(tmp_path / run / "events.jsonl") if event["kind"] == "pic"]
                     for run in ("whole", "stopped"))  # fmt: skip
     assert whole == again
+
+
+@pytest.mark.skipif(not can_compile(), reason="OpenVINO is not installed, or is not used on this processor")
+def test_a_compiled_teacher_gives_the_same_tokens_after_a_stop(tmp_path: Path, monkeypatch):
+    settings = {"method": "dino-mix", "steps": 4, "checkpoint_every": 2}
+    stopped_and_resumed(tmp_path, settings, make_plan(), 3, monkeypatch)
+    computing = [
+        event["runtime"] for event in read_events(tmp_path / "stopped/events.jsonl") if event["kind"] == "runtime"
+    ]
+    assert computing == ["openvino", "openvino"]

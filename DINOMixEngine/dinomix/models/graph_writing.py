@@ -26,17 +26,21 @@ FEW_BYTES = 16
 
 
 def converted(network: torch.nn.Module, plan: Plan) -> Any:
-    """OpenVINO's model of a network, for windows of all sizes that it takes.
+    """OpenVINO's model of a network, for windows of all sizes that it takes. Raises as ``converted_with``."""
+    return converted_with(network, torch.zeros((1, len(plan.channels), *sides_of_a_piece(plan))))
+
+
+def converted_with(network: torch.nn.Module, example: torch.Tensor) -> Any:
+    """OpenVINO's model of a network, by what it does with an example of its input.
 
     Raises:
         Exception: OpenVINO cannot take it; of many kinds.
     """
     layers_of, frontends = converter()
-    window = torch.zeros((1, len(plan.channels), *sides_of_a_piece(plan)))
     with torch.no_grad(), warnings.catch_warnings():
-        # Tracing warns of everything that depends on the window's size; that is tried out afterwards.
+        # Tracing warns of everything that depends on the input's size; that is tried out afterwards.
         warnings.simplefilter("ignore")
-        decoder = layers_of(network, example_input=(window,), trace_kwargs={"check_trace": False})
+        decoder = layers_of(network, example_input=(example,), trace_kwargs={"check_trace": False})
         frontend = frontends().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
 

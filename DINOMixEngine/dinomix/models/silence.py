@@ -1,5 +1,6 @@
 """OpenVINO and NNCF, imported so that they report to nobody."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import Any
 
 REPORTING = ("openvino_telemetry", "openvino.tools.ovc")
 """What tells Google Analytics of every import, without asking: both load it where it is there, and do without else."""
+
+_MADE_BY: list[int] = []
+"""The process that has the threads of ``core``."""
 
 
 def is_installed(package: str = "openvino") -> bool:
@@ -62,4 +66,10 @@ def converter() -> tuple[Any, Any]:
 @cache
 def core() -> Any:
     """OpenVINO's core, which knows the computer's processors."""
+    _MADE_BY.append(os.getpid())
     return openvino().Core()
+
+
+def would_wait_for_ever() -> bool:
+    """Whether this process was forked from one that used OpenVINO, whose threads it does not have."""
+    return bool(_MADE_BY) and _MADE_BY[0] != os.getpid()

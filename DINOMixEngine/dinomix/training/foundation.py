@@ -3,21 +3,21 @@
 import copy
 import hashlib
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinomix.errors import DinomixError
+from dinomix.errors import DinomixError, reason_of
+from dinomix.events import Emit, silent
 from dinomix.inference.devices import has_bfloat16
 from dinomix.inference.sliding_window import is_out_of_memory
 from dinomix.training.backbones import OTHER_BACKBONE, load_backbone
+from dinomix.training.compiled_backbone import CompiledMaps, Maps, are_same, can_compile
 from dinomix.training.config import FkdConfig
 from dinomix.training.view import View
-
-_SAME_TOKENS = 0.99
-"""Least mean cosine between tokens in bfloat16 and in float32; those of the architectures tried are above 0.999."""
 
 
 class FoundationModel(nn.Module):
@@ -39,8 +39,9 @@ class FoundationModel(nn.Module):
     def __init__(self, backbone: Any, name: str, layers: int | tuple[int, ...] = 1) -> None:
         """Raises DinomixError where the backbone has no such layers, or gives no feature maps of slices of any size."""
         super().__init__()
-        self.backbone = backbone.eval().requires_grad_(False)
         self.name, self.view = name, View()
+        self._compiled: CompiledMaps | None = None
+        self._may_be_low, self._emit = False, silent
         try:
             all_reductions = [int(layer["reduction"]) for layer in backbone.feature_info]
             configuration = backbone.pretrained_cfg
@@ -49,6 +50,7 @@ class FoundationModel(nn.Module):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DinomixError(f"The teacher {name} gives no feature maps.", OTHER_BACKBONE) from error
         self.layers = _numbers(layers, len(all_reductions), name)
+        self.maps = Maps(backbone.eval().requires_grad_(False), self.layers)
         self.reductions = [all_reductions[number] for number in self.layers]
         self.finest, self.coarsest = min(self.reductions), max(self.reductions)
         self.widths = tuple(tokens.shape[1] for tokens in self.try_slices(96, 64))
@@ -61,30 +63,55 @@ class FoundationModel(nn.Module):
         """Stays in evaluation mode: a frozen teacher has no training mode."""
         return super().train(False)
 
-    def on(self, device: torch.device, precision: str) -> "FoundationModel":
+    def on(self, device: torch.device, precision: str, emit: Emit = silent) -> "FoundationModel":
         """This teacher, moved to where and made ready for what it will see.
 
-        On a CPU it computes in bfloat16 where that is faster and its tokens stay the same, unless ``precision`` says
-        otherwise. On a GPU autocast decides.
+        On a CPU it is computed by OpenVINO where that is installed, and in bfloat16 where the processor multiplies it, as far as
+        its tokens stay the same and ``precision`` does not say otherwise. On a GPU autocast decides.
 
         Args:
             precision: that of the run, as ``TrainConfig`` has it.
+            emit: told by a ``runtime`` event what computes, with the first slices.
         """
         self.to(device)
-        if device.type == "cpu" and precision in ("auto", "bf16") and has_bfloat16(device):
-            low, high = self.view.black, self.view.white
-            side = 3 * self.coarsest
-            noise = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0)) * (high - low) + low
-            exact, backbone = self._maps(noise), self.backbone
-            self.backbone = copy.deepcopy(backbone).to(torch.bfloat16)
-            try:
-                pairs = zip(self._maps(noise), exact, strict=True)
-                is_same = min(float(F.cosine_similarity(*pair, dim=1).mean()) for pair in pairs) >= _SAME_TOKENS
-            except RuntimeError:  # layers that PyTorch does not have in bfloat16
-                is_same = False
-            if not is_same:
-                self.backbone = backbone
+        if device.type == "cpu":
+            self._may_be_low = precision in ("auto", "bf16") and has_bfloat16(device)
+            if can_compile():
+                self._compiled, self._emit = CompiledMaps(self.maps, self._may_be_low), emit
+            else:
+                self._compute_by_pytorch()
         return self
+
+    def _compute_by_pytorch(self) -> None:
+        """On a CPU, in bfloat16 where that may be and tokens stay the same."""
+        self._compiled = None
+        if not self._may_be_low:
+            return
+        noise = self._noise(3 * self.coarsest, 3 * self.coarsest)
+        low = copy.deepcopy(self.maps).to(torch.bfloat16)
+        # A run in bfloat16 may be within ``autocast``, which float32 is to be compared without.
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), suppress(RuntimeError):
+            # RuntimeError: layers that PyTorch does not have in bfloat16
+            if are_same(low(noise.to(torch.bfloat16)), self.maps(noise), "bfloat16"):
+                self.maps = low
+
+    def _compile(self, compiled: CompiledMaps, rows: int, columns: int) -> None:
+        """Get ready for pictures of another size; what OpenVINO cannot compute is left to PyTorch, for good."""
+        is_first = compiled.size is None
+        try:
+            compiled.compile(self._noise(rows, columns))
+        except Exception as error:  # of many kinds: what a library says of layers that it does not know
+            self._compute_by_pytorch()
+            reason = f"PyTorch computes the teacher of FKD: OpenVINO cannot ({reason_of(error)})."
+            self._emit("runtime", runtime="pytorch", reason=reason)
+            return
+        if is_first:
+            reason = f"OpenVINO computes the teacher of FKD in {compiled.numbers}, with the tokens of PyTorch."
+            self._emit("runtime", runtime="openvino", reason=reason)
+
+    def _noise(self, rows: int, columns: int) -> Tensor:
+        """Two gray pictures, normalized: (2, 3, rows, columns)."""
+        return self._normalized(torch.rand(2, 1, rows, columns, generator=torch.Generator().manual_seed(0)))
 
     def try_slices(self, x: int, y: int) -> list[Tensor]:
         """The maps of a black slice of ``x`` by ``y`` voxels, one for each layer.
@@ -140,15 +167,19 @@ class FoundationModel(nn.Module):
     @torch.no_grad()
     def _maps(self, slices: Tensor) -> list[Tensor]:
         """What each layer gives for slices as ``tokens`` takes them: (N, width, x tokens, y tokens), float32."""
-        pictures = self.view.shown(slices, self._pixels(*slices.shape[-2:]))
-        mean, std = self.view.gray or (self.mean, self.std)
-        pictures = (pictures.expand(-1, 3, -1, -1) - mean) / std
-        backbone: Any = self.backbone
-        maps = backbone.forward_intermediates(
-            pictures.to(next(backbone.parameters()).dtype),
-            indices=list(self.layers), norm=True, output_fmt="NCHW", intermediates_only=True,
-        )  # fmt: skip
+        pictures = self._normalized(self.view.shown(slices, self._pixels(*slices.shape[-2:])))
+        if self._compiled is not None and self._compiled.size != pictures.shape[2:]:
+            self._compile(self._compiled, *pictures.shape[2:])
+        if self._compiled is not None:
+            maps = self._compiled(pictures)
+        else:
+            maps = self.maps(pictures.to(next(self.maps.parameters()).dtype))
         return [self.view.turned_back(tokens.float()) for tokens in maps]
+
+    def _normalized(self, pictures: Tensor) -> Tensor:
+        """(N, 1 or 3, rows, columns), black 0 and white 1 -> (N, 3, rows, columns) as the backbone was trained with them."""
+        mean, std = self.view.gray or (self.mean, self.std)
+        return (pictures.expand(-1, 3, -1, -1) - mean) / std
 
 
 def _numbers(layers: int | tuple[int, ...], count: int, name: str) -> tuple[int, ...]:

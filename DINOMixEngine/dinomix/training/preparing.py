@@ -89,9 +89,11 @@ def _features(run: Run, cases: list[CachedCase], emit: Emit) -> FeatureSource | 
     if not cases:
         return None
     assert run.foundation is not None
-    accelerator = run.accelerator
-    key = fkd.features_key(run.foundation, run.config.fkd)
+    accelerator, foundation = run.accelerator, run.foundation
+    key = fkd.features_key(foundation, run.config.fkd)
     share = (accelerator.process_index, accelerator.num_processes)
+    # One size of slices after the other, since a teacher may be compiled for each.
+    cases = sorted(cases, key=lambda case: foundation.tokens_of(*case.size[:2]))
     cache_features(cases, key, partial(features_of_image, run), emit, share=share)
     accelerator.wait_for_everyone()
     return feature_source(run, key)

@@ -186,7 +186,7 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
          reason=device_reason(accelerator.device), steps=config.steps, version=__version__)  # fmt: skip
     if config.fkd.mode != "off":
         foundation = foundation or fkd.teacher_of(config.fkd, directory.plan, directory.cohort)
-        foundation.on(accelerator.device, config.precision)
+        foundation.on(accelerator.device, config.precision, emit)
     directory, forgetting = _with_start(directory, accelerator, control, emit)
     run = Run(directory, accelerator, foundation, control, emit, began, forgetting)
     if directory.plan.second is None:

@@ -146,7 +146,7 @@ def _run_of_second(run: Run, second: RunDirectory, began: float) -> Run:
     foundation = None
     if second.config.fkd.mode != "off":
         foundation = fkd.teacher_of(second.config.fkd, second.plan, second.cohort)
-        foundation = foundation.on(run.accelerator.device, second.config.precision)
+        foundation = foundation.on(run.accelerator.device, second.config.precision, run.emit)
     run.control.steps_before, run.control.saved_step = second.steps_before, 0
     emit = _OfStage(run, second.steps_before, lambda steps: 0, None)
     return Run(second, run.accelerator, foundation, run.control, emit, began)

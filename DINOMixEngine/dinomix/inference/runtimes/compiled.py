@@ -73,6 +73,18 @@ def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads:
         raise RuntimeError(f"for windows of {sides} it gives logits of {given}")
     if isinstance(network, GraphNetwork) and given.to_shape()[1] != network.channels:
         raise RuntimeError(f"it gives {given.to_shape()[1]} channels instead of {network.channels}")
+    request = compiled_request(model, numbers, threads)
+
+    def forward(windows: Array) -> Array:
+        given = np.ascontiguousarray(as_numpy(windows))
+        logits = [like(request.infer([window[None]], share_inputs=True)[0], windows) for window in given]
+        return logits[0] if len(logits) == 1 else namespace(windows).concat(logits)
+
+    return forward
+
+
+def compiled_request(model: Any, numbers: Numbers, threads: int) -> Any:
+    """What computes OpenVINO's model on the CPU, one input after the other."""
     compiled = core().compile_model(
         model,
         "CPU",
@@ -84,11 +96,4 @@ def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads:
             "ENABLE_CPU_PINNING": False,
         },
     )
-    request = compiled.create_infer_request()
-
-    def forward(windows: Array) -> Array:
-        given = np.ascontiguousarray(as_numpy(windows))
-        logits = [like(request.infer([window[None]], share_inputs=True)[0], windows) for window in given]
-        return logits[0] if len(logits) == 1 else namespace(windows).concat(logits)
-
-    return forward
+    return compiled.create_infer_request()
