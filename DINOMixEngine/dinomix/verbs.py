@@ -15,7 +15,7 @@ from dinomix.models.folder import Model, load_model
 from dinomix.report.segmenting import segment_and_report
 
 if TYPE_CHECKING:
-    from dinomix.training.config import FkdMode
+    from dinomix.training.config import AskedFkd
     from dinomix.training.methods import MethodName
 
 
@@ -116,7 +116,7 @@ def train(
     out: str | Path,
     *,
     method: "MethodName" = "dino-mix",
-    fkd: "FkdMode | None" = None,
+    fkd: "AskedFkd | None" = None,
     pic: bool | None = None,
     teacher: str | None = None,
     download_teacher: bool = False,
@@ -138,7 +138,8 @@ def train(
         cohort: the file that ``dinomix check`` wrote.
         out: the run directory, a new folder.
         method: "dino-mix", "mean-teacher", "cps" or "labeled-only".
-        fkd: distillation of a frozen foundation model, "on-the-fly", "cached" or "off"; None for what the method does.
+        fkd: distillation of a frozen foundation model, "on-the-fly", "cached" or "off"; "auto" is one of the first two, by the
+            device; None for what the method does.
         pic: imbalance-aware CutMix on or off; None for what the method does.
         teacher: of FKD, a timm name, "NAME=FILE" with its weights, a DINOv3 file, or "random"; None for vit_base_patch16_dinov3.
         download_teacher: you have read the licence of the teacher's weights; let timm fetch them.

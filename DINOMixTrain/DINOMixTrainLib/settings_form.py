@@ -21,7 +21,7 @@ LENGTHS = (TIME, STEPS)
 TEXTS = (PATCH, TIME)
 AUTOMATIC = (STEPS, "validate_every", "checkpoint_every")
 """Numbers of which 0 stands for what the engine chooses."""
-CHOICES = {FKD_MODE: ("on-the-fly", "cached"), METHOD: ("dino-mix", "cps")}
+CHOICES = {FKD_MODE: ("auto", "on-the-fly", "cached"), METHOD: ("dino-mix", "cps")}
 """Values in the order of their combo box."""
 KINDS = (
     (qt.QSpinBox, "valueChanged(int)", "value"),

@@ -104,12 +104,12 @@ def teacherOptions(teacher: str, mode: str, *, byDefault: bool) -> list[str]:
     """Options of ``dinomix train``.
 
     Args:
-        mode: "on-the-fly" or "cached".
-        byDefault: whether the method distils on the fly unless it is told otherwise.
+        mode: "auto", "on-the-fly" or "cached".
+        byDefault: whether the method distils unless it is told otherwise.
     """
     if teacher in ("", OFF):
         return ["--fkd", "off"]
-    options = ["--teacher", teacher, *(["--fkd", mode] if mode != "on-the-fly" or not byDefault else [])]
+    options = ["--teacher", teacher, *(["--fkd", mode] if mode != "auto" or not byDefault else [])]
     if isNamed(teacher) and cachedFile(teacher) is None and isAccepted(teacher):
         options.append("--download-teacher")
     return options

@@ -85,7 +85,7 @@ class TrainingLogic:
         isDinoMix = METHOD not in settings
         if not isDinoMix:
             words += ["--method", str(settings[METHOD])]
-        words += teacherOptions(node.teacher, str(settings.get(FKD_MODE, "on-the-fly")), byDefault=isDinoMix)
+        words += teacherOptions(node.teacher, str(settings.get(FKD_MODE, "auto")), byDefault=isDinoMix)
         if PIC_ON in settings or not isDinoMix:  # with other methods PIC is off unless it is asked for
             words += ["--pic", "on" if settings.get(PIC_ON, True) else "off"]
         if TIME in settings:

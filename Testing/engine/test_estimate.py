@@ -204,6 +204,6 @@ def test_an_estimate_by_the_command_line_that_is_killed_leaves_nothing(cohort, t
 
     assert run(*options, "--estimate", "--steps", "30", "--json") == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["kind"] == "estimate" and last["steps"] == 30 and last["fkd"] == "on-the-fly"
+    assert last["kind"] == "estimate" and last["steps"] == 30 and last["fkd"] == "cached"
     assert everything_in(folder) == before
     assert run("--estimate") == 2

@@ -180,7 +180,7 @@ def test_every_slice_stride_sees_at_least_one_slice():
     ],
 )  # fmt: skip
 def test_backbones_of_every_kind_can_teach(name: str, width: int, reduction: int):
-    teacher = load_foundation(FkdConfig(teacher=f"random:{name}"))
+    teacher = load_foundation(FkdConfig(teacher=f"random:{name}", layers=1))
     assert teacher.width == width
     size = (math.ceil(160 / reduction), math.ceil(64 / reduction))
     assert teacher.tokens(torch.rand(2, 160, 64)).shape == (2, width, *size)
@@ -196,10 +196,18 @@ def test_several_layers_lie_one_after_the_other_on_the_finest_grid():
     assert tokens.shape == (2, 768, 10, 6) and both.tokens_of(160, 96) == (10, 6)
     fine = load_foundation(FkdConfig(teacher="random:resnet18", layers=(-2,)))
     assert fine.layers == (3,) and torch.equal(fine.tokens(slices), tokens[:, :256])
-    last = load_foundation(FkdConfig(teacher="random:resnet18"))
+    last = load_foundation(FkdConfig(teacher="random:resnet18", layers=1))
     resized = torch.nn.functional.interpolate(last.tokens(slices), (10, 6), mode="bilinear", align_corners=False)
     torch.testing.assert_close(tokens[:, 256:], resized)
     assert len({fkd.features_key(teacher, FkdConfig()) for teacher in (both, fine, last)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("resnet18", (3,)), ("swin_tiny_patch4_window7_224", (2,)), ("vit_small_patch16_dinov3", (11,))],
+)
+def test_the_usual_layer_is_the_last_that_still_tells_where_things_are(name: str, layers: tuple[int, ...]):
+    assert load_foundation(FkdConfig(teacher=f"random:{name}")).layers == layers
 
 
 @pytest.mark.parametrize("layers", [6, (-6,), (5,)])
@@ -224,7 +232,7 @@ def test_a_teacher_that_cannot_take_the_runs_slices_is_refused_before_the_run_is
     cohort, plan = make_cohort(tmp_path / "cases"), make_plan().model_copy(update={"patch": (320, 320, 32)})
     # Its table of relative positions ends at slices of 224 pixels.
     config = small_config(steps=1, **{"fkd.teacher": "random:mvitv2_tiny"})
-    assert load_foundation(config.fkd).width == 768
+    assert load_foundation(config.fkd).width == 384
     with pytest.raises(DinomixError, match="no feature map of slices of 320x320 voxels"):
         train(cohort, tmp_path / "run", config, plan)
     assert not (tmp_path / "run").exists()

@@ -120,8 +120,9 @@ def test_a_teacher_of_cts_sees_hounsfield_units_as_it_was_trained(cohort: Cohort
 
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
-    [("scale", 9, "neither auto nor between"), ("scale", 0.01, "neither auto nor between"), ("layers", 0, "neither a number"),
-     ("layers", [], "neither a number"), ("hounsfield", [0, 0], "no deviation")],
+    [("scale", 9, "neither auto nor between"), ("scale", 0.01, "neither auto nor between"),
+     ("layers", 0, "neither auto, a number"),
+     ("layers", [], "neither auto, a number"), ("hounsfield", [0, 0], "no deviation")],
 )  # fmt: skip
 def test_impossible_settings_are_refused_in_a_sentence(setting: str, value: object, told: str):
     with pytest.raises(DinomixError, match=told):

@@ -23,7 +23,6 @@ from waiting import processEvents, waitUntil
 from dinomix.commands.settings import method_arguments
 from dinomix.commands.train import command
 from dinomix.training.backbones import weight_file
-from dinomix.training.config import make_config
 from dinomix_slicer.run.process import endRun
 
 PATIENCE = 180
@@ -174,12 +173,11 @@ class ChoicesTest(TrainingTestCase):
         self.choose(self.editor("method"), "CPS: two networks teach each other")
         self.assertEqual((self.option("--method"), self.option("--pic"), self.option("--fkd")), ("cps", "on", "off"))
         self.parameters.teacher = "random"
-        self.assertEqual((self.option("--fkd"), self.option("--teacher")), ("on-the-fly", "random"))
+        self.assertEqual((self.option("--fkd"), self.option("--teacher")), ("auto", "random"))
         self.editor("pic_enabled").setChecked(False)
         self.assertEqual(self.option("--pic"), "off")
         options = command.make_context("train", self.words()[2:]).params
-        config = make_config(**method_arguments(options))
-        self.assertEqual((config.method, config.pic.enabled, config.fkd.mode), ("cps", False, "on-the-fly"))
+        self.assertEqual(method_arguments(options), {"method": "cps", "pic": False, "fkd": "auto"})
         self.choose(self.editor("method"), "DINO-Mix")
         self.assertIsNone(self.option("--method"))
         self.assertIsNone(self.option("--fkd"))

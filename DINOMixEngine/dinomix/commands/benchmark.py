@@ -74,7 +74,10 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     settings.update(teacher_settings(options["teacher"], options["download_teacher"]))
 
     def config_for(seed: int) -> TrainConfig:
-        return make_config(**method_arguments(options), **settings, seed=seed)
+        arguments = method_arguments(options)
+        if arguments["fkd"] == "auto":
+            arguments["fkd"] = "on-the-fly"  # as published
+        return make_config(**arguments, **settings, seed=seed)
 
     config = config_for(seeds[0])
     prepared = benchmark.prepare(

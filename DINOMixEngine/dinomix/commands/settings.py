@@ -15,7 +15,12 @@ _METHOD_OPTIONS = (
         default="dino-mix",
         show_default=True,
     ),
-    click.option("--fkd", type=click.Choice(["on-the-fly", "cached", "off"]), help="Distil a frozen foundation model."),
+    click.option(
+        "--fkd",
+        type=click.Choice(["auto", "on-the-fly", "cached", "off"]),
+        help="Distil a frozen foundation model.  [default: auto, cached on a processor and on the fly on a GPU, for dino-mix "
+        "where the teacher's weights are at hand]",
+    ),
     click.option("--pic", type=click.Choice(["on", "off"]), help="Imbalance-aware CutMix."),
     click.option(
         "--teacher", help="A timm name, NAME=FILE, a DINOv3 file, or random[:NAME].  [default: vit_base_patch16_dinov3]"

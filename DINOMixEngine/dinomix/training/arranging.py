@@ -21,7 +21,7 @@ from dinomix.names import normalized_name
 from dinomix.planning.plan import Plan, SpacingGrid
 from dinomix.planning.planning import make_plan, override_plan
 from dinomix.training.backbones import reason_absent, weight_file
-from dinomix.training.config import FkdConfig, FkdMode, TrainConfig, make_config
+from dinomix.training.config import AskedFkd, FkdConfig, FkdMode, TrainConfig, make_config
 from dinomix.training.kept_structures import cohort_with_kept
 from dinomix.training.memory import training_memory
 from dinomix.training.methods import MethodName, method_class
@@ -47,7 +47,7 @@ def arrange(
     cohort: Path,
     *,
     method: MethodName = "dino-mix",
-    fkd: FkdMode | None = None,
+    fkd: AskedFkd | None = None,
     pic: bool | None = None,
     teacher: str | None = None,
     download_teacher: bool = False,
@@ -79,9 +79,7 @@ def arrange(
     wanted = str(chosen.pop("device", device))
     found, _ = choose_device(wanted)
     chosen = {"seed": seed, **chosen, "device": "cpu" if found.type == "cpu" else wanted}
-    if fkd is None and method == "dino-mix" and not {"fkd.teacher", "fkd.download", "fkd.mode"} & set(chosen):
-        fkd = _fkd_by_default(emit)
-    config = make_config(method, pic, fkd, **chosen)
+    config = make_config(method, pic, _fkd_mode(fkd, method, chosen, found.type, emit), **chosen)
     if config.eight_bits:
         check_quantizable()
     read = Cohort.read(cohort)
@@ -242,13 +240,24 @@ def _with_stages(given: Plan | None, stages: Any, labels: LabelSet, emit: Emit) 
     return given.model_copy(update={"second": second.model_copy(update={"structures": known, "places": {}})})
 
 
-def _fkd_by_default(emit: Emit) -> FkdMode | None:
-    """FKD as DINO-Mix has it where the weights of its foundation model are at hand; off, with a notice, where they are not."""
-    absent = reason_absent(FkdConfig().teacher)
-    if absent is None:
+def _fkd_mode(
+    asked: AskedFkd | None, method: MethodName, chosen: Mapping[str, Any], device: str, emit: Emit
+) -> FkdMode | None:
+    """Whether and how a run distils.
+
+    DINO-Mix does where the weights of its foundation model are at hand, which is told where they are not. On a processor the
+    features of whole cases are cached: seeing each patch would take most of a step's time.
+    """
+    if asked is not None and asked != "auto":
+        return asked
+    if asked is None and (method != "dino-mix" or "fkd.mode" in chosen):
         return None
-    emit("notice", message=f"This run trains without FKD. {absent}")
-    return "off"
+    if asked is None and not {"fkd.teacher", "fkd.download"} & set(chosen):
+        absent = reason_absent(FkdConfig().teacher)
+        if absent is not None:
+            emit("notice", message=f"This run trains without FKD. {absent}")
+            return "off"
+    return "cached" if device == "cpu" else "on-the-fly"
 
 
 def teacher_settings(teacher: str | None, download: bool) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from dinomix.errors import DinomixError
 from dinomix.training.methods import MethodName
 
 FkdMode = Literal["on-the-fly", "cached", "off"]
+AskedFkd = Literal["auto", FkdMode]
+"""What may be asked for; "auto" is decided by the device, see ``arranging``."""
 Augment = Literal["off", "narrow", "wide"]
 LARGEST_SCALE = 8.0
 RATES = {"adamw": 0.003, "sgd": 0.03}
@@ -56,10 +58,13 @@ class FkdConfig(_Strict):
     uniqueness: bool = Field(True, description="weight positions by semantic uniqueness [paper; formula ours]")
     slice_stride: int = Field(2, ge=1, description="every k-th axial slice goes through the teacher [ours]")
     scale: float | Literal["auto"] = Field(
-        1.0, description="in-plane enlargement of a slice before the teacher; auto: its tokens resolve the stage [ours]"
+        "auto",
+        description="in-plane enlargement of a slice before the teacher; auto: its tokens resolve the stage [ours]",
     )
-    layers: int | tuple[int, ...] = Field(
-        1, description="how many of the teacher's last layers are followed, or which, from the end: -1,-3 [ours]"
+    layers: int | tuple[int, ...] | Literal["auto"] = Field(
+        "auto",
+        description="how many of the teacher's last layers are followed, or which, from the end: -1,-3; auto: the last of a "
+        "transformer, the second last of a network whose layers are ever coarser [ours]",
     )
     channels: tuple[str, ...] = Field(
         (), max_length=3, description="of cases with several: those that red, green and blue show, such as t1,t2; of two the "
@@ -79,7 +84,9 @@ class FkdConfig(_Strict):
         if not isinstance(self.scale, str) and not 0.1 <= self.scale <= LARGEST_SCALE:
             raise ValueError(f"scale {self.scale:g} is neither auto nor between 0.1 and {LARGEST_SCALE:g}")
         if self.layers in (0, ()) or (isinstance(self.layers, int) and self.layers < 0):
-            raise ValueError(f"layers {self.layers} is neither a number of layers nor a list of them, such as -1,-3")
+            raise ValueError(
+                f"layers {self.layers} is neither auto, a number of layers nor a list of them, such as -1,-3"
+            )
         if self.hounsfield is not None and not self.hounsfield[1] > 0:
             raise ValueError(f"hounsfield {self.hounsfield} has no deviation above 0")
         return self

@@ -3,8 +3,9 @@
 import copy
 import hashlib
 import math
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class FoundationModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Any, name: str, layers: int | tuple[int, ...] = 1) -> None:
+    def __init__(self, backbone: Any, name: str, layers: int | tuple[int, ...] | Literal["auto"] = "auto") -> None:
         """Raises DinomixError where the backbone has no such layers, or gives no feature maps of slices of any size."""
         super().__init__()
         self.name, self.view = name, View()
@@ -49,7 +50,7 @@ class FoundationModel(nn.Module):
             self.register_buffer("std", torch.tensor(configuration["std"]).view(1, 3, 1, 1), persistent=False)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DinomixError(f"The teacher {name} gives no feature maps.", OTHER_BACKBONE) from error
-        self.layers = _numbers(layers, len(all_reductions), name)
+        self.layers = _numbers(_usual_layers(all_reductions) if layers == "auto" else layers, len(all_reductions), name)
         self.maps = Maps(backbone.eval().requires_grad_(False), self.layers)
         self.reductions = [all_reductions[number] for number in self.layers]
         self.finest, self.coarsest = min(self.reductions), max(self.reductions)
@@ -180,6 +181,16 @@ class FoundationModel(nn.Module):
         """(N, 1 or 3, rows, columns), black 0 and white 1 -> (N, 3, rows, columns) as the backbone was trained with them."""
         mean, std = self.view.gray or (self.mean, self.std)
         return (pictures.expand(-1, 3, -1, -1) - mean) / std
+
+
+def _usual_layers(reductions: Sequence[int]) -> tuple[int, ...]:
+    """The last layer, but of a network whose layers are ever coarser the one before it.
+
+    The last of such a network was trained to name the whole picture, and has forgotten most of where things are: see "What a
+    teacher's tokens tell" in docs/results.md.
+    """
+    is_ever_coarser = len(reductions) > 1 and reductions[-1] > reductions[-2]
+    return (-2,) if is_ever_coarser else (-1,)
 
 
 def _numbers(layers: int | tuple[int, ...], count: int, name: str) -> tuple[int, ...]:

@@ -50,5 +50,13 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 
 def presets_as_data() -> list[dict[str, Any]]:
-    """Each preset as plain JSON data, with ``config``: all settings of a DINO-Mix run that it leads to."""
-    return [{**asdict(preset), "config": make_config(**preset.settings).model_dump(mode="json")} for preset in PRESETS]
+    """Each preset as plain JSON data, with ``config``: all settings of a DINO-Mix run that it leads to.
+
+    How it distils is "auto" there, since it depends on the device.
+    """
+    return [{**asdict(preset), "config": _config(preset)} for preset in PRESETS]
+
+
+def _config(preset: Preset) -> dict[str, Any]:
+    config = make_config(**preset.settings).model_dump(mode="json")
+    return {**config, "fkd": {**config["fkd"], "mode": "auto"}}
