@@ -24,7 +24,7 @@ from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.ensemble import join_models
 from dinomix.models.folder import Model, load_model
-from dinomix.models.manifest import WEIGHTS, eight_bit_files, renew_manifest
+from dinomix.models.manifest import WEIGHTS, eight_bit_files, graph_files, renew_manifest
 from dinomix.models.silence import is_installed
 from dinomix.training.arranging import arrange
 from dinomix.training.train import train
@@ -147,8 +147,12 @@ def test_what_cannot_be_quantized_is_said_before_anything_is_computed(
     with pytest.raises(DinomixError, match="0 cases of the role test"):
         quantize_model(model.path, cohort, role="test")
     others = cohort.model_copy(update={"labels": LabelSet.from_names({1: "heart", 2: "lung"})})
+    for file in graph_files(model.path / WEIGHTS):
+        file.unlink()
+    renew_manifest(model.path)
     with pytest.raises(DinomixError, match=r"heart, lung.* is one of the model's"):
         quantize_model(model.path, others)
+    assert not graph_files(model.path / WEIGHTS)[0].exists()  # the folder is as it was
     monkeypatch.setattr(eight_bits, "is_installed", lambda package: package != "nncf")
     with pytest.raises(DinomixError, match=r"NNCF.*pip install 'dinomix\[quantize\]'"):
         quantize_model(model.path, cohort)

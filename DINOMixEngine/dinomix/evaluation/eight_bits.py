@@ -92,9 +92,6 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
     """
     check_quantizable()
     model = load_model(path)
-    if not all(graph_files(model.path / stage.weights_file)[0].is_file() for stage in model.stages):
-        add_graphs(model.path, emit)
-        model = load_model(path)
     cases = cohort.with_role(role)
     if len(cases) < FEWEST:
         raise DinomixError(
@@ -108,6 +105,9 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
             f"({listed(model.labels.names)}).",
             "Name them as the model does: `dinomix check --labels` takes the labels.json of the model folder.",
         )
+    if not all(graph_files(model.path / stage.weights_file)[0].is_file() for stage in model.stages):
+        add_graphs(model.path, emit)
+        model = load_model(path)
     shown = (cohort.with_role("labeled") or cases)[:MOST_CASES]
     windows = [_windows_of(stage, shown, cohort, emit) for stage in model.stages]
     before = _dice(model, "float32", cohort, cases, emit)
