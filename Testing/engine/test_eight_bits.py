@@ -161,6 +161,16 @@ def test_what_cannot_be_quantized_is_said_before_anything_is_computed(
         arrange(tmp_path / "cohort.json", method="labeled-only", settings={"eight_bits": True})
 
 
+def test_a_network_that_cannot_be_taken_is_named_by_its_folder(model: Model, cohort: Cohort, monkeypatch) -> None:
+    def cannot(*_: object) -> None:
+        raise RuntimeError("a layer is not known")
+
+    monkeypatch.setattr(eight_bits, "write_eight_bits", cannot)
+    with pytest.raises(DinomixError) as told:
+        quantize_model(model.path, cohort)
+    assert f"can be made of {model.path} (" in told.value.problem and "a layer is not known" in told.value.problem
+
+
 def test_what_8_bits_cannot_do_is_said(model: Model, scan: Volume) -> None:
     with pytest.raises(DinomixError, match="PyTorch does not compute with 8 bits"):
         segmented(model, scan, precision="int8", runtime="pytorch")

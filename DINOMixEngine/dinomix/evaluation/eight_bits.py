@@ -119,7 +119,7 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
         tried = Path(folder) / "model"
         shutil.copytree(model.path, tried)
         for exact in EXACT:
-            _write(load_model(tried), windows, exact)
+            _write(model, tried, windows, exact)
             renew_manifest(tried)
             after = _dice(load_model(tried), "int8", cohort, cases, emit)
             if all(loss <= LOSS for loss in _losses(before, after).values()):
@@ -149,10 +149,11 @@ def _windows_of(stage: Model, cases: Sequence[Case], cohort: Cohort, emit: Emit)
     return np.stack(found)
 
 
-def _write(model: Model, windows: Sequence[NDArray[np.float32]], exact: int) -> None:
+def _write(model: Model, tried: Path, windows: Sequence[NDArray[np.float32]], exact: int) -> None:
+    """Write a model's graphs of 8 bits into the copy of its folder in which they are tried."""
     for stage, of_stage in zip(model.stages, windows, strict=True):
         try:
-            write_eight_bits(model.path / stage.weights_file, of_stage, exact)
+            write_eight_bits(tried / stage.weights_file, of_stage, exact)
         except Exception as error:  # of many kinds: what a library says of a network that it does not know
             raise DinomixError(
                 f"No graph of 8 bits can be made of {model.path} ({reason_of(error)}).", "It is computed as before."
