@@ -118,6 +118,15 @@ def test_a_processor_without_the_instructions_computes_with_more(trained: Path, 
         segmented(load_model(trained), scan, precision="int8")
 
 
+def test_8_bits_keep_to_the_memory_that_is_allowed(trained: Path, scan: Volume, monkeypatch) -> None:
+    monkeypatch.setattr(OpenVino, "more_bytes", lambda *_: 2**60)
+    model = load_model(trained)
+    assert "8 bits" not in segmented(model, scan, max_memory=2**40)[1]
+    with pytest.raises(DinomixError, match="than the 1,024") as told:
+        segmented(model, scan, precision="int8", max_memory=2**40)
+    assert told.value.code == "memory-limit"
+
+
 def losing(values: list[float]) -> Callable[..., dict[str, float | None]]:
     """In place of segmenting cases: the liver's Dice, one after the other."""
     return lambda *_: {"liver": values.pop(0), "gallbladder": None}
