@@ -127,6 +127,13 @@ def test_8_bits_keep_to_the_memory_that_is_allowed(trained: Path, scan: Volume, 
     assert told.value.code == "memory-limit"
 
 
+def test_the_next_image_is_computed_like_the_one_before(trained: Path, scan: Volume, monkeypatch) -> None:
+    model = load_model(trained)
+    assert "computes with 8 bits" in segmented(model, scan, network=model.warm_network)[1]
+    monkeypatch.setattr(OpenVino, "more_bytes", lambda *_: 2**60)  # what was compiled takes the memory that was there
+    assert "computes with 8 bits" in segmented(model, scan, network=model.warm_network)[1]
+
+
 def losing(values: list[float]) -> Callable[..., dict[str, float | None]]:
     """In place of segmenting cases: the liver's Dice, one after the other."""
     return lambda *_: {"liver": values.pop(0), "gallbladder": None}

@@ -11,7 +11,7 @@ from dinomix.inference.devices import Device, cpu
 from dinomix.inference.memory import MemoryUse
 from dinomix.inference.options import RuntimeName
 from dinomix.inference.pieces import piece_with_borders
-from dinomix.inference.runtimes.compiled import OPENVINO
+from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
 from dinomix.inference.runtimes.graphs import carries_eight_bits
 from dinomix.inference.windows import Layout
 from dinomix.models.networks import Network, bytes_of_network
@@ -38,7 +38,8 @@ def may_take_eight_bits(
         and platform.machine().lower() in MADE_FOR
         and len(Layout.of(size, plan)) >= FEWEST_WINDOWS
         and carries_eight_bits(network)
-        and OPENVINO.more_bytes(bytes_of_network(network), use.window) <= use.spare
+        # Of the image before, graphs may be in memory already.
+        and (is_compiled(network) or OPENVINO.more_bytes(bytes_of_network(network), use.window) <= use.spare)
     )
 
 
