@@ -104,6 +104,11 @@ def test_an_image_whose_labels_would_change_is_computed_with_more(trained: Path,
     assert np.array_equal(labels, segmented(load_model(trained), scan, precision="float32")[0]) or "bfloat16" in told
 
 
+def test_nothing_is_said_of_an_image_whose_pieces_have_no_borders(trained: Path, scan: Volume, monkeypatch) -> None:
+    monkeypatch.setattr(taking, "piece_with_borders", lambda *_: None)
+    assert "8 bits" not in segmented(load_model(trained), scan)[1]
+
+
 def test_a_processor_without_the_instructions_computes_with_more(trained: Path, scan: Volume, monkeypatch) -> None:
     ready = OpenVino.ready
 
@@ -113,7 +118,7 @@ def test_a_processor_without_the_instructions_computes_with_more(trained: Path, 
         return ready(self, network, plan, device, numbers, sides)
 
     monkeypatch.setattr(OpenVino, "ready", refused)
-    assert "computes with 8 bits" not in segmented(load_model(trained), scan)[1]
+    assert "8 bits" not in segmented(load_model(trained), scan)[1]
     with pytest.raises(DinomixError, match="cannot compute the model with 8 bits here"):
         segmented(load_model(trained), scan, precision="int8")
 

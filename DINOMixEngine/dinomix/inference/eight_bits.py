@@ -44,23 +44,23 @@ def may_take_eight_bits(
 
 
 @without_gradients
-def agrees_in_eight_bits(network: Network, tensor: Array, plan: Plan, device: Device) -> bool:
+def agrees_in_eight_bits(network: Network, tensor: Array, plan: Plan, device: Device) -> bool | None:
     """Whether a piece of an image has nearly the labels of float32.
 
     Args:
         tensor: (channels, x, y, z) float32.
 
     Returns:
-        False also where no piece has borders, or this processor cannot compute the graph.
+        None where that cannot be told: no piece has borders, or this processor cannot compute the graph.
     """
     sides = sides_of_a_piece(plan)
     try:
         found = piece_with_borders(OPENVINO.ready(network, plan, device, "int8", sides), tensor, plan, device)
         exact = OPENVINO.ready(network, plan, device, "float32", sides)
     except Exception:  # of many kinds: what a library says of layers that it has no instructions for
-        return False
+        return None
     if found is None:
-        return False
+        return None
     window, logits = found
     xp = namespace(logits)
     labels, expected = xp.argmax(logits, axis=0), xp.argmax(exact(window)[0], axis=0)

@@ -239,10 +239,10 @@ class _Computing:
         size = tuple(tensor.shape[1:])
         if not may_take_eight_bits(self.network, size, plan, self.device, self.options.runtime, self.use):
             return False
-        if agrees_in_eight_bits(self.network, tensor, plan, self.device):
-            return True
-        self.emit("notice", message="With 8 bits labels of this image would change, so it is computed with more.")
-        return False
+        agrees = agrees_in_eight_bits(self.network, tensor, plan, self.device)
+        if agrees is False:
+            self.emit("notice", message="With 8 bits labels of this image would change, so it is computed with more.")
+        return agrees is True
 
     def _found_in(self, numbers: Numbers, emit: Emit | None = None) -> Found:
         return self._computed(numbers, self._chosen(numbers), emit or self.emit)
