@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
 from dinomix.evaluation import eight_bits
 from dinomix.evaluation.eight_bits import KEY, quantize_model
+from dinomix.events import silent
 from dinomix.images.reading import read_image
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference import eight_bits as taking
@@ -28,6 +30,8 @@ from dinomix.models.manifest import WEIGHTS, eight_bit_files, graph_files, renew
 from dinomix.models.silence import is_installed
 from dinomix.training.arranging import arrange
 from dinomix.training.train import train
+from dinomix.worker.inbox import Request
+from dinomix.worker.jobs import Jobs
 from tiny_cohort import make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.skipif(not is_installed("nncf"), reason="NNCF is not installed, so no graph of 8 bits is made")
@@ -117,7 +121,17 @@ def test_a_processor_without_the_instructions_computes_with_more(trained: Path, 
             raise RuntimeError("could not create a primitive")
         return ready(self, network, plan, device, numbers, sides)
 
+    asked = {"shape": list(scan.array.shape), "affine_ras": np.eye(4).tolist(), "device": "cpu"}
+
+    def estimated() -> set[str]:
+        jobs = Jobs(Mock())
+        jobs.run(Request({"type": "estimate", "job": "e", "model": str(trained), **asked}), silent, lambda: None)
+        assert jobs.output.send.call_args.args == ("estimate",)
+        return {numbers for _, numbers, _ in jobs.models.get(trained, silent).window_seconds}
+
+    assert estimated() == {"int8"}
     monkeypatch.setattr(OpenVino, "ready", refused)
+    assert estimated() <= {"float32", "bfloat16"}
     assert "8 bits" not in segmented(load_model(trained), scan)[1]
     with pytest.raises(DinomixError, match="cannot compute the model with 8 bits here"):
         segmented(load_model(trained), scan, precision="int8")

@@ -43,6 +43,15 @@ def may_take_eight_bits(
     )
 
 
+def computes_eight_bits(network: Network, plan: Plan, device: Device) -> bool:
+    """Whether this processor can compute the graph; it stays compiled."""
+    try:
+        OPENVINO.ready(network, plan, device, "int8", plan.patch)
+    except Exception:  # of many kinds: what a library says of layers that it has no instructions for
+        return False
+    return True
+
+
 @without_gradients
 def agrees_in_eight_bits(network: Network, tensor: Array, plan: Plan, device: Device) -> bool | None:
     """Whether a piece of an image has nearly the labels of float32.

@@ -21,7 +21,7 @@ from dinomix.inference.any_grid import THE_VOLUME, segment_array
 from dinomix.inference.batch import segment_files
 from dinomix.inference.channels import other_number
 from dinomix.inference.devices import Device, choose_device, has_bfloat16, threads
-from dinomix.inference.eight_bits import may_take_eight_bits
+from dinomix.inference.eight_bits import computes_eight_bits, may_take_eight_bits
 from dinomix.inference.inside import quick_plan
 from dinomix.inference.memory import MemoryUse, bytes_of_weights, plan_memory
 from dinomix.inference.mirroring import axes_without_sides
@@ -266,7 +266,10 @@ def _expected_numbers(
     """What most images of this size are computed with."""
     if request.precision != "auto":
         return request.precision
-    if may_take_eight_bits(warm.network, size, warm.model.plan, device, request.runtime, use):
+    network, plan = warm.network, warm.model.plan
+    if may_take_eight_bits(network, size, plan, device, request.runtime, use) and computes_eight_bits(
+        network, plan, device
+    ):
         return "int8"
     return "bfloat16" if has_bfloat16(device) else "float32"
 
