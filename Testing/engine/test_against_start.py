@@ -9,10 +9,13 @@ import torch
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.events import read_events
+from dinomix.files import write_json
 from dinomix.images.reading import read_image
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
 from dinomix.models.folder import Model, load_model
+from dinomix.models.manifest import read_record
+from dinomix.models.writing import changed_aside
 from dinomix.report.comparing import compare_run
 from dinomix.report.report import write_report
 from dinomix.training.against_start import Verdict
@@ -30,7 +33,10 @@ def study(tmp_path_factory) -> Path:
     cohort = make_cohort(folder / "cases", 2, 2, 2)
     cohort.write(folder / "cohort.json")
     config = small_config("labeled-only", steps=60, learning_rate=0.01, validate_every=20, seed=3)
-    train(cohort, folder / "first", config, make_plan(), cache=folder / "cache")
+    model = train(cohort, folder / "first", config, make_plan(), cache=folder / "cache")
+    with changed_aside(model) as aside:
+        record = {**read_record(aside), "eight_bits": {"exact": 1, "cases": 2}}
+        write_json(aside / "record.json", record)
     return folder
 
 
@@ -60,7 +66,8 @@ def test_a_run_that_ends_below_its_start_leaves_the_start_model(study: Path, tmp
     assert (model.plan, model.labels) == (start.plan, start.labels)
     assert model.record["config"] == start.record["config"]  # the record is that of the weights
     assert model.record["start_model"]["kept"] == "start"
-    assert verdict["message"] in (tmp_path / "run/model/README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "run/model/README.md").read_text(encoding="utf-8")
+    assert verdict["message"] in card and "8 bits" not in card, "its graph of 8 bits does not come along"
     write_report(tmp_path / "run", tmp_path / "report.html")
     assert "Beside its start" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

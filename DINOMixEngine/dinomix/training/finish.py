@@ -12,8 +12,8 @@ import torch
 from dinomix import __version__
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
+from dinomix.evaluation import eight_bits
 from dinomix.evaluation.calibration_cases import with_calibration
-from dinomix.evaluation.eight_bits import quantize_model
 from dinomix.events import Emit, EventFile, silent
 from dinomix.files import sha256
 from dinomix.models import training_cases
@@ -86,7 +86,7 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
 def _quantize(directory: RunDirectory, cohort: Cohort, emit: Emit) -> None:
     """Give the model in its folder a graph of 8 bits, where the validation cases allow it."""
     try:
-        emit("notice", message=quantize_model(directory.model, cohort, emit=emit).in_words)
+        emit("notice", message=eight_bits.quantize_model(directory.model, cohort, emit=emit).in_words)
     except (DinomixError, OSError) as error:
         emit("notice", message=f"No graph of 8 bits was made: {error}")
 
@@ -137,6 +137,8 @@ def _not_below_start(directory: RunDirectory, trained: Model, device: str, emit:
     emit("verdict", **verdict.as_data)
     if verdict.keeps_start:
         trained = model_under(joined_labels(trained.labels, start.model.labels)[0], start.model)
+        # Its graph of 8 bits stays behind.
+        trained = replace(trained, record={key: told for key, told in trained.record.items() if key != eight_bits.KEY})
     return replace(trained, record=trained.record | {"start_model": verdict.as_data})
 
 
