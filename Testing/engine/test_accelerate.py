@@ -54,10 +54,11 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path):
     one, two = curve("one", "loss"), curve("two", "loss")
     assert len(one) == len(two) == 10
     # Pseudo-labels count from the third step on. Sooner or later a voxel between two classes gets another label by the last digit
-    # of a sum, and what PIC cuts and mixes differs from there.
+    # of a sum, and what PIC cuts and mixes differs from there; what is learned from labels hardly does.
     for left, right in zip(one, two, strict=True):
         for term in ("total", "supervised", "fkd", "gradient_norm"):
-            near = pytest.approx(left[term], rel=2e-3 if left["step"] <= 5 else 0.1, abs=1e-5)
+            is_alike = left["step"] <= 5 or term == "supervised"
+            near = pytest.approx(left[term], rel=2e-3 if is_alike else 0.1, abs=1e-5)
             assert right[term] == near, (left["step"], term)
     for left, right in zip(curve("one", "pic"), curve("two", "pic"), strict=True):
         assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-3)
