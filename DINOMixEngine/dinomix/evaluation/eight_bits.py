@@ -115,7 +115,8 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
         raise DinomixError(
             f"None of the {len(cases)} cases shows a structure.", "Give cases in which structures are drawn."
         )
-    with TemporaryDirectory() as folder:
+    # Windows keeps files that are mapped still.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tried = Path(folder) / "model"
         shutil.copytree(model.path, tried)
         for exact in EXACT:
