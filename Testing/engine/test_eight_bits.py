@@ -234,7 +234,10 @@ def test_the_command_line_quantizes_joined_models(
         main(["models", "quantize", str(tmp_path / "joined"), "--cohort", str(tmp_path / "cohort.json"), "--json"])
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["exact"] == 1
-    labels, told = segmented(load_model(tmp_path / "joined"), scan)
+    joined = load_model(tmp_path / "joined")
+    with pytest.raises(DinomixError, match="all networks of the model in memory"):
+        segmented(joined, scan, precision="int8", network=joined.network_in_turns())
+    labels, told = segmented(joined, scan)
     assert "computes with 8 bits" in told and np.array_equal(labels, segmented(model, scan)[0])
 
 

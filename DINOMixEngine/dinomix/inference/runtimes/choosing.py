@@ -128,6 +128,12 @@ def _check_eight_bits(requested: RuntimeName, network: Network, device: Device) 
             "PyTorch does not compute with 8 bits.", "Give --runtime auto, or another --precision.", "eight-bits"
         )
     _check_usable(device)
+    if not is_graph(network) and _is_read_again(network):
+        raise DinomixError(
+            "8 bits take all networks of the model in memory at once, for which it does not suffice.",
+            "Raise the memory limit (--max-memory), or give another --precision.",
+            "memory-limit",
+        )
     if not carries_eight_bits(network):
         raise DinomixError(
             "The model carries no graph of 8 bits.",
