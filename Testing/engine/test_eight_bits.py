@@ -172,6 +172,12 @@ def test_layers_are_left_in_float32_until_nothing_is_lost(
     assert (kept.fingerprint == before) == (exact is None)  # what was there stays
     assert kept.record[KEY]["exact"] == (exact or 1)
     told = "liver would lose 0.002" if exact is None else "A graph of 8 bits was kept"
+    assert found.unseen == ("gallbladder",)
+    if exact is not None:  # what no case shows is told
+        assert (
+            "None of these shows gallbladder" in found.in_words
+            and "shows gallbladder" in (model.path / "README.md").read_text()
+        )
     assert told in found.in_words
 
 

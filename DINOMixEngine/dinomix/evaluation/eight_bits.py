@@ -52,25 +52,29 @@ class EightBits:
         exact: the last convolutions that stay in float32; None where no graph of 8 bits was kept.
         cases: that decided.
         before, after: mean Dice of each structure in float32, and with 8 bits as it was tried last.
+        unseen: structures of the model that are in none of the cases, so that nothing is known of them.
     """
 
     exact: int | None
     cases: int
     before: Dice
     after: Dice
+    unseen: tuple[str, ...] = ()
 
     @property
     def as_data(self) -> dict[str, Any]:
         """For a record."""
-        return {"exact": self.exact, "cases": self.cases, "dice": {"before": self.before, "after": self.after}}
+        dice = {"before": self.before, "after": self.after}
+        return {"exact": self.exact, "cases": self.cases, "dice": dice, "unseen": list(self.unseen)}
 
     @property
     def in_words(self) -> str:
-        """One or two sentences."""
+        """A few sentences."""
         name, loss = max(_losses(self.before, self.after).items(), key=lambda item: item[1])
         if self.exact is None:
             return f"No graph of 8 bits was kept: {name} would lose {loss:.3f} of its Dice in {self.cases} cases."
-        return f"A graph of 8 bits was kept: no structure loses more than {max(loss, 0):.3f} of its Dice in {self.cases} cases."
+        told = f"A graph of 8 bits was kept: no structure loses more than {max(loss, 0):.3f} of its Dice in {self.cases} cases."
+        return f"{told} None of these shows {listed(self.unseen)}: look at what becomes of it." if self.unseen else told
 
 
 def check_quantizable() -> None:
@@ -99,7 +103,8 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
             "Give cases with `dinomix check`, and --role labeled where the model has not learned from them.",
         )
     check_seen(model, cohort)
-    if not matched_channels(cohort.labels, model.labels):
+    matched = matched_channels(cohort.labels, model.labels)
+    if not matched:
         raise DinomixError(
             f"None of the cohort's structures ({listed(cohort.labels.names)}) is one of the model's "
             f"({listed(model.labels.names)}).",
@@ -115,6 +120,12 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
         raise DinomixError(
             f"None of the {len(cases)} cases shows a structure.", "Give cases in which structures are drawn."
         )
+    seen = {
+        model.labels.names[own - 1]
+        for theirs, own in matched.items()
+        if before[cohort.labels.names[theirs - 1]] is not None
+    }
+    unseen = tuple(name for name in model.labels.names if name not in seen)
     # Windows keeps files that are mapped still.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tried = Path(folder) / "model"
@@ -124,10 +135,10 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
             renew_manifest(tried)
             after = _dice(load_model(tried), "int8", cohort, cases, emit)
             if all(loss <= LOSS for loss in _losses(before, after).values()):
-                found = EightBits(exact, len(cases), before, after)
+                found = EightBits(exact, len(cases), before, after, unseen)
                 _keep(model, tried, found)
                 return found
-    return EightBits(None, len(cases), before, after)
+    return EightBits(None, len(cases), before, after, unseen)
 
 
 def _windows_of(stage: Model, cases: Sequence[Case], cohort: Cohort, emit: Emit) -> NDArray[np.float32]:

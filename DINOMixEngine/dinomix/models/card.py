@@ -147,9 +147,9 @@ def _eight_bits(record: dict[str, Any]) -> str:
     found = record.get("eight_bits")
     if not isinstance(found, dict):
         return ""
-    return (
-        f"\nProcessors compute it with 8 bits: no structure lost by it in {_cell(found.get('cases'))} labeled cases.\n"
-    )
+    unseen = listed([str(name) for name in found.get("unseen", [])], 20)
+    told = f"Processors compute it with 8 bits: no structure lost by it in {_cell(found.get('cases'))} labeled cases."
+    return f"\n{told}{f' None of these shows {unseen}.' if unseen else ''}\n"
 
 
 def _citation(record: dict[str, Any]) -> str:
