@@ -46,6 +46,7 @@ set(SCRIPTS
   "dinomix/commands/__init__.py"
   "dinomix/commands/benchmark.py"
   "dinomix/commands/check.py"
+  "dinomix/commands/chosen_cases.py"
   "dinomix/commands/compare.py"
   "dinomix/commands/demo.py"
   "dinomix/commands/evaluate.py"

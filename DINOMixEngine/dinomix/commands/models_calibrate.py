@@ -6,24 +6,14 @@ from typing import Literal
 
 import click
 
+from dinomix.commands.chosen_cases import chosen_cases
+
 
 @click.command(
     "calibrate", epilog="Example: dinomix models calibrate abdominal-organs-3mm --cohort cohort.json --role labeled"
 )
 @click.argument("model", metavar="NAME|FOLDER")
-@click.option(
-    "--cohort",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The cohort.json of `dinomix check` with the cases.",
-)
-@click.option(
-    "--role",
-    type=click.Choice(["validation", "labeled", "test"]),
-    default="validation",
-    show_default=True,
-    help="Which of its cases; none that the model has learned from.",
-)
+@chosen_cases("Which of its cases; none that the model has learned from.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(

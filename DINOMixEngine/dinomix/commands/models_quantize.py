@@ -6,22 +6,12 @@ from typing import Literal
 
 import click
 
+from dinomix.commands.chosen_cases import chosen_cases
+
 
 @click.command("quantize", epilog="Example: dinomix models quantize RUN/model --cohort cohort.json")
 @click.argument("model", metavar="NAME|FOLDER")
-@click.option(
-    "--cohort",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The cohort.json of `dinomix check` with the cases.",
-)
-@click.option(
-    "--role",
-    type=click.Choice(["validation", "labeled", "test"]),
-    default="validation",
-    show_default=True,
-    help="Which of its cases decide, at least two; none that the model has learned from.",
-)
+@chosen_cases("Which of its cases decide, at least two; none that the model has learned from.")
 @click.option("--json", "as_json", is_flag=True, help="Events and the result as JSON lines on stdout.")
 def command(model: str, cohort: Path, role: Literal["validation", "labeled", "test"], as_json: bool) -> None:
     """Let a model segment with 8 bits on a processor, which takes about half of the time, where no structure loses by it.
