@@ -135,7 +135,7 @@ def measure(device: str, model: Path, scan: Path, truth: Path, arguments: argpar
             labels[name], result = run_contender(name, pythons[name], model, scan, out, device)
             times[name].append(result)
             print(f"run {number + 1}, {name}: {describe(result)}", file=sys.stderr, flush=True)
-        parts.append(run_bare_parts(model, scan, labels[OWN[0]], device))
+        parts.append(run_bare_parts(model, scan, next(iter(labels.values())), device))
         print(f"run {number + 1}, bare parts: {parts[-1]}", file=sys.stderr, flush=True)
     picture = []
     if arguments.write:
