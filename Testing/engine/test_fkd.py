@@ -239,6 +239,30 @@ def test_a_teacher_that_cannot_take_the_runs_slices_is_refused_before_the_run_is
 
 
 @pytest.mark.parametrize("mode", ["on-the-fly", "cached"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_unlabeled_patches_are_distilled_once_they_are_labeled(tmp_path: Path, monkeypatch, mode: str, waits: bool):
+    from dinomix.training.methods import mean_teacher, parts
+    from dinomix.training.train import train
+    from tiny_cohort import make_cohort, make_plan, small_config
+
+    taught: list[int] = []
+    loss = parts.fkd.distillation_loss
+
+    def counted(student, teacher, *others):
+        taught.append(len(student))
+        assert len(teacher) == len(student)
+        return loss(student, teacher, *others)
+
+    monkeypatch.setattr(parts.fkd, "distillation_loss", counted)
+    monkeypatch.setattr(
+        mean_teacher.MeanTeacher, "_is_ready", lambda self, run, batch: not waits or run.state.step >= 5
+    )
+    config = small_config("mean-teacher", fkd=mode, steps=6, pseudo_label_start=0.5, validate_every=6)
+    train(make_cohort(tmp_path / "cases", validation=0), tmp_path / "run", config, make_plan())
+    assert taught == ([2, 2, 2, 2, 2, 4] if waits else [2, 2, 2, 4, 4, 4])
+
+
+@pytest.mark.parametrize("mode", ["on-the-fly", "cached"])
 def test_a_convolutional_teacher_trains_with_all_that_can_be_set(tmp_path: Path, mode: str):
     from dinomix.training.train import train
     from tiny_cohort import make_cohort, make_plan, small_config

@@ -163,11 +163,10 @@ class Batches(Dataset[Batch]):
         return batch
 
     def _needs_unlabeled(self, step: int) -> bool:
-        """Before pseudo-labels count, FKD has a use for unlabeled patches, and what is kept of a start model."""
+        """Before pseudo-labels count, what is kept of a start model alone has a use for unlabeled patches."""
         if not self.config.uses_unlabeled or not self.unlabeled_cases:
             return False
-        config = self.config
-        return step >= self.schedule.pseudo_labels_from or config.fkd.mode != "off" or config.keeps_by_patches
+        return step >= self.schedule.pseudo_labels_from or self.config.keeps_by_patches
 
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)
