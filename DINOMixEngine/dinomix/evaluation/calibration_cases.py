@@ -13,13 +13,11 @@ from dinomix.cohort.cohort import Case, Cohort, Role
 from dinomix.errors import DinomixError
 from dinomix.evaluation.calibrating import LabeledCase, calibrated
 from dinomix.events import Emit, silent
-from dinomix.files import write_json, write_text
 from dinomix.inference.devices import choose_device
 from dinomix.models.calibration import KEY, Calibration
-from dinomix.models.card import model_card
 from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import can_see, images_for, matched_channels
-from dinomix.models.writing import changed_aside
+from dinomix.models.writing import changed_aside, write_record
 from dinomix.planning.cache import PreparedCase, channels_of, refuse_changed
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 
@@ -128,5 +126,4 @@ def with_calibration(
 def _write_into(model: Model, record: dict[str, Any]) -> None:
     """Put another record into a model folder; all of its other files, the weights too, stay byte for byte."""
     with changed_aside(model.path) as aside:
-        write_json(aside / "record.json", record)
-        write_text(aside / "README.md", model_card(model.plan, model.labels, record))
+        write_record(aside, model.plan, model.labels, record)

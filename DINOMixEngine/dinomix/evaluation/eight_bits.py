@@ -19,15 +19,13 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.evaluation.calibration_cases import check_seen, labeled_case
 from dinomix.evaluation.matched_model import Dice, MatchedModel, mean_dice
 from dinomix.events import Emit, Progress, silent
-from dinomix.files import write_json, write_text
 from dinomix.inference.options import Numbers
-from dinomix.models.card import model_card
 from dinomix.models.eight_bit_writing import write_eight_bits
 from dinomix.models.folder import Model, load_model
 from dinomix.models.manifest import EIGHT_BITS, graph_files, renew_manifest
 from dinomix.models.matching import matched_channels
 from dinomix.models.silence import is_installed
-from dinomix.models.writing import add_graphs, changed_aside
+from dinomix.models.writing import add_graphs, changed_aside, write_record
 from dinomix.names import listed
 
 KEY = "eight_bits"
@@ -189,5 +187,4 @@ def _keep(model: Model, tried: Path, found: EightBits) -> None:
         for name in EIGHT_BITS:
             if (tried / name).is_file():
                 shutil.copy2(tried / name, aside / name)
-        write_json(aside / "record.json", record)
-        write_text(aside / "README.md", model_card(model.plan, model.labels, record))
+        write_record(aside, model.plan, model.labels, record)

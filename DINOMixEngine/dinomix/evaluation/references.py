@@ -89,11 +89,6 @@ def read_reference(
     return Reference(with_ids(labeled, names, labels, path), unlabeled, not_drawn)
 
 
-def validation_cases(cohort: Cohort, stage: str, emit: Emit) -> Iterator[tuple[Case, list[Volume], Volume]]:
-    """The validation cases of a cohort, as ``with_references``."""
-    return with_references(cohort.with_role("validation"), cohort, stage, emit)
-
-
 def with_references(
     cases: Sequence[Case], cohort: Cohort, stage: str, emit: Emit
 ) -> Iterator[tuple[Case, list[Volume], Volume]]:

@@ -1,6 +1,7 @@
 """Which device computes, and why. A device is PyTorch's where that is installed; without it there is the processor alone."""
 
 import os
+import platform
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -108,6 +109,11 @@ def has_bfloat16(device: Device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(bool(getattr(torch.cpu, test, lambda: False)()) for test in tests)
+
+
+def is_x86_64() -> bool:
+    """Whether the processor is of the kind on which what OpenVINO gains was measured, with AVX-512 and without."""
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def threads() -> int:

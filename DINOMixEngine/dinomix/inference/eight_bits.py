@@ -4,10 +4,8 @@ Those cases say nothing of an image that is unlike them: what is brighter than a
 each image is asked: a piece of it is computed with 8 bits and in float32.
 """
 
-import platform
-
 from dinomix.arrays import Array, namespace, without_gradients
-from dinomix.inference.devices import Device, cpu
+from dinomix.inference.devices import Device, cpu, is_x86_64
 from dinomix.inference.memory import MemoryUse
 from dinomix.inference.options import RuntimeName
 from dinomix.inference.pieces import piece_with_borders
@@ -18,8 +16,6 @@ from dinomix.models.networks import Network, bytes_of_network
 from dinomix.models.silence import is_installed
 from dinomix.planning.plan import Plan, sides_of_a_piece
 
-MADE_FOR = ("x86_64", "amd64")
-"""Processors on which 8 bits were measured to be faster, with and without instructions of their own for them."""
 FEWEST_WINDOWS = 4
 """Of an image, below which asking costs more than 8 bits save."""
 AGREEMENT = 0.85
@@ -35,7 +31,7 @@ def may_take_eight_bits(
         runtime != "pytorch"
         and device == cpu()
         and is_installed()
-        and platform.machine().lower() in MADE_FOR
+        and is_x86_64()
         and len(Layout.of(size, plan)) >= FEWEST_WINDOWS
         and carries_eight_bits(network)
         # Of the image before, graphs may be in memory already.

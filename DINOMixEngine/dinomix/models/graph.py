@@ -43,13 +43,16 @@ def remember_graph(network: "torch.nn.Module", weights: Path) -> None:
         _GRAPHS[network] = weights
 
 
+def weights_beside_graph(network: "torch.nn.Module | GraphNetwork") -> Path | None:
+    """The file of weights that a network was made of; None where no graph lay beside it."""
+    return network.weights if isinstance(network, GraphNetwork) else _GRAPHS.get(network)
+
+
 def carried_graph(network: "torch.nn.Module | GraphNetwork") -> Path | None:
-    """The file of weights of the folder that a network was made of; None where no graph lies there, or other weights by now."""
-    if isinstance(network, GraphNetwork):
-        return network.weights
-    weights = _GRAPHS.get(network)
-    if weights is None:
-        return None
+    """As ``weights_beside_graph``; None also where a network has other weights by now."""
+    weights = weights_beside_graph(network)
+    if weights is None or isinstance(network, GraphNetwork):
+        return weights
     import torch
     from safetensors.torch import load_file
 

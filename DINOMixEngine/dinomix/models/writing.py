@@ -75,8 +75,7 @@ def write_model(
                 save_file({name: w.detach().cpu().contiguous().clone() for name, w in state.items()}, file)
         labels.write(aside / "labels.json")
         plan.write(aside / "plan.json")
-        write_json(aside / "record.json", record)
-        write_text(aside / "README.md", model_card(plan, labels, record))
+        write_record(aside, plan, labels, record)
         if preview is not None:
             (aside / PREVIEW).write_bytes(preview)
         write_manifest(
@@ -91,6 +90,12 @@ def write_model(
             renew_manifest(aside)
         elif graphs and is_installed():
             emit("notice", message=f"The model goes without a graph for OpenVINO: {problem}.")
+
+
+def write_record(folder: Path, plan: Plan, labels: LabelSet, record: dict[str, Any]) -> None:
+    """Write into a model folder how the model was made, and the card, which tells of it."""
+    write_json(folder / "record.json", record)
+    write_text(folder / "README.md", model_card(plan, labels, record))
 
 
 def write_graphs(model: Model) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from dinomix.cohort.cohort import Cohort
 from dinomix.evaluation.matched_model import Dice, MatchedModel, means
 from dinomix.evaluation.metrics import Mask, dice
-from dinomix.evaluation.references import validation_cases
+from dinomix.evaluation.references import with_references
 from dinomix.events import Emit
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model
@@ -121,7 +121,9 @@ def judged(start: StartModel, cohort: Cohort, trained: Model, emit: Emit) -> Ver
     }
     scored: dict[str, list[Dice]] = {"before": [], "after": []}
     agreed = []
-    for case, images, reference in validation_cases(cohort, "compare with the start model", emit):
+    for case, images, reference in with_references(
+        cohort.with_role("validation"), cohort, "compare with the start model", emit
+    ):
         said = {
             "before": models["before"].renamed(start.labels_of(case)),
             "after": models["after"].segment(images, start.device),

@@ -13,7 +13,7 @@ import numpy as np
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.evaluation.matched_model import MatchedModel
-from dinomix.evaluation.references import validation_cases
+from dinomix.evaluation.references import with_references
 from dinomix.events import Emit
 from dinomix.images.volume import Volume
 from dinomix.models.folder import Model
@@ -92,7 +92,7 @@ def chosen_clean_up(model: Model, cohort: Cohort, device: str, emit: Emit) -> li
         return []
     matched = MatchedModel(model, cohort.labels, cohort.channel_names)
     found: dict[int, list[Pieces]] = {}
-    for case, images, reference in validation_cases(cohort, "try the clean-up", emit):
+    for case, images, reference in with_references(cohort.with_role("validation"), cohort, "try the clean-up", emit):
         predicted = matched.segment(images, device)
         for id in cohort.labels.ids:
             if _is_all_drawn(case, id) and (reference.array == id).any():

@@ -1,6 +1,5 @@
 """A frozen backbone computed by OpenVINO on a processor, which takes half of PyTorch's time in float32 and less in bfloat16."""
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinomix.inference.devices import threads
+from dinomix.inference.devices import is_x86_64, threads
 from dinomix.inference.options import Numbers
 from dinomix.inference.runtimes.compiled import compiled_request
 from dinomix.models.graph_writing import converted_with
@@ -21,7 +20,7 @@ SAME_TOKENS: dict[Numbers, float] = {"float32": 0.9999, "bfloat16": 0.99}
 
 def can_compile() -> bool:
     """Whether OpenVINO is installed and can be used, on a kind of processor on which it was faster with all that was measured."""
-    return platform.machine().lower() in ("x86_64", "amd64") and is_installed() and not would_wait_for_ever()
+    return is_x86_64() and is_installed() and not would_wait_for_ever()
 
 
 class Maps(nn.Module):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dinomix.files import folder_written_aside, json_text, read_table, sha256, write_json
 from dinomix.inference.options import Numbers
 from dinomix.models.averaged import Averaged
-from dinomix.models.graph import carried_graph, read_eight_bits, read_graph
+from dinomix.models.graph import carried_graph, read_eight_bits, read_graph, weights_beside_graph
 from dinomix.models.manifest import eight_bit_files
 from dinomix.models.networks import Network, each_of
 from dinomix.models.silence import core, openvino
@@ -75,8 +75,11 @@ def _is_plain(value: object) -> bool:
 
 def carries_eight_bits(network: Network) -> bool:
     """Whether a graph of 8 bits lies in the folder that a network was made of, of averaged networks for each."""
-    folders = map(carried_graph, each_of(network))
-    return all(weights is not None and eight_bit_files(weights)[0].is_file() for weights in folders)
+    networks = each_of(network)
+    files = map(weights_beside_graph, networks)
+    # Weights are read and compared only where there is such a graph.
+    are_there = all(weights is not None and eight_bit_files(weights)[0].is_file() for weights in files)
+    return are_there and all(carried_graph(each) is not None for each in networks)
 
 
 def graph_of(network: Any, plan: Plan, numbers: Numbers) -> Any:
