@@ -78,6 +78,11 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raises OSError where ``folder_written_aside`` could not put a folder in the place of ``path``, before hours are spent."""
+    os.rmdir(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+
+
 def replace(aside: Path, path: Path) -> None:
     """Rename a file or folder over another one.
 

@@ -1,5 +1,6 @@
 """Graphs of 8 bits: whether one is kept, which images are computed by it, and what is said where it cannot be."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from dinomix import files
 from dinomix.cli import main
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError
@@ -169,9 +171,15 @@ def test_layers_are_left_in_float32_until_nothing_is_lost(
     found = quantize_model(model.path, cohort)
     kept = load_model(model.path)
     assert found.exact == exact and not values
-    assert (kept.fingerprint == before) == (exact is None)  # what was there stays
-    assert kept.record[KEY]["exact"] == (exact or 1)
-    told = "liver would lose 0.002" if exact is None else "A graph of 8 bits was kept"
+    assert kept.fingerprint != before
+    has_one = [file.is_file() for file in eight_bit_files(model.path / WEIGHTS)]
+    if exact is None:  # the one of before would lose as much
+        assert has_one == [False, False] and KEY not in kept.record
+        assert "8 bits" not in (model.path / "README.md").read_text() and graph_files(model.path / WEIGHTS)[0].is_file()
+        told = "liver would lose 0.002 of its Dice in 2 cases. The one that the model had was taken away."
+    else:
+        assert has_one == [True, True] and kept.record[KEY]["exact"] == exact
+        told = "A graph of 8 bits was kept"
     assert found.unseen == ("gallbladder",)
     if exact is not None:  # what no case shows is told
         assert (
@@ -179,6 +187,27 @@ def test_layers_are_left_in_float32_until_nothing_is_lost(
             and "shows gallbladder" in (model.path / "README.md").read_text()
         )
     assert told in found.in_words
+
+
+def test_a_model_that_had_none_stays_as_it_is_where_a_structure_loses(model: Model, cohort: Cohort, monkeypatch) -> None:
+    for file in eight_bit_files(model.path / WEIGHTS):
+        file.unlink()
+    renew_manifest(model.path)
+    before = load_model(model.path).fingerprint
+    monkeypatch.setattr(eight_bits, "_dice", losing([0.8, 0.7, 0.7, 0.7]))
+    found = quantize_model(model.path, cohort)
+    assert found.exact is None and "taken away" not in found.in_words
+    assert load_model(model.path).fingerprint == before
+
+
+def test_a_folder_that_cannot_be_replaced_is_noticed_at_once(model: Model, cohort: Cohort, monkeypatch) -> None:
+    def refused(prefix: str, dir: Path) -> str:  # noqa: A002 - as tempfile calls it
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refused)
+    monkeypatch.setattr(eight_bits, "_dice", lambda *_: pytest.fail("nothing is to be segmented"))
+    with pytest.raises(PermissionError):
+        quantize_model(model.path, cohort)
 
 
 def test_what_cannot_be_quantized_is_said_before_anything_is_computed(

@@ -19,6 +19,7 @@ from dinomix.errors import DinomixError, reason_of
 from dinomix.evaluation.calibration_cases import check_seen, labeled_case
 from dinomix.evaluation.matched_model import Dice, MatchedModel, mean_dice
 from dinomix.events import Emit, Progress, silent
+from dinomix.files import check_replaceable
 from dinomix.inference.options import Numbers
 from dinomix.models.eight_bit_writing import write_eight_bits
 from dinomix.models.folder import Model, load_model
@@ -51,6 +52,7 @@ class EightBits:
         cases: that decided.
         before, after: mean Dice of each structure in float32, and with 8 bits as it was tried last.
         unseen: structures of the model that are in none of the cases, so that nothing is known of them.
+        replaces: the model had such a graph before.
     """
 
     exact: int | None
@@ -58,6 +60,7 @@ class EightBits:
     before: Dice
     after: Dice
     unseen: tuple[str, ...] = ()
+    replaces: bool = False
 
     @property
     def as_data(self) -> dict[str, Any]:
@@ -70,7 +73,8 @@ class EightBits:
         """A few sentences."""
         name, loss = max(_losses(self.before, self.after).items(), key=lambda item: item[1])
         if self.exact is None:
-            return f"No graph of 8 bits was kept: {name} would lose {loss:.3f} of its Dice in {self.cases} cases."
+            told = f"No graph of 8 bits was kept: {name} would lose {loss:.3f} of its Dice in {self.cases} cases."
+            return f"{told} The one that the model had was taken away." if self.replaces else told
         told = f"A graph of 8 bits was kept: no structure loses more than {max(loss, 0):.3f} of its Dice in {self.cases} cases."
         return f"{told} None of these shows {listed(self.unseen)}: look at what becomes of it." if self.unseen else told
 
@@ -83,7 +87,7 @@ def check_quantizable() -> None:
 
 
 def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation", emit: Emit = silent) -> EightBits:
-    """Write graphs of 8 bits of all networks of a model folder into it, unless a structure loses by them.
+    """Write graphs of 8 bits of all networks of a model folder into it, unless a structure loses by them: then it has none.
 
     Args:
         role: of the cases that decide, none of which the model may have learned from. Labeled cases show how large values are;
@@ -91,9 +95,11 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
 
     Raises:
         DinomixError: a package or cases are missing, the model cannot be used with them, or NNCF cannot take a network.
+        OSError: nothing may be written where the model folder lies.
     """
     check_quantizable()
     model = load_model(path)
+    check_replaceable(model.path)
     cases = cohort.with_role(role)
     if len(cases) < FEWEST:
         raise DinomixError(
@@ -124,6 +130,7 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
         if before[cohort.labels.names[theirs - 1]] is not None
     }
     unseen = tuple(name for name in model.labels.names if name not in seen)
+    replaces = any((model.path / name).is_file() for name in EIGHT_BITS)
     # Windows keeps files that are mapped still.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tried = Path(folder) / "model"
@@ -133,10 +140,15 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
             renew_manifest(tried)
             after = _dice(load_model(tried), "int8", cohort, cases, emit)
             if all(loss <= LOSS for loss in _losses(before, after).values()):
-                found = EightBits(exact, len(cases), before, after, unseen)
-                _keep(model, tried, found)
+                found = EightBits(exact, len(cases), before, after, unseen, replaces)
+                _put(model, tried, found)
                 return found
-    return EightBits(None, len(cases), before, after, unseen)
+        found = EightBits(None, len(cases), before, after, unseen, replaces)
+        if replaces:
+            for name in EIGHT_BITS:
+                (tried / name).unlink(missing_ok=True)
+            _put(model, tried, found)
+    return found
 
 
 def _windows_of(stage: Model, cases: Sequence[Case], cohort: Cohort, emit: Emit) -> NDArray[np.float32]:
@@ -180,11 +192,14 @@ def _losses(before: Dice, after: Dice) -> dict[str, float]:
     return {name: had - has for name, had in before.items() if had is not None and (has := after[name]) is not None}
 
 
-def _keep(model: Model, tried: Path, found: EightBits) -> None:
-    """Put the graphs that were tried into the model's folder; all of its other files but record and card stay."""
-    record = {**model.record, KEY: found.as_data}
+def _put(model: Model, tried: Path, found: EightBits) -> None:
+    """Give the model's folder the graphs of 8 bits of the one in which they were tried; its other files but record and card stay."""
+    record = {key: told for key, told in model.record.items() if key != KEY}
+    if found.exact is not None:
+        record[KEY] = found.as_data
     with changed_aside(model.path) as aside:
         for name in EIGHT_BITS:
+            (aside / name).unlink(missing_ok=True)
             if (tried / name).is_file():
                 shutil.copy2(tried / name, aside / name)
         write_record(aside, model.plan, model.labels, record)

@@ -105,15 +105,7 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
 def _in_eight_bits(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     """For the graph of 8 bits that a model carries."""
     _check_eight_bits(requested, work.network, work.device)
-    _check_limit(work)
-    try:
-        _ready(OPENVINO, work, work.plan.patch)
-    except Exception as error:  # of many kinds: what a library says of a graph that it does not know
-        raise DinomixError(
-            f"OpenVINO cannot compute the model with 8 bits here ({reason_of(error)}).",
-            "Give --precision auto.",
-            "eight-bits",
-        ) from error
+    _require_openvino(work, "the model with 8 bits here", "Give --precision auto.", "eight-bits")
     emit(
         "runtime",
         runtime="openvino",
@@ -146,25 +138,23 @@ def _only_openvino(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     """For the graph of a network, of which there is nothing else."""
     if requested == "pytorch":
         raise DinomixError("PyTorch is not installed.", f"{INSTALL} Or give --runtime auto.", "runtime")
-    _check_limit(work)
-    try:
-        _ready(OPENVINO, work, work.plan.patch)
-    except Exception as error:  # of many kinds: what a library says of a graph that it does not know
-        raise DinomixError(
-            f"OpenVINO cannot compute the model's graph ({reason_of(error)}).", NEEDS_PYTORCH, "pytorch"
-        ) from error
+    _require_openvino(work, "the model's graph", NEEDS_PYTORCH, "pytorch")
     emit("runtime", runtime="openvino", reason="OpenVINO computes, since PyTorch is not installed.")
     return OPENVINO
 
 
-def _check_limit(work: Work) -> None:
-    """Raises DinomixError where only OpenVINO could compute, and would take more memory than is allowed."""
+def _require_openvino(work: Work, what: str, remedy: str, code: str) -> None:
+    """Raises DinomixError where only OpenVINO could compute, and cannot, or would take more memory than is allowed."""
     if work.limit is not None and not is_compiled(work.network) and _too_large(work):
         raise DinomixError(
             f"OpenVINO takes more for this model than the {gigabytes(work.limit)} that are allowed.",
             "Raise the memory limit (--max-memory), or crop the image to the region of interest.",
             "memory-limit",
         )
+    try:
+        _ready(OPENVINO, work, work.plan.patch)
+    except Exception as error:  # of many kinds: what a library says of a graph that it does not know
+        raise DinomixError(f"OpenVINO cannot compute {what} ({reason_of(error)}).", remedy, code) from error
 
 
 def _verdict(requested: RuntimeName, work: Work, emit: Emit) -> Verdict | None:
