@@ -55,6 +55,9 @@ def command(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int], emit: Any) -> tuple[str, Any]:
+    from dinomix.memory import keep_freed_memory
+
+    keep_freed_memory()
     from dinomix.evaluation import benchmark
     from dinomix.evaluation.comparison import as_text, compare
     from dinomix.files import write_json, write_text

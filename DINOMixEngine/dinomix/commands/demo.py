@@ -20,6 +20,9 @@ def command(out: Path, seed: int, steps: int | None, device: str, as_json: bool)
     """
     import json
 
+    from dinomix.memory import keep_freed_memory
+
+    keep_freed_memory()
     from dinomix.demo.demo import run_demo
     from dinomix.evaluation.evaluate import table
     from dinomix.events import shown_events

@@ -65,6 +65,9 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: 
         return _tell_devices(as_json)
     # A request that comes while PyTorch is being loaded is for this process already.
     since = time.time()
+    from dinomix.memory import keep_freed_memory
+
+    keep_freed_memory()
     from dinomix.events import shown_events
     from dinomix.training import train as training
     from dinomix.training.control import RunPaused
