@@ -80,7 +80,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 def check_replaceable(path: Path) -> None:
     """Raises OSError where ``folder_written_aside`` could not put a folder in the place of ``path``, before hours are spent."""
-    os.rmdir(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent)).rmdir()
 
 
 def replace(aside: Path, path: Path) -> None:

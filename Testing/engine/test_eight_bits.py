@@ -189,7 +189,9 @@ def test_layers_are_left_in_float32_until_nothing_is_lost(
     assert told in found.in_words
 
 
-def test_a_model_that_had_none_stays_as_it_is_where_a_structure_loses(model: Model, cohort: Cohort, monkeypatch) -> None:
+def test_a_model_that_had_none_stays_as_it_is_where_a_structure_loses(
+    model: Model, cohort: Cohort, monkeypatch
+) -> None:
     for file in eight_bit_files(model.path / WEIGHTS):
         file.unlink()
     renew_manifest(model.path)
@@ -201,7 +203,7 @@ def test_a_model_that_had_none_stays_as_it_is_where_a_structure_loses(model: Mod
 
 
 def test_a_folder_that_cannot_be_replaced_is_noticed_at_once(model: Model, cohort: Cohort, monkeypatch) -> None:
-    def refused(prefix: str, dir: Path) -> str:  # noqa: A002 - as tempfile calls it
+    def refused(prefix: str, dir: Path) -> str:
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
 
     monkeypatch.setattr(files.tempfile, "mkdtemp", refused)

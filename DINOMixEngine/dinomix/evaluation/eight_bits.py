@@ -193,7 +193,7 @@ def _losses(before: Dice, after: Dice) -> dict[str, float]:
 
 
 def _put(model: Model, tried: Path, found: EightBits) -> None:
-    """Give the model's folder the graphs of 8 bits of the one in which they were tried; its other files but record and card stay."""
+    """Give the model's folder the graphs of 8 bits of the one in which they were tried, and a record of them."""
     record = {key: told for key, told in model.record.items() if key != KEY}
     if found.exact is not None:
         record[KEY] = found.as_data
