@@ -173,7 +173,7 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             maxMemory: bytes of main memory that the worker may take.
             precision: "auto", "float32", "bfloat16" or "int8".
             allPieces: whether pieces that lie apart from the largest one of an organ are kept.
-            runtime: "auto", "pytorch" or "openvino".
+            runtime: "auto", "pytorch", "openvino" or "openvino-gpu".
             regions: whether the model's regions, such as a whole tumor, are added as segments that overlap their parts.
             anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
             inside: organs in the box around which alone is computed, as the first of several models has found it, or a quick pass

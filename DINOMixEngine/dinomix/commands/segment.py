@@ -52,11 +52,11 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "pytorch", "openvino"]),
+    type=click.Choice(["auto", "pytorch", "openvino", "openvino-gpu"]),
     default="auto",
     show_default=True,
     help="What computes on a processor. auto: OpenVINO where it is installed and a trial, made once for each model, finds it "
-    "faster and its labels the same.",
+    "faster and its labels the same. openvino-gpu: Intel graphics, where their labels are those of the processor.",
 )
 @click.option("--keep", multiple=True, metavar="STRUCTURE", help="Keep only this structure; may be repeated.")
 @click.option(
@@ -127,7 +127,7 @@ def command(
     device: str,
     max_memory: str | None,
     precision: Literal["auto", "float32", "bfloat16", "int8"],
-    runtime: Literal["auto", "pytorch", "openvino"],
+    runtime: Literal["auto", "pytorch", "openvino", "openvino-gpu"],
     keep: tuple[str, ...],
     inside: tuple[str, ...],
     found_by: Path | None,

@@ -28,7 +28,7 @@ def may_take_eight_bits(
 ) -> bool:
     """Whether it is worth asking an image of ``size`` (x, y, z) voxels on the plan's grid."""
     return (
-        runtime != "pytorch"
+        runtime in ("auto", "openvino")
         and device == cpu()
         and is_installed()
         and is_x86_64()

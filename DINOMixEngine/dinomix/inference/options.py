@@ -7,7 +7,7 @@ from typing import Literal
 Numbers = Literal["float32", "bfloat16", "int8"]
 """What a network computes with; "int8" is for models that carry a graph of 8 bits."""
 Precision = Literal["auto", Numbers]
-RuntimeName = Literal["auto", "pytorch", "openvino"]
+RuntimeName = Literal["auto", "pytorch", "openvino", "openvino-gpu"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Options:
             or more, see ``LabelChanges``); elsewhere float32. The model folder run as a bundle of MONAI's gives the labels of
             "float32" and "pytorch".
         runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
-            remembered, has found it faster and its labels the same; elsewhere PyTorch.
+            remembered, has found it faster and its labels the same; elsewhere PyTorch. "openvino-gpu" is OpenVINO on Intel
+            graphics where these give a piece of each image the labels of the CPU; elsewhere as with "auto".
         all_pieces: keep also what a model's plan calls stray pieces of a structure, or removes as too small.
         mirror: average each window with its mirror images along axes for which it was trained; see ``mirroring``.
         clean_up: which pieces are removed from the result of all models, see ``asked_clean_up``.

@@ -21,7 +21,7 @@ from dinomix.inference.memory import MemoryUse
 from dinomix.inference.noise import AGREEMENT
 from dinomix.inference.options import Numbers, RuntimeName
 from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of
-from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
+from dinomix.inference.runtimes.compiled import GRAPHICS, OPENVINO, has_graphics, is_compiled, usual_runtime
 from dinomix.inference.runtimes.graphs import carries_eight_bits, folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout
@@ -89,6 +89,8 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
     """
     if work.numbers == "int8":
         return _in_eight_bits(requested, work, emit)
+    if requested == GRAPHICS.name:
+        return _on_graphics(work, emit)
     if is_graph(work.network):
         return _only_openvino(requested, work, emit)
     if requested == "openvino":
@@ -100,6 +102,33 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
         return PYTORCH
     emit("runtime", runtime=verdict.runtime, reason=verdict.reason)
     return OPENVINO if verdict.runtime == "openvino" else PYTORCH
+
+
+def _on_graphics(work: Work, emit: Emit) -> Runtime:
+    """Intel graphics, where they compute a piece of the image as the CPU does; else what computes without being asked for."""
+    _check_usable(work.device)
+    if not has_graphics():
+        raise DinomixError(
+            "OpenVINO finds no Intel graphics on this computer, or not their driver.",
+            "Install the driver of the graphics, or give --runtime auto.",
+            "runtime",
+        )
+    if _is_read_again(work.network) or (not is_compiled(work.network) and _too_large(work)):
+        emit(
+            "notice", message="Intel graphics share the main memory, which does not suffice; the CPU computes instead."
+        )
+        return choose_runtime("auto", work, emit)
+    try:
+        differ = _differing(work, _ready(GRAPHICS, work, sides_of_a_piece(work.plan)))
+        if differ is None or _is_same(*differ[:2], work.numbers):
+            _ready(GRAPHICS, work, work.plan.patch)
+            emit("runtime", runtime=GRAPHICS.name, reason="OpenVINO computes on Intel graphics, as requested.")
+            return GRAPHICS
+        why = f"gave {differ[0]} of {differ[1]} voxels other labels than the CPU"
+    except Exception as error:  # of many kinds: what a driver says of a network that it does not know
+        why = f"cannot take this network ({reason_of(error)})"
+    emit("notice", message=f"Intel graphics {why}; the CPU computes instead.")
+    return choose_runtime("auto", work, emit)
 
 
 def _in_eight_bits(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
@@ -115,9 +144,10 @@ def _in_eight_bits(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
 
 
 def _check_eight_bits(requested: RuntimeName, network: Network, device: Device) -> None:
-    if requested == "pytorch":
+    if requested in ("pytorch", GRAPHICS.name):
+        what = "PyTorch does" if requested == "pytorch" else "Intel graphics do"
         raise DinomixError(
-            "PyTorch does not compute with 8 bits.", "Give --runtime auto, or another --precision.", "eight-bits"
+            f"{what} not compute with 8 bits here.", "Give --runtime auto, or another --precision.", "eight-bits"
         )
     _check_usable(device)
     if not is_graph(network) and _is_read_again(network):
@@ -174,6 +204,9 @@ def expected_runtime(requested: RuntimeName, network: Network, plan: Plan, devic
     if numbers == "int8":
         _check_eight_bits(requested, network, device)
         return OPENVINO
+    if requested == GRAPHICS.name:
+        _check_usable(device)
+        return GRAPHICS if has_graphics() else usual_runtime(network)
     if is_graph(network):
         return OPENVINO
     if requested == "pytorch" or device != cpu() or not is_installed() or _is_read_again(network):
@@ -287,17 +320,32 @@ def _tried(work: Work, emit: Emit) -> Verdict | None:
 
 
 @without_gradients
-def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
+def _differing(work: Work, fast: Forward) -> tuple[int, int, Array] | None:
+    """How many voxels of a piece of the image have other labels than on the CPU in float32, of how many in structures; and the
+    piece. None where no piece has borders."""
     found = piece_with_borders(fast, work.tensor, work.plan, work.device)
     if found is None:
         return None
     window, logits = found
     xp = namespace(logits)
-    exact = PYTORCH.ready(work.network, work.plan, work.device, "float32", sides_of_a_piece(work.plan))(window)[0]
+    usual = usual_runtime(work.network)
+    exact = usual.ready(work.network, work.plan, work.device, "float32", sides_of_a_piece(work.plan))(window)[0]
     labels, expected = xp.argmax(logits, axis=0), xp.argmax(exact, axis=0)
     structures = int(xp.count_nonzero((labels > 0) | (expected > 0)))
-    other = int(xp.count_nonzero(labels != expected))
-    if other > max(ONE_VOXEL, (1 - SAME[work.numbers]) * structures):
+    return int(xp.count_nonzero(labels != expected)), structures, window
+
+
+def _is_same(other: int, structures: int, numbers: Numbers) -> bool:
+    return other <= max(ONE_VOXEL, (1 - SAME[numbers]) * structures)
+
+
+@without_gradients
+def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
+    found = _differing(work, fast)
+    if found is None:
+        return None
+    other, structures, window = found
+    if not _is_same(other, structures, work.numbers):
         return Verdict("pytorch", f"PyTorch computes: OpenVINO gave {other} of {structures} voxels other labels here.")
     turns: list[tuple[float, float]] = []
     while len(turns) < TURNS and sum(map(sum, turns)) < LONGEST_TURNS:

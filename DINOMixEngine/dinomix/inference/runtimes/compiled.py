@@ -1,4 +1,4 @@
-"""OpenVINO as a runtime: a network's graph, compiled for this processor and for windows of one size."""
+"""OpenVINO as a runtime: a network's graph, compiled for this processor, or for Intel graphics, and for windows of one size."""
 
 import weakref
 from collections import OrderedDict
@@ -20,21 +20,28 @@ from dinomix.planning.plan import Plan
 
 HINTS: dict[Numbers, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """For what is not of 8 bits in a graph of those, too: bfloat16 would save nothing there."""
+HINTS_OF_GRAPHICS: dict[Numbers, str] = {"float32": "f32", "bfloat16": "f16"}
+"""Graphics have half precision in bfloat16's place; it is judged for each image alike."""
 KEPT = 4
 """Compiled graphs of a network that stay in memory: for windows and for the piece on which fewer bits are tried, with either
 numbers. Compiling takes from half a second to ten."""
 LIBRARY_BYTES = 2**27
 """What the library takes in memory, once it has computed."""
 
-_COMPILED = weakref.WeakKeyDictionary[Any, OrderedDict[tuple[Sides, Numbers, int], Forward]]()
+_COMPILED = weakref.WeakKeyDictionary[Any, OrderedDict[tuple[Sides, Numbers, int, str], Forward]]()
 
 
 @dataclass(frozen=True)
 class OpenVino:
-    """Computes on the CPU, windows of one size."""
+    """Computes windows of one size; they come from the main memory and go there.
+
+    Attributes:
+        place: what OpenVINO calls the processor that computes.
+    """
 
     name: str = "openvino"
     title: str = "OpenVINO"
+    place: str = "CPU"
 
     def more_bytes(self, weights: int, window: int) -> int:
         """Each compiled graph has weights of its own, and more while it is made; what one computes in stays allocated."""
@@ -45,7 +52,7 @@ class OpenVino:
         if isinstance(network, Averaged):
             return network.with_each(lambda each: self.ready(each, plan, device, numbers, sides))
         kept = _COMPILED.setdefault(network, OrderedDict())
-        key = sides, numbers, threads()
+        key = sides, numbers, threads(), self.place
         kept[key] = kept.pop(key) if key in kept else _compiled(network, plan, *key)
         while len(kept) > KEPT:
             kept.popitem(last=False)
@@ -53,6 +60,12 @@ class OpenVino:
 
 
 OPENVINO = OpenVino()
+GRAPHICS = OpenVino("openvino-gpu", "OpenVINO on Intel graphics", "GPU")
+
+
+def has_graphics() -> bool:
+    """Whether OpenVINO finds Intel graphics here, and their driver."""
+    return any(place.partition(".")[0] == GRAPHICS.place for place in core().available_devices)
 
 
 def usual_runtime(network: Network) -> Runtime:
@@ -65,7 +78,7 @@ def is_compiled(network: Network) -> bool:
     return all(_COMPILED.get(each) for each in each_of(network))
 
 
-def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads: int) -> Forward:
+def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads: int, place: str) -> Forward:
     model = graph_of(network, plan, numbers)
     model.reshape([1, len(plan.channels), *sides])
     given = model.output(0).partial_shape
@@ -73,7 +86,9 @@ def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads:
         raise RuntimeError(f"for windows of {sides} it gives logits of {given}")
     if isinstance(network, GraphNetwork) and given.to_shape()[1] != network.channels:
         raise RuntimeError(f"it gives {given.to_shape()[1]} channels instead of {network.channels}")
-    request = compiled_request(model, numbers, threads)
+    request = (
+        compiled_request(model, numbers, threads) if place == OPENVINO.place else _request_of(model, numbers, place)
+    )
 
     def forward(windows: Array) -> Array:
         given = np.ascontiguousarray(as_numpy(windows))
@@ -97,3 +112,9 @@ def compiled_request(model: Any, numbers: Numbers, threads: int) -> Any:
         },
     )
     return compiled.create_infer_request()
+
+
+def _request_of(model: Any, numbers: Numbers, place: str) -> Any:
+    """The same on graphics, which know none of the CPU's settings."""
+    settings = {"INFERENCE_PRECISION_HINT": HINTS_OF_GRAPHICS[numbers], "NUM_STREAMS": 1}
+    return core().compile_model(model, place, settings).create_infer_request()
