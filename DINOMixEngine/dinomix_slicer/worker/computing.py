@@ -15,7 +15,8 @@ class Computing:
         maxMemory: bytes of main memory that the worker may take; None for no limit.
         precision: "auto", "float32", "bfloat16" or "int8"; "auto" is 8 bits where the model carries them, bfloat16 where that
             is faster and labels are expected to stay.
-        runtime: "auto", "pytorch", "openvino" or "openvino-gpu"; "auto" is OpenVINO on a CPU where it is faster and its labels agree.
+        runtime: "auto", "pytorch", "openvino" or "openvino-gpu"; "auto" is OpenVINO on a CPU where that is faster and its
+            labels agree.
         allPieces: whether pieces that lie apart from the largest one of a structure are kept.
         anyImage: whether an image is segmented that is plainly none for the model, such as a CT that is not in HU.
         mirror: whether each window's mirror images are computed too, along the axes that the model knows such of, and averaged.
