@@ -28,8 +28,8 @@ names          names [{name in the label files, cases (how many), matched (name 
 problem        case (name or None), file (or None), message, remedy, code, and the case's role, image and label (or None); of a
                check that fails
 device         device (such as "cuda:0"), reason (a full sentence): what computes a segmentation
-runtime        runtime ("pytorch" or "openvino"), reason (a full sentence): what computes on a CPU, where there is a choice: a
-               segmentation, or in a run the teacher of FKD
+runtime        runtime ("pytorch", "openvino" or "openvino-gpu"), reason (a full sentence): what computes on a CPU, or on Intel
+               graphics, where there is a choice: a segmentation, or in a run the teacher of FKD
 disk           cases, features (bytes that the cache will take), free (bytes), path; before the cache is filled
 estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd; of
                `train --estimate`

@@ -79,7 +79,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises OSError where ``folder_written_aside`` could not put a folder in the place of ``path``, before hours are spent."""
+    """Raises OSError where nothing may be written beside ``path``, as ``folder_written_aside`` does, before hours are spent."""
     Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent)).rmdir()
 
 

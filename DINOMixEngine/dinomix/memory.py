@@ -11,6 +11,9 @@ from dinomix.errors import DinomixError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h: free bytes at the end of the heap, and bytes of one array, above which the system gets them back."""
 
+_KEEPS: list[bool] = []
+"""Not empty where this process keeps what it frees."""
+
 
 def main_memory() -> int:
     """Bytes that this computer has in all."""
@@ -28,7 +31,7 @@ def check_memory(size: int, what: str, remedy: str) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees, in large pages, where it runs on Linux with the GNU C library.
+    """Let this process keep memory that it frees, in large pages, where it runs on Linux with the GNU C library 2.35 or later.
 
     For training, each step of which frees the tensors that the next one asks for: given back to the system, their pages come
     anew and are filled with zeros, which takes about a tenth of a step. To be called before PyTorch is loaded.
@@ -36,6 +39,14 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch's, for large pages
-    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            set_option(option, 2**31 - 1)
+    library = ctypes.CDLL(None)
+    # Before 2.35 the library refused so large a value, and with the one that it takes it would keep less than by itself.
+    if hasattr(library, "mallopt") and library.mallopt(M_MMAP_THRESHOLD, 2**31 - 1):
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        _KEEPS.append(True)
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have what ``keep_freed_memory`` has kept by now, so that it counts as free."""
+    if _KEEPS:
+        ctypes.CDLL(None).malloc_trim(0)

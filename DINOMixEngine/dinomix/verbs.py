@@ -61,8 +61,8 @@ def segment(
         max_memory: bytes of main memory that may be used; None for no limit.
         precision: "auto" (8 bits where the model carries a graph of those, else bfloat16 where each structure stays as in
             float32), "float32", "bfloat16" or "int8".
-        runtime: what computes on a CPU: "auto" (OpenVINO where it is installed, faster, and gives the same labels), "pytorch" or
-            "openvino".
+        runtime: what computes on a CPU: "auto" (OpenVINO where it is installed, faster, and gives the same labels), "pytorch",
+            "openvino", or "openvino-gpu" for Intel graphics.
         keep: names of the structures to keep; empty for all.
         inside: structures around which there is a box in which alone is computed: those that the first of several models has
             found, for the others; that a quick pass of the only model finds; or that ``found_by`` finds, for all.

@@ -2,6 +2,7 @@
 none of the CPU's settings; how fast graphics are, and that their driver computes rightly, it cannot tell."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
-from dinomix.inference.runtimes import choosing, compiled
+from dinomix.inference import sliding_window
+from dinomix.inference.runtimes import choosing, graphics
 from dinomix.inference.runtimes.choosing import expected_runtime
-from dinomix.inference.runtimes.compiled import OpenVino
+from dinomix.inference.runtimes.compiled import OpenVino, is_compiled
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
 from dinomix.models.silence import is_installed
@@ -50,8 +52,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_graphics(monkeypatch: pytest.MonkeyPatch, place: str = "HETERO:CPU") -> None:
-    monkeypatch.setattr(choosing, "has_graphics", lambda: True)
-    monkeypatch.setattr(choosing, "GRAPHICS", OpenVino("openvino-gpu", "OpenVINO on Intel graphics", place))
+    on_graphics = OpenVino("openvino-gpu", "OpenVINO on Intel graphics", place)
+    monkeypatch.setattr(graphics, "_are_there", lambda: True)
+    for module in (choosing, graphics):
+        monkeypatch.setattr(module, "GRAPHICS", on_graphics)
 
 
 def segmented(model: Model, volume: Volume, **options: object) -> tuple[np.ndarray, list[str], str]:
@@ -75,55 +79,74 @@ def test_labels_are_those_of_the_cpu(model: Model, volume: Volume, precision: st
 
 
 def test_graphics_that_cannot_compute_leave_it_to_the_cpu(model: Model, volume: Volume, monkeypatch) -> None:
-    with_graphics(monkeypatch, "GPU")  # the plugin is there, and finds no driver
-    found, runtimes, noticed = segmented(model, volume)
+    with_graphics(monkeypatch, "GPU.99")
+    network = model.network()
+    assert expected_runtime("openvino-gpu", network, model.plan, CPU, "float32").name == "pytorch"
+    found, runtimes, noticed = segmented(model, volume, network=network)
     assert "Intel graphics cannot take this network (" in noticed and "openvino-gpu" not in runtimes
     assert np.array_equal(found, segmented(model, volume, runtime="auto")[0])
+    monkeypatch.setattr(OpenVino, "ready", lambda *_: pytest.fail("is known not to work"))
+    assert "cannot take this network (" in segmented(model, volume, network=network)[2]
 
 
-def test_other_labels_than_those_of_the_cpu_are_not_taken(model: Model, volume: Volume, monkeypatch) -> None:
+@pytest.mark.parametrize("change", [lambda logits: logits.flip(1), torch.zeros_like, lambda logits: logits * torch.nan])
+def test_other_labels_than_those_of_the_cpu_are_not_taken(model: Model, volume: Volume, change, monkeypatch) -> None:
     with_graphics(monkeypatch)
     ready = OpenVino.ready
 
     def wrong(self: OpenVino, *of: object) -> object:
         forward = ready(self, *of)  # type: ignore[arg-type]
-        return (lambda windows: forward(windows).flip(1)) if self.name == "openvino-gpu" else forward
+        return (lambda windows: change(forward(windows))) if self.name == "openvino-gpu" else forward
 
     monkeypatch.setattr(OpenVino, "ready", wrong)
-    _, runtimes, noticed = segmented(model, volume)
+    network = model.network()
+    _, runtimes, noticed = segmented(model, volume, network=network)
     assert "voxels other labels than the CPU" in noticed and "openvino-gpu" not in runtimes
+    assert not is_compiled(network, "HETERO:CPU")
+
+
+def test_an_image_that_shows_nothing_judges_nothing(model: Model, volume: Volume, monkeypatch) -> None:
+    with_graphics(monkeypatch)
+    monkeypatch.setattr(graphics, "piece_with_borders", lambda *_: None)
+    _, runtimes, noticed = segmented(model, volume)
+    assert "cannot be judged by this image" in noticed and "openvino-gpu" not in runtimes
+
+
+def test_where_they_fail_midway_openvino_goes_on_without_pytorch(model: Model, monkeypatch) -> None:
+    monkeypatch.setattr(sliding_window, "has_torch", lambda: False)
+    ways = sliding_window.ways_to_compute("cpu", "float32", graphics.GRAPHICS)
+    assert [way.runtime.title for way in ways] == ["OpenVINO on Intel graphics", "OpenVINO"]
 
 
 def test_the_memory_that_they_share_has_to_suffice(model: Model, volume: Volume, monkeypatch) -> None:
     with_graphics(monkeypatch)
     monkeypatch.setattr(OpenVino, "more_bytes", lambda *_: 2**60)
     _, runtimes, noticed = segmented(model, volume)
-    assert "share the main memory, which does not suffice" in noticed and "openvino-gpu" not in runtimes
+    assert "would take more memory than there is" in noticed and "openvino-gpu" not in runtimes
 
 
 def test_no_graphics_and_8_bits_are_refused(model: Model, volume: Volume, monkeypatch) -> None:
-    monkeypatch.setattr(choosing, "has_graphics", lambda: False)
-    with pytest.raises(DinomixError, match="no Intel graphics on this computer") as told:
-        segmented(model, volume)
-    assert told.value.code == "runtime"
-    assert expected_runtime("openvino-gpu", model.network(), model.plan, CPU, "float32").name == "pytorch"
+    monkeypatch.setattr(graphics, "_are_there", lambda: False)
+    for ask in (
+        lambda: segmented(model, volume),
+        lambda: expected_runtime("openvino-gpu", model.network(), model.plan, CPU, "float32"),
+    ):
+        with pytest.raises(DinomixError, match="no Intel graphics on this computer") as told:
+            ask()
+        assert told.value.code == "runtime"
     with_graphics(monkeypatch)
     assert expected_runtime("openvino-gpu", model.network(), model.plan, CPU, "float32").name == "openvino-gpu"
     with pytest.raises(DinomixError, match="Intel graphics do not compute with 8 bits"):
         segmented(model, volume, precision="int8")
+    with pytest.raises(DinomixError, match="beside the CPU, and the device is cuda:0"):
+        graphics.check_graphics(torch.device("cuda:0"))
 
 
 def test_graphics_are_looked_for_among_openvinos_devices(monkeypatch) -> None:
-    class Core:
-        available_devices: list[str]
-
-    core = Core()
-    monkeypatch.setattr(compiled, "core", lambda: core)
-    for devices, are_there in (
-        (["CPU"], False),
-        (["CPU", "GPU"], True),
-        (["CPU", "GPU.0", "GPU.1"], True),
-        (["NPU"], False),
-    ):
-        core.available_devices = devices
-        assert compiled.has_graphics() is are_there
+    core = Mock()
+    monkeypatch.setattr(graphics, "core", core)
+    for devices, are_there in ((["CPU"], False), (["CPU", "GPU"], True), (["GPU.0", "GPU.1"], True), (["NPU"], False)):
+        core.return_value.available_devices = devices
+        assert graphics._are_there() is are_there
+    core.side_effect = ImportError("a file is missing")
+    assert not graphics._are_there()

@@ -17,7 +17,8 @@ def command(model: str, cohort: Path, role: Literal["validation", "labeled", "te
     """Let a model segment with 8 bits on a processor, which takes about half of the time, where no structure loses by it.
 
     A graph of 8 bits is written into the model folder, unless a structure would lose more than 0.002 of its mean Dice in the
-    cases. `segment` takes it from then on; `--precision float32` does not. It takes NNCF (pip install 'dinomix[quantize]').
+    cases; one of before is taken away then. `segment` takes it from then on; `--precision float32` does not. It takes NNCF
+    (pip install 'dinomix[quantize]').
     """
     from dinomix.cohort.cohort import Cohort
     from dinomix.evaluation.eight_bits import quantize_model
@@ -27,4 +28,8 @@ def command(model: str, cohort: Path, role: Literal["validation", "labeled", "te
     folder = folder_or_installed(model)
     with shown_events(as_json) as emit:
         found = quantize_model(folder, Cohort.read(cohort), role=role, emit=emit)
-    click.echo(json.dumps({"kind": "eight_bits", "model": str(folder), **found.as_data}) if as_json else found.in_words)
+    click.echo(
+        json.dumps({"kind": "eight_bits", "model": str(folder), "replaces": found.replaces, **found.as_data})
+        if as_json
+        else found.in_words
+    )

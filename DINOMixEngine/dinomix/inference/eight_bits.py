@@ -4,11 +4,12 @@ Those cases say nothing of an image that is unlike them: what is brighter than a
 each image is asked: a piece of it is computed with 8 bits and in float32.
 """
 
-from dinomix.arrays import Array, namespace, without_gradients
+from dinomix.arrays import Array, without_gradients
 from dinomix.inference.devices import Device, cpu, is_x86_64
 from dinomix.inference.memory import MemoryUse
 from dinomix.inference.options import RuntimeName
 from dinomix.inference.pieces import piece_with_borders
+from dinomix.inference.runtimes.agreement import differing
 from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
 from dinomix.inference.runtimes.graphs import carries_eight_bits
 from dinomix.inference.windows import Layout
@@ -67,8 +68,5 @@ def agrees_in_eight_bits(network: Network, tensor: Array, plan: Plan, device: De
     if found is None:
         return None
     window, logits = found
-    xp = namespace(logits)
-    labels, expected = xp.argmax(logits, axis=0), xp.argmax(exact(window)[0], axis=0)
-    structures = int(xp.count_nonzero((labels > 0) | (expected > 0)))
-    same = structures - int(xp.count_nonzero(labels != expected))
-    return same >= AGREEMENT * structures
+    other, structures = differing(logits, exact(window)[0])
+    return structures - other >= AGREEMENT * structures

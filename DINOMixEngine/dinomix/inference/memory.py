@@ -8,7 +8,7 @@ import psutil
 from dinomix.arrays import has_torch
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry
-from dinomix.memory import check_memory, gigabytes
+from dinomix.memory import check_memory, gigabytes, give_back_freed_memory
 from dinomix.models.folder import Model
 from dinomix.models.networks import Network
 from dinomix.models.weights import bytes_of
@@ -57,6 +57,7 @@ def plan_memory(
         DinomixError: the limit cannot be kept even with the smallest buffers.
     """
     of_network = max(map(_window_bytes, model.members))
+    free = free_memory(limit)
     choices = [(False, SLAB_BYTES), (False, SMALLEST_SLAB), (True, SMALLEST_SLAB)]
     map_bytes = prod(geometry.size) if uncertainty else 0
     uses = [
@@ -68,7 +69,7 @@ def plan_memory(
         )
         for half, slab in choices
     ]
-    allowed = psutil.Process().memory_info().rss + free_memory(limit)
+    allowed = free + psutil.Process().memory_info().rss
     for use in uses:
         if use.estimate <= allowed:
             return replace(use, spare=allowed - use.estimate)
@@ -115,6 +116,7 @@ def network_within(model: Model, limit: int | None) -> Network:
 
 def free_memory(limit: int | None) -> int:
     """Bytes that this process may still take; without a limit, what the computer has free."""
+    give_back_freed_memory()
     return limit - psutil.Process().memory_info().rss if limit else psutil.virtual_memory().available
 
 

@@ -24,7 +24,7 @@ class Options:
             "float32" and "pytorch".
         runtime: what computes on a CPU. "auto" is OpenVINO where it is installed and a trial with this model, which is
             remembered, has found it faster and its labels the same; elsewhere PyTorch. "openvino-gpu" is OpenVINO on Intel
-            graphics where these give a piece of each image the labels of the CPU; elsewhere as with "auto".
+            graphics for images of which these give a piece the labels of the CPU; for others as "auto", without 8 bits.
         all_pieces: keep also what a model's plan calls stray pieces of a structure, or removes as too small.
         mirror: average each window with its mirror images along axes for which it was trained; see ``mirroring``.
         clean_up: which pieces are removed from the result of all models, see ``asked_clean_up``.

@@ -10,7 +10,7 @@ from dinomix.events import Emit, silent
 from dinomix.inference.devices import INSTALL, Device, as_device, cpu, describe
 from dinomix.inference.options import Numbers
 from dinomix.inference.pieces import Forward
-from dinomix.inference.runtimes.compiled import usual_runtime
+from dinomix.inference.runtimes.compiled import OPENVINO, usual_runtime
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout, importance
 from dinomix.models.networks import Network, evaluating
@@ -86,7 +86,8 @@ def predict_slabs(
         tensor: (channels of the input, x, y, z) float32.
         device: where to begin, or its name; see ``ways_to_compute`` for what comes after it.
         numbers: what the network computes with.
-        runtime: what computes on a CPU, None for ``usual_runtime``; PyTorch goes on where another one fails.
+        runtime: what computes on a CPU, None for ``usual_runtime``; PyTorch goes on where another one fails, else
+            OpenVINO on the CPU.
         half_buffers: add up in float16, for half the memory and three decimal digits.
         ways: in this order instead of ``ways_to_compute(device, numbers, runtime)``.
 
@@ -124,7 +125,7 @@ def ways_to_compute(device: Device, numbers: Numbers = "float32", runtime: Runti
     """The ways to use a device, the fastest first and the most frugal last."""
     device, here = as_device(device), cpu()
     if device.type == "cpu":
-        others = (PYTORCH,) if has_torch() else ()
+        others = (PYTORCH,) if has_torch() else (OPENVINO,)
         return tuple(Way(here, here, 1, numbers, each) for each in dict.fromkeys((runtime, *others)))
     return (
         Way(device, device, GPU_BATCH, numbers), Way(device, device, 1, numbers), Way(device, here, 1, numbers),

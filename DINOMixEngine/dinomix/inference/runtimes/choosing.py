@@ -4,7 +4,6 @@ import json
 import platform
 import time
 import weakref
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -12,16 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dinomix.arrays import Array, namespace, without_gradients
+from dinomix.arrays import Array, without_gradients
 from dinomix.errors import DinomixError, printable, reason_of
 from dinomix.events import Emit
 from dinomix.files import read_table, write_json
 from dinomix.inference.devices import INSTALL, Device, cpu, threads
 from dinomix.inference.memory import MemoryUse
-from dinomix.inference.noise import AGREEMENT
 from dinomix.inference.options import Numbers, RuntimeName
 from dinomix.inference.pieces import Forward, piece_with_borders, pieces_of
-from dinomix.inference.runtimes.compiled import GRAPHICS, OPENVINO, has_graphics, is_compiled, usual_runtime
+from dinomix.inference.runtimes.agreement import differing, is_same
+from dinomix.inference.runtimes.compiled import OPENVINO, is_compiled
+from dinomix.inference.runtimes.graphics import GRAPHICS, check_graphics, refusal, takes
 from dinomix.inference.runtimes.graphs import carries_eight_bits, folder_of
 from dinomix.inference.runtimes.runtime import PYTORCH, Runtime
 from dinomix.inference.windows import Layout
@@ -33,11 +33,6 @@ from dinomix.planning.plan import Plan, sides_of_a_piece
 LEAST_SECONDS = 3.0
 """Of the windows of an image in PyTorch, for which a trial is worth its time: it takes some seconds, once for a model."""
 LEAST_GAIN = 1.1
-SAME: Mapping[Numbers, float] = {"float32": 0.999, "bfloat16": AGREEMENT}
-"""Least share of the structures' voxels of the piece with the labels of PyTorch in float32. In bfloat16 each image is looked at
-again, see ``certainty``."""
-ONE_VOXEL = 1
-"""May differ in any piece, however small its structures are."""
 TURNS, LONGEST_TURNS = 3, 2.0
 """How often both are timed, the best of which counts; and the seconds after which no further turn begins."""
 NEEDS_PYTORCH = f"It needs PyTorch. {INSTALL}"
@@ -106,29 +101,16 @@ def choose_runtime(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
 
 def _on_graphics(work: Work, emit: Emit) -> Runtime:
     """Intel graphics, where they compute a piece of the image as the CPU does; else what computes without being asked for."""
-    _check_usable(work.device)
-    if not has_graphics():
-        raise DinomixError(
-            "OpenVINO finds no Intel graphics on this computer, or not their driver.",
-            "Install the driver of the graphics, or give --runtime auto.",
-            "runtime",
-        )
-    if _is_read_again(work.network) or (not is_compiled(work.network) and _too_large(work)):
-        emit(
-            "notice", message="Intel graphics share the main memory, which does not suffice; the CPU computes instead."
-        )
+    check_graphics(work.device)
+    if _is_read_again(work.network) or (not is_compiled(work.network, GRAPHICS.place) and _too_large(work)):
+        why = "would take more memory than there is"
+    else:
+        why = refusal(work.network, work.tensor, work.plan, work.device, work.numbers)
+    if why:
+        emit("notice", message=f"Intel graphics {why}; the CPU computes instead.")
         return choose_runtime("auto", work, emit)
-    try:
-        differ = _differing(work, _ready(GRAPHICS, work, sides_of_a_piece(work.plan)))
-        if differ is None or _is_same(*differ[:2], work.numbers):
-            _ready(GRAPHICS, work, work.plan.patch)
-            emit("runtime", runtime=GRAPHICS.name, reason="OpenVINO computes on Intel graphics, as requested.")
-            return GRAPHICS
-        why = f"gave {differ[0]} of {differ[1]} voxels other labels than the CPU"
-    except Exception as error:  # of many kinds: what a driver says of a network that it does not know
-        why = f"cannot take this network ({reason_of(error)})"
-    emit("notice", message=f"Intel graphics {why}; the CPU computes instead.")
-    return choose_runtime("auto", work, emit)
+    emit("runtime", runtime=GRAPHICS.name, reason="OpenVINO computes on Intel graphics, as requested.")
+    return GRAPHICS
 
 
 def _in_eight_bits(requested: RuntimeName, work: Work, emit: Emit) -> Runtime:
@@ -199,14 +181,15 @@ def expected_runtime(requested: RuntimeName, network: Network, plan: Plan, devic
     """What will compute as far as that is known without an image; PyTorch until a trial was made.
 
     Raises:
-        DinomixError: the model, or what is requested, does not go with 8 bits.
+        DinomixError: the model, or what is requested, does not go with 8 bits; or there are no graphics.
     """
     if numbers == "int8":
         _check_eight_bits(requested, network, device)
         return OPENVINO
     if requested == GRAPHICS.name:
-        _check_usable(device)
-        return GRAPHICS if has_graphics() else usual_runtime(network)
+        check_graphics(device)
+        if not _is_read_again(network) and takes(network, plan, device, numbers):
+            return GRAPHICS
     if is_graph(network):
         return OPENVINO
     if requested == "pytorch" or device != cpu() or not is_installed() or _is_read_again(network):
@@ -320,32 +303,14 @@ def _tried(work: Work, emit: Emit) -> Verdict | None:
 
 
 @without_gradients
-def _differing(work: Work, fast: Forward) -> tuple[int, int, Array] | None:
-    """How many voxels of a piece of the image have other labels than on the CPU in float32, of how many in structures; and the
-    piece. None where no piece has borders."""
+def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
     found = piece_with_borders(fast, work.tensor, work.plan, work.device)
     if found is None:
         return None
     window, logits = found
-    xp = namespace(logits)
-    usual = usual_runtime(work.network)
-    exact = usual.ready(work.network, work.plan, work.device, "float32", sides_of_a_piece(work.plan))(window)[0]
-    labels, expected = xp.argmax(logits, axis=0), xp.argmax(exact, axis=0)
-    structures = int(xp.count_nonzero((labels > 0) | (expected > 0)))
-    return int(xp.count_nonzero(labels != expected)), structures, window
-
-
-def _is_same(other: int, structures: int, numbers: Numbers) -> bool:
-    return other <= max(ONE_VOXEL, (1 - SAME[numbers]) * structures)
-
-
-@without_gradients
-def _compared(work: Work, slow: Forward, fast: Forward) -> Verdict | None:
-    found = _differing(work, fast)
-    if found is None:
-        return None
-    other, structures, window = found
-    if not _is_same(other, structures, work.numbers):
+    exact = PYTORCH.ready(work.network, work.plan, work.device, "float32", sides_of_a_piece(work.plan))(window)[0]
+    other, structures = differing(logits, exact)
+    if not is_same(other, structures, work.numbers):
         return Verdict("pytorch", f"PyTorch computes: OpenVINO gave {other} of {structures} voxels other labels here.")
     turns: list[tuple[float, float]] = []
     while len(turns) < TURNS and sum(map(sum, turns)) < LONGEST_TURNS:

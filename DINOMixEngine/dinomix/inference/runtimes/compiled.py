@@ -60,12 +60,6 @@ class OpenVino:
 
 
 OPENVINO = OpenVino()
-GRAPHICS = OpenVino("openvino-gpu", "OpenVINO on Intel graphics", "GPU")
-
-
-def has_graphics() -> bool:
-    """Whether OpenVINO finds Intel graphics here, and their driver."""
-    return any(place.partition(".")[0] == GRAPHICS.place for place in core().available_devices)
 
 
 def usual_runtime(network: Network) -> Runtime:
@@ -73,9 +67,17 @@ def usual_runtime(network: Network) -> Runtime:
     return OPENVINO if is_graph(network) else PYTORCH
 
 
-def is_compiled(network: Network) -> bool:
-    """Whether a graph of the network is in memory already, or of each one of averaged networks."""
-    return all(_COMPILED.get(each) for each in each_of(network))
+def is_compiled(network: Network, place: str = OPENVINO.place) -> bool:
+    """Whether a graph of the network for a processor is in memory already, or of each one of averaged networks."""
+    return all(any(key[-1] == place for key in _COMPILED.get(each, ())) for each in each_of(network))
+
+
+def drop(network: Network, place: str) -> None:
+    """Forget the graphs of a network for a processor that shall not compute it."""
+    for each in each_of(network):
+        kept = _COMPILED.get(each, OrderedDict())
+        for key in [key for key in kept if key[-1] == place]:
+            del kept[key]
 
 
 def _compiled(network: Any, plan: Plan, sides: Sides, numbers: Numbers, threads: int, place: str) -> Forward:
