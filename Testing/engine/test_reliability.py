@@ -10,6 +10,8 @@ from torch import nn
 
 from dinomix.planning.plan import OnePiece
 from dinomix.training.batches import Batch
+from dinomix.training.losses import loss_of_heads
+from dinomix.training.methods import mean_teacher
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
@@ -57,11 +59,24 @@ def test_what_was_measured_long_ago_is_forgotten():
     assert reliability.all_found(np.array([True]))
 
 
-def losses_with_teacher(cohort, says: torch.Tensor):
-    """The mean teacher's losses at a step at which pseudo-labels could count, by a teacher that says ``says`` of any patch."""
+def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
+    reliability, counts = Reliability(5), np.array([1000.0, 100, 0, 10])
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 10, 1, 50])
+    assert reliability.weights(counts, 1) == pytest.approx([1, 1, 1, 1, 1])
+    # Structure 2 has a Dice of 0.125, half of what makes it seen, and 4 one of 0.25.
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))
+    assert reliability.dice()[[1, 3]] == pytest.approx([2 / 16, 2 / 9])
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1 + 9 / 2, 1, 1 + 49 / 9])
+    for _ in range(30):
+        reliability.update(np.diag([900.0, 90, 9, 0, 1]))
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])
+
+
+def losses_with_teacher(cohort, says: torch.Tensor, step: int = 8, **settings: object):
+    """The mean teacher's losses by a teacher that says ``says`` of any patch; pseudo-labels could count at step 8."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
-    config = small_config("mean-teacher", augment="off", wait_until_found=True)
+    config = small_config("mean-teacher", augment="off", wait_until_found=True, **settings)
     seen: list[int] = []
 
     def student(batch):
@@ -73,7 +88,7 @@ def losses_with_teacher(cohort, says: torch.Tensor):
         one_piece=OnePiece(), candidates=None, keeping=None,
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule,
-        state=SimpleNamespace(step=schedule.pseudo_labels_from, student=student, teacher=Constant(says, 3)),
+        state=SimpleNamespace(step=step, student=student, teacher=Constant(says, 3)),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
     losses = method.losses(run, Batch(images, labels, images))
@@ -92,18 +107,60 @@ def test_a_teacher_that_is_right_teaches_all(cohort):
     torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
 
 
+@pytest.mark.parametrize(
+    ("step", "settings", "weight"),
+    [(0, {}, 20), (0, {"unseen_weight": 5}, 5), (0, {"unseen_weight": 1}, 1)],
+)
+def test_a_rare_structure_weighs_from_the_first_step_on_until_it_is_seen(cohort, monkeypatch, step, settings, weight):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
+    overlooked, right = ([0, 0, 1, 0], [0, 0, 1, 2])
+    for says, expected in ((overlooked, weight), (right, 1)):
+        said = torch.tensor(says).repeat(2, 16).reshape(2, 4, 4, 4)
+        losses, seen, labels, method = losses_with_teacher(cohort, said, step, **settings)
+        weights = torch.tensor([1.0, 1.0, expected])[labels]
+        heads = torch.zeros(2, 1, 3, 4, 4, 4)
+        torch.testing.assert_close(losses["supervised"].value.detach(), loss_of_heads(heads, labels, weights))
+        assert set(losses) == {"supervised"} and seen == [2]
+        assert method.reliability.confusion.any() == (weight > 1)
+
+
+def test_what_is_not_seen_by_the_last_quarter_weighs_no_more(cohort, monkeypatch):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
+    overlooked = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    for until, expected in ((0.75, 20), (0.5, 1)):
+        monkeypatch.setattr(mean_teacher, "WEIGHED_UNTIL", until)
+        losses, _, labels, _ = losses_with_teacher(cohort, overlooked, 8)
+        weights = torch.tensor([1.0, 1.0, expected])[labels]
+        expected_loss = loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels, weights)
+        torch.testing.assert_close(losses["supervised"].value.detach(), expected_loss)
+
+
+def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monkeypatch):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([300.0, 100.0]))
+    said = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, _, labels, method = losses_with_teacher(cohort, said, 0)
+    torch.testing.assert_close(
+        losses["supervised"].value.detach(), loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels)
+    )
+    assert not method.reliability.confusion.any()
+
+
 def test_what_a_second_stage_refines_need_not_be_found(cohort):
     method, plan = MeanTeacher(small_config("mean-teacher"), cohort), make_plan()
     method.reliability.update(np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]]))
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     assert not method._has_found_all(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
     assert method._has_found_all(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
+    # Nor does it weigh more.
+    method._counts = np.array([2000.0, 100.0])
+    assert method._weighs(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
+    assert not method._weighs(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_timed_does_not_wait(cohort):
     method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort)
     method.wait_no_more()
-    assert method._is_ready(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    assert method._is_ready(SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):

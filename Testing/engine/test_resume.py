@@ -79,6 +79,11 @@ def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypa
     assert whole == again
 
 
+def test_what_is_not_seen_weighs_the_same_after_a_stop(tmp_path: Path, monkeypatch):
+    settings = {"method": "mean-teacher", "wait_until_found": True, "steps": 14, "checkpoint_every": 10}
+    stopped_and_resumed(tmp_path, settings, make_plan(), 12, monkeypatch)
+
+
 @pytest.mark.skipif(not can_compile(), reason="OpenVINO is not installed, or is not used on this processor")
 def test_a_compiled_teacher_gives_the_same_tokens_after_a_stop(tmp_path: Path, monkeypatch):
     settings = {"method": "dino-mix", "steps": 4, "checkpoint_every": 2}

@@ -155,6 +155,9 @@ class TrainConfig(_Strict):
         False, description="the model gets a graph of 8 bits where validation shows that to cost nothing [ours]"
     )
     wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
+    unseen_weight: float = Field(
+        50.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
+    )
 
     pic: PicConfig = PicConfig()
     fkd: FkdConfig = FkdConfig()

@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 FOUND = 0.5
+SEEN = 0.25
+"""Dice from which a structure is learned like all others. So low, since what weighs more is called too often at first, and might
+never come to ``FOUND`` for that."""
+UNEQUAL = 4.0
+"""How many times the voxels of the smallest structure the largest one has at least, for weights to be worth their measuring."""
+WEIGHED_UNTIL = 0.75
+"""Share of the steps after which all count alike: what was not seen by then would only be called too often in the end."""
 DECAY = 0.8
 """Of the running sums, at each measurement."""
 MEASURED_EVERY = 8
@@ -38,6 +45,20 @@ class Reliability:
         both = self.confusion.sum(0) + self.confusion.sum(1)
         dice = np.divide(2 * self.confusion.diagonal(), both, out=np.zeros(len(both)), where=both > 0)
         return dice[1:]
+
+    def weights(self, counts: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+        """(C+1,) how much a voxel of each class counts, by whether the teacher sees its structure [ours; by difficulty: DHC].
+
+        Up to as much as makes its voxels together count like those of the largest structure; 1 for what it has seen, and for the
+        background.
+
+        Args:
+            counts: (C,) voxels of each structure in the labeled cases; 0 for one that is not to be weighed.
+            most: the largest weight.
+        """
+        rarity = counts.max() / np.where(counts > 0, counts, counts.max())
+        missing = np.clip(1 - self.dice() / SEEN, 0, 1)
+        return np.array([1.0, *(1 + (np.clip(rarity, 1, max(most, 1)) - 1) * missing)])
 
     def all_found(self, labeled: NDArray[np.bool_]) -> bool:
         """Whether the teacher finds each structure of ``labeled`` (C,), those that the labeled cases have."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
@@ -29,7 +31,7 @@ from dinomix.training.methods.parts import (
 )
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
-from dinomix.training.reliability import MEASURED_EVERY, Reliability, judged
+from dinomix.training.reliability import MEASURED_EVERY, UNEQUAL, WEIGHED_UNTIL, Reliability, judged
 from dinomix.training.run import Run
 from dinomix.training.sightings import Sightings
 
@@ -46,7 +48,7 @@ class MeanTeacher(Method):
         self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
         self._waits = config.wait_until_found
-        self._labeled = labeled_counts(cohort) > 0
+        self._counts = labeled_counts(cohort)
 
     def losses(self, run: Run, batch: Batch) -> Losses:
         config, step = self.config, run.state.step
@@ -54,7 +56,9 @@ class MeanTeacher(Method):
         shown, features = batch.unlabeled, batch.unlabeled_features
         open_labels: Filled | None = None
         has_use = len(batch.unlabeled) > 0 or run.candidates is not None
-        if has_use and step >= run.schedule.pseudo_labels_from and self._is_ready(run, batch):
+        if has_use or self._weighs(run):
+            self._measure(run, batch)
+        if has_use and step >= run.schedule.pseudo_labels_from and self._is_ready(run):
             open_labels = self._filled(run, batch)
             if len(batch.unlabeled):
                 unlabeled = self._pseudo_labeled(run, batch)
@@ -67,7 +71,8 @@ class MeanTeacher(Method):
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
-        losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels), 1.0)}
+        of_voxels = self._weight_of_labels(run, batch)
+        losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels, of_voxels), 1.0)}
         learned = []
         if unlabeled is not None:
             learned.append(loss_of_labels(run, of_unlabeled, unlabeled.labels, unlabeled.weight))
@@ -103,22 +108,43 @@ class MeanTeacher(Method):
     def wait_no_more(self) -> None:
         self._waits = False
 
-    def _is_ready(self, run: Run, batch: Batch) -> bool:
+    def _is_ready(self, run: Run) -> bool:
         """Whether the teacher may teach by now."""
-        if not self._waits:
-            return True
-        accelerator = run.accelerator
-        if (run.state.step - run.schedule.pseudo_labels_from) % MEASURED_EVERY == 0:
-            with accelerator.autocast():
-                counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
-            self.reliability.update(accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
-        return self._has_found_all(run)
+        return not self._waits or self._has_found_all(run)
+
+    def _measure(self, run: Run, batch: Batch) -> None:
+        """How right the teacher is, now and then while it matters: from the first step on where unequal structures are weighed by
+        it, else once pseudo-labels could count."""
+        first = 0 if self._weighs(run) else run.schedule.pseudo_labels_from
+        if not self._waits or run.state.step < first or (run.state.step - first) % MEASURED_EVERY:
+            return
+        with run.accelerator.autocast():
+            counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
+        self.reliability.update(run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
+
+    def _weighs(self, run: Run) -> bool:
+        counts = self._counts[self._expected(run)]
+        return self.config.unseen_weight > 1 and len(counts) > 0 and bool(counts.max() >= UNEQUAL * counts.min())
+
+    def _weight_of_labels(self, run: Run, batch: Batch) -> Tensor | None:
+        """(B, x, y, z) of the voxels of the labeled patches; None where all count alike."""
+        if not self._waits or not self._weighs(run) or run.schedule.progress(run.state.step) >= WEIGHED_UNTIL:
+            return None
+        weights = self.reliability.weights(np.where(self._expected(run), self._counts, 0), self.config.unseen_weight)
+        if (weights == 1).all():
+            return None
+        # What a label leaves open counts as the background does.
+        table = torch.ones(max(int(batch.labels.max()) + 1, len(weights)), device=batch.labels.device)
+        table[: len(weights)] = torch.from_numpy(weights)
+        return table[batch.labels]
 
     def _has_found_all(self, run: Run) -> bool:
-        """What a second stage refines may be too thin for this one to find; the labeled cases may lack a structure."""
+        return self.reliability.all_found(self._expected(run))
+
+    def _expected(self, run: Run) -> NDArray[np.bool_]:
+        """(C,) what the teacher can find: the labeled cases have it, and no second stage refines it, being too thin here."""
         refined = run.plan.second.structures if run.plan.second is not None else ()
-        wanted = [name not in refined for name in self.cohort.labels.names]
-        return self.reliability.all_found(self._labeled & wanted)
+        return (self._counts > 0) & [name not in refined for name in self.cohort.labels.names]
 
     def _filled(self, run: Run, batch: Batch) -> Filled | None:
         """The labeled patches with the EMA teacher's labels where theirs leave something open; None where no case does.
