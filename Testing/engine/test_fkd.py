@@ -254,9 +254,7 @@ def test_unlabeled_patches_are_distilled_once_they_are_labeled(tmp_path: Path, m
         return loss(student, teacher, *others)
 
     monkeypatch.setattr(parts.fkd, "distillation_loss", counted)
-    monkeypatch.setattr(
-        mean_teacher.MeanTeacher, "_is_ready", lambda self, run, batch: not waits or run.state.step >= 5
-    )
+    monkeypatch.setattr(mean_teacher.MeanTeacher, "_is_ready", lambda self, run: not waits or run.state.step >= 5)
     config = small_config("mean-teacher", fkd=mode, steps=6, pseudo_label_start=0.5, validate_every=6)
     train(make_cohort(tmp_path / "cases", validation=0), tmp_path / "run", config, make_plan())
     assert taught == ([2, 2, 2, 2, 2, 4] if waits else [2, 2, 2, 4, 4, 4])

@@ -61,8 +61,13 @@ def test_what_was_measured_long_ago_is_forgotten():
 
 def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
     reliability, counts = Reliability(5), np.array([1000.0, 100, 0, 10])
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])  # as nothing is known yet
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [0] * 5, [0] * 5, [1, 0, 0, 0, 0]]))
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 50])  # 2 was in no patch
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [9, 0, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0]]))
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 10, 1, 50])
     assert reliability.weights(counts, 1) == pytest.approx([1, 1, 1, 1, 1])
+    reliability = Reliability(5)
     # Structure 2 has a Dice of 0.125, half of what makes it seen, and 4 one of 0.25.
     reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))
     assert reliability.dice()[[1, 3]] == pytest.approx([2 / 16, 2 / 9])
@@ -73,7 +78,7 @@ def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
 
 
 def losses_with_teacher(cohort, says: torch.Tensor, step: int = 8, **settings: object):
-    """The mean teacher's losses by a teacher that says ``says`` of any patch; pseudo-labels could count at step 8."""
+    """The mean teacher's losses by a teacher that says ``says`` of any patch; pseudo-labels could count from step 3 on."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
     config = small_config("mean-teacher", augment="off", wait_until_found=True, **settings)
@@ -100,9 +105,12 @@ def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(c
     assert set(losses) == {"supervised"} and seen == [2]
 
 
-def test_a_teacher_that_is_right_teaches_all(cohort):
+@pytest.mark.parametrize(("counts", "step"), [([300.0, 100.0], 3), ([2000.0, 100.0], 8)])
+def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, step):
+    """Structures of like size are measured from the third step on, when pseudo-labels could count, others from the first on."""
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
-    losses, seen, _, _ = losses_with_teacher(cohort, labels)
+    losses, seen, _, _ = losses_with_teacher(cohort, labels, step)
     assert seen == [4]
     torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
 
@@ -151,10 +159,11 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     assert not method._has_found_all(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
     assert method._has_found_all(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
-    # Nor does it weigh more.
+    # Nor does it weigh more, nor what is kept of a start model.
     method._counts = np.array([2000.0, 100.0])
-    assert method._weighs(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
-    assert not method._weighs(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
+    kept = SimpleNamespace(kept=torch.tensor([0, 2]))
+    for weighs, of_plan, keeping in ((True, plan, None), (False, refining, None), (False, plan, kept)):
+        assert method._weighs(SimpleNamespace(plan=of_plan, keeping=keeping)) == weighs  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_timed_does_not_wait(cohort):

@@ -49,15 +49,15 @@ class Reliability:
     def weights(self, counts: NDArray[np.float64], most: float) -> NDArray[np.float64]:
         """(C+1,) how much a voxel of each class counts, by whether the teacher sees its structure [ours; by difficulty: DHC].
 
-        Up to as much as makes its voxels together count like those of the largest structure; 1 for what it has seen, and for the
-        background.
+        Up to as much as makes its voxels together count like those of the largest structure; 1 for what it has seen, for what no
+        measured patch has shown, and for the background.
 
         Args:
             counts: (C,) voxels of each structure in the labeled cases; 0 for one that is not to be weighed.
             most: the largest weight.
         """
         rarity = counts.max() / np.where(counts > 0, counts, counts.max())
-        missing = np.clip(1 - self.dice() / SEEN, 0, 1)
+        missing = np.where(self.confusion.sum(1)[1:] > 0, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
         return np.array([1.0, *(1 + (np.clip(rarity, 1, max(most, 1)) - 1) * missing)])
 
     def all_found(self, labeled: NDArray[np.bool_]) -> bool:

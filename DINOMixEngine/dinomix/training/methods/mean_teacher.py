@@ -90,7 +90,8 @@ class MeanTeacher(Method):
         record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))
         if self.reliability.confusion.any():
             told = by_name(self.cohort, self.reliability.dice())
-            run.emit("reliability", step=run.state.step, dice=told, waits=not self._has_found_all(run))
+            waits = run.state.step <= run.schedule.pseudo_labels_from or not self._has_found_all(run)
+            run.emit("reliability", step=run.state.step, dice=told, waits=waits)
 
     def saved(self) -> dict[str, Any]:
         return {
@@ -123,20 +124,28 @@ class MeanTeacher(Method):
         self.reliability.update(run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
 
     def _weighs(self, run: Run) -> bool:
-        counts = self._counts[self._expected(run)]
+        counts = self._weighed(run)
+        counts = counts[counts > 0]
         return self.config.unseen_weight > 1 and len(counts) > 0 and bool(counts.max() >= UNEQUAL * counts.min())
+
+    def _weighed(self, run: Run) -> NDArray[np.float64]:
+        """(C,) voxels of what is expected; 0 for the rest, and for what is kept of a start model, which labels do not teach."""
+        counts = np.where(self._expected(run), self._counts, 0)
+        if run.keeping is not None:
+            counts[[channel - 1 for channel in run.keeping.kept.tolist() if channel]] = 0
+        return counts
 
     def _weight_of_labels(self, run: Run, batch: Batch) -> Tensor | None:
         """(B, x, y, z) of the voxels of the labeled patches; None where all count alike."""
         if not self._waits or not self._weighs(run) or run.schedule.progress(run.state.step) >= WEIGHED_UNTIL:
             return None
-        weights = self.reliability.weights(np.where(self._expected(run), self._counts, 0), self.config.unseen_weight)
+        weights = self.reliability.weights(self._weighed(run), self.config.unseen_weight)
         if (weights == 1).all():
             return None
         # What a label leaves open counts as the background does.
-        table = torch.ones(max(int(batch.labels.max()) + 1, len(weights)), device=batch.labels.device)
+        table = torch.ones(len(weights) if run.candidates is None else len(run.candidates))
         table[: len(weights)] = torch.from_numpy(weights)
-        return table[batch.labels]
+        return table.to(batch.labels.device)[batch.labels]
 
     def _has_found_all(self, run: Run) -> bool:
         return self.reliability.all_found(self._expected(run))
