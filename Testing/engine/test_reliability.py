@@ -77,7 +77,7 @@ def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])
 
 
-def losses_with_teacher(cohort, says: torch.Tensor, step: int = 8, **settings: object):
+def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: object):
     """The mean teacher's losses by a teacher that says ``says`` of any patch; pseudo-labels could count from step 3 on."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
@@ -105,19 +105,21 @@ def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(c
     assert set(losses) == {"supervised"} and seen == [2]
 
 
-@pytest.mark.parametrize(("counts", "step"), [([300.0, 100.0], 3), ([2000.0, 100.0], 8)])
-def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, step):
-    """Structures of like size are measured from the third step on, when pseudo-labels could count, others from the first on."""
+@pytest.mark.parametrize(
+    ("counts", "most", "step"), [([300.0, 100.0], 50, 3), ([2000.0, 100.0], 50, 8), ([2000.0, 100.0], 1, 3)]
+)
+def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, most, step):
+    """It is measured from the third step on, when pseudo-labels could count; from the first where structures are weighed."""
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
-    losses, seen, _, _ = losses_with_teacher(cohort, labels, step)
+    losses, seen, _, _ = losses_with_teacher(cohort, labels, step, unseen_weight=most)
     assert seen == [4]
     torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
 
 
 @pytest.mark.parametrize(
     ("step", "settings", "weight"),
-    [(0, {}, 20), (0, {"unseen_weight": 5}, 5), (0, {"unseen_weight": 1}, 1)],
+    [(0, {"unseen_weight": 50}, 20), (0, {"unseen_weight": 5}, 5), (0, {}, 1)],
 )
 def test_a_rare_structure_weighs_from_the_first_step_on_until_it_is_seen(cohort, monkeypatch, step, settings, weight):
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
@@ -137,7 +139,7 @@ def test_what_is_not_seen_by_the_last_quarter_weighs_no_more(cohort, monkeypatch
     overlooked = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
     for until, expected in ((0.75, 20), (0.5, 1)):
         monkeypatch.setattr(mean_teacher, "WEIGHED_UNTIL", until)
-        losses, _, labels, _ = losses_with_teacher(cohort, overlooked, 8)
+        losses, _, labels, _ = losses_with_teacher(cohort, overlooked, 8, unseen_weight=50)
         weights = torch.tensor([1.0, 1.0, expected])[labels]
         expected_loss = loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels, weights)
         torch.testing.assert_close(losses["supervised"].value.detach(), expected_loss)
@@ -146,7 +148,7 @@ def test_what_is_not_seen_by_the_last_quarter_weighs_no_more(cohort, monkeypatch
 def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monkeypatch):
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([300.0, 100.0]))
     said = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
-    losses, _, labels, method = losses_with_teacher(cohort, said, 0)
+    losses, _, labels, method = losses_with_teacher(cohort, said, 0, unseen_weight=50)
     torch.testing.assert_close(
         losses["supervised"].value.detach(), loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels)
     )
@@ -154,7 +156,7 @@ def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monke
 
 
 def test_what_a_second_stage_refines_need_not_be_found(cohort):
-    method, plan = MeanTeacher(small_config("mean-teacher"), cohort), make_plan()
+    method, plan = MeanTeacher(small_config("mean-teacher", unseen_weight=50), cohort), make_plan()
     method.reliability.update(np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]]))
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     assert not method._has_found_all(SimpleNamespace(plan=plan))  # type: ignore[arg-type]

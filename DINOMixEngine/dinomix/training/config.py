@@ -156,7 +156,7 @@ class TrainConfig(_Strict):
     )
     wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
     unseen_weight: float = Field(
-        50.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
+        1.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
     )
 
     pic: PicConfig = PicConfig()

@@ -7,8 +7,7 @@ anyway; with y_k the labels of student k and p_k its probabilities:
 
 No gradient passes through the labels. The model is the moving average of the first student, as with every method, and FKD is for
 the first. Unlike the paper's, the losses are cross-entropy + soft Dice, ``lambda_u`` grows, and labeled patches have a part in
-``L_u`` only where their labels leave open what a voxel is [ours], so that the teacher differs from mean-teacher's, and
-that nothing is weighed by what it sees.
+``L_u`` only where their labels leave open what a voxel is [ours], so that only the teacher differs from mean-teacher's.
 """
 
 from dataclasses import replace
