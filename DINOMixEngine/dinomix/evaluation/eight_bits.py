@@ -145,8 +145,6 @@ def quantize_model(path: str | Path, cohort: Cohort, *, role: Role = "validation
                 return found
         found = EightBits(None, len(cases), before, after, unseen, replaces)
         if replaces:
-            for name in EIGHT_BITS:
-                (tried / name).unlink(missing_ok=True)
             _put(model, tried, found)
     return found
 
@@ -193,13 +191,13 @@ def _losses(before: Dice, after: Dice) -> dict[str, float]:
 
 
 def _put(model: Model, tried: Path, found: EightBits) -> None:
-    """Give the model's folder the graphs of 8 bits of the one in which they were tried, and a record of them."""
+    """Give the model's folder the graphs of 8 bits of the one in which they were tried, and a record; none where none is kept."""
     record = {key: told for key, told in model.record.items() if key != KEY}
     if found.exact is not None:
         record[KEY] = found.as_data
     with changed_aside(model.path) as aside:
         for name in EIGHT_BITS:
             (aside / name).unlink(missing_ok=True)
-            if (tried / name).is_file():
+            if found.exact is not None and (tried / name).is_file():
                 shutil.copy2(tried / name, aside / name)
         write_record(aside, model.plan, model.labels, record)

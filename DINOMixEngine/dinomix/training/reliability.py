@@ -54,11 +54,11 @@ class Reliability:
 
         Args:
             counts: (C,) voxels of each structure in the labeled cases; 0 for one that is not to be weighed.
-            most: the largest weight.
+            most: the largest weight, at least 1.
         """
         rarity = counts.max() / np.where(counts > 0, counts, counts.max())
         missing = np.where(self.confusion.sum(1)[1:] > 0, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
-        return np.array([1.0, *(1 + (np.clip(rarity, 1, max(most, 1)) - 1) * missing)])
+        return np.array([1.0, *(1 + (np.minimum(rarity, most) - 1) * missing)])
 
     def all_found(self, labeled: NDArray[np.bool_]) -> bool:
         """Whether the teacher finds each structure of ``labeled`` (C,), those that the labeled cases have."""

@@ -124,9 +124,11 @@ class MeanTeacher(Method):
         self.reliability.update(run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
 
     def _weighs(self, run: Run) -> bool:
+        if self.config.unseen_weight == 1:
+            return False
         counts = self._weighed(run)
         counts = counts[counts > 0]
-        return self.config.unseen_weight > 1 and len(counts) > 0 and bool(counts.max() >= UNEQUAL * counts.min())
+        return len(counts) > 0 and bool(counts.max() >= UNEQUAL * counts.min())
 
     def _weighed(self, run: Run) -> NDArray[np.float64]:
         """(C,) voxels of what is expected; 0 for the rest, and for what is kept of a start model, which labels do not teach."""
