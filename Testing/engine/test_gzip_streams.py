@@ -1,18 +1,18 @@
 import gzip
 import io
-import os
 import zlib
 
 import numpy as np
 import pytest
 
-from dinomix.images.gzip_streams import BLOCK, pack, unpacked
+from dinomix.images import gzip_streams
+from dinomix.images.gzip_streams import UNPACKED, pack, unpacked
 
 DATA = {
     "nothing": b"",
-    "noise": np.random.default_rng(0).bytes(3 * BLOCK + 17),
-    "one block": np.random.default_rng(1).bytes(BLOCK),
-    "zeros": bytes(5 * BLOCK),
+    "noise": np.random.default_rng(0).bytes(3 * UNPACKED + 17),
+    "one block": np.random.default_rng(1).bytes(UNPACKED),
+    "zeros": bytes(5 * UNPACKED),
     "labels": np.repeat(np.random.default_rng(2).integers(0, 9, 40_000, np.uint8), 71).tobytes(),
 }
 
@@ -32,16 +32,21 @@ def test_what_is_packed_is_unpacked_by_python_and_by_us(name: str) -> None:
     assert max(map(len, blocks)) <= 2**20
 
 
-def test_cutting_into_blocks_costs_little() -> None:
-    assert len(packed(DATA["labels"])) < 1.03 * len(gzip.compress(DATA["labels"], 5))
+def test_labels_are_packed_about_as_well_as_by_zlib() -> None:
+    assert len(packed(DATA["labels"])) < 1.3 * len(gzip.compress(DATA["labels"], 5))
 
 
-def test_the_number_of_cores_does_not_change_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = set()
-    for cores in (1, 2, 7):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        files.add(packed(DATA["labels"]))
-    assert len(files) == 1
+def test_the_same_data_give_the_same_file() -> None:
+    assert packed(DATA["labels"]) == packed(DATA["labels"])
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_without_isa_l_the_same_is_read_by_zlib(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside Slicer's window, where only what Python brings is at hand."""
+    file = packed(DATA[name])
+    monkeypatch.setattr(gzip_streams, "deflate", zlib)
+    assert b"".join(unpacked(io.BytesIO(file))) == b"header" + DATA[name]
+    assert gzip.decompress(packed(DATA[name])) == b"header" + DATA[name]
 
 
 def test_several_members_and_zeros_behind_them() -> None:
@@ -57,8 +62,10 @@ def test_a_cut_off_file_is_noticed(length: int) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 100_000, -6])
-def test_a_damaged_file_is_noticed(place: int) -> None:
+def test_a_damaged_file_is_noticed(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     file = bytearray(packed(DATA["noise"]))
     file[place] ^= 255
-    with pytest.raises((zlib.error, EOFError)):
-        list(unpacked(io.BytesIO(bytes(file))))
+    for by in (gzip_streams.deflate, zlib):
+        monkeypatch.setattr(gzip_streams, "deflate", by)
+        with pytest.raises((zlib.error, EOFError)):
+            list(unpacked(io.BytesIO(bytes(file))))

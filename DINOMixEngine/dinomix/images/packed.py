@@ -1,4 +1,4 @@
-"""Compressed NIfTI and NRRD files, packed on all cores. ITK packs on one core, slowly; its NIfTI header is taken over."""
+"""Compressed NIfTI and NRRD files. ITK packs slowly; its NIfTI header is taken over."""
 
 import gzip
 import struct
