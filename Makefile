@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/dinomix demo --out $(DEMO)
 
 test: $(VENV)/installed check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=30 --durations-min=4
 
 check: $(VENV)/installed
 	$(BIN)/ruff check

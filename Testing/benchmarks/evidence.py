@@ -4,9 +4,10 @@
     python Testing/benchmarks/evidence.py run --data DATA --out runs/evidence --cohorts cardiac-3 --rows labeled-only --seeds 0
     python Testing/benchmarks/evidence.py table --out runs/evidence
 
-A run takes one core, for ``--minutes`` of its processor time, by ``dinomix train --time``, whose clock counts that time here. So
-a busy machine gives the same table, later. What is there already is not repeated, what was interrupted goes on.
-``--jobs`` runs are made side by side.
+A run takes one core, for ``--minutes`` of its processor time, by ``dinomix train --time``, whose clock counts that time here.
+What is there already is not repeated, what was interrupted goes on. ``--jobs`` runs are made side by side. Programs that share
+a processor's caches and memory slow each other's processor time, too: with ``--gigaflops`` the clock counts convolutions
+(``evidence_clock.py``), and a busy machine gives the same table, later.
 """
 
 import argparse
@@ -31,10 +32,12 @@ ROWS = {
     "dino-mix-untrained-teacher": [*FKD, "random:tf_efficientnet_lite0"],
 }
 NNUNET, ALL_LABELS = "nnunet", "all-labels"
-BY_PROCESSOR_TIME = (
-    "import time; time.monotonic = time.perf_counter = time.process_time; from dinomix.cli import main; main()"
-)
+CLOCK = [
+    "-c",
+    "import time; time.monotonic = time.perf_counter = time.process_time; from dinomix.cli import main; main()",
+]
 """The command line, whose clock stands still while another program has the processor."""
+CONVOLUTIONS = Path(__file__).with_name("evidence_clock.py")
 
 
 @dataclass(frozen=True)
@@ -85,23 +88,24 @@ def prepare_trunk(data: Path, out: Path, labeled: int, test: int, seed: int) -> 
     return cohort
 
 
-def train(cohort: Path, run: Path, options: list[str], minutes: float, cache: Path) -> None:
-    """Train for ``minutes``, as ``--time`` has it."""
+def train(cohort: Path, run: Path, options: list[str], arguments: argparse.Namespace, cache: Path) -> None:
+    """Train for the minutes asked for, as ``--time`` has it."""
+    by = CLOCK if arguments.gigaflops is None else [str(CONVOLUTIONS), f"{arguments.gigaflops:g}"]
     if (run / "config.json").exists():
-        trained("train", "--resume", run)
+        trained(by, "train", "--resume", run)
         return
     common = ["train", "--cohort", cohort, "--device", "cpu", "--cache", cache, *options]
     first = run.with_name(f"first-{run.name}")
     shutil.rmtree(first, ignore_errors=True)
-    trained(*common, "--out", first, "--steps", "1")  # prepares the cases for all runs
+    trained(by, *common, "--out", first, "--steps", "1")  # prepares the cases for all runs
     shutil.rmtree(first)
-    trained(*common, "--out", run, "--time", f"{minutes:g}m")
+    trained(by, *common, "--out", run, "--time", f"{arguments.minutes:g}m")
 
 
-def trained(*arguments: object) -> None:
-    """Run one verb on one thread, by a clock that counts the time of the processor."""
+def trained(by: list[str], *arguments: object) -> None:
+    """Run one verb on one thread, by a clock of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", BY_PROCESSOR_TIME, *map(str, arguments)]
+    command = [sys.executable, *by, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
@@ -130,7 +134,7 @@ def make(name: str, row: str, seed: int, arguments: argparse.Namespace) -> Path:
     else:
         options = [arguments.teacher if o == "TEACHER" else o for o in ROWS.get(row, ROWS["labeled-only"])]
         more = [item for setting in arguments.settings for item in ("--set", setting)]
-        train(cohort, run, [*options, *more, "--seed", str(seed)], arguments.minutes, out / "cache")
+        train(cohort, run, [*options, *more, "--seed", str(seed)], arguments, out / "cache")
         dinomix("segment", "--model", run / "model", *sorted((test / "images").iterdir()), "--out", run / "test",
                 "--device", "cpu")  # fmt: skip
         labels = run / "model" / "labels.json"
@@ -168,6 +172,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, NNUNET, ALL_LABELS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=12, help="of processor time for each run")
+    parser.add_argument("--gigaflops", type=float, help="billions of operations of convolutions that count as a second")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--teacher", help="of the row with a trained one, as `dinomix train --teacher` takes it")
     parser.add_argument("--nnunet", help="a Python with nnunetv2")

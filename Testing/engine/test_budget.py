@@ -23,6 +23,7 @@ from dinomix.training.arranging import arrange
 from dinomix.training.budget import Budget, Pace, fitted
 from dinomix.training.config import make_config
 from dinomix.training.estimate import estimate
+from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
@@ -188,6 +189,30 @@ def test_the_time_left_is_told_for_both_phases(cohort, cache, tmp_path: Path, mo
     train(cohort, tmp_path / "run", config, make_plan(), cache=cache, emit=emit)
     for now, left in told:
         assert now + left == pytest.approx(work.now, abs=12)
+
+
+@pytest.mark.parametrize("opens", [None, 30])
+def test_a_run_whose_pseudo_labels_wait_ends_in_time(cohort, cache, tmp_path: Path, monkeypatch, opens) -> None:
+    """Steps in which they wait are as short as before: nothing is cut from unlabeled cases for them."""
+    shown: list[int] = []
+
+    def seconds(run: Any) -> float:
+        return 1.0 if run.state.step < run.schedule.teaching_from else 3.0
+
+    work = Work(monkeypatch, step=seconds, case=0.0)
+    work.cost(loop_module, "training_step", training_step,
+              lambda run, batch: shown.append(len(batch.unlabeled)) or seconds(run))  # fmt: skip
+    monkeypatch.setattr(MeanTeacher, "waits", lambda self, run: opens is None or run.state.step < opens)
+    began, config = work.now, small_config("mean-teacher", time=90.0, **{**SCHEDULED, "pseudo_label_start": 0.3})
+    train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
+    assert 80 <= work.now - began <= 92
+    messages = " ".join(event["message"] for event in events_of(tmp_path / "run", "schedule"))
+    assert "Pseudo-labels wait, which saves time" in messages and "This computer trains" not in messages
+    assert ("Pseudo-labels count from now on, which takes time" in messages) == (opens is not None)
+    opened = len(shown) if opens is None else opens
+    assert not any(shown[:opened]) and all(shown[opened:]) and len(shown) > opened - (opens is None)
+    unsupervised = [event["unsupervised"] for event in events_of(tmp_path / "run", "loss")]
+    assert {value is None for value in unsupervised} == ({True} if opens is None else {True, False})
 
 
 def test_the_steps_that_are_given_are_the_most(cohort, cache, tmp_path: Path, monkeypatch) -> None:

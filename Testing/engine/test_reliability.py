@@ -1,5 +1,6 @@
-"""Pseudo-labels wait until the EMA teacher has found every structure."""
+"""Pseudo-labels wait until the EMA teacher has found every structure and labels teach it little more."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,49 +37,91 @@ def test_the_confusion_counts_truth_by_rows():
     assert counted.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
 
 
+ALL = np.array([True, True, True])
+
+
+def confusion_of(*dice: float) -> np.ndarray:
+    """Of structures of 1000 voxels each, with as many false positives as false negatives."""
+    found = 1000 * np.array(dice)
+    confusion = np.diag([9000.0, *found])
+    confusion[0, 1:] = confusion[1:, 0] = 1000 - found
+    return confusion
+
+
 def test_each_structure_has_its_dice():
     reliability = Reliability(4)
     # Structure 3 was never called, and is overlooked wholly.
-    reliability.update(np.array([[900, 10, 20, 0], [10, 90, 0, 0], [24, 0, 16, 0], [50, 0, 0, 0]], dtype=float))
+    reliability.update(np.array([[900, 10, 20, 0], [10, 90, 0, 0], [24, 0, 16, 0], [50, 0, 0, 0]], float), ALL, 1)
     assert reliability.dice() == pytest.approx([2 * 90 / 200, 2 * 16 / 76, 0.0])
-    assert not reliability.all_found(np.array([True, True, True]))
-    assert not reliability.all_found(np.array([True, True, False]))
-    assert reliability.all_found(np.array([True, False, False]))
 
 
-def test_before_anything_is_measured_nothing_is_found():
-    assert not Reliability(3).all_found(np.array([True, False]))
+@pytest.mark.parametrize(
+    ("labeled", "may"), [((True, True, True), False), ((True, True, False), False), ((True, False, False), True)]
+)
+def test_a_teacher_that_overlooks_a_structure_may_not_teach(labeled, may):
+    reliability = Reliability(4)
+    for _ in range(20):
+        reliability.update(confusion_of(0.9, 0.3, 0.0), np.array(labeled), 10)
+    assert reliability.may_teach(np.array(labeled)) == may
 
 
-def test_what_was_measured_long_ago_is_forgotten():
-    reliability = Reliability(2)
-    reliability.update(np.array([[100.0, 0.0], [100.0, 0.0]]))
-    assert not reliability.all_found(np.array([True]))
-    for _ in range(40):
-        reliability.update(np.array([[100.0, 0.0], [2.0, 98.0]]))
-    assert reliability.all_found(np.array([True]))
+def test_before_anything_is_measured_no_teacher_may_teach():
+    assert not Reliability(4).may_teach(ALL)
+
+
+def test_a_teacher_may_teach_once_its_dice_has_come_to_a_stand():
+    reliability, may = Reliability(4), []
+    for step in range(80):
+        reliability.update(confusion_of(*[min(0.02 * step, 0.8)] * 3), ALL, 10)
+        may.append(reliability.may_teach(ALL))
+    # It is above 0.5 from the 26th on, and still from the 40th on; the means follow.
+    assert reliability.dice() == pytest.approx([0.8] * 3, abs=0.001)
+    assert not any(may[:45]) and all(may[70:])
+
+
+def test_what_has_come_to_a_stand_may_teach_until_a_structure_is_lost():
+    reliability = Reliability(4)
+    for dice, may in ((0.6, True), (0.9, True), (0.1, False), (0.9, True)):
+        for _ in range(20):
+            reliability.update(confusion_of(0.9, 0.9, dice), ALL, 10)
+        # What pseudo-labels gain is no sign that labels teach more.
+        assert reliability.may_teach(ALL) == may
+
+
+def test_a_running_mean_of_few_measurements_says_nothing():
+    reliability = Reliability(4)
+    for number in range(30):
+        reliability.update(confusion_of(0.9, 0.9, 0.9), ALL, 20)
+        # The weights come to half of what is remembered with the 14th; it and the next two are needed.
+        assert reliability.may_teach(ALL) == (number >= 15)
 
 
 def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
-    reliability, counts = Reliability(5), np.array([1000.0, 100, 0, 10])
+    reliability, counts, all_four = Reliability(5), np.array([1000.0, 100, 0, 10]), np.ones(4, bool)
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])  # as nothing is known yet
-    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [0] * 5, [0] * 5, [1, 0, 0, 0, 0]]))
+    reliability.update(
+        np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [0] * 5, [0] * 5, [1, 0, 0, 0, 0]]), all_four, 1
+    )
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 50])  # 2 was in no patch
-    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [9, 0, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0]]))
+    reliability.update(
+        np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [9, 0, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0]]), all_four, 1
+    )
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 10, 1, 50])
     assert reliability.weights(counts, 1) == pytest.approx([1, 1, 1, 1, 1])
     reliability = Reliability(5)
     # Structure 2 has a Dice of 0.125, half of what makes it seen, and 4 one of 0.25.
-    reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))
+    reliability.update(
+        np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]), all_four, 1
+    )
     assert reliability.dice()[[1, 3]] == pytest.approx([2 / 16, 2 / 9])
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1 + 9 / 2, 1, 1 + 49 / 9])
     for _ in range(30):
-        reliability.update(np.diag([900.0, 90, 9, 0, 1]))
+        reliability.update(np.diag([900.0, 90, 9, 0, 1]), all_four, 1)
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])
 
 
 def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: object):
-    """The mean teacher's losses by a teacher that says ``says`` of any patch; pseudo-labels could count from step 3 on."""
+    """A step's losses by a teacher that says ``says`` of any patch; pseudo-labels could count from step 3 on."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
     config = small_config("mean-teacher", augment="off", wait_until_found=True, **settings)
@@ -96,7 +139,11 @@ def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: o
         state=SimpleNamespace(step=step, student=student, teacher=Constant(says, 3)),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
-    losses = method.losses(run, Batch(images, labels, images))
+    for run.state.step in range(step + 1):
+        seen.clear()
+        waits = run.state.step >= schedule.pseudo_labels_from and method.waits(run)
+        run.schedule = replace(schedule, waits=waits)
+        losses = method.losses(run, Batch(images, labels, images))
     return losses, seen, labels, method
 
 
@@ -109,7 +156,7 @@ def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(c
     ("counts", "most", "step"), [([300.0, 100.0], 50, 3), ([2000.0, 100.0], 50, 8), ([2000.0, 100.0], 1, 3)]
 )
 def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, most, step):
-    """It is measured from the third step on, when pseudo-labels could count; from the first where structures are weighed."""
+    """It is measured two steps before pseudo-labels could count, and from the first one on where structures are weighed."""
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     losses, seen, _, _ = losses_with_teacher(cohort, labels, step, unseen_weight=most)
@@ -153,11 +200,12 @@ def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monke
 
 
 def test_what_a_second_stage_refines_need_not_be_found(cohort):
-    method, plan = MeanTeacher(small_config("mean-teacher", unseen_weight=50), cohort), make_plan()
-    method.reliability.update(np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]]))
+    config, plan = small_config("mean-teacher", unseen_weight=50, wait_until_found=True), make_plan()
+    method = MeanTeacher(config, cohort)
+    method.reliability.update(np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]]), np.array([True, False]), 1)
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
-    assert not method._has_found_all(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
-    assert method._has_found_all(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
+    assert method.waits(SimpleNamespace(plan=plan))  # type: ignore[arg-type]
+    assert not method.waits(SimpleNamespace(plan=refining))  # type: ignore[arg-type]
     # Nor does it weigh more, nor what is kept of a start model.
     method._counts = np.array([2000.0, 100.0])
     kept = SimpleNamespace(kept=torch.tensor([0, 2]))
@@ -168,12 +216,16 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
 def test_a_run_that_is_timed_does_not_wait(cohort):
     method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort)
     method.wait_no_more()
-    assert method._is_ready(SimpleNamespace())  # type: ignore[arg-type]
+    assert not method.waits(SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):
     _, _, _, method = losses_with_teacher(cohort, torch.ones(2, 4, 4, 4, dtype=torch.long))
     again = MeanTeacher(method.config, cohort)
+    method.reliability.still = 2.0
     again.restore(method.saved())
-    assert np.array_equal(again.reliability.confusion, method.reliability.confusion)
-    assert method.reliability.confusion.any()
+    assert method.reliability.confusion.any() and method.reliability.weight == 1
+    for name, value in vars(method.reliability).items():
+        assert np.array_equal(getattr(again.reliability, name), value), name
+    with pytest.raises(ValueError, match="a confusion of 3 classes"):
+        Reliability(4).restore(method.reliability.state())

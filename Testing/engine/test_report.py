@@ -111,6 +111,17 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_steps_without_pseudo_labels_are_gray() -> None:
+    dice = {"liver": 0.8, "spleen": 0.5, "adrenal_gland_left": 0.6}
+    waiting = {10: True, 20: True, 30: False, 40: False, 50: True, 60: True}
+    events = [{"step": step, "dice": dice, "waits": waits} for step, waits in waiting.items()]
+    figure = curves.reliability_figure(events, LABELS)
+    assert figure is not None
+    (band,) = figure.axes[0].collections
+    spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in band.get_paths()]
+    assert spans == [(10, 20), (50, 60)]
+
+
 def test_drawn_classes_are_counted_by_third_of_the_run(run: Path) -> None:
     """Half of the run is recorded: the second third has fewer boxes than the first, the last none."""
     write_events(run, until=50)

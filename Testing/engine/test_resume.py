@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from dinomix.events import read_events
 from dinomix.planning.plan import Plan
 from dinomix.training.compiled_backbone import can_compile
+from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.sightings import LAG
 from dinomix.training.step import training_step
@@ -88,6 +89,20 @@ def test_what_is_not_seen_weighs_the_same_after_a_stop(tmp_path: Path, monkeypat
         "checkpoint_every": 10,
     }
     stopped_and_resumed(tmp_path, settings, make_plan(), 12, monkeypatch)
+
+
+@pytest.mark.parametrize("opens", [4, 5])
+def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch, opens):
+    """Stopped in the step after a checkpoint, at which they stop waiting or go on to."""
+    monkeypatch.setattr(MeanTeacher, "waits", lambda self, run: run.state.step < opens)
+    settings = {"steps": 7, "checkpoint_every": 4, "pseudo_label_start": 0.0, "record_every": 1}
+    # What is undone before the run is resumed is the stop alone.
+    with monkeypatch.context() as stop:
+        stopped_and_resumed(tmp_path, settings, make_plan(), 5, stop)
+    learned = [
+        event["unsupervised"] for event in read_events(tmp_path / "stopped/events.jsonl") if event["kind"] == "loss"
+    ]
+    assert [value is None for value in learned] == [True] * opens + [False] * (7 - opens)
 
 
 @pytest.mark.skipif(not can_compile(), reason="OpenVINO is not installed, or is not used on this processor")

@@ -158,7 +158,7 @@ def _expected(events: list[Event], names: list[str]) -> list[float]:
 
 
 def reliability_figure(events: list[Event], labels: LabelSet) -> Figure | None:
-    """How well the EMA teacher finds each structure on labeled patches; pseudo-labels wait until it finds all."""
+    """How well the EMA teacher finds each structure on labeled patches, on which pseudo-labels wait."""
     if not events:
         return None
     figure = new_figure(7, 3.6)

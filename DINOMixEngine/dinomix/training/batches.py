@@ -166,7 +166,7 @@ class Batches(Dataset[Batch]):
         """Before pseudo-labels count, what is kept of a start model alone has a use for unlabeled patches."""
         if not self.config.uses_unlabeled or not self.unlabeled_cases:
             return False
-        return step >= self.schedule.pseudo_labels_from or self.config.keeps_by_patches
+        return step >= self.schedule.teaching_from or self.config.keeps_by_patches
 
     def _labeled(self, step: int, number: int, receiver: int) -> dict[str, Any]:
         rng = generator(self.config.seed, "labeled", step, number)

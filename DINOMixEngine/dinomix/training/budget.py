@@ -47,9 +47,9 @@ class Pace:
     after: float
     validation: float
 
-    def of_steps(self, first: int, last: int, pseudo_labels_from: int) -> float:
+    def of_steps(self, first: int, last: int, teaching_from: float) -> float:
         """Seconds of the steps after ``first`` up to ``last``."""
-        middle = min(max(pseudo_labels_from, first), last)
+        middle = min(max(teaching_from, first), last)
         return (middle - first) * self.before + (last - middle) * self.after
 
 
@@ -116,9 +116,9 @@ class Budget:
         """Seconds to the end of the run at the pace of the last steps."""
         assert self.pace is not None
         if step - self._step >= FEWEST:
-            expected = self.pace.of_steps(self._step, step, schedule.pseudo_labels_from)
+            expected = self.pace.of_steps(self._step, step, schedule.teaching_from)
             self._factor = (self.spent - self._at) / max(expected, 1e-9)
-        steps = self._factor * self.pace.of_steps(step, schedule.steps, schedule.pseudo_labels_from)
+        steps = self._factor * self.pace.of_steps(step, schedule.steps, schedule.teaching_from)
         return steps + schedule.validations_after(step) * self.pace.validation + self._reserve
 
     def kept(self, run: "Run") -> Schedule | None:
@@ -154,7 +154,7 @@ class Budget:
         new = fitted(self.config, pace, left, self.seconds, schedule, step)
         differs = abs(new.steps - schedule.steps)
         of_both = (min(new.steps, schedule.steps), max(new.steps, schedule.steps))
-        is_near = pace.of_steps(*of_both, schedule.pseudo_labels_from) <= TOLERANCE * self.seconds
+        is_near = pace.of_steps(*of_both, schedule.teaching_from) <= TOLERANCE * self.seconds
         return None if is_near or differs <= FEWEST else new
 
 
@@ -169,6 +169,8 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     done = before.progress(step) if before else 0.0
     start = config.pseudo_label_start if config.uses_unlabeled else 1.0
     unlabeled_after = min(max((start - done) / (1 - done), 0.0), 1.0) if done < 1 else 0.0
+    if before and before.waits:
+        unlabeled_after = 1.0  # as long as nothing is known of the teacher's end
     per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
     between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
     validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
@@ -187,6 +189,7 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
         config.record_every or min(max(round(seconds / per_step) // RECORDS, 1), RECORD_STEPS),
         step,
         done,
+        before is not None and before.waits,
     )
 
 

@@ -154,7 +154,10 @@ class TrainConfig(_Strict):
     eight_bits: bool = Field(
         False, description="the model gets a graph of 8 bits where validation shows that to cost nothing [ours]"
     )
-    wait_until_found: bool = Field(True, description="no pseudo-labels until the teacher finds every structure [ours]")
+    wait_until_found: bool = Field(
+        True,
+        description="no pseudo-labels until the teacher finds every structure and labels teach it little more [ours]",
+    )
     unseen_weight: float = Field(
         1.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
     )

@@ -1,6 +1,7 @@
 """The steps of a run, with their records, validations and checkpoints, until the last one or until something is asked for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -22,6 +23,7 @@ def take_steps(run: Run) -> Wish:
     """
     validate_if_due, state = _validation(run), run.state
     with run.control.listening():
+        _let_wait_or_count(run)  # before the first step nothing has asked for that yet
         # A pause that came during a validation left it out.
         if wish := validate_if_due():
             return wish
@@ -47,7 +49,8 @@ def _steps_of_schedule(run: Run, validate_if_due: Callable[[], Wish], progress: 
             record(run, terms)
             progress(state.step)
         wish = wish or validate_if_due()
-        if saving and not wish and _ends_elsewhere(run):
+        why = _let_wait_or_count(run)
+        if (saving or why) and not wish and _ends_elsewhere(run, why):
             wish = validate_if_due()
         if saving or wish:
             save_state(run)
@@ -57,15 +60,33 @@ def _steps_of_schedule(run: Run, validate_if_due: Callable[[], Wish], progress: 
     return Wish.GO
 
 
-def _ends_elsewhere(run: Run) -> bool:
+def _let_wait_or_count(run: Run) -> str:
+    """Where pseudo-labels begin to wait for their teacher, or wait no more: give the run that schedule, and its batches.
+
+    Returns:
+        What that means for the time that steps take, as the beginning of a sentence; "" where nothing changes.
+    """
+    step, old = run.state.step, run.schedule
+    waits = step >= old.pseudo_labels_from and run.method.waits(run)
+    if waits == old.waits:
+        return ""
+    run.state.schedule = replace(old, waits=waits)
+    run.batches = run.batches.of_schedule(run.schedule, step)
+    if run.budget is not None:
+        run.budget.left(old, step)  # sees the pace of the last steps
+        run.budget.begin(step)
+    return "Pseudo-labels wait, which saves time" if waits else "Pseudo-labels count from now on, which takes time"
+
+
+def _ends_elsewhere(run: Run, why: str) -> bool:
     """Where a budget of time would be missed: give the run another schedule, and the batches of its steps."""
     step, old = run.state.step, run.schedule
     if run.budget is None or step == old.steps or (new := run.budget.kept(run)) is None:
         return False
     run.state.schedule = new
     run.batches = run.batches.of_schedule(new, step)
-    pace = "more slowly" if new.steps < old.steps else "faster"
-    text = f"This computer trains {pace} than before: {new.steps} steps in all instead of {old.steps}, to end in time."
+    why = why or f"This computer trains {'more slowly' if new.steps < old.steps else 'faster'} than before"
+    text = f"{why}: {new.steps} steps in all instead of {old.steps}, to end in time."
     tell_schedule(run, new, step, text)
     return True
 

@@ -5,6 +5,7 @@ number of steps gives one schedule for the whole run. A budget of time gives one
 where the computer does not keep its pace, others after it, each from a step on; see ``budget.py``.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ class Schedule:
     """
     Attributes:
         steps: those of the whole run, if the schedule holds to its end.
-        pseudo_labels_from: steps done when pseudo-labels begin to count.
+        pseudo_labels_from: steps done when pseudo-labels begin to count, or to wait for their teacher.
         validate_every, checkpoint_every, record_every: steps.
         since, done: steps done when this schedule began to hold, and the progress by then.
+        waits: whether pseudo-labels that could count by now wait until the teacher may teach.
     """
 
     steps: int
@@ -28,18 +30,24 @@ class Schedule:
     record_every: int
     since: int = 0
     done: float = 0.0
+    waits: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for what cannot be, as a damaged checkpoint may have it."""
         counts = (self.validate_every, self.checkpoint_every, self.record_every, self.steps)
         are_counts = all(type(count) is int and count > 0 for count in counts) and type(self.pseudo_labels_from) is int
-        if not (are_counts and 0 <= self.since <= self.steps and 0 <= self.done <= 1):
+        if not (are_counts and 0 <= self.since <= self.steps and 0 <= self.done <= 1 and type(self.waits) is bool):
             raise ValueError(f"a schedule of {self.steps} steps from {self.since} on")
 
     def progress(self, step: int) -> float:
         """t/T in 0..1 once ``step`` steps are done, ``since`` at least."""
         left = self.steps - self.since
         return self.done + (step - self.since) / left * (1 - self.done) if left else 1.0
+
+    @property
+    def teaching_from(self) -> float:
+        """Steps done when pseudo-labels count; infinite while they wait."""
+        return math.inf if self.waits else self.pseudo_labels_from
 
     def is_validated(self, step: int) -> bool:
         """Whether a validation is due once ``step`` steps are done."""

@@ -71,7 +71,7 @@ class CrossPseudoSupervision(Method):
         supervised = loss_of_labels(run, first, batch.labels) + loss_of_labels(run, second, batch.labels)
         losses = {"supervised": Term(supervised, 1.0)}
         learned = []
-        if step >= run.schedule.pseudo_labels_from:
+        if step >= run.schedule.teaching_from:
             if len(batch.unlabeled):
                 learned.append(self._crossed(run, batch, first_unlabeled, second_unlabeled))
             if run.candidates is not None:

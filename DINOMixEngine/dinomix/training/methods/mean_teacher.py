@@ -31,14 +31,14 @@ from dinomix.training.methods.parts import (
 )
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
-from dinomix.training.reliability import MEASURED_EVERY, UNEQUAL, WEIGHED_UNTIL, Reliability, judged
+from dinomix.training.reliability import MEASURED_EVERY, MEMORY, UNEQUAL, WEIGHED_UNTIL, Reliability, judged
 from dinomix.training.run import Run
 from dinomix.training.sightings import Sightings
 
 
 class MeanTeacher(Method):
-    """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and whether the teacher
-    has found all."""
+    """Keeps how often and where each structure was found in the unlabeled pool, after which PIC draws, and how right the
+    teacher is."""
 
     fills_in = True
 
@@ -48,6 +48,7 @@ class MeanTeacher(Method):
         self.reliability = Reliability(cohort.labels.channels)
         self.draws: list[pic.Draw] = []
         self._waits = config.wait_until_found
+        self._has_unlabeled = len(cohort.with_role("unlabeled")) > 0
         self._counts = labeled_counts(cohort)
 
     def losses(self, run: Run, batch: Batch) -> Losses:
@@ -56,9 +57,8 @@ class MeanTeacher(Method):
         shown, features = batch.unlabeled, batch.unlabeled_features
         open_labels: Filled | None = None
         has_use = len(batch.unlabeled) > 0 or run.candidates is not None
-        if has_use or self._weighs(run):
-            self._measure(run, batch)
-        if has_use and step >= run.schedule.pseudo_labels_from and self._is_ready(run):
+        self._measure(run, batch)
+        if has_use and step >= run.schedule.teaching_from:
             open_labels = self._filled(run, batch)
             if len(batch.unlabeled):
                 unlabeled = self._pseudo_labeled(run, batch)
@@ -90,38 +90,38 @@ class MeanTeacher(Method):
         record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))
         if self.reliability.confusion.any():
             told = by_name(self.cohort, self.reliability.dice())
-            waits = run.state.step <= run.schedule.pseudo_labels_from or not self._has_found_all(run)
+            waits = run.state.step <= run.schedule.teaching_from
             run.emit("reliability", step=run.state.step, dice=told, waits=waits)
 
     def saved(self) -> dict[str, Any]:
-        return {
-            "sightings": self.sightings.state(),
-            "confusion": torch.from_numpy(np.array(self.reliability.confusion)),
-        }
+        return {"sightings": self.sightings.state(), "reliability": self.reliability.state()}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        confusion = saved["confusion"].numpy()
-        if confusion.shape != self.reliability.confusion.shape:
-            raise ValueError(f"a confusion of {len(confusion)} classes")
         self.sightings.restore(saved["sightings"])
-        self.reliability.confusion = confusion
+        self.reliability.restore(saved["reliability"])
+
+    def waits(self, run: Run) -> bool:
+        return self._waits and not self.reliability.may_teach(self._expected(run))
 
     def wait_no_more(self) -> None:
         self._waits = False
 
-    def _is_ready(self, run: Run) -> bool:
-        """Whether the teacher may teach by now."""
-        return not self._waits or self._has_found_all(run)
-
     def _measure(self, run: Run, batch: Batch) -> None:
         """How right the teacher is, now and then while it matters: from the first step on where unequal structures are weighed by
-        it, else once pseudo-labels could count."""
-        first = 0 if self._weighs(run) else run.schedule.pseudo_labels_from
+        it, else for as long before pseudo-labels could count as a running mean remembers."""
+        remembered = round(MEMORY * run.schedule.steps)
+        if self._weighs(run):
+            first = 0
+        elif self.config.uses_unlabeled and (self._has_unlabeled or run.candidates is not None):
+            first = max(run.schedule.pseudo_labels_from - remembered, 0)
+        else:
+            return
         if not self._waits or run.state.step < first or (run.state.step - first) % MEASURED_EVERY:
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
-        self.reliability.update(run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64))
+        counted = run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64)
+        self.reliability.update(counted, self._expected(run), remembered / MEASURED_EVERY)
 
     def _weighs(self, run: Run) -> bool:
         if self.config.unseen_weight == 1:
@@ -148,9 +148,6 @@ class MeanTeacher(Method):
         table = torch.ones(len(weights) if run.candidates is None else len(run.candidates))
         table[: len(weights)] = torch.from_numpy(weights)
         return table.to(batch.labels.device)[batch.labels]
-
-    def _has_found_all(self, run: Run) -> bool:
-        return self.reliability.all_found(self._expected(run))
 
     def _expected(self, run: Run) -> NDArray[np.bool_]:
         """(C,) what the teacher can find: the labeled cases have it, and no second stage refines it, being too thin here."""

@@ -63,6 +63,10 @@ class Method:
         """The terms of step ``run.state.step``; ``batch`` is on the run's device. One forward of ``run.state.student``."""
         raise NotImplementedError
 
+    def waits(self, run: "Run") -> bool:
+        """Whether pseudo-labels wait, though the schedule would let them count; asked between steps."""
+        return False
+
     def wait_no_more(self) -> None:
         """Take all that a step may cost from now on, so that it can be timed."""
 
