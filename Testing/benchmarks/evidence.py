@@ -116,7 +116,8 @@ def make(name: str, row: str, seed: int, arguments: argparse.Namespace) -> Path:
     data, out = COHORTS[name], arguments.out / name
     labeled = data.all if row == ALL_LABELS else data.labeled
     cohort = data.prepare(arguments.data / data.folder, out, labeled, data.test, seed)
-    run = cohort.parent / f"{row}-{arguments.minutes:g}min"
+    counted = "" if arguments.gigaflops is None else f"-{arguments.gigaflops:g}gigaflops"
+    run = cohort.parent / f"{row}-{arguments.minutes:g}min{counted}"
     metrics = run / "metrics.json"
     if metrics.exists():
         return metrics
@@ -171,7 +172,9 @@ def main() -> None:
     parser.add_argument("--cohorts", nargs="+", default=list(COHORTS), choices=list(COHORTS))
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, NNUNET, ALL_LABELS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=12, help="of processor time for each run")
+    parser.add_argument(
+        "--minutes", type=float, default=12, help="of processor time for each run, or as --gigaflops has it"
+    )
     parser.add_argument("--gigaflops", type=float, help="billions of operations of convolutions that count as a second")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--teacher", help="of the row with a trained one, as `dinomix train --teacher` takes it")
@@ -180,10 +183,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "run":
         wanted = arguments.rows or [*ROWS, NNUNET, ALL_LABELS]
-        left_out = [row for row, needed in (("dino-mix-trained-teacher", arguments.teacher), (NNUNET, arguments.nnunet))
+        left_out = [row for row, needed in (("dino-mix-trained-teacher", arguments.teacher), (NNUNET, arguments.nnunet and arguments.gigaflops is None))
                     if row in wanted and not needed]  # fmt: skip
         if left_out:
-            print(f"Left out, since --teacher or --nnunet is not given: {', '.join(left_out)}", file=sys.stderr)
+            print(
+                f"Left out for want of --teacher or --nnunet, or as nnU-Net has no other clock: {', '.join(left_out)}",
+                file=sys.stderr,
+            )
         cells = [
             (c, row, seed)
             for seed in arguments.seeds

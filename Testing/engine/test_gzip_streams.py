@@ -49,6 +49,21 @@ def test_without_isa_l_the_same_is_read_by_zlib(name: str, monkeypatch: pytest.M
     assert gzip.decompress(packed(DATA[name])) == b"header" + DATA[name]
 
 
+def test_what_computes_is_isa_l() -> None:
+    assert gzip_streams.deflate is not zlib
+
+
+@pytest.mark.parametrize("read", range(20, 60))
+def test_headers_of_later_members_may_lie_across_two_reads(read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with an extra field, a name, a comment and its own check sum, as RFC 1952 has them."""
+    header = b"\x1f\x8b\x08\x1e\0\0\0\0\0\xff" + b"\x04\0data" + b"name\0" + b"comment\0"
+    second = header + (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little") + gzip.compress(b"more", mtime=0)[10:]
+    file = gzip.compress(b"first", mtime=0) + second
+    assert gzip.decompress(file) == b"firstmore"
+    monkeypatch.setattr(gzip_streams, "READ", read)
+    assert b"".join(unpacked(io.BytesIO(file))) == b"firstmore"
+
+
 def test_several_members_and_zeros_behind_them() -> None:
     file = gzip.compress(DATA["labels"]) + gzip.compress(b"more") + bytes(1000)
     assert b"".join(unpacked(io.BytesIO(file))) == DATA["labels"] + b"more"

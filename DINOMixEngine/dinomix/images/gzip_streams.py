@@ -1,4 +1,4 @@
-"""gzip without the detours of Python's own module, by Intel's ISA-L in half of zlib's time or less."""
+"""gzip without the detours of Python's own module, by Intel's ISA-L: on its processors in half of zlib's time or less."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ GZIP, ZLIB = 31, 15
 MOST_MEMBERS = 2**16
 """Streams one after another in a file; block gzip makes one for each 64 KiB."""
 READ, UNPACKED = 2**18, 2**20
+HEADER = 2**16 + 2**12
+"""Bytes that a member's header takes at most: a field of 64 KiB, and a name and a comment."""
 LEVEL = 1
 """Of ISA-L: label maps take a fourth more than by zlib's level 5, in a tenth of its time."""
 
@@ -39,6 +41,8 @@ def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
                     block = block.lstrip(b"\0")
                     if not block:
                         break
+                    if len(block) < HEADER:  # ISA-L takes a member's header in one piece
+                        block += file.read(HEADER)
                     unpacker = deflate.decompressobj(wrapping)
                     members += 1
                     if members > MOST_MEMBERS:
