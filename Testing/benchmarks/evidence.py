@@ -183,8 +183,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "run":
         wanted = arguments.rows or [*ROWS, NNUNET, ALL_LABELS]
-        left_out = [row for row, needed in (("dino-mix-trained-teacher", arguments.teacher), (NNUNET, arguments.nnunet and arguments.gigaflops is None))
-                    if row in wanted and not needed]  # fmt: skip
+        lacking = {"dino-mix-trained-teacher": not arguments.teacher,
+                   NNUNET: not arguments.nnunet or arguments.gigaflops is not None}  # fmt: skip
+        left_out = [row for row in wanted if lacking.get(row)]
         if left_out:
             print(
                 f"Left out for want of --teacher or --nnunet, or as nnU-Net has no other clock: {', '.join(left_out)}",

@@ -80,17 +80,6 @@ def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypa
     assert whole == again
 
 
-def test_what_is_not_seen_weighs_the_same_after_a_stop(tmp_path: Path, monkeypatch):
-    settings = {
-        "method": "mean-teacher",
-        "wait_until_found": True,
-        "unseen_weight": 50,
-        "steps": 14,
-        "checkpoint_every": 10,
-    }
-    stopped_and_resumed(tmp_path, settings, make_plan(), 12, monkeypatch)
-
-
 @pytest.mark.parametrize("opens", [4, 5])
 def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch, opens):
     """Stopped in the step after a checkpoint, at which they stop waiting or go on to."""

@@ -158,9 +158,6 @@ class TrainConfig(_Strict):
         True,
         description="no pseudo-labels until the teacher finds every structure and labels teach it little more [ours]",
     )
-    unseen_weight: float = Field(
-        1.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
-    )
 
     pic: PicConfig = PicConfig()
     fkd: FkdConfig = FkdConfig()
