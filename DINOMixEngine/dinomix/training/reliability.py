@@ -52,12 +52,13 @@ class Reliability:
             return  # What no patch has shown yet is no structure that is not learned.
         memory = max(memory, 1)
         self.curve = [*self.curve, float(self.dice()[labeled].mean())][-memory:]
-        earlier, later = self.curve[: memory // 2], self.curve[memory // 2 :]
-        gain = (
-            float(np.mean(later) - np.mean(earlier)) if earlier else 0.0
-        )  # a short run has no time to look at more than one
-        is_still = len(self.curve) == memory and gain < STAND
+        is_still = len(self.curve) == memory and self._gain() < STAND
         self.stands |= is_still and self._has_found(labeled)
+
+    def _gain(self) -> float:
+        """Of the mean Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
+        half = len(self.curve) // 2
+        return float(np.mean(self.curve[half:]) - np.mean(self.curve[:half])) if half else 0.0
 
     def dice(self) -> NDArray[np.float64]:
         """(C,) of the structures; 0 for those that no patch has shown yet."""
