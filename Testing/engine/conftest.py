@@ -1,7 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for prepared cases that the tests of a file share."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def without_graphs() -> Iterator[None]:
+    """As where OpenVINO is not installed: models go without graphs, whose writing is half of the time of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dinomix.models.writing.is_installed", lambda: False)
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SCHEDULED = {"checkpoint_every": None, "validate_every": None, "record_every": None, "steps": None}
 
 

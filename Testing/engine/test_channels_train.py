@@ -31,6 +31,8 @@ from dinomix.training.view import make_view
 from random_models import NETWORK
 from tiny_cohort import small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SMALL = {"plan.patch": [16, 16, 16], "plan.network": NETWORK, "plan.fkd_stage": "bottleneck", "plan.overlap": [0.25] * 3,
          "validate_every": 2, "checkpoint_every": 2, "wait_until_found": False, "pic.start": 0.0,
          "pseudo_label_start": 0.25, "fkd.slice_stride": 4}  # fmt: skip

@@ -18,6 +18,8 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 STEPS = 8
 
 

@@ -24,6 +24,8 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

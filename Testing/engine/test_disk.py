@@ -23,6 +23,8 @@ from dinomix.training.fkd import teacher_of
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

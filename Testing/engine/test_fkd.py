@@ -17,6 +17,8 @@ from dinomix.training.foundation import load_foundation
 from dinomix.training.patches import random_placement, sample_features
 from dinomix.training.view import View
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SMALL = "vit_small_patch16_dinov3"
 
 
@@ -254,7 +256,7 @@ def test_unlabeled_patches_are_distilled_once_they_are_labeled(tmp_path: Path, m
         return loss(student, teacher, *others)
 
     monkeypatch.setattr(parts.fkd, "distillation_loss", counted)
-    monkeypatch.setattr(mean_teacher.MeanTeacher, "_is_ready", lambda self, run: not waits or run.state.step >= 5)
+    monkeypatch.setattr(mean_teacher.MeanTeacher, "waits", lambda self, run: waits and run.state.step < 5)
     config = small_config("mean-teacher", fkd=mode, steps=6, pseudo_label_start=0.5, validate_every=6)
     train(make_cohort(tmp_path / "cases", validation=0), tmp_path / "run", config, make_plan())
     assert taught == ([2, 2, 2, 2, 2, 4] if waits else [2, 2, 2, 4, 4, 4])

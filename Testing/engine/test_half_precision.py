@@ -21,6 +21,8 @@ from dinomix.training.state import choose_algorithms, fitting_precision, layout_
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.mark.parametrize(
     ("capability", "name", "precision"),

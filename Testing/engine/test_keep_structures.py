@@ -33,6 +33,8 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, with_only
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 START = LabelSet.from_names({2: "spleen", 5: "liver"})
 
 

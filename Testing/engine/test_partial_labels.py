@@ -26,6 +26,8 @@ from dinomix.training.train import resume, train
 from dinomix.training.validation import dice_per_class
 from tiny_cohort import SIZE, make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 # Channels 0..3; 4: background or 2; 5: background, 1 or 3; 6: anything.
 TABLE = torch.zeros(7, 4, dtype=torch.bool)
 for row, of_row in enumerate([[0], [1], [2], [3], [0, 2], [0, 1, 3], [0, 1, 2, 3]]):

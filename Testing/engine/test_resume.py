@@ -21,6 +21,8 @@ from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 def quiet_resume(run: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

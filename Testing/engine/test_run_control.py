@@ -28,6 +28,8 @@ from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):

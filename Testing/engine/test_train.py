@@ -17,6 +17,8 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "models" / "model.safetensors")

@@ -29,6 +29,8 @@ from dinomix.training.finish import finish
 from dinomix.training.train import resume, train
 from tiny_cohort import SIZE, make_plan, small_config, with_only
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 WEIGHTS = ("models/model.safetensors", "models/second.safetensors")
 
 
