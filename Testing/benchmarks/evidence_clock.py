@@ -2,8 +2,9 @@
 
     python Testing/benchmarks/evidence_clock.py BILLIONS train --cohort COHORT --out RUN --time 12m
 
-``BILLIONS`` of operations are a second. A step takes as many seconds on any computer, so that a run of so many minutes takes the
-same steps everywhere. What else a step does (cutting patches, the optimizer) has its share in the number.
+``BILLIONS`` of operations are a second. A step takes as many seconds on any computer, so that a run of so many minutes takes
+the same steps everywhere. Cutting patches, stray pieces, PIC, the optimizer and what OpenVINO computes count nothing, so that
+a method that has more of these gets a little more than in real time.
 """
 
 import sys

@@ -143,19 +143,24 @@ def test_another_pace_changes_the_number_of_steps(factor: float, word: str, coho
     assert 2 <= len(events_of(tmp_path / "run", "validation")) <= 13
 
 
-@pytest.mark.parametrize("stop", [5, 17])
-def test_a_timed_run_that_is_killed_goes_on_as_it_would_have(stop: int, cohort, cache, tmp_path: Path, monkeypatch):
-    """Also after its number of steps has changed; the hours between are no part of its time."""
+@pytest.mark.parametrize(("stop", "opens"), [(5, 0), (17, 0), (19, 18)])
+def test_a_timed_run_that_is_killed_goes_on_as_it_would_have(
+    stop: int, opens: int, cohort, cache, tmp_path: Path, monkeypatch
+) -> None:
+    """Also after its number of steps has changed, by the computer's pace or as pseudo-labels count in step ``opens``; the hours
+    between are no part of its time."""
 
     def pace(run: Any) -> float:
         return 2.0 if run.state.step < 12 else 4.0
 
     config = small_config("mean-teacher", pic=True, time=80.0, **SCHEDULED)
     Work(monkeypatch, step=pace, case=0.0, measured=2.0)
+    monkeypatch.setattr(MeanTeacher, "waits", lambda self, run: run.state.step < opens)
     train(cohort, tmp_path / "whole", config, make_plan(), cache=cache)
     monkeypatch.undo()
 
     work = Work(monkeypatch, step=pace, case=0.0, measured=2.0)
+    monkeypatch.setattr(MeanTeacher, "waits", lambda self, run: run.state.step < opens)
     costly = loop_module.training_step
 
     def killed(run, batch):
@@ -209,10 +214,10 @@ def test_a_run_whose_pseudo_labels_wait_ends_in_time(cohort, cache, tmp_path: Pa
     train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
     assert 80 <= work.now - began <= 92
     messages = " ".join(event["message"] for event in events_of(tmp_path / "run", "schedule"))
-    assert "Pseudo-labels wait, which saves time" in messages and "This computer trains" not in messages
-    assert ("Pseudo-labels count from now on, which takes time" in messages) == (opens is not None)
-    opened = len(shown) if opens is None else opens
-    assert not any(shown[:opened]) and all(shown[opened:]) and len(shown) > opened - (opens is None)
+    assert messages.count("faster than before, as pseudo-labels wait:") == 1
+    assert messages.count("more slowly than before, as pseudo-labels count from now on:") == (opens is not None)
+    assert [bool(count) for count in shown] == [opens is not None and step >= opens for step in range(len(shown))]
+    assert len(shown) > 38 and RunDirectory.open(tmp_path / "run").checkpoints.load()["step"] == len(shown)  # type: ignore[index]
     unsupervised = [event["unsupervised"] for event in events_of(tmp_path / "run", "loss")]
     assert {value is None for value in unsupervised} == ({True} if opens is None else {True, False})
 

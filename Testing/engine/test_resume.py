@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from dinomix.events import read_events
 from dinomix.planning.plan import Plan
+from dinomix.training import reliability
 from dinomix.training.compiled_backbone import can_compile
-from dinomix.training.methods.mean_teacher import MeanTeacher
+from dinomix.training.methods import mean_teacher
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.sightings import LAG
 from dinomix.training.step import training_step
@@ -82,18 +83,17 @@ def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypa
     assert whole == again
 
 
-@pytest.mark.parametrize("opens", [4, 5])
-def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch, opens):
-    """Stopped in the step after a checkpoint, at which they stop waiting or go on to."""
-    monkeypatch.setattr(MeanTeacher, "waits", lambda self, run: run.state.step < opens)
-    settings = {"steps": 7, "checkpoint_every": 4, "pseudo_label_start": 0.0, "record_every": 1}
+def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch):
+    """Of any teacher, until its Dice was measured three times, in steps 0, 8 and 16; one of them after the stop."""
+    monkeypatch.setattr(reliability, "FOUND", 0.0)
+    monkeypatch.setattr(reliability, "STAND", 1.0)
+    monkeypatch.setattr(mean_teacher, "MEMORY", 1.2)
+    settings = {"steps": 20, "checkpoint_every": 12, "record_every": 1, "wait_until_found": True}
     # What is undone before the run is resumed is the stop alone.
     with monkeypatch.context() as stop:
-        stopped_and_resumed(tmp_path, settings, make_plan(), 5, stop)
-    learned = [
-        event["unsupervised"] for event in read_events(tmp_path / "stopped/events.jsonl") if event["kind"] == "loss"
-    ]
-    assert [value is None for value in learned] == [True] * opens + [False] * (7 - opens)
+        stopped_and_resumed(tmp_path, settings, make_plan(), 14, stop)
+    losses = [event for event in read_events(tmp_path / "stopped/events.jsonl") if event["kind"] == "loss"]
+    assert [event["step"] for event in losses if event["unsupervised"] is not None] == [18, 19, 20]
 
 
 @pytest.mark.skipif(not can_compile(), reason="OpenVINO is not installed, or is not used on this processor")

@@ -1,10 +1,11 @@
 """A budget of time in place of a number of steps.
 
 Before the first step a few real ones are measured, and the number of steps that fits into the time is fixed. From then on the
-run is, bit for bit, the run of that many steps, however long each takes. At each checkpoint it is reckoned when the run would
-end at the pace of its last steps; where that misses the budget by more than a twentieth, the number of steps is set anew, and the
-progress goes on from where it is, to 1 at the new last step. What was decided is in the checkpoint, with the time that was spent
-by then: a resumed run goes on as it would have, and the time in which no process worked on it does not count.
+run is, bit for bit, the run of that many steps, however long each takes. At each checkpoint, and where pseudo-labels begin to
+wait or to count, it is reckoned when the run would end at the pace of its last steps; where that misses the budget by more
+than a twentieth, the number of steps is set anew, and the progress goes on from where it is, to 1 at the new last step. What
+was decided is in the checkpoint, with the time that was spent by then: a resumed run goes on as it would have, and the time
+in which no process worked on it does not count.
 
 All counts that is done for the run: its cases, the measurement, the steps, validations and the model.
 """
@@ -122,7 +123,7 @@ class Budget:
         return steps + schedule.validations_after(step) * self.pace.validation + self._reserve
 
     def kept(self, run: "Run") -> Schedule | None:
-        """At a checkpoint: the schedule that ends in time, or None where the present one does; the same in all processes."""
+        """The schedule that ends in time, or None where the present one does; the same in all processes."""
         decided = [self._corrected(run.schedule, run.state.step) if run.accelerator.is_main_process else None]
         if run.accelerator.num_processes > 1:
             broadcast_object_list(decided)

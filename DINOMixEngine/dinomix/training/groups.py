@@ -83,7 +83,7 @@ class Groups:
         numbers = range(number * self.size, (number + 1) * self.size)
         receivers = [i for i, n in enumerate(numbers) if rng_of_receiver(config, step, n) is not None]
         guided = config.pic.across or config.pic.places
-        if self.sightings is None or not guided or not receivers or step < self.schedule.pseudo_labels_from:
+        if self.sightings is None or not guided or not receivers or step < self.schedule.teaching_from:
             return Group(cases)
         probabilities = self.probabilities(step)
         for _ in range(config.pic.tries):

@@ -23,6 +23,8 @@ def take_steps(run: Run) -> Wish:
     """
     validate_if_due, state = _validation(run), run.state
     with run.control.listening():
+        if run.budget is not None:
+            run.budget.begin(state.step)
         _let_wait_or_count(run)  # before the first step nothing has asked for that yet
         # A pause that came during a validation left it out.
         if wish := validate_if_due():
@@ -50,9 +52,10 @@ def _steps_of_schedule(run: Run, validate_if_due: Callable[[], Wish], progress: 
             progress(state.step)
         wish = wish or validate_if_due()
         why = _let_wait_or_count(run)
-        if (saving or why) and not wish and _ends_elsewhere(run, why):
-            wish = validate_if_due()
-        if saving or wish:
+        if refitted := bool(saving or why) and wish is not Wish.STOP and _ends_elsewhere(run, why):
+            _let_wait_or_count(run)  # their beginning may have come nearer
+            wish = wish or validate_if_due()
+        if saving or wish or refitted:
             save_state(run)
             run.control.saved_step = state.step
         if wish or run.schedule is not schedule:
@@ -64,7 +67,7 @@ def _let_wait_or_count(run: Run) -> str:
     """Where pseudo-labels begin to wait for their teacher, or wait no more: give the run that schedule, and its batches.
 
     Returns:
-        What that means for the time that steps take, as the beginning of a sentence; "" where nothing changes.
+        What happens, in words; "" where nothing changes.
     """
     step, old = run.state.step, run.schedule
     waits = step >= old.pseudo_labels_from and run.method.waits(run)
@@ -75,18 +78,23 @@ def _let_wait_or_count(run: Run) -> str:
     if run.budget is not None:
         run.budget.left(old, step)  # sees the pace of the last steps
         run.budget.begin(step)
-    return "Pseudo-labels wait, which saves time" if waits else "Pseudo-labels count from now on, which takes time"
+    return "pseudo-labels wait" if waits else "pseudo-labels count from now on"
 
 
 def _ends_elsewhere(run: Run, why: str) -> bool:
-    """Where a budget of time would be missed: give the run another schedule, and the batches of its steps."""
+    """Where a budget of time would be missed: give the run another schedule, and the batches of its steps.
+
+    Args:
+        why: what makes steps take another time from now on; "" where only the computer can.
+    """
     step, old = run.state.step, run.schedule
     if run.budget is None or step == old.steps or (new := run.budget.kept(run)) is None:
         return False
     run.state.schedule = new
     run.batches = run.batches.of_schedule(new, step)
-    why = why or f"This computer trains {'more slowly' if new.steps < old.steps else 'faster'} than before"
-    text = f"{why}: {new.steps} steps in all instead of {old.steps}, to end in time."
+    pace = "more slowly" if new.steps < old.steps else "faster"
+    told = f"This computer trains {pace} than before" + (f", as {why}" if why else "")
+    text = f"{told}: {new.steps} steps in all instead of {old.steps}, to end in time."
     tell_schedule(run, new, step, text)
     return True
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TypeVar
 
@@ -28,9 +29,12 @@ def measure(trial: Run, features: FeatureSource | None, most_seconds: float = MO
         most_seconds: after which a phase ends, with two steps at least.
     """
     trial.method.wait_no_more()
-    first, steps = trial.schedule.pseudo_labels_from, trial.schedule.steps
-    before = _seconds_per_step(trial, 0, features, most_seconds)
-    after = _seconds_per_step(trial, first, features, most_seconds) if 0 < first < steps else before
+    schedule = trial.schedule
+    trial.state.schedule = replace(schedule, waits=True)
+    before = after = _seconds_per_step(trial, 0, features, most_seconds)
+    trial.state.schedule = schedule
+    if schedule.pseudo_labels_from < schedule.steps:
+        after = _seconds_per_step(trial, schedule.pseudo_labels_from, features, most_seconds)
     return Pace(before, after, _seconds_of_validation(trial))
 
 

@@ -1,11 +1,11 @@
 """Whether the teacher may teach: how right it is, measured where the truth is known, on labeled patches.
 
 Pseudo-labels teach what the teacher believes. A teacher that has not found a structure yet calls it background, and a student
-that learns this from many unlabeled patches never finds it: on a trunk CT, adrenal glands that labeled patches alone teach in 800
-steps were never found. And while labels still teach much, a step with pseudo-labels teaches no more than one without, and takes
-twice its time. So pseudo-labels wait until the teacher's Dice is at least ``FOUND`` for each structure, and until their mean has
-come to a stand, on labeled patches that are cut and deformed anew for every step and are judged before the student learns from
-them. Where a structure falls below again, they wait again [ours].
+that learns this from many unlabeled patches never finds it: on a trunk CT, adrenal glands that labeled patches alone teach in
+800 steps were never found. And while labels still teach much, a step with pseudo-labels teaches no more than one without, and
+takes more than twice its time. So pseudo-labels wait until the teacher's Dice is at least ``FOUND`` for each structure, and
+until their mean has come to a stand, on labeled patches that are cut and deformed anew for every step and are judged before
+the student learns from them. Where a structure falls below ``LOST``, they wait until it is found again [ours].
 """
 
 import numpy as np
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-FOUND = 0.5
+FOUND, LOST = 0.5, 0.4
+"""Dice from which a structure counts as found, and below which as lost again: one near a single border would come and go."""
 STAND = 0.015
-"""Gain of the mean Dice from one half of ``MEMORY`` to the next below which it stands still (docs/results.md has curves)."""
+"""Gain of the mean Dice from one half of ``MEMORY`` to the next below which it stands still (docs/results.md)."""
 MEMORY = 0.2
 """Share of the steps over which the mean Dice is looked at."""
 DECAY = 0.8
@@ -32,13 +33,14 @@ class Reliability:
         curve: the mean Dice of the last measurements.
         stands: whether it has come to a stand with all structures found, once and for all: what pseudo-labels gain later is no
             sign that labels teach more.
+        found: whether all structures are, and none is lost since.
     """
 
     def __init__(self, classes: int) -> None:
         """``classes``: with the background."""
         self.confusion = np.zeros((classes, classes))
         self.curve: list[float] = []
-        self.stands = False
+        self.stands = self.found = False
 
     def update(self, confusion: NDArray[np.float64], labeled: NDArray[np.bool_], memory: int) -> None:
         """Take one measurement.
@@ -50,10 +52,10 @@ class Reliability:
         self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
         if not labeled.any() or (self.confusion.sum(1)[1:][labeled] == 0).any():
             return  # What no patch has shown yet is no structure that is not learned.
-        memory = max(memory, 1)
-        self.curve = [*self.curve, float(self.dice()[labeled].mean())][-memory:]
-        is_still = len(self.curve) == memory and self._gain() < STAND
-        self.stands |= is_still and self._has_found(labeled)
+        dice, memory = self.dice()[labeled], max(memory, 1)
+        self.found = bool(dice.min() >= (LOST if self.found else FOUND))
+        self.curve = [*self.curve, float(dice.mean())][-memory:]
+        self.stands |= self.found and len(self.curve) == memory and self._gain() < STAND
 
     def _gain(self) -> float:
         """Of the mean Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
@@ -68,18 +70,14 @@ class Reliability:
 
     def may_teach(self, labeled: NDArray[np.bool_]) -> bool:
         """Whether the teacher finds each structure of ``labeled`` (C,) and labels alone teach it little more."""
-        return not labeled.any() or (self.stands and self._has_found(labeled))
-
-    def _has_found(self, labeled: NDArray[np.bool_]) -> bool:
-        return bool((self.dice()[labeled] >= FOUND).all())
+        return not labeled.any() or (self.stands and self.found)
 
     def state(self) -> dict[str, Tensor]:
         """All of it, for a checkpoint."""
-        curve = torch.tensor(self.curve, dtype=torch.float64)
         return {
             "confusion": torch.from_numpy(np.array(self.confusion)),
-            "curve": curve,
-            "stands": torch.tensor(self.stands),
+            "curve": torch.tensor(self.curve, dtype=torch.float64),
+            "stands": torch.tensor([self.stands, self.found]),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -87,7 +85,8 @@ class Reliability:
         confusion = state["confusion"].numpy()
         if confusion.shape != self.confusion.shape:
             raise ValueError(f"a confusion of {len(confusion)} classes")
-        self.confusion, self.curve, self.stands = confusion, state["curve"].tolist(), bool(state["stands"])
+        self.confusion, self.curve = confusion, state["curve"].tolist()
+        self.stands, self.found = state["stands"].tolist()
 
 
 @torch.no_grad()
