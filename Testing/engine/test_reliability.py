@@ -88,7 +88,7 @@ def test_few_measurements_say_nothing():
     reliability = Reliability(4)
     for number in range(30):
         reliability.update(confusion_of(0.9, 0.9, 0.9), ALL, 20)
-        assert reliability.may_teach(ALL) == (number >= 19)
+        assert reliability.may_teach(ALL) == (number >= 9)
 
 
 def test_what_no_patch_has_shown_is_not_counted():

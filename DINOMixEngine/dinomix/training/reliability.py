@@ -47,7 +47,7 @@ class Reliability:
 
         Args:
             labeled: (C,) the structures that the labeled cases have and the teacher can find.
-            memory: of how many measurements the mean Dice is looked at.
+            memory: of how many measurements at most the mean Dice is looked at.
         """
         self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
         if not labeled.any() or (self.confusion.sum(1)[1:][labeled] == 0).any():
@@ -55,7 +55,8 @@ class Reliability:
         dice, memory = self.dice()[labeled], max(memory, 1)
         self.found = bool(dice.min() >= (LOST if self.found else FOUND))
         self.curve = [*self.curve, float(dice.mean())][-memory:]
-        self.stands |= self.found and len(self.curve) == memory and self._gain() < STAND
+        # Half of them are enough: a run that begins to wait has more steps from then on, of which a fifth is longer.
+        self.stands |= self.found and len(self.curve) >= memory / 2 and self._gain() < STAND
 
     def _gain(self) -> float:
         """Of the mean Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
