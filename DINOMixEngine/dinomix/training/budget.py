@@ -171,7 +171,7 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     start = config.pseudo_label_start if config.uses_unlabeled else 1.0
     unlabeled_after = min(max((start - done) / (1 - done), 0.0), 1.0) if done < 1 else 0.0
     if before and before.waits:
-        unlabeled_after = 1.0  # as long as nothing is known of the teacher's end
+        unlabeled_after = 1.0  # nobody knows for how long
     per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
     between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
     validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
