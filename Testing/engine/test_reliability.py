@@ -11,6 +11,8 @@ from torch import nn
 
 from dinomix.planning.plan import OnePiece
 from dinomix.training.batches import Batch
+from dinomix.training.losses import loss_of_heads
+from dinomix.training.methods import mean_teacher
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
@@ -38,6 +40,11 @@ def test_the_confusion_counts_truth_by_rows():
 ALL = np.array([True, True, True])
 
 
+def judge(reliability: Reliability, confusion: np.ndarray, labeled: np.ndarray, memory: int) -> None:
+    reliability.update(confusion)
+    reliability.judge(labeled, memory)
+
+
 def confusion_of(*dice: float) -> np.ndarray:
     """Of structures of 1000 voxels each, with as many false positives as false negatives."""
     found = 1000 * np.array(dice)
@@ -49,7 +56,7 @@ def confusion_of(*dice: float) -> np.ndarray:
 def test_each_structure_has_its_dice():
     reliability = Reliability(4)
     # Structure 3 was never called, and is overlooked wholly.
-    reliability.update(np.array([[900, 10, 20, 0], [10, 90, 0, 0], [24, 0, 16, 0], [50, 0, 0, 0]], float), ALL, 1)
+    judge(reliability, np.array([[900, 10, 20, 0], [10, 90, 0, 0], [24, 0, 16, 0], [50, 0, 0, 0]], float), ALL, 1)
     assert reliability.dice() == pytest.approx([2 * 90 / 200, 2 * 16 / 76, 0.0])
 
 
@@ -59,7 +66,7 @@ def test_each_structure_has_its_dice():
 def test_a_teacher_that_overlooks_a_structure_may_not_teach(labeled, may):
     reliability = Reliability(4)
     for _ in range(20):
-        reliability.update(confusion_of(0.9, 0.3, 0.0), np.array(labeled), 10)
+        judge(reliability, confusion_of(0.9, 0.3, 0.0), np.array(labeled), 10)
     assert reliability.may_teach(np.array(labeled)) == may
 
 
@@ -70,24 +77,24 @@ def test_before_anything_is_measured_no_teacher_may_teach():
 def test_a_teacher_may_teach_once_its_dice_has_come_to_a_stand():
     reliability, may = Reliability(4), []
     for step in range(60):
-        reliability.update(confusion_of(*[min(0.02 * step, 0.8)] * 3), ALL, 10)
+        judge(reliability, confusion_of(*[min(0.02 * step, 0.8)] * 3), ALL, 10)
         may.append(reliability.may_teach(ALL))
-    # It is above 0.5 from the 26th on, and still from the 40th on.
+    # It is above 0.7 from the 36th on, and still from the 40th on.
     assert not any(may[:40]) and all(may[55:])
 
 
 def test_what_has_come_to_a_stand_may_teach_until_a_structure_is_lost():
     reliability = Reliability(4)
-    for dice, may in ((0.45, False), (0.6, True), (0.45, True), (0.3, False), (0.45, False), (0.9, True)):
+    for dice, may in ((0.65, False), (0.75, True), (0.65, True), (0.5, False), (0.65, False), (0.9, True)):
         for _ in range(20):
-            reliability.update(confusion_of(0.9, 0.9, dice), ALL, 10)
+            judge(reliability, confusion_of(0.9, 0.9, dice), ALL, 10)
         assert reliability.may_teach(ALL) == may, dice
 
 
 def test_few_measurements_say_nothing():
     reliability = Reliability(4)
     for number in range(30):
-        reliability.update(confusion_of(0.9, 0.9, 0.9), ALL, 20)
+        judge(reliability, confusion_of(0.9, 0.9, 0.9), ALL, 20)
         assert reliability.may_teach(ALL) == (number >= 9)
 
 
@@ -96,7 +103,7 @@ def test_what_no_patch_has_shown_is_not_counted():
     unseen = shown.copy()
     unseen[3], unseen[:, 3] = 0, 0
     for _ in range(20):
-        reliability.update(unseen, ALL, 10)
+        judge(reliability, unseen, ALL, 10)
     assert not reliability.may_teach(ALL) and not reliability.curve
 
 
@@ -104,11 +111,29 @@ def test_where_nothing_can_be_found_nothing_is_waited_for():
     assert Reliability(4).may_teach(np.array([False, False, False]))
 
 
-def losses_with_teacher(cohort, says: torch.Tensor):
-    """The losses of step 3, from which on pseudo-labels could count, by a teacher that says ``says`` of any patch."""
+def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
+    reliability, counts = Reliability(5), np.array([1000.0, 100, 0, 10])
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])  # as nothing is known yet
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [0] * 5, [0] * 5, [1, 0, 0, 0, 0]]))
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 50])  # 2 was in no patch
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [9, 0, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0]]))
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 10, 1, 50])
+    assert reliability.weights(counts, 1) == pytest.approx([1, 1, 1, 1, 1])
+    reliability = Reliability(5)
+    # Structure 2 has a Dice of 0.125, half of what makes it seen, and 4 one of 0.25.
+    reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))
+    assert reliability.dice()[[1, 3]] == pytest.approx([2 / 16, 2 / 9])
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1 + 9 / 2, 1, 1 + 49 / 9])
+    for _ in range(30):
+        reliability.update(np.diag([900.0, 90, 9, 0, 1]))
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 1])
+
+
+def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: object):
+    """A step's losses by a teacher that says ``says`` of any patch; pseudo-labels could count from step 3 on."""
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     images = torch.zeros(2, 1, 4, 4, 4)
-    config = small_config("mean-teacher", augment="off", wait_until_found=True)
+    config = small_config("mean-teacher", augment="off", wait_until_found=True, **settings)
     seen: list[int] = []
 
     def student(batch):
@@ -123,25 +148,66 @@ def losses_with_teacher(cohort, says: torch.Tensor):
         state=SimpleNamespace(step=0, student=student, teacher=Constant(says, 3)),
         accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
-    for run.state.step in range(4):
+    for run.state.step in range(step + 1):
         seen.clear()
         waits = run.state.step >= schedule.pseudo_labels_from and method.waits(run)
         run.schedule = replace(schedule, waits=waits)
         losses = method.losses(run, Batch(images, labels, images))
-    return losses, seen, method
+    return losses, seen, labels, method
 
 
 def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(cohort):
-    losses, seen, _ = losses_with_teacher(cohort, torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4))
+    losses, seen, _, _ = losses_with_teacher(cohort, torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4))
     assert set(losses) == {"supervised"} and seen == [2]
 
 
-def test_a_teacher_that_is_right_teaches_all(cohort):
-    """It is measured two steps before pseudo-labels could count."""
+@pytest.mark.parametrize(
+    ("counts", "most", "step"), [([300.0, 100.0], 50, 3), ([2000.0, 100.0], 50, 9), ([2000.0, 100.0], 1, 3)]
+)
+def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, most, step):
+    """It is measured two steps before pseudo-labels could count, and from the first one on where structures are weighed."""
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
-    losses, seen, _ = losses_with_teacher(cohort, labels)
+    losses, seen, _, _ = losses_with_teacher(cohort, labels, step, unseen_weight=most)
     assert seen == [4]
     torch.testing.assert_close(losses["unsupervised"].value, losses["supervised"].value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight"), [({"unseen_weight": 50}, 20), ({"unseen_weight": 5}, 5), ({"unseen_weight": 1}, 1)]
+)
+def test_a_rare_structure_weighs_from_the_first_step_on_until_it_is_seen(cohort, monkeypatch, settings, weight):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
+    overlooked, right = ([0, 0, 1, 0], [0, 0, 1, 2])
+    for says, expected in ((overlooked, weight), (right, 1)):
+        said = torch.tensor(says).repeat(2, 16).reshape(2, 4, 4, 4)
+        losses, seen, labels, method = losses_with_teacher(cohort, said, 0, **settings)
+        weights = torch.tensor([1.0, 1.0, expected])[labels]
+        heads = torch.zeros(2, 1, 3, 4, 4, 4)
+        torch.testing.assert_close(losses["supervised"].value.detach(), loss_of_heads(heads, labels, weights))
+        assert set(losses) == {"supervised"} and seen == [2]
+        assert method.reliability.confusion.any() == (weight > 1)
+
+
+def test_what_is_not_seen_by_the_last_quarter_weighs_no_more(cohort, monkeypatch):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
+    overlooked = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    for until, expected in ((0.75, 20), (0.5, 1)):
+        monkeypatch.setattr(mean_teacher, "WEIGHED_UNTIL", until)
+        losses, _, labels, _ = losses_with_teacher(cohort, overlooked, 8, unseen_weight=50)
+        weights = torch.tensor([1.0, 1.0, expected])[labels]
+        expected_loss = loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels, weights)
+        torch.testing.assert_close(losses["supervised"].value.detach(), expected_loss)
+
+
+def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monkeypatch):
+    monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([300.0, 100.0]))
+    said = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, _, labels, method = losses_with_teacher(cohort, said, 0, unseen_weight=50)
+    torch.testing.assert_close(
+        losses["supervised"].value.detach(), loss_of_heads(torch.zeros(2, 1, 3, 4, 4, 4), labels)
+    )
+    assert not method.reliability.confusion.any()
 
 
 @pytest.mark.parametrize("steps", [400, 4000])
@@ -151,7 +217,7 @@ def test_a_run_waits_until_the_teachers_dice_stands_still(cohort, steps):
     config = small_config("mean-teacher", wait_until_found=True, pseudo_label_start=0.5)
     method = MeanTeacher(config, cohort)
     run: Any = SimpleNamespace(
-        candidates=None, plan=make_plan(), schedule=schedule_of_steps(config, steps), state=SimpleNamespace(),
+        candidates=None, keeping=None, plan=make_plan(), schedule=schedule_of_steps(config, steps), state=SimpleNamespace(),
         accelerator=SimpleNamespace(autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
     waits = []
@@ -167,13 +233,18 @@ def test_a_run_waits_until_the_teachers_dice_stands_still(cohort, steps):
 
 
 def test_what_a_second_stage_refines_need_not_be_found(cohort):
-    config, plan = small_config("mean-teacher", wait_until_found=True), make_plan()
+    config, plan = small_config("mean-teacher", unseen_weight=50, wait_until_found=True), make_plan()
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     for of_plan, waits in ((plan, True), (refining, False)):
         method, run = MeanTeacher(config, cohort), SimpleNamespace(plan=of_plan)
         overlooked = np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]])
-        method.reliability.update(overlooked, method._expected(run), 1)  # type: ignore[arg-type]
+        judge(method.reliability, overlooked, method._expected(run), 1)  # type: ignore[arg-type]
         assert method.waits(run) == waits  # type: ignore[arg-type]
+    # Nor does it weigh more, nor what is kept of a start model.
+    method._counts = np.array([2000.0, 100.0])
+    kept = SimpleNamespace(kept=torch.tensor([0, 2]))
+    for weighs, of_plan, keeping in ((True, plan, None), (False, refining, None), (False, plan, kept)):
+        assert method._weighs(SimpleNamespace(plan=of_plan, keeping=keeping)) == weighs  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_timed_does_not_wait(cohort):
@@ -183,7 +254,7 @@ def test_a_run_that_is_timed_does_not_wait(cohort):
 
 
 def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):
-    _, _, method = losses_with_teacher(cohort, torch.ones(2, 4, 4, 4, dtype=torch.long))
+    _, _, _, method = losses_with_teacher(cohort, torch.ones(2, 4, 4, 4, dtype=torch.long), unseen_weight=1)
     again = MeanTeacher(method.config, cohort)
     method.reliability.stands = True
     again.restore(method.saved())

@@ -96,6 +96,17 @@ def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch):
     assert [event["step"] for event in losses if event["unsupervised"] is not None] == [18, 19, 20]
 
 
+def test_what_is_not_seen_weighs_the_same_after_a_stop(tmp_path: Path, monkeypatch):
+    settings = {
+        "method": "mean-teacher",
+        "wait_until_found": True,
+        "unseen_weight": 50,
+        "steps": 14,
+        "checkpoint_every": 10,
+    }
+    stopped_and_resumed(tmp_path, settings, make_plan(), 12, monkeypatch)
+
+
 @pytest.mark.skipif(not can_compile(), reason="OpenVINO is not installed, or is not used on this processor")
 def test_a_compiled_teacher_gives_the_same_tokens_after_a_stop(tmp_path: Path, monkeypatch):
     settings = {"method": "dino-mix", "steps": 4, "checkpoint_every": 2}

@@ -159,6 +159,10 @@ class TrainConfig(_Strict):
         description="no pseudo-labels until the teacher finds every structure and labels teach it little more [ours]",
     )
 
+    unseen_weight: float = Field(
+        50.0, ge=1, description="of a voxel of a structure that the teacher does not see yet, at most; 1: off [ours]"
+    )
+
     pic: PicConfig = PicConfig()
     fkd: FkdConfig = FkdConfig()
 

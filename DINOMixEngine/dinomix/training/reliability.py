@@ -13,8 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-FOUND, LOST = 0.5, 0.4
+FOUND, LOST = 0.7, 0.6
 """Dice from which a structure counts as found, and below which as lost again: one near a single border would come and go."""
+SEEN = 0.25
+"""Dice from which a structure is learned like all others. So low, since what weighs more is called too often at first, and might
+never come to ``FOUND`` for that."""
+UNEQUAL = 4.0
+"""How many times the voxels of the smallest structure the largest one has at least, for weights to be worth their measuring."""
+WEIGHED_UNTIL = 0.75
+"""Share of the steps after which all count alike: what was not seen by then would only be called too often in the end."""
 STAND = 0.015
 """Gain of the mean Dice from one half of ``MEMORY`` to the next below which it stands still (docs/results.md)."""
 MEMORY = 0.2
@@ -42,14 +49,17 @@ class Reliability:
         self.curve: list[float] = []
         self.stands = self.found = False
 
-    def update(self, confusion: NDArray[np.float64], labeled: NDArray[np.bool_], memory: int) -> None:
-        """Take one measurement.
+    def update(self, confusion: NDArray[np.float64]) -> None:
+        """Take one measurement."""
+        self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
+
+    def judge(self, labeled: NDArray[np.bool_], memory: int) -> None:
+        """Look at what the last measurement has made of the Dice.
 
         Args:
             labeled: (C,) the structures that the labeled cases have and the teacher can find.
             memory: of how many measurements at most the mean Dice is looked at.
         """
-        self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
         if not labeled.any() or (self.confusion.sum(1)[1:][labeled] == 0).any():
             return  # What no patch has shown yet is no structure that is not learned.
         dice, memory = self.dice()[labeled], max(memory, 1)
@@ -68,6 +78,20 @@ class Reliability:
         both = self.confusion.sum(0) + self.confusion.sum(1)
         dice = np.divide(2 * self.confusion.diagonal(), both, out=np.zeros(len(both)), where=both > 0)
         return dice[1:]
+
+    def weights(self, counts: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+        """(C+1,) how much a voxel of each class counts, by whether the teacher sees its structure [ours; by difficulty: DHC].
+
+        Up to as much as makes its voxels together count like those of the largest structure; 1 for what it has seen, for what no
+        measured patch has shown, and for the background.
+
+        Args:
+            counts: (C,) voxels of each structure in the labeled cases; 0 for one that is not to be weighed.
+            most: the largest weight, at least 1.
+        """
+        rarity = counts.max() / np.where(counts > 0, counts, counts.max())
+        missing = np.where(self.confusion.sum(1)[1:] > 0, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
+        return np.array([1.0, *(1 + (np.minimum(rarity, most) - 1) * missing)])
 
     def may_teach(self, labeled: NDArray[np.bool_]) -> bool:
         """Whether the teacher finds each structure of ``labeled`` (C,) and labels alone teach it little more."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.training import pic
@@ -30,7 +31,7 @@ from dinomix.training.methods.parts import (
 )
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
-from dinomix.training.reliability import MEASURED_EVERY, MEMORY, Reliability, judged
+from dinomix.training.reliability import MEASURED_EVERY, MEMORY, UNEQUAL, WEIGHED_UNTIL, Reliability, judged
 from dinomix.training.run import Run
 from dinomix.training.sightings import Sightings
 
@@ -70,7 +71,8 @@ class MeanTeacher(Method):
         with run.accelerator.autocast():
             heads, projected = run.state.student(images)
         of_labeled, of_unlabeled = heads.split([len(batch.labeled), len(shown)])
-        losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels), 1.0)}
+        of_voxels = self._weight_of_labels(run, batch)
+        losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels, of_voxels), 1.0)}
         learned = []
         if unlabeled is not None:
             learned.append(loss_of_labels(run, of_unlabeled, unlabeled.labels, unlabeled.weight))
@@ -105,16 +107,45 @@ class MeanTeacher(Method):
         self._waits = False
 
     def _measure(self, run: Run, batch: Batch) -> None:
-        """How right the teacher is, now and then: from as long before pseudo-labels could count as its Dice is looked at."""
+        """How right the teacher is, now and then while it matters: from the first step on where unequal structures are weighed by
+        it, else from as long before pseudo-labels could count as its Dice is looked at."""
         remembered = round(MEMORY * run.schedule.steps)
-        since = run.state.step - max(run.schedule.pseudo_labels_from - remembered, 0)
-        has_use = self._has_unlabeled or run.candidates is not None
+        judged_from = max(run.schedule.pseudo_labels_from - remembered, 0)
+        since = run.state.step - (0 if self._weighs(run) else judged_from)
+        has_use = self._weighs(run) or self._has_unlabeled or run.candidates is not None
         if not (self._waits and has_use and self.config.uses_unlabeled) or since < 0 or since % MEASURED_EVERY:
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
         counted = run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64)
-        self.reliability.update(counted, self._expected(run), remembered // MEASURED_EVERY)
+        self.reliability.update(counted)
+        if run.state.step >= judged_from:
+            self.reliability.judge(self._expected(run), remembered // MEASURED_EVERY)
+
+    def _weighs(self, run: Run) -> bool:
+        """Whether structures are of so unequal size that rare ones may be overlooked for long."""
+        counts = self._weighed(run)
+        counts = counts[counts > 0]
+        return len(counts) > 0 and self.config.unseen_weight > 1 and bool(counts.max() >= UNEQUAL * counts.min())
+
+    def _weighed(self, run: Run) -> NDArray[np.float64]:
+        """(C,) voxels of what is expected; 0 for the rest, and for what is kept of a start model, which labels do not teach."""
+        counts = np.where(self._expected(run), self._counts, 0)
+        if run.keeping is not None:
+            counts[[channel - 1 for channel in run.keeping.kept.tolist() if channel]] = 0
+        return counts
+
+    def _weight_of_labels(self, run: Run, batch: Batch) -> Tensor | None:
+        """(B, x, y, z) of the voxels of the labeled patches; None where all count alike."""
+        if not self._waits or not self._weighs(run) or run.schedule.progress(run.state.step) >= WEIGHED_UNTIL:
+            return None
+        weights = self.reliability.weights(self._weighed(run), self.config.unseen_weight)
+        if (weights == 1).all():
+            return None
+        # What a label leaves open counts as the background does.
+        table = torch.ones(len(weights) if run.candidates is None else len(run.candidates))
+        table[: len(weights)] = torch.from_numpy(weights)
+        return table.to(batch.labels.device)[batch.labels]
 
     def _expected(self, run: Run) -> NDArray[np.bool_]:
         """(C,) what the teacher can find: the labeled cases have it, and no second stage refines it, being too thin here."""
