@@ -5,12 +5,6 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import BinaryIO
 
-deflate: ModuleType
-try:
-    from isal import isal_zlib as deflate
-except ImportError:  # beside Slicer's window, which reads label maps by this module and has what Python brings
-    deflate = zlib
-
 GZIP, ZLIB = 31, 15
 """zlib's numbers for deflated data with gzip's or its own header and check sums around them."""
 MOST_MEMBERS = 2**16
@@ -20,6 +14,15 @@ HEADER = 2**16 + 2**12
 """Bytes that a member's header takes at most: a field of 64 KiB, and a name and a comment."""
 LEVEL = 1
 """Of ISA-L: label maps take a fourth more than by zlib's level 5, in a tenth of its time."""
+
+
+def deflating() -> ModuleType:
+    """ISA-L's functions, which are called as zlib's are; beside Slicer's window, where nothing may be installed, zlib's."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
 
 
 def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
@@ -32,8 +35,8 @@ def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
         EOFError: the file is cut off.
         zlib.error: it is damaged, or not packed so.
     """
+    deflate, members = deflating(), 1
     unpacker = deflate.decompressobj(wrapping)
-    members = 1
     try:
         while block := file.read(READ):
             while block:
@@ -60,7 +63,7 @@ def unpacked(file: BinaryIO, wrapping: int = GZIP) -> Iterator[bytes]:
 
 def pack(start: bytes, data: memoryview, file: BinaryIO) -> None:
     """Write ``start`` and ``data`` (bytes) as one gzip member, which any reader of gzip takes."""
-    packer = deflate.compressobj(LEVEL, wbits=GZIP)
+    packer = deflating().compressobj(LEVEL, wbits=GZIP)
     file.write(packer.compress(start))
     for begin in range(0, len(data), UNPACKED):
         file.write(packer.compress(data[begin : begin + UNPACKED]))
