@@ -109,11 +109,13 @@ class MeanTeacher(Method):
     def _measure(self, run: Run, batch: Batch) -> None:
         """How right the teacher is, now and then while it matters: from the first step on where unequal structures are weighed by
         it, else from as long before pseudo-labels could count as its Dice is looked at."""
-        remembered = round(MEMORY * run.schedule.steps)
+        if not (self._waits and self.config.uses_unlabeled):
+            return
+        remembered, weighs = round(MEMORY * run.schedule.steps), self._weighs(run)
         judged_from = max(run.schedule.pseudo_labels_from - remembered, 0)
-        since = run.state.step - (0 if self._weighs(run) else judged_from)
-        has_use = self._weighs(run) or self._has_unlabeled or run.candidates is not None
-        if not (self._waits and has_use and self.config.uses_unlabeled) or since < 0 or since % MEASURED_EVERY:
+        since = run.state.step - (0 if weighs else judged_from)
+        has_use = weighs or self._has_unlabeled or run.candidates is not None
+        if not has_use or since < 0 or since % MEASURED_EVERY:
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
@@ -124,9 +126,11 @@ class MeanTeacher(Method):
 
     def _weighs(self, run: Run) -> bool:
         """Whether structures are of so unequal size that rare ones may be overlooked for long."""
+        if self.config.unseen_weight == 1:
+            return False
         counts = self._weighed(run)
         counts = counts[counts > 0]
-        return len(counts) > 0 and self.config.unseen_weight > 1 and bool(counts.max() >= UNEQUAL * counts.min())
+        return len(counts) > 0 and bool(counts.max() >= UNEQUAL * counts.min())
 
     def _weighed(self, run: Run) -> NDArray[np.float64]:
         """(C,) voxels of what is expected; 0 for the rest, and for what is kept of a start model, which labels do not teach."""
