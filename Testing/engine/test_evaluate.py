@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +143,22 @@ def test_files_and_table(run: Run, study: Path, labels: Path) -> None:
     assert code == 2 and "--overwrite" in stderr and out.read_text() == text
     assert run(*arguments, "--overwrite", "--tolerance", "liver=3")[0] == 0
     assert json.loads(out.read_text())["tolerance_mm"] == {"liver": 3.0, "spleen": 1.0}
+
+
+def test_the_command_line_imports_of_monai_what_it_needs_alone(study: Path, labels: Path) -> None:
+    """And measures the same."""
+    words = ["evaluate", "--prediction", study / "prediction", "--reference", study / "reference", "--labels", labels]
+    ask = """import sys
+from dinomix.cli import main
+try:
+    main()
+finally:
+    print(*sorted({"ignite", "matplotlib", "monai", "sklearn", "torchvision"} & set(sys.modules)), file=sys.stderr)"""
+    command = [sys.executable, "-W", "ignore", "-c", ask, *map(str, words), "--out", str(study / "alone.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr.split()[-1:] == ["monai"], done.stderr
+    alone = json.loads((study / "alone.json").read_text())
+    assert alone == evaluate_folders(study / "prediction", study / "reference", LabelSet.from_names(NAMES))
 
 
 def test_json_lines(run: Run, study: Path, labels: Path) -> None:

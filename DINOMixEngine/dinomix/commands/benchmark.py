@@ -58,6 +58,9 @@ def _run(options: dict[str, Any], split_name: str, split: Any, seeds: list[int],
     from dinomix.memory import keep_freed_memory
 
     keep_freed_memory()
+    from dinomix.models.light_monai import import_monai_for_training
+
+    import_monai_for_training()
     from dinomix.evaluation import benchmark
     from dinomix.evaluation.comparison import as_text, compare
     from dinomix.files import write_json, write_text

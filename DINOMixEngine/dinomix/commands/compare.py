@@ -16,6 +16,9 @@ def command(run: Path, device: str, as_json: bool) -> None:
     Writes RUN/comparison: comparison.json and a picture of each case. The run must have a model.
     """
     from dinomix.events import shown_events
+    from dinomix.models.light_monai import import_monai_for_training
+
+    import_monai_for_training()
     from dinomix.report.comparing import compare_run
 
     with shown_events(as_json) as emit:

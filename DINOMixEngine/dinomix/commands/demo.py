@@ -23,6 +23,9 @@ def command(out: Path, seed: int, steps: int | None, device: str, as_json: bool)
     from dinomix.memory import keep_freed_memory
 
     keep_freed_memory()
+    from dinomix.models.light_monai import import_monai_for_training
+
+    import_monai_for_training()
     from dinomix.demo.demo import run_demo
     from dinomix.evaluation.evaluate import table
     from dinomix.events import shown_events

@@ -71,6 +71,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare segmentations with references: Dice, NSD, HD95 and ASD per case and class."""
+    from dinomix.models.light_monai import import_monai_for_training
+
+    import_monai_for_training()
     from dinomix.cohort.cohort import Cohort
     from dinomix.cohort.overlapping import read_order
     from dinomix.evaluation.evaluate import evaluate_folders, table

@@ -65,6 +65,9 @@ def command(
         if out is not None and out.exists() and not overwrite:
             raise DinomixError(f"{out} exists.", "Add --overwrite to replace it, or choose another name.")
         if is_run:
+            from dinomix.models.light_monai import import_monai_for_training
+
+            import_monai_for_training()
             from dinomix.training.ranking import rank_run
 
             result = rank_run(runs[0], by=cast(StrategyName, by or DEFAULT), seed=seed, device=device, emit=emit)

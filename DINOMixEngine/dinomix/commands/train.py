@@ -69,6 +69,9 @@ def command(cohort: Path | None, out: Path | None, resume: Path | None, finish: 
 
     keep_freed_memory()
     from dinomix.events import shown_events
+    from dinomix.models.light_monai import import_monai_for_training
+
+    import_monai_for_training()
     from dinomix.training import train as training
     from dinomix.training.control import RunPaused
     from dinomix.training.finish import finish as finish_run
