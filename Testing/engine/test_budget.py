@@ -218,8 +218,18 @@ def test_a_run_whose_pseudo_labels_wait_ends_in_time(cohort, cache, tmp_path: Pa
     assert messages.count("more slowly than before, as pseudo-labels count from now on:") == (opens is not None)
     assert [bool(count) for count in shown] == [opens is not None and step >= opens for step in range(len(shown))]
     assert len(shown) > 38 and RunDirectory.open(tmp_path / "run").checkpoints.load()["step"] == len(shown)  # type: ignore[index]
-    unsupervised = [event["unsupervised"] for event in events_of(tmp_path / "run", "loss")]
-    assert {value is None for value in unsupervised} == ({True} if opens is None else {True, False})
+    losses = events_of(tmp_path / "run", "loss")
+    assert {event["unsupervised"] is None for event in losses} == ({True} if opens is None else {True, False})
+    # As soon as they wait, the learning rate is that of a run of so many steps from the first one on.
+    schedules = events_of(tmp_path / "run", "schedule")
+    waiting = next(number for number, event in enumerate(schedules) if "labels wait:" in event["message"])
+    first, until = (
+        schedules[waiting]["step"],
+        schedules[waiting + 1]["step"] if schedules[waiting + 1 :] else len(shown),
+    )
+    since = [event for event in losses if first < event["step"] <= until]
+    rates = [config.learning_rate * (1 - (e["step"] - 1) / schedules[waiting]["steps"]) ** config.poly for e in since]
+    assert rates and [event["learning_rate"] for event in since] == pytest.approx(rates)
 
 
 def test_the_steps_that_are_given_are_the_most(cohort, cache, tmp_path: Path, monkeypatch) -> None:

@@ -166,6 +166,7 @@ def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(c
 )
 def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, most, step):
     """It is measured two steps before pseudo-labels could count, and from the first one on where structures are weighed."""
+    monkeypatch.setattr(mean_teacher, "MEASURED_EVERY", 8)
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     losses, seen, _, _ = losses_with_teacher(cohort, labels, step, unseen_weight=most)

@@ -3,9 +3,10 @@
 Before the first step a few real ones are measured, and the number of steps that fits into the time is fixed. From then on the
 run is, bit for bit, the run of that many steps, however long each takes. At each checkpoint, and where pseudo-labels begin to
 wait or to count, it is reckoned when the run would end at the pace of its last steps; where that misses the budget by more
-than a twentieth, the number of steps is set anew, and the progress goes on from where it is, to 1 at the new last step. What
-was decided is in the checkpoint, with the time that was spent by then: a resumed run goes on as it would have, and the time
-in which no process worked on it does not count.
+than a twentieth, the number of steps is set anew, and the progress goes on from where it is, to 1 at the new last step; where
+pseudo-labels wait, it is that of a run of so many steps from the first one on. What was decided is in the checkpoint, with the
+time that was spent by then: a resumed run goes on as it would have, and the time in which no process worked on it does not
+count.
 
 All counts that is done for the run: its cases, the measurement, the steps, validations and the model.
 """
@@ -179,6 +180,9 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     steps = max(steps, 0 if before else 1)
     if config.steps is not None:
         steps = min(steps, config.steps - step)
+    if before and before.waits:
+        # Until then the steps were as few as those with pseudo-labels are; the learning rate goes on as in a run of so many.
+        done = step / max(step + steps, 1)
     return Schedule(
         step + steps,
         before.pseudo_labels_from

@@ -26,10 +26,10 @@ STAND = 0.015
 """Gain of the mean Dice from one half of ``MEMORY`` to the next below which it stands still (docs/results.md)."""
 MEMORY = 0.2
 """Share of the steps over which the mean Dice is looked at."""
-DECAY = 0.8
+DECAY = 0.64
 """Of the running sums, at each measurement."""
-MEASURED_EVERY = 8
-"""Steps between measurements: each costs the teacher's forward of the labeled patches."""
+MEASURED_EVERY = 16
+"""Steps between measurements: each costs the teacher's forward of the labeled patches, about a third of a step."""
 
 
 class Reliability:
