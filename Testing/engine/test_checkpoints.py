@@ -143,7 +143,7 @@ def test_two_damaged_checkpoints_are_said(run: Path) -> None:
 
 def test_a_plan_that_was_edited_is_noticed(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
-    plan["network"]["features"][0] *= 2
+    plan["network"]["channels"][0] *= 2
     (run / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(DinomixError, match=r"does not fit the run's plan\.json"):
         resume(run)

@@ -34,7 +34,7 @@ from dinomix.training.arranging import arrange
 from dinomix.training.train import train
 from dinomix.worker.inbox import Request
 from dinomix.worker.jobs import Jobs
-from tiny_cohort import make_cohort, make_plan, small_config
+from tiny_cohort import basic_unet_plan, make_cohort, small_config
 
 pytestmark = pytest.mark.skipif(not is_installed("nncf"), reason="NNCF is not installed, so no graph of 8 bits is made")
 
@@ -55,7 +55,7 @@ def trained(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small_config("labeled-only", steps=60, validate_every=60, checkpoint_every=60, eight_bits=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(eight_bits, "LOSS", 0.1)  # so little training is unsure of every border
-        return train(cohort, tmp_path_factory.mktemp("run") / "run", config, make_plan())
+        return train(cohort, tmp_path_factory.mktemp("run") / "run", config, basic_unet_plan())
 
 
 @pytest.fixture

@@ -142,9 +142,10 @@ def test_results_among_the_series_are_no_images(
     assert "There is no image in" in capsys.readouterr().err
 
 
-def test_thirty_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> None:
+def test_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> None:
     """In one command: segmentations, the table, the page and the record."""
-    tree(tmp_path / "tree", 30)
+    count, killed_after = 12, 4
+    tree(tmp_path / "tree", count)
     out, table, record = tmp_path / "out", tmp_path / "table.csv", tmp_path / "record.json"
     call = arguments(
         model, tmp_path / "tree", "--out", out, "--format", "dicom-seg", "--statistics", table, "--preview", "--manifest", record
@@ -152,22 +153,22 @@ def test_thirty_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "dinomix", *call], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    while len(list(out.glob("*.seg.dcm"))) < 10:
+    while len(list(out.glob("*.seg.dcm"))) < killed_after:
         assert process.poll() is None, "the batch ended by itself"
         time.sleep(0.02)
     process.kill()
     process.wait()
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.seg.dcm")}
-    assert 10 <= len(before) < 30 and not table.exists()
+    assert killed_after <= len(before) < count and not table.exists()
 
     with pytest.raises(SystemExit) as leaving:
         main(call)
     assert leaving.value.code == 0
     results = sorted(out.glob("*.seg.dcm"))
-    assert len(results) == 30 and all(path.stat().st_mtime_ns == written for path, written in before.items())
+    assert len(results) == count and all(path.stat().st_mtime_ns == written for path, written in before.items())
     with table.open(newline="", encoding="utf-8") as file:
         voxels = {(row["case"], row["structure"]): int(row["voxels"]) for row in csv.DictReader(file)}
-    assert len(voxels) == 30 * len(LABELS.names)
+    assert len(voxels) == count * len(LABELS.names)
     for number, path in enumerate(results):
         seg = highdicom.seg.segread(path)
         name = f"P{number // 2:02}_study{number % 2}_CT"
@@ -178,8 +179,8 @@ def test_thirty_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> 
     page = (out / "overview.html").read_text(encoding="utf-8")
     assert (
         all(path.name.removesuffix(".seg.dcm") in page for path in results)
-        and len(list((out / "previews").glob("*.png"))) == 30
+        and len(list((out / "previews").glob("*.png"))) == count
     )
     cases = json.loads(record.read_text(encoding="utf-8"))["cases"]
-    assert sorted({case["status"] for case in cases}) == ["kept", "segmented"] and len(cases) == 30
+    assert sorted({case["status"] for case in cases}) == ["kept", "segmented"] and len(cases) == count
     assert not list((out / ".dinomix-batch").glob("partial-*"))

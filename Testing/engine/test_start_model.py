@@ -15,12 +15,12 @@ from dinomix.models.network import build_network
 from dinomix.models.writing import write_model
 from dinomix.planning.plan import PercentileWindow, SpacingGrid
 from dinomix.training.arranging import arrange
-from tiny_cohort import make_cohort, make_plan
+from tiny_cohort import basic_unet_plan, make_cohort, make_plan
 
 
 @pytest.fixture
 def started(tmp_path: Path):
-    plan = make_plan()
+    plan = basic_unet_plan()
     labels = LabelSet.from_names({1: "spleen", 2: "Kidney, right", 4: "liver", 7: "gallbladder"})
     torch.manual_seed(5)
     write_model(tmp_path / "model", plan=plan, labels=labels, weights=build_network(plan, 5).state_dict(), record={})
@@ -48,7 +48,8 @@ def test_equal_names_at_other_numbers_are_permuted(started):
 
 
 def test_another_network_is_refused(started):
-    plan = make_plan().model_copy(update={"network": {**make_plan().network, "features": [4, 4, 8, 8, 16, 4]}})
+    wider = {**basic_unet_plan().network, "features": [4, 4, 8, 8, 16, 4]}
+    plan = basic_unet_plan().model_copy(update={"network": wider})
     with pytest.raises(DinomixError, match="has the shape"):
         matched_weights(started, started.labels, plan, 0, lambda kind, **fields: None)
 

@@ -15,7 +15,7 @@ from dinomix.models.network import build_network
 from dinomix.planning import planning
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
-from tiny_cohort import LABELS, make_cohort, make_plan, small_config
+from tiny_cohort import LABELS, basic_unet_plan, make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -152,7 +152,7 @@ def test_the_run_directory_is_plain_data(dino_mix: Path):
 
 
 def test_what_cannot_run_leaves_no_run_behind(cohort, tmp_path: Path):
-    run, plan = tmp_path / "run", make_plan()
+    run, plan = tmp_path / "run", basic_unet_plan()
     with pytest.raises(DinomixError, match="no teacher file"):
         train(cohort, run, small_config(**{"fkd.teacher": "absent.pth"}), plan)
     with pytest.raises(DinomixError, match="no stage down_9"):

@@ -6,11 +6,11 @@ import torch
 from dinomix.errors import DinomixError
 from dinomix.models.network import build_network, network_on_paper
 from dinomix.training.trial import Stage, find_stage, try_network
-from tiny_cohort import make_plan
+from tiny_cohort import basic_unet_plan
 
 
 def network(**changes: object) -> torch.nn.Module:
-    return build_network(make_plan().model_copy(update={"network": {**make_plan().network, **changes}}), 3)
+    return build_network(basic_unet_plan().model_copy(update={"network": {**basic_unet_plan().network, **changes}}), 3)
 
 
 def test_the_shape_of_a_stage_is_told_and_the_network_left_as_it_was():
@@ -35,7 +35,7 @@ def test_networks_with_several_outputs_are_refused():
         "blocks_down": [1, 1, 1],
         "dsdepth": 2,
     }
-    tried = build_network(make_plan().model_copy(update={"network": supervised}), 3)
+    tried = build_network(basic_unet_plan().model_copy(update={"network": supervised}), 3)
     with pytest.raises(DinomixError, match="does not give one map"):
         try_network(tried, (32, 32, 32), 3)
 
@@ -58,7 +58,7 @@ STAGES = {
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_found_by_its_place_in_every_network(name: str):
     arguments, stage = STAGES[name]
-    plan = make_plan().model_copy(update={"network": {"_target_": f"monai.networks.nets.{name}", **arguments}})
+    plan = basic_unet_plan().model_copy(update={"network": {"_target_": f"monai.networks.nets.{name}", **arguments}})
     found = find_stage(try_network(network_on_paper(plan, 3), (64, 64, 64), 3), (64, 64, 64), 8)
     assert found.name == stage and found.grid == (8, 8, 8)
     one = find_stage(try_network(network_on_paper(plan, 3), (64, 64, 64), 3), (64, 64, 64), 4)
@@ -66,7 +66,7 @@ def test_a_stage_is_found_by_its_place_in_every_network(name: str):
 
 
 def test_a_network_without_such_a_stage_gives_the_next_finer_one():
-    plan = make_plan().model_copy(
+    plan = basic_unet_plan().model_copy(
         update={"network": {"_target_": "monai.networks.nets.UNet", "channels": [8, 16, 32], "strides": [2, 2]}}
     )
     outputs = try_network(network_on_paper(plan, 3), (32, 32, 32), 3)
@@ -80,7 +80,7 @@ def test_the_plane_decides_where_slices_stay_apart():
         "_target_": "monai.networks.nets.DynUNet", "kernel_size": [[3, 3, 1]] * 4, "strides": [1, *[[2, 2, 1]] * 3],
         "upsample_kernel_size": [[2, 2, 1]] * 3, "norm_name": "instance",
     }  # fmt: skip
-    outputs = try_network(network_on_paper(make_plan().model_copy(update={"network": flat}), 3), (64, 64, 10), 3)
+    outputs = try_network(network_on_paper(basic_unet_plan().model_copy(update={"network": flat}), 3), (64, 64, 10), 3)
     assert find_stage(outputs, (64, 64, 10), 8).grid == (8, 8, 10)
 
 

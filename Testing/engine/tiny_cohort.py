@@ -71,12 +71,18 @@ def make_plan() -> Plan:
             "grid": {"kind": "spacing", "spacing": [1.0, 1.0, 1.0]},
             "window": {"kind": "range", "low": -150, "high": 250},
             "patch": [SIZE, SIZE, SIZE],
-            "network": {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]},
-            "fkd_stage": "down_3",
+            "network": {"_target_": "monai.networks.nets.UNet", "channels": [4, 8, 8, 8], "strides": [2, 2, 2]},
+            "fkd_stage": 8,
             "reasons": {},
         },
         {},
     )
+
+
+def basic_unet_plan() -> Plan:
+    """The same with a network of named stages that refuses patches of 16 voxels, and takes three times as long for a step."""
+    network = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}
+    return make_plan().model_copy(update={"network": network, "fkd_stage": "down_3"})
 
 
 def small_config(method: str = "dino-mix", **settings: object) -> TrainConfig:

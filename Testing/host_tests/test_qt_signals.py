@@ -130,15 +130,15 @@ class LifeTest(unittest.TestCase):
     def test_widgets_go_when_nobody_holds_them(self):
         classes = [getattr(ctk, name) for name in ctk.__all__]
         classes += [getattr(slicer, name) for name in dir(slicer) if name.startswith("qMRML")]
+        held = {}
         for cls in classes:
-            with self.subTest(cls=cls.__name__):
-                widget = cls()
-                if hasattr(widget, "setMRMLScene"):
-                    widget.setMRMLScene(slicer.mrmlScene)
-                held = weakref.ref(widget)
-                del widget
-                gc.collect()
-                self.assertIsNone(held())
+            widget = cls()
+            if hasattr(widget, "setMRMLScene"):
+                widget.setMRMLScene(slicer.mrmlScene)
+            held[cls.__name__] = weakref.ref(widget)
+        del widget
+        gc.collect()
+        self.assertEqual([name for name, widget in held.items() if widget() is not None], [])
 
     def test_a_connection_to_ones_own_method_keeps_the_object_for_ever(self):
         """As in PythonQt, which holds what is connected where the cycle collector does not look."""

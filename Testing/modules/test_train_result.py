@@ -315,7 +315,6 @@ class RankingTest(ResultTestCase):
         for by, title, sentence in (
             ("predicted-dice", "Expected Dice", "expects the worst of its own labels"),
             ("clasp-pe", "Uncertainty", "one structure after the other"),
-            ("foreground-random", "", "come first more often"),
             ("random", "", "by chance alone"),
         ):
             self.choose(box, wordsOf(by).title)
