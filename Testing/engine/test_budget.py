@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from dinomix.training.config import make_config
 from dinomix.training.estimate import estimate
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.run_directory import RunDirectory
+from dinomix.training.schedule import Schedule
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
 from tiny_cohort import make_plan, small_config
@@ -271,6 +273,19 @@ def test_progress_goes_on_from_where_it_is() -> None:
     assert slower.steps < first.steps
     nothing = fitted(config, PACE, 0.0, 100.0, first, step)
     assert nothing.steps == step and nothing.progress(step) == 1.0 and nothing.is_validated(step)
+
+
+def test_progress_is_that_of_so_many_steps_where_steps_take_another_time() -> None:
+    """At once where pseudo-labels begin to wait or to count, and steps in which they count are reckoned as such alone."""
+    config = make_config("mean-teacher", time=1000.0)
+    waiting = Schedule(900, 264, 90, 90, 1, since=264, done=264 / 900, waits=True)
+    for waits, seconds in ((True, 1.0), (False, 2.0)):
+        new = fitted(config, PACE, 500.0, 1000.0, replace(waiting, waits=waits), 280, anew=True)
+        assert 0.8 * 500 < (new.steps - 280) * seconds < 500
+        assert new.progress(280) == pytest.approx(280 / new.steps) and new.progress(new.steps) == 1.0
+        assert new.pseudo_labels_from == 264 and new.waits == waits
+    slower = fitted(config, Pace(2.0, 4.0, 4.0), 500.0, 1000.0, waiting, 600)
+    assert slower.progress(600) == pytest.approx(waiting.progress(600))
 
 
 def test_time_takes_the_place_of_a_presets_time_and_of_steps(cohort, tmp_path: Path) -> None:

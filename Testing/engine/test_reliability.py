@@ -166,7 +166,6 @@ def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(c
 )
 def test_a_teacher_that_is_right_teaches_all(cohort, monkeypatch, counts, most, step):
     """It is measured two steps before pseudo-labels could count, and from the first one on where structures are weighed."""
-    monkeypatch.setattr(mean_teacher, "MEASURED_EVERY", 8)
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array(counts))
     labels = torch.tensor([0, 0, 1, 2]).repeat(2, 16).reshape(2, 4, 4, 4)
     losses, seen, _, _ = losses_with_teacher(cohort, labels, step, unseen_weight=most)
@@ -211,7 +210,7 @@ def test_structures_of_like_size_weigh_alike_and_are_measured_late(cohort, monke
     assert not method.reliability.confusion.any()
 
 
-@pytest.mark.parametrize("steps", [400, 4000])
+@pytest.mark.parametrize("steps", [100, 200, 400, 4000])
 def test_a_run_waits_until_the_teachers_dice_stands_still(cohort, steps):
     """It rises from 0.75 to 1 until 0.6 of the steps are done, so that all is found from the first measurement on."""
     labels = torch.tensor([1, 2]).repeat(2, 500).reshape(2, 10, 10, 10)
@@ -259,7 +258,7 @@ def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):
     again = MeanTeacher(method.config, cohort)
     method.reliability.stands = True
     again.restore(method.saved())
-    assert method.reliability.confusion.any() and len(method.reliability.curve) == 1
+    assert method.reliability.confusion.any() and len(method.reliability.curve) == 2
     for name, value in vars(method.reliability).items():
         assert np.array_equal(getattr(again.reliability, name), value), name
     with pytest.raises(ValueError, match="a confusion of 3 classes"):

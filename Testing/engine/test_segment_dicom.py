@@ -144,7 +144,7 @@ def test_results_among_the_series_are_no_images(
 
 def test_cases_are_killed_and_continued(model: Model, tmp_path: Path) -> None:
     """In one command: segmentations, the table, the page and the record."""
-    count, killed_after = 12, 4
+    count, killed_after = 16, 4
     tree(tmp_path / "tree", count)
     out, table, record = tmp_path / "out", tmp_path / "table.csv", tmp_path / "record.json"
     call = arguments(

@@ -151,6 +151,12 @@ def test_the_run_directory_is_plain_data(dino_mix: Path):
     assert state["step"] == 12
 
 
+def test_a_stage_is_distilled_by_its_name(cohort, cache, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", small_config(steps=2, record_every=1), basic_unet_plan(), cache=cache)
+    losses = [event for event in read_events(tmp_path / "run/events.jsonl") if event["kind"] == "loss"]
+    assert len(losses) == 2 and all(event["fkd"] > 0 for event in losses)
+
+
 def test_what_cannot_run_leaves_no_run_behind(cohort, tmp_path: Path):
     run, plan = tmp_path / "run", basic_unet_plan()
     with pytest.raises(DinomixError, match="no teacher file"):

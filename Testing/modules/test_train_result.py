@@ -315,7 +315,7 @@ class RankingTest(ResultTestCase):
         for by, title, sentence in (
             ("predicted-dice", "Expected Dice", "expects the worst of its own labels"),
             ("clasp-pe", "Uncertainty", "one structure after the other"),
-            ("random", "", "by chance alone"),
+            ("foreground-random", "", "come first more often"),
         ):
             self.choose(box, wordsOf(by).title)
             self.click(self.ui4.rankButton)

@@ -4,9 +4,9 @@ Before the first step a few real ones are measured, and the number of steps that
 run is, bit for bit, the run of that many steps, however long each takes. At each checkpoint, and where pseudo-labels begin to
 wait or to count, it is reckoned when the run would end at the pace of its last steps; where that misses the budget by more
 than a twentieth, the number of steps is set anew, and the progress goes on from where it is, to 1 at the new last step; where
-pseudo-labels wait, it is that of a run of so many steps from the first one on. What was decided is in the checkpoint, with the
-time that was spent by then: a resumed run goes on as it would have, and the time in which no process worked on it does not
-count.
+pseudo-labels begin to wait or to count, it is that of a run of so many steps from the first one on. What was decided is in the
+checkpoint, with the time that was spent by then: a resumed run goes on as it would have, and the time in which no process
+worked on it does not count.
 
 All counts that is done for the run: its cases, the measurement, the steps, validations and the model.
 """
@@ -123,9 +123,13 @@ class Budget:
         steps = self._factor * self.pace.of_steps(step, schedule.steps, schedule.teaching_from)
         return steps + schedule.validations_after(step) * self.pace.validation + self._reserve
 
-    def kept(self, run: "Run") -> Schedule | None:
-        """The schedule that ends in time, or None where the present one does; the same in all processes."""
-        decided = [self._corrected(run.schedule, run.state.step) if run.accelerator.is_main_process else None]
+    def kept(self, run: "Run", *, anew: bool) -> Schedule | None:
+        """The schedule that ends in time, or None where the present one does; the same in all processes.
+
+        Args:
+            anew: as ``fitted`` has it.
+        """
+        decided = [self._corrected(run.schedule, run.state.step, anew) if run.accelerator.is_main_process else None]
         if run.accelerator.num_processes > 1:
             broadcast_object_list(decided)
         if run.state.step - self._step >= FEWEST:
@@ -148,31 +152,33 @@ class Budget:
         asking = self._asks_at_end * self.pace.validation if self.pace is not None else 0.0
         return min(5.0, 0.01 * self.seconds) + asking
 
-    def _corrected(self, schedule: Schedule, step: int) -> Schedule | None:
+    def _corrected(self, schedule: Schedule, step: int, anew: bool) -> Schedule | None:
         self.left(schedule, step)  # sees the pace of the last steps
         assert self.pace is not None
         pace = Pace(self._factor * self.pace.before, self._factor * self.pace.after, self.pace.validation)
         left = max(self._until - self._reserve - self.spent, 0.0)
-        new = fitted(self.config, pace, left, self.seconds, schedule, step)
+        new = fitted(self.config, pace, left, self.seconds, schedule, step, anew=anew)
         differs = abs(new.steps - schedule.steps)
         of_both = (min(new.steps, schedule.steps), max(new.steps, schedule.steps))
         is_near = pace.of_steps(*of_both, schedule.teaching_from) <= TOLERANCE * self.seconds
         return None if is_near or differs <= FEWEST else new
 
 
-def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before: Schedule | None = None,
-           step: int = 0) -> Schedule:  # fmt: skip
+def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before: Schedule | None = None, step: int = 0,
+           *, anew: bool = False) -> Schedule:  # fmt: skip
     """The schedule whose steps and validations take ``left`` seconds at ``pace``, from ``step`` to the end.
 
     Args:
         seconds: of the whole run; validations and checkpoints are shares of it.
         before: the schedule that it takes over from; None at the beginning.
+        anew: the progress is that of a run of so many steps from the first one on, as steps take another time from now on; else
+            it goes on from where it is.
     """
     done = before.progress(step) if before else 0.0
     start = config.pseudo_label_start if config.uses_unlabeled else 1.0
     unlabeled_after = min(max((start - done) / (1 - done), 0.0), 1.0) if done < 1 else 0.0
-    if before and before.waits:
-        unlabeled_after = 1.0  # nobody knows for how long
+    if before and step >= before.pseudo_labels_from:
+        unlabeled_after = 1.0 if before.waits else 0.0  # nobody knows for how long they wait
     per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
     between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
     validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
@@ -180,8 +186,7 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     steps = max(steps, 0 if before else 1)
     if config.steps is not None:
         steps = min(steps, config.steps - step)
-    if before and before.waits:
-        # Until then the steps were as few as those with pseudo-labels are; the learning rate goes on as in a run of so many.
+    if anew:
         done = step / max(step + steps, 1)
     return Schedule(
         step + steps,

@@ -88,7 +88,7 @@ def _ends_elsewhere(run: Run, why: str) -> bool:
         why: what makes steps take another time from now on; "" where only the computer can.
     """
     step, old = run.state.step, run.schedule
-    if run.budget is None or step == old.steps or (new := run.budget.kept(run)) is None:
+    if run.budget is None or step == old.steps or (new := run.budget.kept(run, anew=bool(why))) is None:
         return False
     run.state.schedule = new
     run.batches = run.batches.of_schedule(new, step)

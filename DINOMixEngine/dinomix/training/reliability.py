@@ -29,7 +29,9 @@ MEMORY = 0.2
 DECAY = 0.64
 """Of the running sums, at each measurement."""
 MEASURED_EVERY = 16
-"""Steps between measurements: each costs the teacher's forward of the labeled patches, about a third of a step."""
+"""Most steps between measurements: each costs the teacher's forward of the labeled patches, about a third of a step."""
+MEASUREMENTS = 6
+"""Least in ``MEMORY``, so that a short run measures more often."""
 
 
 class Reliability:

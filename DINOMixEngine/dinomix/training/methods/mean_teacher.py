@@ -31,7 +31,15 @@ from dinomix.training.methods.parts import (
 )
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
-from dinomix.training.reliability import MEASURED_EVERY, MEMORY, UNEQUAL, WEIGHED_UNTIL, Reliability, judged
+from dinomix.training.reliability import (
+    MEASURED_EVERY,
+    MEASUREMENTS,
+    MEMORY,
+    UNEQUAL,
+    WEIGHED_UNTIL,
+    Reliability,
+    judged,
+)
 from dinomix.training.run import Run
 from dinomix.training.sightings import Sightings
 
@@ -111,18 +119,18 @@ class MeanTeacher(Method):
         it, else from as long before pseudo-labels could count as its Dice is looked at."""
         if not (self._waits and self.config.uses_unlabeled):
             return
-        remembered, weighs = round(MEMORY * run.schedule.steps), self._weighs(run)
+        step, remembered, weighs = run.state.step, round(MEMORY * run.schedule.steps), self._weighs(run)
+        every = min(max(remembered // MEASUREMENTS, 1), MEASURED_EVERY)
         judged_from = max(run.schedule.pseudo_labels_from - remembered, 0)
-        since = run.state.step - (0 if weighs else judged_from)
         has_use = weighs or self._has_unlabeled or run.candidates is not None
-        if not has_use or since < 0 or since % MEASURED_EVERY:
+        if not has_use or step < (0 if weighs else judged_from) or step % every:
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
         counted = run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64)
         self.reliability.update(counted)
-        if run.state.step >= judged_from:
-            self.reliability.judge(self._expected(run), remembered // MEASURED_EVERY)
+        if step >= judged_from:
+            self.reliability.judge(self._expected(run), remembered // every)
 
     def _weighs(self, run: Run) -> bool:
         """Whether structures are of so unequal size that rare ones may be overlooked for long."""
