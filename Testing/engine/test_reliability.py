@@ -247,6 +247,17 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
         assert method._weighs(SimpleNamespace(plan=of_plan, keeping=keeping)) == weighs  # type: ignore[arg-type]
 
 
+def test_a_run_that_waited_to_its_end_says_for_what(cohort):
+    method, run = MeanTeacher(small_config("mean-teacher"), cohort), SimpleNamespace(plan=make_plan())
+    expected = np.array([True, True])
+    judge(method.reliability, np.array([[90.0, 0, 0], [0, 90, 0], [5, 0, 5]]), expected, 1)
+    assert "0.67 for gallbladder" in method.why_waiting(run)  # type: ignore[arg-type]
+    assert "wait_until_found=false" in method.why_waiting(run)  # type: ignore[arg-type]
+    for _ in range(9):
+        judge(method.reliability, np.diag([90.0, 90, 9]), expected, 1)
+    assert "Labels alone" in method.why_waiting(run)  # type: ignore[arg-type]
+
+
 def test_a_run_that_is_timed_does_not_wait(cohort):
     method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort)
     method.wait_no_more()

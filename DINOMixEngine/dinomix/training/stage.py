@@ -65,6 +65,8 @@ def take_all_steps(run: Run) -> Wish:
         raise KeyboardInterrupt
     if wish is Wish.PAUSE:
         raise paused_as_asked(run)
+    if run.schedule.waits:
+        run.emit("notice", message=f"Pseudo-labels did not count in this run. {run.method.why_waiting(run)}")
     return wish
 
 

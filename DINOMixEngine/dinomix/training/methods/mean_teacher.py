@@ -32,6 +32,7 @@ from dinomix.training.methods.parts import (
 from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
 from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import (
+    FOUND,
     MEASURED_EVERY,
     MEASUREMENTS,
     MEMORY,
@@ -110,6 +111,16 @@ class MeanTeacher(Method):
 
     def waits(self, run: Run) -> bool:
         return self._waits and not self.reliability.may_teach(self._expected(run))
+
+    def why_waiting(self, run: Run) -> str:
+        dice = np.where(self._expected(run), self.reliability.dice(), 1.0)
+        if self.reliability.found:
+            return "Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."
+        name = self.cohort.labels.names[int(dice.argmin())]
+        return (
+            f"The teacher's Dice on labeled patches came to {dice.min():.2f} for {name}; each structure needs {FOUND}. "
+            f"Train for longer, or draw {name} in more cases; where no better can be hoped for, add --set wait_until_found=false."
+        )
 
     def wait_no_more(self) -> None:
         self._waits = False

@@ -67,6 +67,10 @@ class Method:
         """Whether pseudo-labels wait, though the schedule would let them count; asked between steps."""
         return False
 
+    def why_waiting(self, run: "Run") -> str:
+        """Of a run that ends while pseudo-labels wait: what they wait for, and what to do."""
+        return ""
+
     def wait_no_more(self) -> None:
         """Take all that a step may cost from now on, so that it can be timed."""
 
