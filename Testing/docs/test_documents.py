@@ -4,7 +4,7 @@ They run as they are written, those of a document one after the other in one fol
 anew each time). Options are added to what would take long (``SMALLER``).
 """
 
-import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -204,14 +204,18 @@ def test_what_is_declared_is_still_there() -> None:
 
 
 @pytest.mark.parametrize("program", NOT_RUN_PROGRAMS)
-def test_a_program_that_is_not_run_knows_the_options_that_the_documents_give_it(program: str) -> None:
+def test_a_program_that_is_not_run_knows_the_options_that_the_documents_give_it(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str((ROOT / program).parent))
+
     @cache
     def told_of(*what: str) -> str:
-        done = subprocess.run(
-            [sys.executable, ROOT / program, *what, "--help"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "DINOMixEngine")}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout
+        monkeypatch.setattr(sys, "argv", [program, *what, "--help"])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / program), run_name="__main__")
+        assert not end.value.code
+        return capsys.readouterr().out
 
     for document in DOCUMENTS:
         for block in blocks_of(document):

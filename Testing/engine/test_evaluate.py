@@ -156,7 +156,7 @@ finally:
     packages = {"PIL", "ignite", "matplotlib", "monai", "nibabel", "skimage", "sklearn", "torchvision"}
     print(*sorted(packages & set(sys.modules)), file=sys.stderr)"""
     command = [sys.executable, "-W", "ignore", "-c", ask, *map(str, words), "--out", str(study / "alone.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0 and done.stderr.splitlines()[-1].split() == ["monai"], done.stderr
     alone = json.loads((study / "alone.json").read_text())
     assert alone == evaluate_folders(study / "prediction", study / "reference", LabelSet.from_names(NAMES))
