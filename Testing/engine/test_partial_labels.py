@@ -24,7 +24,7 @@ from dinomix.training.reliability import judged
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.train import resume, train
 from dinomix.training.validation import dice_per_class
-from tiny_cohort import SIZE, basic_unet_plan, make_cohort, make_plan, small_config
+from tiny_cohort import SIZE, make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -292,9 +292,9 @@ def test_structures_drawn_in_half_of_the_cases_are_learned_where_the_others_leav
         "background": cohort,
         "open": partly(cohort, **{name: {"drawn": (value,)} for name, value in drawn.items()}),
     }
-    plan = basic_unet_plan()
-    plan = plan.model_copy(update={"network": {**plan.network, "features": [8, 8, 16, 16, 16, 8]}})
-    config = small_config("labeled-only", fkd="off", steps=100, validate_every=100, learning_rate=0.01)
+    plan = make_plan()
+    plan = plan.model_copy(update={"network": {**plan.network, "channels": [8, 16, 16, 16]}})
+    config = small_config("labeled-only", fkd="off", steps=160, validate_every=160, learning_rate=0.01)
     found: dict[str, dict[str, float]] = {}
     for way, of_way in cases.items():
         train(of_way, tmp_path / way, config, plan)
