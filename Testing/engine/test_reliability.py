@@ -256,6 +256,9 @@ def test_a_run_that_waited_to_its_end_says_for_what(cohort):
     for _ in range(9):
         judge(method.reliability, np.diag([90.0, 90, 9]), expected, 1)
     assert "Labels alone" in method.why_waiting(run)  # type: ignore[arg-type]
+    labeled = cohort.model_copy(update={"cases": cohort.with_role("labeled")})
+    run.candidates = None
+    assert MeanTeacher(method.config, labeled).why_waiting(run) == ""  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_timed_does_not_wait(cohort):

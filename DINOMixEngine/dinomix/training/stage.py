@@ -65,8 +65,8 @@ def take_all_steps(run: Run) -> Wish:
         raise KeyboardInterrupt
     if wish is Wish.PAUSE:
         raise paused_as_asked(run)
-    if run.schedule.waits:
-        run.emit("notice", message=f"Pseudo-labels did not count in this run. {run.method.why_waiting(run)}")
+    if run.schedule.waits and (why := run.method.why_waiting(run)):
+        run.emit("notice", message=f"Pseudo-labels did not count in this run. {why}")
     return wish
 
 

@@ -113,6 +113,8 @@ class MeanTeacher(Method):
         return self._waits and not self.reliability.may_teach(self._expected(run))
 
     def why_waiting(self, run: Run) -> str:
+        if not self._has_unlabeled and run.candidates is None:
+            return ""
         dice = np.where(self._expected(run), self.reliability.dice(), 1.0)
         if self.reliability.found:
             return "Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."

@@ -68,7 +68,7 @@ class Method:
         return False
 
     def why_waiting(self, run: "Run") -> str:
-        """Of a run that ends while pseudo-labels wait: what they wait for, and what to do."""
+        """Of a run that ends while pseudo-labels wait: what they wait for, and what to do; "" where there is nothing to teach."""
         return ""
 
     def wait_no_more(self) -> None:
