@@ -316,6 +316,7 @@ class RankingTest(ResultTestCase):
             ("predicted-dice", "Expected Dice", "expects the worst of its own labels"),
             ("clasp-pe", "Uncertainty", "one structure after the other"),
             ("foreground-random", "", "come first more often"),
+            ("random", "", "by chance alone"),
         ):
             self.choose(box, wordsOf(by).title)
             self.click(self.ui4.rankButton)

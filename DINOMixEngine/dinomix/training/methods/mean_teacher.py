@@ -113,11 +113,11 @@ class MeanTeacher(Method):
         return self._waits and not self.reliability.may_teach(self._expected(run))
 
     def why_waiting(self, run: Run) -> str:
-        if not self._has_unlabeled and run.candidates is None:
+        if not self._can_teach(run):
             return ""
-        dice = np.where(self._expected(run), self.reliability.dice(), 1.0)
         if self.reliability.found:
             return "Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."
+        dice = np.where(self._expected(run), self.reliability.dice(), 1.0)
         name = self.cohort.labels.names[int(dice.argmin())]
         return (
             f"The teacher's Dice on labeled patches came to {dice.min():.2f} for {name}; each structure needs {FOUND}. "
@@ -135,8 +135,7 @@ class MeanTeacher(Method):
         step, remembered, weighs = run.state.step, round(MEMORY * run.schedule.steps), self._weighs(run)
         every = min(max(remembered // MEASUREMENTS, 1), MEASURED_EVERY)
         judged_from = max(run.schedule.pseudo_labels_from - remembered, 0)
-        has_use = weighs or self._has_unlabeled or run.candidates is not None
-        if not has_use or step < (0 if weighs else judged_from) or step % every:
+        if not (weighs or self._can_teach(run)) or step < (0 if weighs else judged_from) or step % every:
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
@@ -144,6 +143,10 @@ class MeanTeacher(Method):
         self.reliability.update(counted)
         if step >= judged_from:
             self.reliability.judge(self._expected(run), remembered // every)
+
+    def _can_teach(self, run: Run) -> bool:
+        """Whether there is anything that pseudo-labels could teach."""
+        return self._has_unlabeled or run.candidates is not None
 
     def _weighs(self, run: Run) -> bool:
         """Whether structures are of so unequal size that rare ones may be overlooked for long."""
