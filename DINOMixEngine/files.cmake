@@ -301,6 +301,7 @@ set(SCRIPTS
   "dinomix/training/loop.py"
   "dinomix/training/losses.py"
   "dinomix/training/memory.py"
+  "dinomix/training/merged_channels.py"
   "dinomix/training/methods/__init__.py"
   "dinomix/training/methods/cps.py"
   "dinomix/training/methods/labeled_only.py"

@@ -55,6 +55,7 @@ COHORTS = {
     "hippocampus-2": Data("hippocampus", prepare, 2, 94, 40),
     "hippocampus-4": Data("hippocampus", prepare, 4, 94, 40),
     "cardiac-3": Data("cardiac", prepare, 3, 7, 5),
+    "lesions-8": Data("hippocampus", lambda *arguments: prepare_lesions(*arguments), 8, 94, 40),
     "trunk-4": Data("ct_multiorgan", lambda *arguments: prepare_trunk(*arguments), 4, 16, 6),
 }
 CLINICAL = (0.8, 0.8, 1.5)
@@ -86,6 +87,39 @@ def prepare_trunk(data: Path, out: Path, labeled: int, test: int, seed: int) -> 
     dinomix("check", "--labeled", base / "labeled", "--unlabeled", base / "unlabeled", "--test", base / "test",
             "--modality", "CT", "--absent", "all", "--seed", seed, "--out", cohort)  # fmt: skip
     return cohort
+
+
+LESION = 3.0
+"""Radius, mm, of the lesions that are drawn into the hippocampus; ``FAINT`` standard deviations of it brighter than without."""
+FAINT = 0.3
+
+
+def prepare_lesions(data: Path, out: Path, labeled: int, test: int, seed: int) -> Path:
+    """The hippocampus with a lesion that few labels cannot teach well: a faint ball somewhere in two cases of three."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    drawn = out / "drawn"
+    for number, path in enumerate(sorted((data / "images").glob("*.nii.gz"))):
+        if (drawn / "labels" / path.name).exists():
+            continue
+        image, label = (sitk.ReadImage(str(data / part / path.name)) for part in ("images", "labels"))
+        voxels, structures = sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+        rng = np.random.default_rng(number)
+        centre = rng.choice(np.argwhere(structures > 0))
+        away = (np.indices(structures.shape).T - centre).T * np.reshape(image.GetSpacing()[::-1], (3, 1, 1, 1))
+        ball = ((away**2).sum(0) <= LESION**2) & bool(rng.random() < 2 / 3)
+        voxels[ball] += FAINT * voxels[structures > 0].std()
+        structures[ball] = 3
+        for part, array in (("images", voxels), ("labels", structures)):
+            made = sitk.GetImageFromArray(array)
+            made.CopyInformation(image)
+            (drawn / part).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(made, str(drawn / part / path.name), True)
+    (drawn / "dataset.json").write_text(
+        json.dumps({"labels": {"anterior hippocampus": 1, "posterior hippocampus": 2, "lesion": 3}})
+    )
+    return prepare(drawn, out, labeled, test, seed)
 
 
 def train(cohort: Path, run: Path, options: list[str], arguments: argparse.Namespace, cache: Path) -> None:

@@ -63,11 +63,44 @@ def test_each_structure_has_its_dice():
 @pytest.mark.parametrize(
     ("labeled", "may"), [((True, True, True), False), ((True, True, False), False), ((True, False, False), True)]
 )
-def test_a_teacher_that_overlooks_a_structure_may_not_teach(labeled, may):
+def test_a_teacher_that_has_not_quite_found_a_structure_may_not_teach(labeled, may):
     reliability = Reliability(4)
     for _ in range(20):
-        judge(reliability, confusion_of(0.9, 0.3, 0.0), np.array(labeled), 10)
+        judge(reliability, confusion_of(0.9, 0.6, 0.5), np.array(labeled), 10)
     assert reliability.may_teach(np.array(labeled)) == may
+
+
+def test_what_is_hopeless_holds_up_no_other():
+    reliability, labeled = Reliability(4), np.array([True, True, False])
+    for number in range(20):
+        judge(reliability, confusion_of(0.9, 0.3, 0.3), labeled, 10)
+        # While labels may still teach much, there is hope.
+        assert reliability.may_teach(labeled) == (number >= 4)
+        assert reliability.hopeless.tolist() == [False, number >= 4, False]
+    for dice, may, hopeless in ((0.65, True, True), (0.75, True, False), (0.55, False, False), (0.4, True, True)):
+        for _ in range(20):
+            judge(reliability, confusion_of(0.9, dice, 0.3), labeled, 10)
+        assert (reliability.may_teach(labeled), reliability.hopeless[1]) == (may, hopeless), dice
+
+
+def test_where_all_is_hopeless_nobody_may_teach():
+    reliability = Reliability(4)
+    for _ in range(20):
+        judge(reliability, confusion_of(0.3, 0.3, 0.0), ALL, 10)
+    assert not reliability.may_teach(ALL)
+
+
+def test_what_is_hopeless_is_taken_for_what_its_voxels_are_called():
+    reliability = Reliability(5)
+    confusion = np.diag([9000.0, 900, 20, 0, 30])
+    confusion[2, :3], confusion[4, [0, 3]] = [10, 70, 20], [20, 50]
+    confusion[3, 4] = 50
+    for _ in range(20):
+        reliability.update(confusion)
+        reliability.judge(np.array([True, True, True, True]), 10)
+    assert reliability.hopeless.tolist() == [False, True, True, True]
+    # 3 is only called 4, and 4 mostly 3, which are hopeless both.
+    assert reliability.taken_for().tolist() == [0, 1, 1, 0, 0]
 
 
 def test_before_anything_is_measured_no_teacher_may_teach():
@@ -142,7 +175,7 @@ def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: o
 
     method, schedule = MeanTeacher(config, cohort), schedule_of_steps(config, 12)
     run: Any = SimpleNamespace(
-        one_piece=OnePiece(), candidates=None, keeping=None,
+        one_piece=OnePiece(), candidates=None, keeping=None, table_of_labels=torch.eye(3, dtype=torch.bool),
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule,
         state=SimpleNamespace(step=0, student=student, teacher=Constant(says, 3)),
@@ -157,8 +190,19 @@ def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: o
 
 
 def test_a_teacher_that_overlooks_a_structure_teaches_nothing_and_costs_little(cohort):
-    losses, seen, _, _ = losses_with_teacher(cohort, torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4))
+    # Half of the second structure, which is 0.67.
+    says = torch.tensor([0, 0, 1, 0, 0, 0, 1, 2]).repeat(2, 8).reshape(2, 4, 4, 4)
+    losses, seen, _, _ = losses_with_teacher(cohort, says)
     assert set(losses) == {"supervised"} and seen == [2]
+
+
+def test_what_is_hopeless_is_left_open_by_pseudo_labels(cohort):
+    says = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, seen, _, _ = losses_with_teacher(cohort, says)
+    assert seen == [4]
+    # "Background" is background or the second structure, to which the student gives a third each.
+    heads = torch.tensor([2.0, 1.0, 0.0]).log().reshape(1, 1, 3, 1, 1, 1).expand(2, 1, 3, 4, 4, 4)
+    torch.testing.assert_close(losses["unsupervised"].value.detach(), loss_of_heads(heads, says))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +280,7 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
     config, plan = small_config("mean-teacher", unseen_weight=50, wait_until_found=True), make_plan()
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     for of_plan, waits in ((plan, True), (refining, False)):
-        method, run = MeanTeacher(config, cohort), SimpleNamespace(plan=of_plan)
+        method, run = MeanTeacher(config, cohort), SimpleNamespace(plan=of_plan, candidates=None)
         overlooked = np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]])
         judge(method.reliability, overlooked, method._expected(run), 1)  # type: ignore[arg-type]
         assert method.waits(run) == waits  # type: ignore[arg-type]
@@ -249,16 +293,34 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
 
 def test_a_run_that_waited_to_its_end_says_for_what(cohort):
     method, run = MeanTeacher(small_config("mean-teacher"), cohort), SimpleNamespace(plan=make_plan())
+    run.schedule, run.candidates = SimpleNamespace(waits=True), None
     expected = np.array([True, True])
     judge(method.reliability, np.array([[90.0, 0, 0], [0, 90, 0], [5, 0, 5]]), expected, 1)
-    assert "0.67 for gallbladder" in method.why_waiting(run)  # type: ignore[arg-type]
-    assert "wait_until_found=false" in method.why_waiting(run)  # type: ignore[arg-type]
+    assert "0.67 for gallbladder" in method.doubts(run)  # type: ignore[arg-type]
+    assert "wait_until_found=false" in method.doubts(run)  # type: ignore[arg-type]
     for _ in range(9):
         judge(method.reliability, np.diag([90.0, 90, 9]), expected, 1)
-    assert "Labels alone" in method.why_waiting(run)  # type: ignore[arg-type]
+    assert "Labels alone" in method.doubts(run)  # type: ignore[arg-type]
+
+
+def test_a_run_says_what_unlabeled_cases_did_not_teach(cohort):
+    method = MeanTeacher(small_config("mean-teacher"), cohort)
+    run: Any = SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9),
+                               schedule=SimpleNamespace(waits=False, pseudo_labels_from=5))  # fmt: skip
+    judge(method.reliability, np.diag([90.0, 90, 9]), np.array([True, True]), 1)
+    assert method.doubts(run) == ""
+    for _ in range(9):
+        judge(method.reliability, np.array([[90.0, 0, 0], [0, 90, 0], [8, 0, 2]]), np.array([True, True]), 2)
+    assert "nothing about gallbladder (0.34)" in method.doubts(run)
+    run.state.step = 5  # stopped before they counted
+    assert method.doubts(run) == ""
+
+
+def test_a_run_without_anything_to_teach_does_not_wait(cohort):
     labeled = cohort.model_copy(update={"cases": cohort.with_role("labeled")})
-    run.candidates = None
-    assert MeanTeacher(method.config, labeled).why_waiting(run) == ""  # type: ignore[arg-type]
+    method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), labeled)
+    run = SimpleNamespace(plan=make_plan(), candidates=None)
+    assert not method.waits(run)  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_timed_does_not_wait(cohort):

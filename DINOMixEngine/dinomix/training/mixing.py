@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinomix.planning.connected_components import remove_far, remove_stray_pieces
 from dinomix.planning.plan import OnePiece
@@ -40,14 +40,6 @@ class PseudoLabeled:
     features: Tensor | None
     counts: Tensor
     certainty: Tensor
-
-
-@torch.no_grad()
-def pseudo_label(
-    teacher: nn.Module, batch: Batch, confidence: float, one_piece: OnePiece, near: Sequence[Nearness | None]
-) -> PseudoLabeled:
-    """Label the unlabeled patches by the EMA teacher."""
-    return labeled_by(teacher(batch.unlabeled), batch, confidence, one_piece, near)
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ that learns this from many unlabeled patches never finds it: on a trunk CT, adre
 800 steps were never found. And while labels still teach much, a step with pseudo-labels teaches no more than one without, and
 takes more than twice its time. So pseudo-labels wait until the teacher's Dice is at least ``FOUND`` for each structure, and
 until their mean has come to a stand, on labeled patches that are cut and deformed anew for every step and are judged before
-the student learns from them. Where a structure falls below ``LOST``, they wait until it is found again [ours].
+the student learns from them. Where a structure falls below ``LOST``, they wait until it is found again. What is still far from
+found by then, as a tumor that few labels do not teach, holds up no other: pseudo-labels leave it open (``merged_channels.py``)
+[ours].
 """
 
 import numpy as np
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 FOUND, LOST = 0.7, 0.6
 """Dice from which a structure counts as found, and below which as lost again: one near a single border would come and go."""
+HOPELESS = 0.5
+"""Dice below which a structure is not waited for any longer once labels teach little more. Each that came to be found was above
+it by then, on all data sets (docs/results.md)."""
 SEEN = 0.25
 """Dice from which a structure is learned like all others. So low, since what weighs more is called too often at first, and might
 never come to ``FOUND`` for that."""
@@ -40,16 +45,18 @@ class Reliability:
     Attributes:
         confusion: (C+1, C+1) voxels, rows the truth, columns the teacher.
         curve: the mean Dice of the last measurements.
-        stands: whether it has come to a stand with all structures found, once and for all: what pseudo-labels gain later is no
-            sign that labels teach more.
-        found: whether all structures are, and none is lost since.
+        stands: whether it has come to a stand with nothing left to wait for, once and for all: what pseudo-labels gain later is
+            no sign that labels teach more.
+        found: (C,) the structures that are, and are not lost since.
+        hopeless: (C,) those that are not waited for.
     """
 
     def __init__(self, classes: int) -> None:
         """``classes``: with the background."""
         self.confusion = np.zeros((classes, classes))
         self.curve: list[float] = []
-        self.stands = self.found = False
+        self.stands = False
+        self.found, self.hopeless = np.zeros((2, classes - 1), bool)
 
     def update(self, confusion: NDArray[np.float64]) -> None:
         """Take one measurement."""
@@ -64,11 +71,19 @@ class Reliability:
         """
         if not labeled.any() or (self.confusion.sum(1)[1:][labeled] == 0).any():
             return  # What no patch has shown yet is no structure that is not learned.
-        dice, memory = self.dice()[labeled], max(memory, 1)
-        self.found = bool(dice.min() >= (LOST if self.found else FOUND))
-        self.curve = [*self.curve, float(dice.mean())][-memory:]
+        dice, memory = self.dice(), max(memory, 1)
+        self.found = labeled & (dice >= np.where(self.found, LOST, FOUND))
+        self.curve = [*self.curve, float(dice[labeled].mean())][-memory:]
         # Half of them are enough: a run that begins to wait has more steps from then on, of which a fifth is longer.
-        self.stands |= self.found and len(self.curve) >= memory / 2 and self._gain() < STAND
+        stands = len(self.curve) >= memory / 2 and self._gain() < STAND
+        # From one measurement nobody knows whether labels still teach much.
+        no_hope = (dice < HOPELESS) & (stands and len(self.curve) > 1)
+        self.hopeless = labeled & ~self.found & (self.hopeless | no_hope)
+        self.stands |= stands and not self.awaited(labeled).any()
+
+    def awaited(self, labeled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(C,) what holds up pseudo-labels; all of it where nothing is found."""
+        return labeled & ~self.found & (~self.hopeless | ~self.found.any())
 
     def _gain(self) -> float:
         """Of the mean Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
@@ -96,15 +111,26 @@ class Reliability:
         return np.array([1.0, *(1 + (np.minimum(rarity, most) - 1) * missing)])
 
     def may_teach(self, labeled: NDArray[np.bool_]) -> bool:
-        """Whether the teacher finds each structure of ``labeled`` (C,) and labels alone teach it little more."""
-        return not labeled.any() or (self.stands and self.found)
+        """Whether the teacher finds what there is hope for of ``labeled`` (C,), and labels alone teach it little more."""
+        return not labeled.any() or (self.stands and not self.awaited(labeled).any())
+
+    def taken_for(self) -> NDArray[np.int64]:
+        """(C+1,) of each channel itself; of a hopeless structure the one that most of its voxels that are overlooked are called.
+
+        That is the background or a structure that is not hopeless.
+        """
+        hopeless = np.array([False, *self.hopeless])
+        called = np.where(hopeless, -1.0, self.confusion)
+        return np.where(hopeless, called.argmax(1), np.arange(len(called)))
 
     def state(self) -> dict[str, Tensor]:
         """All of it, for a checkpoint."""
         return {
             "confusion": torch.from_numpy(np.array(self.confusion)),
             "curve": torch.tensor(self.curve, dtype=torch.float64),
-            "stands": torch.tensor([self.stands, self.found]),
+            "stands": torch.tensor(self.stands),
+            "found": torch.from_numpy(self.found),
+            "hopeless": torch.from_numpy(self.hopeless),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -113,7 +139,11 @@ class Reliability:
         if confusion.shape != self.confusion.shape:
             raise ValueError(f"a confusion of {len(confusion)} classes")
         self.confusion, self.curve = confusion, state["curve"].tolist()
-        self.stands, self.found = state["stands"].tolist()
+        self.stands, self.found, self.hopeless = (
+            bool(state["stands"]),
+            state["found"].numpy(),
+            state["hopeless"].numpy(),
+        )
 
 
 @torch.no_grad()

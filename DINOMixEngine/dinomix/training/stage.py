@@ -65,8 +65,8 @@ def take_all_steps(run: Run) -> Wish:
         raise KeyboardInterrupt
     if wish is Wish.PAUSE:
         raise paused_as_asked(run)
-    if run.schedule.waits and (why := run.method.why_waiting(run)):
-        run.emit("notice", message=f"Pseudo-labels did not count in this run. {why}")
+    if doubts := run.method.doubts(run):
+        run.emit("notice", message=doubts)
     return wish
 
 

@@ -20,6 +20,7 @@ from dinomix.training.batches import Batch, labeled_counts
 from dinomix.training.config import TrainConfig
 from dinomix.training.filling import Filled, filled
 from dinomix.training.losses import loss_of_heads, pseudo_label_weight
+from dinomix.training.merged_channels import MergedChannels
 from dinomix.training.methods.method import Losses, Method, Term
 from dinomix.training.methods.parts import (
     fkd_losses,
@@ -29,10 +30,11 @@ from dinomix.training.methods.parts import (
     student_sees,
     tell_pseudo_labels,
 )
-from dinomix.training.mixing import PseudoLabeled, mix_unlabeled, pseudo_label, sightings_of
+from dinomix.training.mixing import PseudoLabeled, labeled_by, mix_unlabeled, sightings_of
 from dinomix.training.recording import by_name, record_draws
 from dinomix.training.reliability import (
     FOUND,
+    HOPELESS,
     MEASURED_EVERY,
     MEASUREMENTS,
     MEMORY,
@@ -67,10 +69,11 @@ class MeanTeacher(Method):
         open_labels: Filled | None = None
         has_use = len(batch.unlabeled) > 0 or run.candidates is not None
         self._measure(run, batch)
+        merged = MergedChannels.of(self.reliability)
         if has_use and step >= run.schedule.teaching_from:
-            open_labels = self._filled(run, batch)
+            open_labels = self._filled(run, batch, merged)
             if len(batch.unlabeled):
-                unlabeled = self._pseudo_labeled(run, batch)
+                unlabeled = self._pseudo_labeled(run, batch, merged)
                 shown, features = unlabeled.images, unlabeled.features
         if unlabeled is None and run.keeping is None:
             # Before pseudo-labels count, the unlabeled patches are there for what is kept alone: for FKD they would take as long
@@ -84,8 +87,9 @@ class MeanTeacher(Method):
         losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels, of_voxels), 1.0)}
         learned = []
         if unlabeled is not None:
-            learned.append(loss_of_labels(run, of_unlabeled, unlabeled.labels, unlabeled.weight))
-            tell_pseudo_labels(run, unlabeled, of_unlabeled[:, 0])
+            of_merged = merged.logits(of_unlabeled, 2)
+            learned.append(loss_of_labels(run, of_merged, unlabeled.labels, unlabeled.weight))
+            tell_pseudo_labels(run, unlabeled, of_merged[:, 0])
         if open_labels is not None:
             learned.append(loss_of_heads(of_labeled, open_labels.labels, open_labels.weight))
         if learned:
@@ -110,18 +114,27 @@ class MeanTeacher(Method):
         self.reliability.restore(saved["reliability"])
 
     def waits(self, run: Run) -> bool:
-        return self._waits and not self.reliability.may_teach(self._expected(run))
+        return self._waits and self._can_teach(run) and not self.reliability.may_teach(self._expected(run))
 
-    def why_waiting(self, run: Run) -> str:
-        if not self._can_teach(run):
-            return ""
-        if self.reliability.found:
-            return "Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."
-        dice = np.where(self._expected(run), self.reliability.dice(), 1.0)
-        name = self.cohort.labels.names[int(dice.argmin())]
+    def doubts(self, run: Run) -> str:
+        dice, names = self.reliability.dice(), self.cohort.labels.names
+        if not run.schedule.waits:
+            told = [f"{names[n]} ({dice[n]:.2f})" for n in np.flatnonzero(self.reliability.hopeless)]
+            if not told or run.state.step <= run.schedule.pseudo_labels_from:
+                return ""
+            return (
+                f"Unlabeled cases taught nothing about {', '.join(told)}: the teacher's Dice on labeled patches was below "
+                f"{HOPELESS} when labels alone taught little more, and came to that in the end. Train for longer, or draw "
+                "such structures in more cases."
+            )
+        none, awaited = "Pseudo-labels did not count in this run.", self.reliability.awaited(self._expected(run))
+        if not awaited.any():
+            return f"{none} Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."
+        lowest = int(np.where(awaited, dice, 1.0).argmin())
         return (
-            f"The teacher's Dice on labeled patches came to {dice.min():.2f} for {name}; each structure needs {FOUND}. "
-            f"Train for longer, or draw {name} in more cases; where no better can be hoped for, add --set wait_until_found=false."
+            f"{none} The teacher's Dice on labeled patches came to {dice[lowest]:.2f} for {names[lowest]}; each structure needs "
+            f"{FOUND}. Train for longer, or draw {names[lowest]} in more cases; where no better can be hoped for, add "
+            "--set wait_until_found=false."
         )
 
     def wait_no_more(self) -> None:
@@ -180,7 +193,7 @@ class MeanTeacher(Method):
         refined = run.plan.second.structures if run.plan.second is not None else ()
         return (self._counts > 0) & [name not in refined for name in self.cohort.labels.names]
 
-    def _filled(self, run: Run, batch: Batch) -> Filled | None:
+    def _filled(self, run: Run, batch: Batch, merged: MergedChannels) -> Filled | None:
         """The labeled patches with the EMA teacher's labels where theirs leave something open; None where no case does.
 
         Of a batch in which nothing is open too, so that all processes have the same terms.
@@ -191,16 +204,24 @@ class MeanTeacher(Method):
             return Filled(batch.labels, torch.zeros_like(batch.labels, dtype=torch.float32))
         with torch.no_grad(), run.accelerator.autocast():
             logits = run.state.teacher(batch.labeled)
-        return filled(logits, batch.labels, run.candidates, self.config.confidence, run.one_piece)
+        said = filled(logits, batch.labels, run.candidates, self.config.confidence, run.one_piece)
+        return replace(said, weight=said.weight * ~merged.leaves_open(batch.labels, run.candidates))
 
-    def _pseudo_labeled(self, run: Run, batch: Batch) -> PseudoLabeled:
-        """The unlabeled patches with the EMA teacher's labels, mixed by PIC."""
+    def _pseudo_labeled(self, run: Run, batch: Batch, merged: MergedChannels) -> PseudoLabeled:
+        """The unlabeled patches with the EMA teacher's labels, mixed by PIC, in which what is not found is merged."""
+        config, accelerator = self.config, run.accelerator
+        with torch.no_grad(), accelerator.autocast():
+            logits = run.state.teacher(batch.unlabeled)
+            said = labeled_by(merged.logits(logits), batch, config.confidence, run.one_piece, nearness_of(run, batch))
+        counts = accelerator.reduce(said.counts, "sum")
+        said = replace(said, weight=merged.weight(logits, said.weight), counts=counts)
+        mixed = self._mixed(run, batch, said)
+        labels, weight = merged.labels(mixed.labels, mixed.weight, run.table_of_labels)
+        return replace(mixed, labels=labels, weight=weight)
+
+    def _mixed(self, run: Run, batch: Batch, unlabeled: PseudoLabeled) -> PseudoLabeled:
+        """Unlabeled patches into which PIC has pasted its boxes."""
         config, step, accelerator = self.config, run.state.step, run.accelerator
-        with accelerator.autocast():
-            unlabeled = pseudo_label(
-                run.state.teacher, batch, config.confidence, run.one_piece, nearness_of(run, batch)
-            )
-        unlabeled = replace(unlabeled, counts=accelerator.reduce(unlabeled.counts, "sum"))
         if not config.pic.enabled:
             return unlabeled
         first = accelerator.process_index * config.batch_unlabeled

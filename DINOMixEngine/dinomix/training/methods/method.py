@@ -67,8 +67,8 @@ class Method:
         """Whether pseudo-labels wait, though the schedule would let them count; asked between steps."""
         return False
 
-    def why_waiting(self, run: "Run") -> str:
-        """Of a run that ends while pseudo-labels wait: what they wait for, and what to do; "" where there is nothing to teach."""
+    def doubts(self, run: "Run") -> str:
+        """Of a run that ends: what its unlabeled cases did not teach, why, and what to do; "" where they did as they should."""
         return ""
 
     def wait_no_more(self) -> None:
