@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test check lists clean
+.PHONY: demo test tests check lists clean
 
 demo: $(VENV)/installed
 	$(BIN)/dinomix demo --out $(DEMO)
 
-test: $(VENV)/installed check
+# The type checker has one core only, so it runs beside the tests.
+test: $(VENV)/installed
+	$(MAKE) --jobs=2 check tests
+
+tests: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=30 --durations-min=4
 
 check: $(VENV)/installed
@@ -20,7 +24,7 @@ check: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 lists:

@@ -55,7 +55,7 @@ COHORTS = {
     "hippocampus-2": Data("hippocampus", prepare, 2, 94, 40),
     "hippocampus-4": Data("hippocampus", prepare, 4, 94, 40),
     "cardiac-3": Data("cardiac", prepare, 3, 7, 5),
-    "lesions-8": Data("hippocampus", lambda *arguments: prepare_lesions(*arguments), 8, 94, 40),
+    "lesions-24": Data("hippocampus", lambda *arguments: prepare_lesions(*arguments), 24, 94, 40),
     "trunk-4": Data("ct_multiorgan", lambda *arguments: prepare_trunk(*arguments), 4, 16, 6),
 }
 CLINICAL = (0.8, 0.8, 1.5)

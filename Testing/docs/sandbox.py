@@ -18,7 +18,7 @@ GRID = Geometry(size=(SIZE,) * 3, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0
 ABDOMEN = LabelSet.from_names({1: "liver", 2: "gallbladder"})
 TUMOR = LabelSet.from_names({1: "tumor"})
 HIPPOCAMPUS = LabelSet.from_names({1: "Anterior", 2: "Posterior"})
-NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}
+NETWORK = {"_target_": "monai.networks.nets.UNet", "channels": [4, 8, 8, 8], "strides": [2, 2, 2]}
 
 
 def fill(folder: Path, home: Path) -> None:
@@ -113,7 +113,7 @@ def write_started_model(path: Path) -> None:
     plan = override_plan(
         {
             "modality": "MR", "grid": {"kind": "spacing", "spacing": [1.0, 1.0, 1.0]}, "window": {"kind": "percentiles"},
-            "patch": [SIZE] * 3, "network": NETWORK, "fkd_stage": "down_3", "reasons": {},
+            "patch": [SIZE] * 3, "network": NETWORK, "fkd_stage": 8, "reasons": {},
         },
         {},
     )  # fmt: skip

@@ -294,7 +294,7 @@ def test_structures_drawn_in_half_of_the_cases_are_learned_where_the_others_leav
     }
     plan = make_plan()
     plan = plan.model_copy(update={"network": {**plan.network, "channels": [8, 16, 16, 16]}})
-    config = small_config("labeled-only", fkd="off", steps=160, validate_every=160, learning_rate=0.01)
+    config = small_config("labeled-only", fkd="off", steps=100, validate_every=100, learning_rate=0.02)
     found: dict[str, dict[str, float]] = {}
     for way, of_way in cases.items():
         train(of_way, tmp_path / way, config, plan)

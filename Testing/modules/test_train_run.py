@@ -78,7 +78,7 @@ class RunTestCase(TrainWindowTestCase):
 
 class WholeLifeTest(RunTestCase):
     def test_closed_found_again_paused_resumed_and_finished_with_the_numbers_of_the_command_line(self):
-        steps = 96  # still running on a fast computer when the window is open again
+        steps = 160  # still running on a fast computer when the window is open again
         self.start(steps)
         self.assertIn("Starting", self.ui3.stateLabel.text)
         self.waitForText(self.ui3.stateLabel, "Training: step", f"of {steps}")

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from dinomix_slicer.worker.command import engineCommand
 
 SIZE = 32
-NETWORK = {"_target_": "monai.networks.nets.BasicUNet", "features": [4, 4, 8, 8, 8, 4]}
+NETWORK = {"_target_": "monai.networks.nets.UNet", "channels": [4, 8, 8, 8], "strides": [2, 2, 2]}
 QUICK = {
     "plan.network": NETWORK, "plan.patch": [SIZE, SIZE, SIZE], "plan.grid": {"kind": "spacing", "spacing": [1.0, 1.0, 1.0]},
     "optimizer": "adamw", "learning_rate": 0.003, "pseudo_label_start": 0.25, "validate_every": 4, "checkpoint_every": 4,
