@@ -78,8 +78,9 @@ class RunTestCase(TrainWindowTestCase):
 
 class WholeLifeTest(RunTestCase):
     def test_closed_found_again_paused_resumed_and_finished_with_the_numbers_of_the_command_line(self):
-        steps = 160  # still running on a fast computer when the window is open again
-        self.start(steps)
+        # Still running on a fast computer when the window is open again.
+        steps, rarely = 160, {"validate_every": 20, "checkpoint_every": 20}
+        self.start(steps, **rarely)
         self.assertIn("Starting", self.ui3.stateLabel.text)
         self.waitForText(self.ui3.stateLabel, "Training: step", f"of {steps}")
         waitUntil(lambda: self.pointsShown() >= 2, PATIENCE, "curves that move")
@@ -113,7 +114,7 @@ class WholeLifeTest(RunTestCase):
         self.assertFalse(self.ui3.resumeButton.enabled)
 
         again = study / "runs" / "by command line"
-        done = engine("train", *trainOptions(study / "cohort.json", steps), "--out", again)
+        done = engine("train", *trainOptions(study / "cohort.json", steps, **rarely), "--out", again)
         self.assertEqual(done.returncode, 0, done.stderr)
         # The run also tells of the step that it was paused after, wherever that was.
         regular = [event for event in numbers(self.run_) if event["step"] % 2 == 0]
