@@ -12,25 +12,41 @@ import time
 from pathlib import Path
 
 
-def lay_out(cohort: Path, base: Path) -> None:
-    """nnU-Net's raw data set of the labeled cases."""
+def lay_out(cohort: Path, base: Path) -> list[int]:
+    """nnU-Net's raw data set of the labeled cases, whose labels it wants without gaps; their numbers in the cohort, in order."""
     told = json.loads(cohort.read_text())
     raw = base / "raw" / "Dataset001_cohort"
     for part in ("imagesTr", "labelsTr"):
         (raw / part).mkdir(parents=True, exist_ok=True)
     cases = cohort.parent / "cases" / "labeled"
     names = sorted(path.name for path in (cases / "images").iterdir())
+    structures = told["labels"]["structures"]
+    ids = [0, *(structure["id"] for structure in structures)]
     for name in names:
         shutil.copy(cases / "images" / name, raw / "imagesTr" / name.replace(".nii.gz", "_0000.nii.gz"))
-        shutil.copy(cases / "labels" / name, raw / "labelsTr" / name)
-    structures = {structure["name"]: structure["id"] for structure in told["labels"]["structures"]}
+        renumber(cases / "labels" / name, raw / "labelsTr" / name, {id: n for n, id in enumerate(ids)})
     description = {
         "channel_names": {"0": told["modality"]},
-        "labels": {"background": 0, **structures},
+        "labels": {name: n for n, name in enumerate(["background", *(each["name"] for each in structures)])},
         "numTraining": len(names),
         "file_ending": ".nii.gz",
     }
     (raw / "dataset.json").write_text(json.dumps(description))
+    return ids
+
+
+def renumber(source: Path, target: Path, numbers: dict[int, int]) -> None:
+    """A label map with other numbers; what has none becomes background."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    label = sitk.ReadImage(str(source))
+    values = sitk.GetArrayFromImage(label)
+    table = np.zeros(int(max(values.max(), *numbers)) + 1, np.uint8)
+    table[list(numbers)] = list(numbers.values())
+    made = sitk.GetImageFromArray(table[values])
+    made.CopyInformation(label)
+    sitk.WriteImage(made, str(target), True)
 
 
 def main() -> None:
@@ -44,7 +60,7 @@ def main() -> None:
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(base / name)
     os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f"}
-    lay_out(arguments.cohort, base)
+    ids = lay_out(arguments.cohort, base)
 
     # nnU-Net reads these variables when it is imported.
     import torch
@@ -99,6 +115,8 @@ def main() -> None:
     predictor.predict_from_files_sequential(
         [[str(path)] for path in images], [str(result / path.name.removesuffix(".nii.gz")) for path in images]
     )
+    for path in result.glob("*.nii.gz"):
+        renumber(path, path, dict(enumerate(ids)))
     sizes = plans["configurations"][arguments.configuration]
     told = {"iterations": trainer.done, "patch": sizes["patch_size"], "batch": sizes["batch_size"]}
     (arguments.out / "nnunet.json").write_text(json.dumps(told))

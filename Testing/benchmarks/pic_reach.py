@@ -100,7 +100,8 @@ def boxes(
         ]
         labels = torch.cat(patches).long()
         counts = torch.bincount(labels.flatten(), minlength=cohort.labels.channels)[1:]
-        truth = PseudoLabeled(batch.unlabeled, labels, torch.ones(labels.shape), None, counts, counts.double())
+        nowhere = torch.zeros(labels.shape, dtype=torch.bool)
+        truth = PseudoLabeled(batch.unlabeled, labels, torch.ones(labels.shape), nowhere, None, counts, counts.double())
         sizes = [case.image.shape for case in chosen]
         seen = sightings_of(truth, batch, sizes, config, step, 0) if places else []
         _, draws = mix_unlabeled(truth, batch, batches.groups.probabilities(step), config, step, 0)

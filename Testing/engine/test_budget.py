@@ -219,7 +219,7 @@ def test_a_run_whose_pseudo_labels_wait_ends_in_time(cohort, cache, tmp_path: Pa
     assert messages.count("faster than before, as pseudo-labels wait:") == 1
     assert messages.count("more slowly than before, as pseudo-labels count from now on:") == (opens is not None)
     notices = " ".join(event["message"] for event in events_of(tmp_path / "run", "notice"))
-    assert notices.count("Pseudo-labels did not count in this run.") == (opens is None)
+    assert notices.count("pseudo-labels did not count.") == (opens is None)
     assert [bool(count) for count in shown] == [opens is not None and step >= opens for step in range(len(shown))]
     assert len(shown) > 38 and RunDirectory.open(tmp_path / "run").checkpoints.load()["step"] == len(shown)  # type: ignore[index]
     losses = events_of(tmp_path / "run", "loss")

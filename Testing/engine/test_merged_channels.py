@@ -6,11 +6,14 @@ from dinomix.training.losses import segmentation_loss
 from dinomix.training.merged_channels import MergedChannels
 
 LIVER, TUMOR, SPLEEN = 1, 2, 3
-TUMOR_IN_LIVER = MergedChannels({TUMOR: LIVER}, 4)
+TUMOR_IN_LIVER = MergedChannels({TUMOR: LIVER})
 TABLE = torch.cat(
-    [torch.eye(4, dtype=torch.bool), torch.tensor([[True, False, True, False], [True, False, False, True]])]
+    [
+        torch.eye(4, dtype=torch.bool),
+        torch.tensor([[True, False, True, False], [True, False, False, True], [True, True, True, True]]),
+    ]
 )
-"""Candidates: label 4 is background or tumor, 5 background or spleen."""
+"""Candidates: label 4 is background or tumor, 5 background or spleen, 6 anything."""
 
 
 def test_probabilities_of_what_is_one_are_added():
@@ -34,32 +37,39 @@ def test_a_pseudo_label_does_not_unteach_what_is_not_found():
     logits[0, TUMOR, 0], logits[0, LIVER, 1] = 6, 6
     logits.requires_grad_()
     label = torch.full((1, 2, 1, 1), LIVER)
-    for merged, unteaches in ((TUMOR_IN_LIVER, False), (MergedChannels({}, 4), True)):
+    for merged, unteaches in ((TUMOR_IN_LIVER, False), (MergedChannels({}), True)):
         loss = segmentation_loss(merged.logits(logits), label)
         (gradient,) = torch.autograd.grad(loss, logits)
         assert gradient.isfinite().all()
         assert (gradient[0, TUMOR, 0].item() > 0.1) == unteaches
 
 
-def test_what_the_teacher_calls_by_a_name_that_it_does_not_know_does_not_count():
+def test_where_the_truth_is_known_nothing_is_merged():
+    logits = torch.randn(1, 4, 2, 1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    apart = torch.tensor([True, False]).reshape(1, 2, 1, 1)
+    merged = TUMOR_IN_LIVER.logits(logits, apart=apart)
+    assert torch.equal(merged[..., 0, :, :], logits[..., 0, :, :])
+    assert torch.equal(merged[..., 1, :, :], TUMOR_IN_LIVER.logits(logits)[..., 1, :, :])
+    heads = TUMOR_IN_LIVER.logits(logits[:, None].expand(1, 3, 4, 2, 1, 1), 2, apart[:, None])
+    assert torch.equal(heads, merged[:, None].expand(1, 3, 4, 2, 1, 1))
+    loss = segmentation_loss(merged, torch.tensor([TUMOR, LIVER]).reshape(1, 2, 1, 1))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all() and gradient[0, TUMOR, 0].item() < -0.1
+
+
+def test_what_the_teacher_calls_what_it_does_not_find_is_told():
     said = torch.tensor([0, LIVER, TUMOR, SPLEEN]).reshape(1, 4, 1, 1)
     logits = torch.nn.functional.one_hot(said, 4).movedim(-1, 1).float()
-    weight = TUMOR_IN_LIVER.weight(logits, torch.full((1, 4, 1, 1), 0.5))
-    assert weight.flatten().tolist() == [0.5, 0.5, 0, 0.5]
+    assert TUMOR_IN_LIVER.calls(logits).flatten().tolist() == [False, False, True, False]
 
 
-def test_pasted_labels_are_merged_and_what_may_be_either_does_not_count():
-    labels = torch.tensor([0, LIVER, TUMOR, SPLEEN, 4, 5]).reshape(1, 6, 1, 1)
-    merged, weight = TUMOR_IN_LIVER.labels(labels, torch.ones(1, 6, 1, 1), TABLE)
-    assert merged.flatten().tolist() == [0, LIVER, LIVER, SPLEEN, 4, 5]
-    assert weight.flatten().tolist() == [1, 1, 1, 1, 0, 1]
-    assert TUMOR_IN_LIVER.leaves_open(labels, TABLE).flatten().tolist() == [False, False, True, False, True, False]
-    logits = torch.randn(1, 4, 6, 1, 1)
-    assert segmentation_loss(TUMOR_IN_LIVER.logits(logits), merged, weight, TABLE).isfinite()
+def test_a_label_that_leaves_open_the_part_but_not_the_whole_is_told():
+    labels = torch.tensor([0, LIVER, TUMOR, SPLEEN, 4, 5, 6]).reshape(1, 7, 1, 1)
+    may_be = TUMOR_IN_LIVER.may_be(labels, TABLE).flatten().tolist()
+    assert may_be == [False, False, True, False, True, False, False]
+    assert not MergedChannels({}).may_be(labels, TABLE).any()
 
 
 def test_where_everything_is_found_nothing_changes():
-    nothing, logits = MergedChannels({}, 4), torch.randn(1, 4, 2, 2, 2)
-    labels, weight = torch.ones(1, 2, 2, 2, dtype=torch.long), torch.ones(1, 2, 2, 2)
-    assert nothing.logits(logits) is logits and nothing.weight(logits, weight) is weight
-    assert nothing.labels(labels, weight, TABLE) == (labels, weight)
+    logits = torch.randn(1, 4, 2, 2, 2)
+    assert MergedChannels({}).logits(logits) is logits

@@ -103,7 +103,8 @@ def pseudo_labels() -> PseudoLabeled:
     labels[3, :, :, :2] = 1
     images, weight, features = torch.rand(4, 1, 16, 16, 16), torch.ones(4, 16, 16, 16), torch.rand(4, 6, 2, 2, 2)
     counts = torch.bincount(labels.flatten(), minlength=3)[1:]
-    return PseudoLabeled(images, labels, weight, features, counts, certainty=torch.ones(2))
+    is_true = torch.zeros(4, 16, 16, 16, dtype=torch.bool)
+    return PseudoLabeled(images, labels, weight, is_true, features, counts, certainty=torch.ones(2))
 
 
 def test_image_and_pseudo_label_are_pasted_at_the_same_place():

@@ -42,7 +42,7 @@ ALL = np.array([True, True, True])
 
 def judge(reliability: Reliability, confusion: np.ndarray, labeled: np.ndarray, memory: int) -> None:
     reliability.update(confusion)
-    reliability.judge(labeled, memory)
+    reliability.judge(labeled, labeled, memory)
 
 
 def confusion_of(*dice: float) -> np.ndarray:
@@ -83,6 +83,25 @@ def test_what_is_hopeless_holds_up_no_other():
         assert (reliability.may_teach(labeled), reliability.hopeless[1]) == (may, hopeless), dice
 
 
+def test_what_labels_still_teach_is_not_hopeless():
+    """Of ten structures one rises, by as little of their mean as is a stand."""
+    reliability, labeled = Reliability(11), np.ones(10, bool)
+    for number in range(20):
+        judge(reliability, confusion_of(*[0.9] * 9, 0.02 * number), labeled, 10)
+        assert not reliability.may_teach(labeled) and not reliability.hopeless.any()
+    for _ in range(20):
+        judge(reliability, confusion_of(*[0.9] * 9, 0.4), labeled, 10)
+    assert reliability.may_teach(labeled) and reliability.hopeless.tolist() == [False] * 9 + [True]
+
+
+def test_of_what_labels_do_not_teach_there_is_always_hope():
+    reliability, labeled = Reliability(4), np.array([True, True, False])
+    for _ in range(20):
+        reliability.update(confusion_of(0.9, 0.3, 0.3))
+        reliability.judge(labeled, np.array([True, False, False]), 10)
+    assert not reliability.hopeless.any() and not reliability.may_teach(labeled)
+
+
 def test_where_all_is_hopeless_nobody_may_teach():
     reliability = Reliability(4)
     for _ in range(20):
@@ -97,7 +116,7 @@ def test_what_is_hopeless_is_taken_for_what_its_voxels_are_called():
     confusion[3, 4] = 50
     for _ in range(20):
         reliability.update(confusion)
-        reliability.judge(np.array([True, True, True, True]), 10)
+        reliability.judge(np.ones(4, bool), np.ones(4, bool), 10)
     assert reliability.hopeless.tolist() == [False, True, True, True]
     # 3 is only called 4, and 4 mostly 3, which are hopeless both.
     assert reliability.taken_for().tolist() == [0, 1, 1, 0, 0]
@@ -291,29 +310,33 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
         assert method._weighs(SimpleNamespace(plan=of_plan, keeping=keeping)) == weighs  # type: ignore[arg-type]
 
 
+def ended(**of_schedule: object) -> Any:
+    schedule = SimpleNamespace(**{"waits": True, "pseudo_labels_from": 5} | of_schedule)
+    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule)
+
+
 def test_a_run_that_waited_to_its_end_says_for_what(cohort):
-    method, run = MeanTeacher(small_config("mean-teacher"), cohort), SimpleNamespace(plan=make_plan())
-    run.schedule, run.candidates = SimpleNamespace(waits=True), None
-    expected = np.array([True, True])
+    method, run, expected = MeanTeacher(small_config("mean-teacher"), cohort), ended(), np.array([True, True])
     judge(method.reliability, np.array([[90.0, 0, 0], [0, 90, 0], [5, 0, 5]]), expected, 1)
-    assert "0.67 for gallbladder" in method.doubts(run)  # type: ignore[arg-type]
-    assert "wait_until_found=false" in method.doubts(run)  # type: ignore[arg-type]
+    assert "0.67 for gallbladder" in method.doubts(run) and "wait_until_found=false" in method.doubts(run)
     for _ in range(9):
         judge(method.reliability, np.diag([90.0, 90, 9]), expected, 1)
-    assert "Labels alone" in method.doubts(run)  # type: ignore[arg-type]
+    assert "Labels alone" in method.doubts(run)
+    run.state.step = 5  # stopped before they could count
+    assert method.doubts(run) == ""
 
 
-def test_a_run_says_what_unlabeled_cases_did_not_teach(cohort):
-    method = MeanTeacher(small_config("mean-teacher"), cohort)
-    run: Any = SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9),
-                               schedule=SimpleNamespace(waits=False, pseudo_labels_from=5))  # fmt: skip
+def test_a_run_says_what_pseudo_labels_left_open(cohort):
+    method, run = MeanTeacher(small_config("mean-teacher"), cohort), ended(waits=False)
     judge(method.reliability, np.diag([90.0, 90, 9]), np.array([True, True]), 1)
     assert method.doubts(run) == ""
-    for _ in range(9):
+    for _ in range(20):
         judge(method.reliability, np.array([[90.0, 0, 0], [0, 90, 0], [8, 0, 2]]), np.array([True, True]), 2)
-    assert "nothing about gallbladder (0.34)" in method.doubts(run)
-    run.state.step = 5  # stopped before they counted
-    assert method.doubts(run) == ""
+    assert "nothing about gallbladder (0.33)" in method.doubts(run)
+    labeled = cohort.model_copy(update={"cases": cohort.with_role("labeled")})
+    again = MeanTeacher(method.config, labeled)
+    again.reliability = method.reliability
+    assert again.doubts(run) == ""  # there is nothing to teach
 
 
 def test_a_run_without_anything_to_teach_does_not_wait(cohort):
@@ -333,6 +356,7 @@ def test_a_resumed_run_knows_how_right_its_teacher_was(cohort):
     _, _, _, method = losses_with_teacher(cohort, torch.ones(2, 4, 4, 4, dtype=torch.long), unseen_weight=1)
     again = MeanTeacher(method.config, cohort)
     method.reliability.stands = True
+    method.reliability.found, method.reliability.hopeless = np.array([True, False]), np.array([False, True])
     again.restore(method.saved())
     assert method.reliability.confusion.any() and len(method.reliability.curve) == 2
     for name, value in vars(method.reliability).items():

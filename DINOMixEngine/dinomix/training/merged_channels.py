@@ -19,56 +19,46 @@ from dinomix.training.reliability import Reliability
 class MergedChannels:
     """
     Attributes:
-        into: channel -> the one that it is part of; only of what is not found.
-        channels: with the background.
+        into: channel -> the one that it is part of, the background or one that is found; only of what is not found.
     """
 
     into: Mapping[int, int]
-    channels: int
 
     @classmethod
     def of(cls, reliability: Reliability) -> "MergedChannels":
         """What is hopeless by now, each in the channel that its voxels are called most often."""
-        into = reliability.taken_for()
-        return cls({channel: int(whole) for channel, whole in enumerate(into) if channel != whole}, len(into))
+        into = enumerate(reliability.taken_for().tolist())
+        return cls({channel: whole for channel, whole in into if channel != whole})
 
-    def logits(self, logits: Tensor, dimension: int = 1) -> Tensor:
-        """Logits whose softmax has the probabilities of what is one together; channels along ``dimension``."""
+    def logits(self, logits: Tensor, dimension: int = 1, apart: Tensor | None = None) -> Tensor:
+        """Logits whose softmax has the probabilities of what is one together.
+
+        Args:
+            logits: channels along ``dimension``.
+            apart: bool, voxels in which nothing is merged, in the shape of a channel of ``logits`` or one that grows to it.
+        """
         if not self.into:
             return logits
         channels = list(logits.float().unbind(dimension))
         for channel, whole in self.into.items():
-            channels[whole] = torch.logaddexp(channels[whole], channels[channel])
-            channels[channel] = torch.full_like(channels[channel], -torch.inf)
+            part, rest = channels[channel], channels[whole]
+            both, none = torch.logaddexp(rest, part), torch.full_like(part, -torch.inf)
+            channels[whole] = both if apart is None else torch.where(apart, rest, both)
+            channels[channel] = none if apart is None else torch.where(apart, part, none)
         return torch.stack(channels, dimension)
 
-    def weight(self, logits: Tensor, weight: Tensor) -> Tensor:
-        """A weight (B, x, y, z) without the voxels that a teacher calls by the name of what it does not find.
+    def calls(self, logits: Tensor) -> Tensor:
+        """(B, x, y, z) bool: whether a teacher, by its logits (B, C + 1, x, y, z), calls a voxel what it does not find."""
+        return torch.isin(logits.argmax(1), torch.tensor(list(self.into), device=logits.device))
 
-        Args:
-            logits: (B, C + 1, x, y, z) of the teacher.
-        """
-        return weight * ~self._is_merged(weight)[logits.argmax(1)] if self.into else weight
-
-    def labels(self, labels: Tensor, weight: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels and weights (B, x, y, z) in which channels are merged; what may be a merged one or another does not count.
+    def may_be(self, labels: Tensor, table: Tensor) -> Tensor:
+        """(B, x, y, z) bool: whether a label leaves open a merged channel but not the one that it is part of.
 
         Args:
             labels: channel numbers or numbers of candidates.
             table: (N, C + 1) bool, the run's candidates.
         """
-        if not self.into:
-            return labels, weight
-        numbers = torch.arange(len(table), device=labels.device)
-        may_be = (table & self._is_merged(labels)).any(1) & (numbers >= self.channels)
+        rows = torch.zeros_like(table[:, 0])
         for channel, whole in self.into.items():
-            numbers[channel] = whole
-        return numbers[labels], weight * ~may_be[labels]
-
-    def leaves_open(self, labels: Tensor, table: Tensor) -> Tensor:
-        """(B, x, y, z) bool: whether a voxel may be a merged channel; arguments as ``labels`` takes them."""
-        return (table & self._is_merged(labels)).any(1)[labels]
-
-    def _is_merged(self, like: Tensor) -> Tensor:
-        """(C + 1,) bool, on the device of another tensor."""
-        return torch.tensor([channel in self.into for channel in range(self.channels)], device=like.device)
+            rows |= table[:, channel] & ~table[:, whole]
+        return rows[labels]

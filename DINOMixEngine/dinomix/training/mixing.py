@@ -28,7 +28,8 @@ class PseudoLabeled:
     Attributes:
         images: (B, channels, x, y, z) in [0, 1].
         labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth, which may leave something open.
-        weight: (B, x, y, z), 0 where the teacher is too unsure to count.
+        weight: (B, x, y, z), 0 where the teacher is too unsure to count, or calls what it does not find.
+        is_true: (B, x, y, z) bool, where a ground truth was pasted.
         features: (B, width, x, y, z) cached teacher features, or None.
         counts: (C,) voxels of each structure in the teacher's labels, before any mixing.
         certainty: (C,) the teacher's mean probability of each structure where it chose it; NaN where nowhere.
@@ -37,6 +38,7 @@ class PseudoLabeled:
     images: Tensor
     labels: Tensor
     weight: Tensor
+    is_true: Tensor
     features: Tensor | None
     counts: Tensor
     certainty: Tensor
@@ -68,7 +70,13 @@ def labeled_by(
     sums = torch.zeros(classes, device=labels.device).scatter_add_(0, labels.flatten(), certainty.flatten())
     weight = (certainty >= confidence).float()
     return PseudoLabeled(
-        batch.unlabeled, labels, weight, batch.unlabeled_features, counts[1:], certainty=(sums / counts)[1:]
+        batch.unlabeled,
+        labels,
+        weight,
+        torch.zeros_like(labels, dtype=torch.bool),
+        batch.unlabeled_features,
+        counts[1:],
+        certainty=(sums / counts)[1:],
     )
 
 
@@ -124,6 +132,7 @@ def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, 
         first_sample: number of the first patch, over all processes.
     """
     images, labels, weight = patches.images.clone(), patches.labels.clone(), patches.weight.clone()
+    is_true = patches.is_true.clone()
     features = patches.features.clone() if patches.features is not None else None
     if config.pic.across:
         weight = weight * config.pic.across_weight
@@ -147,12 +156,14 @@ def mix_unlabeled(patches: PseudoLabeled, batch: Batch, probabilities: NDArray, 
         images[(receiver, slice(None), *box)] = source.images[(donor, slice(None), *box)]
         labels[(receiver, *box)] = source.labels[(donor, *box)]
         weight[(receiver, *box)] = source.weight[(donor, *box)]
+        is_true[(receiver, *box)] = source is not own
         if features is not None and source.features is not None:
             patch, grid = labels.shape[1:], features.shape[2:]
             mask = pic.feature_mask(box, patch, grid).to(features.device)
             features[receiver] = torch.lerp(features[receiver], source.features[donor], mask)
         draws.append(pic.Draw(channel, donor if group.labeled is None else group.labeled, receiver, box))
-    return replace(patches, images=images, labels=labels, weight=weight, features=features), draws
+    mixed = replace(patches, images=images, labels=labels, weight=weight, is_true=is_true, features=features)
+    return mixed, draws
 
 
 class _Source(NamedTuple):

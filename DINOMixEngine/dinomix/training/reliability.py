@@ -44,7 +44,7 @@ class Reliability:
 
     Attributes:
         confusion: (C+1, C+1) voxels, rows the truth, columns the teacher.
-        curve: the mean Dice of the last measurements.
+        curve: the Dice (C,) of the last measurements.
         stands: whether it has come to a stand with nothing left to wait for, once and for all: what pseudo-labels gain later is
             no sign that labels teach more.
         found: (C,) the structures that are, and are not lost since.
@@ -54,7 +54,7 @@ class Reliability:
     def __init__(self, classes: int) -> None:
         """``classes``: with the background."""
         self.confusion = np.zeros((classes, classes))
-        self.curve: list[float] = []
+        self.curve: list[NDArray[np.float64]] = []
         self.stands = False
         self.found, self.hopeless = np.zeros((2, classes - 1), bool)
 
@@ -62,33 +62,35 @@ class Reliability:
         """Take one measurement."""
         self.confusion = DECAY * self.confusion + (1 - DECAY) * confusion
 
-    def judge(self, labeled: NDArray[np.bool_], memory: int) -> None:
+    def judge(self, labeled: NDArray[np.bool_], taught: NDArray[np.bool_], memory: int) -> None:
         """Look at what the last measurement has made of the Dice.
 
         Args:
             labeled: (C,) the structures that the labeled cases have and the teacher can find.
+            taught: (C,) those of them that labels teach; of the others there is always hope.
             memory: of how many measurements at most the mean Dice is looked at.
         """
         if not labeled.any() or (self.confusion.sum(1)[1:][labeled] == 0).any():
             return  # What no patch has shown yet is no structure that is not learned.
         dice, memory = self.dice(), max(memory, 1)
         self.found = labeled & (dice >= np.where(self.found, LOST, FOUND))
-        self.curve = [*self.curve, float(dice[labeled].mean())][-memory:]
+        self.curve = [*self.curve, dice][-memory:]
+        gain = self._gain()
         # Half of them are enough: a run that begins to wait has more steps from then on, of which a fifth is longer.
-        stands = len(self.curve) >= memory / 2 and self._gain() < STAND
+        stands = len(self.curve) >= memory / 2 and float(gain[labeled].mean()) < STAND
         # From one measurement nobody knows whether labels still teach much.
-        no_hope = (dice < HOPELESS) & (stands and len(self.curve) > 1)
-        self.hopeless = labeled & ~self.found & (self.hopeless | no_hope)
+        no_hope = (dice < HOPELESS) & (gain < STAND) & (stands and len(self.curve) > 1)
+        self.hopeless = taught & ~self.found & (self.hopeless | no_hope)
         self.stands |= stands and not self.awaited(labeled).any()
 
     def awaited(self, labeled: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(C,) what holds up pseudo-labels; all of it where nothing is found."""
         return labeled & ~self.found & (~self.hopeless | ~self.found.any())
 
-    def _gain(self) -> float:
-        """Of the mean Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
+    def _gain(self) -> NDArray[np.float64]:
+        """(C,) of the Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
         half = len(self.curve) // 2
-        return float(np.mean(self.curve[half:]) - np.mean(self.curve[:half])) if half else 0.0
+        return np.mean(self.curve[half:], 0) - np.mean(self.curve[:half], 0) if half else np.zeros(len(self.found))
 
     def dice(self) -> NDArray[np.float64]:
         """(C,) of the structures; 0 for those that no patch has shown yet."""
@@ -127,7 +129,7 @@ class Reliability:
         """All of it, for a checkpoint."""
         return {
             "confusion": torch.from_numpy(np.array(self.confusion)),
-            "curve": torch.tensor(self.curve, dtype=torch.float64),
+            "curve": torch.from_numpy(np.array(self.curve)),
             "stands": torch.tensor(self.stands),
             "found": torch.from_numpy(self.found),
             "hopeless": torch.from_numpy(self.hopeless),
@@ -138,7 +140,7 @@ class Reliability:
         confusion = state["confusion"].numpy()
         if confusion.shape != self.confusion.shape:
             raise ValueError(f"a confusion of {len(confusion)} classes")
-        self.confusion, self.curve = confusion, state["curve"].tolist()
+        self.confusion, self.curve = confusion, list(state["curve"].numpy())
         self.stands, self.found, self.hopeless = (
             bool(state["stands"]),
             state["found"].numpy(),

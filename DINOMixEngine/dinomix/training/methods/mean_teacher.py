@@ -87,11 +87,12 @@ class MeanTeacher(Method):
         losses = {"supervised": Term(loss_of_labels(run, of_labeled, batch.labels, of_voxels), 1.0)}
         learned = []
         if unlabeled is not None:
-            of_merged = merged.logits(of_unlabeled, 2)
+            of_merged = merged.logits(of_unlabeled, 2, apart=unlabeled.is_true[:, None])
             learned.append(loss_of_labels(run, of_merged, unlabeled.labels, unlabeled.weight))
             tell_pseudo_labels(run, unlabeled, of_merged[:, 0])
         if open_labels is not None:
-            learned.append(loss_of_heads(of_labeled, open_labels.labels, open_labels.weight))
+            of_open = merged.logits(of_labeled, 2, apart=open_labels.weight[:, None] == 0)
+            learned.append(loss_of_heads(of_open, open_labels.labels, open_labels.weight))
         if learned:
             weight = pseudo_label_weight(run.schedule.progress(step), config.lambda_max)
             losses["unsupervised"] = Term(torch.stack(learned).sum(), weight)
@@ -117,24 +118,28 @@ class MeanTeacher(Method):
         return self._waits and self._can_teach(run) and not self.reliability.may_teach(self._expected(run))
 
     def doubts(self, run: Run) -> str:
-        dice, names = self.reliability.dice(), self.cohort.labels.names
-        if not run.schedule.waits:
+        dice, names, schedule = self.reliability.dice(), self.cohort.labels.names, run.schedule
+        if not self._can_teach(run) or run.state.step <= schedule.pseudo_labels_from:
+            return ""
+        if not schedule.waits:
             told = [f"{names[n]} ({dice[n]:.2f})" for n in np.flatnonzero(self.reliability.hopeless)]
-            if not told or run.state.step <= run.schedule.pseudo_labels_from:
-                return ""
-            return (
-                f"Unlabeled cases taught nothing about {', '.join(told)}: the teacher's Dice on labeled patches was below "
-                f"{HOPELESS} when labels alone taught little more, and came to that in the end. Train for longer, or draw "
-                "such structures in more cases."
-            )
-        none, awaited = "Pseudo-labels did not count in this run.", self.reliability.awaited(self._expected(run))
+            return self._left_open(told) if told else ""
+        none = "At the end of this run pseudo-labels did not count."
+        awaited = self.reliability.awaited(self._expected(run))
         if not awaited.any():
-            return f"{none} Labels alone still taught much in the end. Train for longer to learn from unlabeled cases."
+            return f"{none} Labels alone still taught much. Train for longer to learn from unlabeled cases."
         lowest = int(np.where(awaited, dice, 1.0).argmin())
         return (
-            f"{none} The teacher's Dice on labeled patches came to {dice[lowest]:.2f} for {names[lowest]}; each structure needs "
-            f"{FOUND}. Train for longer, or draw {names[lowest]} in more cases; where no better can be hoped for, add "
+            f"{none} The teacher's Dice on labeled patches came to {dice[lowest]:.2f} for {names[lowest]}, which needs {FOUND}. "
+            f"Train for longer, or draw {names[lowest]} in more cases; where no better can be hoped for, add "
             "--set wait_until_found=false."
+        )
+
+    def _left_open(self, told: list[str]) -> str:
+        return (
+            f"At the end of this run pseudo-labels said nothing about {', '.join(told)}: the teacher's Dice on labeled patches, "
+            f"now as in brackets, was below {HOPELESS} when labels alone taught little more. To learn from unlabeled cases "
+            "there, too, train for longer, or draw it in more cases."
         )
 
     def wait_no_more(self) -> None:
@@ -155,7 +160,7 @@ class MeanTeacher(Method):
         counted = run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64)
         self.reliability.update(counted)
         if step >= judged_from:
-            self.reliability.judge(self._expected(run), remembered // every)
+            self.reliability.judge(self._expected(run), self._weighed(run) > 0, remembered // every)
 
     def _can_teach(self, run: Run) -> bool:
         """Whether there is anything that pseudo-labels could teach."""
@@ -200,12 +205,14 @@ class MeanTeacher(Method):
         """
         if run.candidates is None:
             return None
-        if int(batch.labels.max()) < self.cohort.labels.channels:
+        is_known = batch.labels < self.cohort.labels.channels
+        if bool(is_known.all()):
             return Filled(batch.labels, torch.zeros_like(batch.labels, dtype=torch.float32))
         with torch.no_grad(), run.accelerator.autocast():
             logits = run.state.teacher(batch.labeled)
-        said = filled(logits, batch.labels, run.candidates, self.config.confidence, run.one_piece)
-        return replace(said, weight=said.weight * ~merged.leaves_open(batch.labels, run.candidates))
+        possible = merged.logits(logits, apart=is_known)
+        said = filled(possible, batch.labels, run.candidates, self.config.confidence, run.one_piece)
+        return replace(said, weight=said.weight * ~merged.may_be(batch.labels, run.candidates))
 
     def _pseudo_labeled(self, run: Run, batch: Batch, merged: MergedChannels) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC, in which what is not found is merged."""
@@ -213,11 +220,8 @@ class MeanTeacher(Method):
         with torch.no_grad(), accelerator.autocast():
             logits = run.state.teacher(batch.unlabeled)
             said = labeled_by(merged.logits(logits), batch, config.confidence, run.one_piece, nearness_of(run, batch))
-        counts = accelerator.reduce(said.counts, "sum")
-        said = replace(said, weight=merged.weight(logits, said.weight), counts=counts)
-        mixed = self._mixed(run, batch, said)
-        labels, weight = merged.labels(mixed.labels, mixed.weight, run.table_of_labels)
-        return replace(mixed, labels=labels, weight=weight)
+        weight = said.weight * ~merged.calls(logits) if merged.into else said.weight
+        return self._mixed(run, batch, replace(said, weight=weight, counts=accelerator.reduce(said.counts, "sum")))
 
     def _mixed(self, run: Run, batch: Batch, unlabeled: PseudoLabeled) -> PseudoLabeled:
         """Unlabeled patches into which PIC has pasted its boxes."""
@@ -229,6 +233,10 @@ class MeanTeacher(Method):
         seen = sightings_of(unlabeled, batch, sizes, config, step, first) if config.pic.places else []
         seen = gather_object(seen) if accelerator.num_processes > 1 else seen
         mixed, draws = mix_unlabeled(unlabeled, batch, run.batches.groups.probabilities(step), config, step, first)
-        self.sightings.add(step, unlabeled.counts.cpu().numpy().astype(np.float64), seen)
+        counts = unlabeled.counts.cpu().numpy().astype(np.float64)
+        if not config.pic.across:
+            # No unlabeled patch shows what is merged, so that a box around it would be a random one.
+            counts = np.where(self.reliability.hopeless, counts.max(), counts)
+        self.sightings.add(step, counts, seen)
         self.draws += draws
         return mixed
