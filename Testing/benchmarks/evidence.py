@@ -54,6 +54,7 @@ class Data:
 COHORTS = {
     "hippocampus-2": Data("hippocampus", prepare, 2, 94, 40),
     "hippocampus-4": Data("hippocampus", prepare, 4, 94, 40),
+    "hippocampus-24": Data("hippocampus", prepare, 24, 94, 40),
     "cardiac-3": Data("cardiac", prepare, 3, 7, 5),
     "lesions-24": Data("hippocampus", lambda *arguments: prepare_lesions(*arguments), 24, 94, 40),
     "trunk-4": Data("ct_multiorgan", lambda *arguments: prepare_trunk(*arguments), 4, 16, 6),
