@@ -11,7 +11,7 @@ loss           step, total, supervised, unsupervised, fkd, lambda_u, learning_ra
 pic            step, subset ("labeled" or "unlabeled"), probabilities {class name: p}, draws [class name or None, ...], shares of
                these: random (boxes around no class) and rare (around one of the third of the classes with the fewest voxels)
 pseudo_label   step, voxels {class name: count}, confidence {class name: mean probability}, agreement {class name: Dice
-               between student and EMA teacher, or None}
+               between student and EMA teacher, or None}; of what the teacher does not find 0, None and None
 reliability    step, dice {class name: Dice of the EMA teacher on labeled patches}, waits (bool: pseudo-labels do not count yet)
 start          dice {class name: Dice of the model that the run starts from on the validation cases, or None}, mean (float or
                None), seconds; before the first step

@@ -1,4 +1,4 @@
-"""Pseudo-labels wait until the EMA teacher has found every structure and labels teach it little more."""
+"""Pseudo-labels wait until the EMA teacher has found what labels teach, and labels teach it little more."""
 
 from dataclasses import replace
 from types import SimpleNamespace

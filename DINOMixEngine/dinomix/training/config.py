@@ -156,7 +156,7 @@ class TrainConfig(_Strict):
     )
     wait_until_found: bool = Field(
         True,
-        description="no pseudo-labels until the teacher finds every structure and labels teach it little more [ours]",
+        description="no pseudo-labels until the teacher finds what labels teach, and labels teach it little more [ours]",
     )
 
     unseen_weight: float = Field(

@@ -27,7 +27,8 @@ class PseudoLabeled:
 
     Attributes:
         images: (B, channels, x, y, z) in [0, 1].
-        labels: (B, x, y, z) channel numbers: argmax of a teacher, or a pasted ground truth, which may leave something open.
+        labels: (B, x, y, z) channel numbers: argmax of a teacher's logits, or a pasted ground truth, which may leave
+            something open.
         weight: (B, x, y, z), 0 where the teacher is too unsure to count, or calls what it does not find.
         is_true: (B, x, y, z) bool, where a ground truth was pasted.
         features: (B, width, x, y, z) cached teacher features, or None.

@@ -77,7 +77,8 @@ class Reliability:
         self.curve = [*self.curve, dice][-memory:]
         gain = self._gain()
         # Half of them are enough: a run that begins to wait has more steps from then on, of which a fifth is longer.
-        stands = len(self.curve) >= memory / 2 and float(gain[labeled].mean()) < STAND
+        seen = labeled & (dice >= HOPELESS)
+        stands = len(self.curve) >= memory / 2 and float(gain[seen if seen.any() else labeled].mean()) < STAND
         # From one measurement nobody knows whether labels still teach much.
         no_hope = (dice < HOPELESS) & (gain < STAND) & (stands and len(self.curve) > 1)
         self.hopeless = taught & ~self.found & (self.hopeless | no_hope)

@@ -55,7 +55,7 @@ def tell_pseudo_labels(run: Run, unlabeled: PseudoLabeled, logits: Tensor) -> No
 
     Args:
         unlabeled: with ``counts`` of all processes.
-        logits: (B, C + 1, x, y, z) of the student.
+        logits: (B, C + 1, x, y, z) of the student, merged as the teacher's are.
     """
     step = run.state.step + 1
     if not run.schedule.is_recorded(step):
