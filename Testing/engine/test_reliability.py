@@ -150,6 +150,17 @@ def test_few_measurements_say_nothing():
         assert reliability.may_teach(ALL) == (number >= 9)
 
 
+def test_one_bad_measurement_is_no_stand():
+    reliability = Reliability(4)
+    for number in range(22):
+        judge(reliability, confusion_of(*[0.7 + 0.013 * number] * 3), ALL, 10)
+        if number == 10:
+            kept = reliability.confusion.copy()
+            judge(reliability, confusion_of(*[0.0] * 3), ALL, 10)
+            reliability.confusion = kept
+        assert not reliability.may_teach(ALL), number
+
+
 def test_what_no_patch_has_shown_is_not_counted():
     reliability, shown = Reliability(4), confusion_of(0.9, 0.9, 0.9)
     unseen = shown.copy()

@@ -89,9 +89,12 @@ class Reliability:
         return labeled & ~self.found & (~self.hopeless | ~self.found.any())
 
     def _gain(self) -> NDArray[np.float64]:
-        """(C,) of the Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement."""
+        """(C,) of the Dice, from the earlier half of the curve to the later one; 0 where a short run looks at one measurement.
+
+        Of the medians, since a single bad measurement looks like a stand.
+        """
         half = len(self.curve) // 2
-        return np.mean(self.curve[half:], 0) - np.mean(self.curve[:half], 0) if half else np.zeros(len(self.found))
+        return np.median(self.curve[half:], 0) - np.median(self.curve[:half], 0) if half else np.zeros(len(self.found))
 
     def dice(self) -> NDArray[np.float64]:
         """(C,) of the structures; 0 for those that no patch has shown yet."""
