@@ -19,8 +19,9 @@ from dinomix.training.batches import Batches, labeled_counts
 from dinomix.training.candidates import Candidates, not_drawn
 from dinomix.training.control import RunPaused
 from dinomix.training.filling import filled
-from dinomix.training.losses import segmentation_loss
-from dinomix.training.reliability import judged
+from dinomix.training.losses import loss_of_heads, segmentation_loss
+from dinomix.training.methods import mean_teacher
+from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.train import resume, train
 from dinomix.training.validation import dice_per_class
@@ -280,6 +281,28 @@ def test_a_resumed_run_of_partly_labeled_cases_is_the_same(tmp_path):
     resume(tmp_path / "two")
     one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(("into", "is_filled"), [([0, 1, 2], True), ([0, 1, 0], True), ([0, 1, 1], False)])
+def test_what_is_not_found_is_left_open_in_labeled_and_unlabeled_patches(tmp_path, monkeypatch, into, is_filled):
+    """The gallbladder, which a case leaves open, is one with the background, or with the liver, which may not be there."""
+    monkeypatch.setattr(Reliability, "taken_for", lambda _: np.array(into))
+    filled_in: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        mean_teacher,
+        "loss_of_heads",
+        lambda heads, labels, weight: filled_in.append(weight) or loss_of_heads(heads, labels, weight),
+    )
+    cohort = without(make_cohort(tmp_path / "data"), "case0", 2)
+    cohort = partly(cohort, case0={"drawn": (1,)})
+    config = small_config("dino-mix", fkd="off", steps=4, pseudo_label_start=0.0, confidence=0.0, record_every=1,
+                          wait_until_found=False, **{"pic.across": True, "pic.probability": 1.0})  # fmt: skip
+    train(cohort, tmp_path / "run", config, make_plan())
+    losses = [
+        event["unsupervised"] for event in read_events(tmp_path / "run" / "events.jsonl") if event["kind"] == "loss"
+    ]
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    assert bool(torch.stack(filled_in).any()) == is_filled
 
 
 def test_structures_drawn_in_half_of_the_cases_are_learned_where_the_others_leave_them_open(tmp_path):

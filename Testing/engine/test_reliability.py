@@ -235,6 +235,14 @@ def test_what_is_hopeless_is_left_open_by_pseudo_labels(cohort):
     torch.testing.assert_close(losses["unsupervised"].value.detach(), loss_of_heads(heads, says))
 
 
+def test_what_the_teacher_calls_hopeless_teaches_nothing(cohort):
+    says = torch.tensor([2, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
+    losses, _, _, _ = losses_with_teacher(cohort, says)
+    heads = torch.tensor([2.0, 1.0, 0.0]).log().reshape(1, 1, 3, 1, 1, 1).expand(2, 1, 3, 4, 4, 4)
+    expected = loss_of_heads(heads, torch.where(says == 2, 0, says), (says != 2).float())
+    torch.testing.assert_close(losses["unsupervised"].value.detach(), expected)
+
+
 @pytest.mark.parametrize(
     ("counts", "most", "step"), [([300.0, 100.0], 50, 3), ([2000.0, 100.0], 50, 9), ([2000.0, 100.0], 1, 3)]
 )
