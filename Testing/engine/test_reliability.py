@@ -182,6 +182,8 @@ def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
     reliability.update(np.array([[900.0, 0, 0, 0, 0], [90, 0, 0, 0, 0], [9, 0, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0]]))
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 10, 1, 50])
     assert reliability.weights(counts, 1) == pytest.approx([1, 1, 1, 1, 1])
+    reliability.hopeless[1] = True
+    assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 50])
     reliability = Reliability(5)
     # Structure 2 has a Dice of 0.125, half of what makes it seen, and 4 one of 0.25.
     reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [7, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))

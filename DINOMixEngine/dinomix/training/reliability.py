@@ -106,14 +106,15 @@ class Reliability:
         """(C+1,) how much a voxel of each class counts, by whether the teacher sees its structure [ours; by difficulty: DHC].
 
         Up to as much as makes its voxels together count like those of the largest structure; 1 for what it has seen, for what no
-        measured patch has shown, and for the background.
+        measured patch has shown, for what is hopeless, which would only be called too often, and for the background.
 
         Args:
             counts: (C,) voxels of each structure in the labeled cases; 0 for one that is not to be weighed.
             most: the largest weight, at least 1.
         """
         rarity = counts.max() / np.where(counts > 0, counts, counts.max())
-        missing = np.where(self.confusion.sum(1)[1:] > 0, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
+        is_missed = (self.confusion.sum(1)[1:] > 0) & ~self.hopeless
+        missing = np.where(is_missed, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
         return np.array([1.0, *(1 + (np.minimum(rarity, most) - 1) * missing)])
 
     def may_teach(self, labeled: NDArray[np.bool_]) -> bool:
