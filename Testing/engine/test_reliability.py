@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dinomix.planning.plan import OnePiece
+from dinomix.training import reliability
 from dinomix.training.batches import Batch
 from dinomix.training.losses import loss_of_heads
 from dinomix.training.methods import mean_teacher
@@ -274,6 +275,7 @@ def test_a_rare_structure_weighs_from_the_first_step_on_until_it_is_seen(cohort,
 
 
 def test_what_is_not_seen_by_the_last_quarter_weighs_no_more(cohort, monkeypatch):
+    monkeypatch.setattr(reliability, "HOPELESS", 0.0)
     monkeypatch.setattr(mean_teacher, "labeled_counts", lambda _: np.array([2000.0, 100.0]))
     overlooked = torch.tensor([0, 0, 1, 0]).repeat(2, 16).reshape(2, 4, 4, 4)
     for until, expected in ((0.75, 20), (0.5, 1)):
