@@ -19,7 +19,7 @@ from dinomix.training.reliability import Reliability
 class MergedChannels:
     """
     Attributes:
-        into: channel -> the one that it is part of, the background or one that is found; only of what is not found.
+        into: channel -> the one that it is part of, the background or one that is not hopeless; only of what is.
     """
 
     into: Mapping[int, int]
