@@ -20,6 +20,11 @@ from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_plan, small_config
 
 
+@pytest.fixture(autouse=True)
+def _labels_are_seen_often_enough(monkeypatch):
+    monkeypatch.setattr(mean_teacher, "OFTEN", 0)
+
+
 class Constant(nn.Module):
     """A teacher that says the same of every patch."""
 
@@ -212,7 +217,9 @@ def losses_with_teacher(cohort, says: torch.Tensor, step: int = 3, **settings: o
         config=config, cohort=cohort, plan=make_plan(), foundation=None, emit=lambda *_, **__: None,
         batches=SimpleNamespace(thick=None), schedule=schedule,
         state=SimpleNamespace(step=0, student=student, teacher=Constant(says, 3)),
-        accelerator=SimpleNamespace(process_index=0, autocast=torch.no_grad, reduce=lambda value, how: value),
+        accelerator=SimpleNamespace(
+            process_index=0, num_processes=1, autocast=torch.no_grad, reduce=lambda value, how: value
+        ),
     )  # fmt: skip
     for run.state.step in range(step + 1):
         seen.clear()
@@ -304,7 +311,7 @@ def test_a_run_waits_until_the_teachers_dice_stands_still(cohort, steps):
     method = MeanTeacher(config, cohort)
     run: Any = SimpleNamespace(
         candidates=None, keeping=None, plan=make_plan(), schedule=schedule_of_steps(config, steps), state=SimpleNamespace(),
-        accelerator=SimpleNamespace(autocast=torch.no_grad, reduce=lambda value, how: value),
+        accelerator=SimpleNamespace(num_processes=1, autocast=torch.no_grad, reduce=lambda value, how: value),
     )  # fmt: skip
     waits = []
     for run.state.step in range(steps):
@@ -322,7 +329,8 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
     config, plan = small_config("mean-teacher", unseen_weight=50, wait_until_found=True), make_plan()
     refining = plan.model_copy(update={"second": SimpleNamespace(structures=(cohort.labels.names[1],))})
     for of_plan, waits in ((plan, True), (refining, False)):
-        method, run = MeanTeacher(config, cohort), SimpleNamespace(plan=of_plan, candidates=None)
+        method, run = MeanTeacher(config, cohort), ended()
+        run.plan = of_plan
         overlooked = np.array([[90.0, 0, 0], [0, 90, 0], [9, 0, 0]])
         judge(method.reliability, overlooked, method._expected(run), 1)  # type: ignore[arg-type]
         assert method.waits(run) == waits  # type: ignore[arg-type]
@@ -335,7 +343,23 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
 
 def ended(**of_schedule: object) -> Any:
     schedule = SimpleNamespace(**{"waits": True, "pseudo_labels_from": 5} | of_schedule)
-    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule)
+    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule,
+                           accelerator=SimpleNamespace(num_processes=1))  # fmt: skip
+
+
+def test_labels_of_many_cases_are_learned_from_for_longer(cohort, monkeypatch):
+    """Of two labeled cases, two patches a step, so that each is seen once a step."""
+    monkeypatch.setattr(mean_teacher, "OFTEN", 75)
+    method, run = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort), ended()
+    assert len(cohort.with_role("labeled")) == method.config.batch_labeled == 2
+    for _ in range(9):
+        judge(method.reliability, np.diag([90.0, 90, 9]), np.array([True, True]), 1)
+    run.state.step = 74
+    assert method.waits(run) and "seen about 74 times" in method.doubts(run)
+    run.state.step = 75
+    assert not method.waits(run)
+    run.state.step, run.accelerator.num_processes = 38, 2
+    assert not method.waits(run)
 
 
 def test_a_run_that_waited_to_its_end_says_for_what(cohort):

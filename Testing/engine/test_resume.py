@@ -89,6 +89,7 @@ def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(reliability, "LOST", 0.0)
     monkeypatch.setattr(reliability, "STAND", 1.0)
     monkeypatch.setattr(mean_teacher, "MEMORY", 2.0)
+    monkeypatch.setattr(mean_teacher, "OFTEN", 0)
     settings = {"steps": 20, "checkpoint_every": 12, "record_every": 1, "wait_until_found": True}
     # What is undone before the run is resumed is the stop alone.
     with monkeypatch.context() as stop:

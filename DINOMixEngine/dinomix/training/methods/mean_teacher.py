@@ -38,6 +38,7 @@ from dinomix.training.reliability import (
     MEASURED_EVERY,
     MEASUREMENTS,
     MEMORY,
+    OFTEN,
     UNEQUAL,
     WEIGHED_UNTIL,
     Reliability,
@@ -60,6 +61,7 @@ class MeanTeacher(Method):
         self.draws: list[pic.Draw] = []
         self._waits = config.wait_until_found
         self._has_unlabeled = len(cohort.with_role("unlabeled")) > 0
+        self._labeled = len(cohort.with_role("labeled"))
         self._counts = labeled_counts(cohort)
 
     def losses(self, run: Run, batch: Batch) -> Losses:
@@ -115,7 +117,9 @@ class MeanTeacher(Method):
         self.reliability.restore(saved["reliability"])
 
     def waits(self, run: Run) -> bool:
-        return self._waits and self._can_teach(run) and not self.reliability.may_teach(self._expected(run))
+        if not (self._waits and self._can_teach(run)):
+            return False
+        return self._views(run) < OFTEN or not self.reliability.may_teach(self._expected(run))
 
     def doubts(self, run: Run) -> str:
         dice, names, schedule = self.reliability.dice(), self.cohort.labels.names, run.schedule
@@ -126,6 +130,11 @@ class MeanTeacher(Method):
             return self._left_open(told) if told else ""
         none = "At the end of this run pseudo-labels did not count."
         awaited = self.reliability.awaited(self._expected(run))
+        if self._views(run) < OFTEN:
+            return (
+                f"{none} Each labeled case was seen about {self._views(run):.0f} times, and labels alone teach more until it was "
+                f"{OFTEN} times. Train for longer to learn from unlabeled cases."
+            )
         if not awaited.any():
             return f"{none} Labels alone still taught much. Train for longer to learn from unlabeled cases."
         lowest = int(np.where(awaited, dice, 1.0).argmin())
@@ -161,6 +170,11 @@ class MeanTeacher(Method):
         self.reliability.update(counted)
         if step >= judged_from:
             self.reliability.judge(self._expected(run), self._weighed(run) > 0, remembered // every)
+
+    def _views(self, run: Run) -> float:
+        """How many patches of each labeled case the run has seen."""
+        patches = run.state.step * self.config.batch_labeled * run.accelerator.num_processes
+        return patches / self._labeled
 
     def _can_teach(self, run: Run) -> bool:
         """Whether there is anything that pseudo-labels could teach."""
