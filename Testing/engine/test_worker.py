@@ -1,6 +1,7 @@
 """``dinomix worker`` as a process: what it computes, and that nothing the client does breaks it."""
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from worker_process import WorkerProcess, described
 
 from dinomix.images.formats import Format, ending_of
+from dinomix.images.gzip_streams import GZIP
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import segment_array
@@ -384,13 +386,19 @@ def test_broken_frames_fail_their_job_only(worker: WorkerProcess, model: Model, 
     is_usable()
 
 
+def header_and_voxels(path: Path) -> tuple[bytes, bytes]:
+    """Of a packed NRRD; how the packer came to its bytes is its own affair."""
+    header, _, voxels = path.read_bytes().partition(b"\n\n")
+    return header, zlib.decompress(voxels, GZIP)
+
+
 def test_file_to_file(worker: WorkerProcess, model: Model, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.seg.nrrd"
     asked = {"model": str(model.path), "image": {"path": str(image)}, "out": {"path": str(out)}, "device": "cpu"}
     answer = worker.ask("segment_file", job="f1", **asked)
     assert answer["type"] == "result" and answer["path"] == str(out)
     (expected,) = segment_files(model, [image], tmp_path / "expected.seg.nrrd", Options("cpu"))
-    assert out.read_bytes() == expected.read_bytes()
+    assert header_and_voxels(out) == header_and_voxels(expected)
     again = worker.ask("segment_file", job="f2", **asked)
     assert again["type"] == "error" and "already there" in again["message"]
     assert worker.ask("segment_file", job="f3", overwrite=True, **asked)["type"] == "result"
