@@ -22,9 +22,10 @@ def lay_out(cohort: Path, base: Path) -> list[int]:
     names = sorted(path.name for path in (cases / "images").iterdir())
     structures = told["labels"]["structures"]
     ids = [0, *(structure["id"] for structure in structures)]
+    consecutive = {id: n for n, id in enumerate(ids)}
     for name in names:
         shutil.copy(cases / "images" / name, raw / "imagesTr" / name.replace(".nii.gz", "_0000.nii.gz"))
-        renumber(cases / "labels" / name, raw / "labelsTr" / name, {id: n for n, id in enumerate(ids)})
+        renumber(cases / "labels" / name, raw / "labelsTr" / name, consecutive)
     description = {
         "channel_names": {"0": told["modality"]},
         "labels": {name: n for n, name in enumerate(["background", *(each["name"] for each in structures)])},

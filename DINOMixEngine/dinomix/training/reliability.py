@@ -148,12 +148,8 @@ class Reliability:
         confusion = state["confusion"].numpy()
         if confusion.shape != self.confusion.shape:
             raise ValueError(f"a confusion of {len(confusion)} classes")
-        self.confusion, self.curve = confusion, list(state["curve"].numpy())
-        self.stands, self.found, self.hopeless = (
-            bool(state["stands"]),
-            state["found"].numpy(),
-            state["hopeless"].numpy(),
-        )
+        self.confusion, self.curve, self.stands = confusion, list(state["curve"].numpy()), bool(state["stands"])
+        self.found, self.hopeless = state["found"].numpy(), state["hopeless"].numpy()
 
 
 @torch.no_grad()

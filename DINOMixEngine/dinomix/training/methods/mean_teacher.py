@@ -129,12 +129,12 @@ class MeanTeacher(Method):
             told = [f"{names[n]} ({dice[n]:.2f})" for n in np.flatnonzero(self.reliability.hopeless)]
             return self._left_open(told) if told else ""
         none = "At the end of this run pseudo-labels did not count."
-        awaited = self.reliability.awaited(self._expected(run))
-        if self._views(run) < OFTEN:
+        if (views := self._views(run)) < OFTEN:
             return (
-                f"{none} Each labeled case was seen about {self._views(run):.0f} times, and labels alone teach more until it was "
+                f"{none} Each labeled case was seen about {views:.0f} times, and labels alone teach more until it was "
                 f"{OFTEN} times. Train for longer to learn from unlabeled cases."
             )
+        awaited = self.reliability.awaited(self._expected(run))
         if not awaited.any():
             return f"{none} Labels alone still taught much. Train for longer to learn from unlabeled cases."
         lowest = int(np.where(awaited, dice, 1.0).argmin())
@@ -226,7 +226,7 @@ class MeanTeacher(Method):
             logits = run.state.teacher(batch.labeled)
         possible = merged.logits(logits, apart=is_known)
         said = filled(possible, batch.labels, run.candidates, self.config.confidence, run.one_piece)
-        return replace(said, weight=said.weight * ~merged.may_be(batch.labels, run.candidates))
+        return replace(said, weight=said.weight * ~merged.may_be(batch.labels, run.candidates)) if merged.into else said
 
     def _pseudo_labeled(self, run: Run, batch: Batch, merged: MergedChannels) -> PseudoLabeled:
         """The unlabeled patches with the EMA teacher's labels, mixed by PIC, in which what is not found is merged."""
