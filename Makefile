@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
+# Byte code is made of what is used, once; where a machine forbids it, each process of the tests would compile PyTorch anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test tests check lists clean
 
 demo: $(VENV)/installed
