@@ -31,8 +31,8 @@ device         device (such as "cuda:0"), reason (a full sentence): what compute
 runtime        runtime ("pytorch", "openvino" or "openvino-gpu"), reason (a full sentence): what computes on a CPU, or on Intel
                graphics, where there is a choice: a segmentation, or in a run the teacher of FKD
 disk           cases, features (bytes that the cache will take), free (bytes), path; before the cache is filled
-estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd; of
-               `train --estimate`
+estimate       steps, seconds_per_step, seconds, memory_bytes, disk_bytes, cache_bytes {cases, features}, device, reason, fkd,
+               pseudo_labels and plan (full sentences); of `train --estimate`
 stuck          step, classes [names whose validation Dice is exactly 0]
 checkpoint     step, path, best (bool)
 notice         message; where there is something to do about it also remedy and code

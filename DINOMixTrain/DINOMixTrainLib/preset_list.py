@@ -42,7 +42,8 @@ class PresetList:
             cost = costs.get(name)
             lines = [html.escape(preset["description"]), f"<i>{html.escape(costText(cost))}</i>"]
             if name == chosen and cost is not None and "plan" in cost:
-                lines.append(html.escape(cost["plan"]))
+                # An estimate that was kept by an earlier version lacks the first.
+                lines.append(html.escape(f"{cost.get('pseudo_labels', '')} {cost['plan']}".strip()))
             setWrappedText(self._labels[name], "<br>".join(lines))
 
     def _rebuild(self) -> None:

@@ -24,6 +24,7 @@ from dinomix.training.arranging import arrange
 from dinomix.training.budget import Budget, Pace, fitted
 from dinomix.training.config import make_config
 from dinomix.training.estimate import estimate
+from dinomix.training.methods import mean_teacher
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
@@ -249,6 +250,17 @@ def test_an_estimate_says_how_many_steps_fit(cohort, monkeypatch) -> None:
     assert 80 <= said["seconds"] <= 101 and said["seconds_per_step"] == 2.0 and 35 <= said["steps"] <= 48
 
 
+@pytest.mark.parametrize(
+    ("often", "ends"), [(30, "count after 30 steps at the earliest."), (75, "labels alone teach more.")]
+)
+def test_an_estimate_says_when_pseudo_labels_count(cohort, often, ends, monkeypatch) -> None:
+    """Two labeled cases are both seen in each of about 40 steps."""
+    Work(monkeypatch)
+    monkeypatch.setattr(mean_teacher, "OFTEN", often)
+    config = small_config("mean-teacher", time=100.0, wait_until_found=True, **SCHEDULED)
+    assert estimate(cohort, config, make_plan())["pseudo_labels"].endswith(ends)
+
+
 PACE = Pace(before=1.0, after=2.0, validation=4.0)
 
 
@@ -263,6 +275,25 @@ def test_what_is_fitted_takes_the_time_that_is_left(seconds: float) -> None:
     assert schedule.pseudo_labels_from == pytest.approx(0.5 * schedule.steps, abs=1)
     assert schedule.validations_after(0) * PACE.validation <= 0.2 * seconds + PACE.validation
     assert schedule.checkpoint_every * 2 <= max(seconds / 10, 400)
+
+
+@pytest.mark.parametrize(("alone", "of_alone"), [(200, 0.5), (500, 500), (1000, 1.0)])
+@pytest.mark.parametrize("validate_every", [None, 50])
+def test_what_learns_from_labels_alone_is_fitted_from_the_first_step_on(alone, of_alone, validate_every) -> None:
+    """So many steps at least, and half of them: 720 s are 720 steps without pseudo-labels and 480 with them from the half on."""
+    config = make_config("mean-teacher", time=720.0, validate_every=validate_every)
+    pace = replace(PACE, validation=0.1)
+    schedule = fitted(config, pace, 720.0, 720.0, labels_alone=alone)
+    assert ("do not count" in schedule.about_pseudo_labels(config)) == (alone == 1000)
+    takes = (
+        pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from) + schedule.validations_after(0) * pace.validation
+    )
+    assert 715 <= takes <= 720
+    assert schedule.pseudo_labels_from == pytest.approx(of_alone * schedule.steps if of_alone <= 1 else of_alone, abs=1)
+    # A slower computer has fewer steps, and as many that learn from labels alone at least.
+    slower = fitted(config, Pace(2.0, 4.0, 0.1), 400.0, 720.0, schedule, 100, labels_alone=alone)
+    assert slower.pseudo_labels_from >= min(alone, slower.steps)
+    assert pace.of_steps(100, slower.steps, slower.pseudo_labels_from) == pytest.approx(200, rel=0.02)
 
 
 def test_progress_goes_on_from_where_it_is() -> None:

@@ -14,15 +14,11 @@ from dinomix.training import reliability
 from dinomix.training.batches import Batch
 from dinomix.training.losses import loss_of_heads
 from dinomix.training.methods import mean_teacher
+from dinomix.training.methods.labeled_only import LabeledOnly
 from dinomix.training.methods.mean_teacher import MeanTeacher
 from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
 from tiny_cohort import make_plan, small_config
-
-
-@pytest.fixture(autouse=True)
-def _labels_are_seen_often_enough(monkeypatch):
-    monkeypatch.setattr(mean_teacher, "OFTEN", 0)
 
 
 class Constant(nn.Module):
@@ -338,28 +334,35 @@ def test_what_a_second_stage_refines_need_not_be_found(cohort):
     method._counts = np.array([2000.0, 100.0])
     kept = SimpleNamespace(kept=torch.tensor([0, 2]))
     for weighs, of_plan, keeping in ((True, plan, None), (False, refining, None), (False, plan, kept)):
-        assert method._weighs(SimpleNamespace(plan=of_plan, keeping=keeping)) == weighs  # type: ignore[arg-type]
+        run.plan, run.keeping = of_plan, keeping
+        assert method._weighs(run) == weighs  # type: ignore[arg-type]
 
 
 def ended(**of_schedule: object) -> Any:
-    schedule = SimpleNamespace(**{"waits": True, "pseudo_labels_from": 5} | of_schedule)
-    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule,
-                           accelerator=SimpleNamespace(num_processes=1))  # fmt: skip
+    schedule = SimpleNamespace(
+        **{"waits": True, "pseudo_labels_from": 5, "steps": 9, "progress": lambda _: 0.5} | of_schedule
+    )
+    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule)
 
 
-def test_labels_of_many_cases_are_learned_from_for_longer(cohort, monkeypatch):
-    """Of two labeled cases, two patches a step, so that each is seen once a step."""
-    monkeypatch.setattr(mean_teacher, "OFTEN", 75)
-    method, run = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort), ended()
-    assert len(cohort.with_role("labeled")) == method.config.batch_labeled == 2
-    for _ in range(9):
-        judge(method.reliability, np.diag([90.0, 90, 9]), np.array([True, True]), 1)
-    run.state.step = 74
-    assert method.waits(run) and "seen about 74 times" in method.doubts(run)
-    run.state.step = 75
-    assert not method.waits(run)
-    run.state.step, run.accelerator.num_processes = 38, 2
-    assert not method.waits(run)
+@pytest.mark.parametrize(("processes", "wait", "alone"), [(1, True, 75), (2, True, 38), (1, False, 0)])
+def test_labels_of_many_cases_are_learned_from_for_longer(cohort, processes, wait, alone):
+    """Of two labeled cases, two patches a step, so that each is seen once a step of one process."""
+    config = small_config("mean-teacher", wait_until_found=wait, pseudo_label_start=0.5)
+    assert len(cohort.with_role("labeled")) == config.batch_labeled == 2
+    assert MeanTeacher(config, cohort).labels_alone(processes) == alone
+    assert LabeledOnly(config, cohort).labels_alone(processes) == 0
+    froms = [schedule_of_steps(config, steps, alone).pseudo_labels_from for steps in (20, 100, 1000)]
+    assert froms == [max(10, min(20, alone)), max(50, alone), 500]
+
+
+def test_a_run_in_which_labels_alone_teach_to_the_end_measures_nothing_and_says_so(cohort, monkeypatch):
+    method = MeanTeacher(small_config("mean-teacher", wait_until_found=True, unseen_weight=1), cohort)
+    run = ended(steps=9, pseudo_labels_from=9, waits=False)
+    method._measure(run, None)  # type: ignore[arg-type]
+    assert "was seen about 75 times" in method.doubts(run)
+    run.state.step = 8  # stopped
+    assert method.doubts(run) == ""
 
 
 def test_a_run_that_waited_to_its_end_says_for_what(cohort):

@@ -156,7 +156,7 @@ def _tell_estimate(cohort_file: Path, start: Path | None, plan_file: Path | None
     click.echo(
         f"About {lasting}: {cost['steps']} steps of {cost['seconds_per_step']:.2f} s, cases and validations included.\n"
         f"Memory {cost['memory_bytes'] / giga:.1f} GB, disk {cost['disk_bytes'] / giga:.2f} GB. {cost['reason']}\n"
-        f"{cost['plan']}"
+        f"{' '.join(filter(None, (cost['pseudo_labels'], cost['plan'])))}"
     )
 
 

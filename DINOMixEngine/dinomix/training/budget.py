@@ -64,14 +64,17 @@ class Budget:
         pace: as it was measured before the first step; None until then.
     """
 
-    def __init__(self, config: TrainConfig, seconds: float, began: float, *, asks_at_end: int = 0) -> None:
+    def __init__(
+        self, config: TrainConfig, seconds: float, began: float, *, asks_at_end: int = 0, labels_alone: int = 0
+    ) -> None:
         """
         Args:
             began: when this process began to work on the run, by ``time.monotonic``.
             asks_at_end: how often the run's model is asked about all validation cases at the end: to calibrate it, to compare it
                 with its start, and to decide how far windows overlap and what is removed from results.
+            labels_alone: as ``fitted`` takes it.
         """
-        self._asks_at_end = asks_at_end
+        self._asks_at_end, self._labels_alone = asks_at_end, labels_alone
         self.config, self.seconds = config, seconds
         self.spent_before = self.prepared = 0.0
         self.pace: Pace | None = None
@@ -93,12 +96,14 @@ class Budget:
         """The schedule of the whole run at this pace, and sentences that say how it came about."""
         self.pace, self.prepared = pace, self.spent
         self._until = max(self.seconds, self.prepared + LEAST * self.seconds)
-        schedule = fitted(self.config, pace, self._until - self._reserve - self.spent, self.seconds)
+        left = self._until - self._reserve - self.spent
+        schedule = fitted(self.config, pace, left, self.seconds, labels_alone=self._labels_alone)
         per_step = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from) / schedule.steps
         text = (
             f"Of {as_duration(self.seconds)}, {as_duration(self.prepared)} went into the cases and into measuring a few steps. "
-            f"A step takes {per_step:.2f} s here, so the run has {schedule.steps} steps."
-        )
+            f"A step takes {per_step:.2f} s here, so the run has {schedule.steps} steps. "
+            f"{schedule.about_pseudo_labels(self.config)}"
+        ).rstrip()
         if self._until > self.seconds:
             text += (
                 f" As much as that was left over, a quarter of the time is taken beyond it: the run ends after about "
@@ -157,7 +162,7 @@ class Budget:
         assert self.pace is not None
         pace = Pace(self._factor * self.pace.before, self._factor * self.pace.after, self.pace.validation)
         left = max(self._until - self._reserve - self.spent, 0.0)
-        new = fitted(self.config, pace, left, self.seconds, schedule, step, anew=anew)
+        new = fitted(self.config, pace, left, self.seconds, schedule, step, anew=anew, labels_alone=self._labels_alone)
         differs = abs(new.steps - schedule.steps)
         of_both = (min(new.steps, schedule.steps), max(new.steps, schedule.steps))
         is_near = pace.of_steps(*of_both, schedule.teaching_from) <= TOLERANCE * self.seconds
@@ -165,7 +170,7 @@ class Budget:
 
 
 def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before: Schedule | None = None, step: int = 0,
-           *, anew: bool = False) -> Schedule:  # fmt: skip
+           *, anew: bool = False, labels_alone: int = 0) -> Schedule:  # fmt: skip
     """The schedule whose steps and validations take ``left`` seconds at ``pace``, from ``step`` to the end.
 
     Args:
@@ -173,17 +178,20 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
         before: the schedule that it takes over from; None at the beginning.
         anew: the progress is that of a run of so many steps from the first one on, as steps take another time from now on; else
             it goes on from where it is.
+        labels_alone: steps that learn from labels alone at least, of the whole run.
     """
     done = before.progress(step) if before else 0.0
     start = config.pseudo_label_start if config.uses_unlabeled else 1.0
     unlabeled_after = min(max((start - done) / (1 - done), 0.0), 1.0) if done < 1 else 0.0
+    alone = max(labels_alone - step, 0) if config.uses_unlabeled else 0
     if before and step >= before.pseudo_labels_from:
-        unlabeled_after = 1.0 if before.waits else 0.0  # nobody knows for how long they wait
-    per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
+        unlabeled_after, alone = 1.0 if before.waits else 0.0, 0  # nobody knows for how long they wait
+    per_step = _seconds_per_step(pace, left, unlabeled_after, alone)
     between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
     validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
-    steps = int((left - pace.validation) / (per_step * (1 + validating)))
-    steps = max(steps, 0 if before else 1)
+    training = (left - pace.validation) / (1 + validating)
+    per_step = _seconds_per_step(pace, training, unlabeled_after, alone)
+    steps = max(int(training / per_step), 0 if before else 1)
     if config.steps is not None:
         steps = min(steps, config.steps - step)
     if anew:
@@ -192,7 +200,7 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
         step + steps,
         before.pseudo_labels_from
         if before and step >= before.pseudo_labels_from
-        else step + round(unlabeled_after * steps),
+        else step + min(max(round(unlabeled_after * steps), alone), steps),
         config.validate_every or _apart(steps, max(round(steps * per_step / between), 1)),
         config.checkpoint_every
         or _apart(steps, max(CHECKPOINTS * left / seconds, steps * per_step / CHECKPOINT_SECONDS)),
@@ -201,6 +209,17 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
         done,
         before is not None and before.waits,
     )
+
+
+def _seconds_per_step(pace: Pace, training: float, unlabeled_after: float, alone: int) -> float:
+    """Of the steps that take ``training`` seconds: a share of them learns from labels alone, and ``alone`` steps at least."""
+    per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
+    of_alone = alone * pace.before
+    if training <= 0 or unlabeled_after * training / per_step >= alone:
+        return per_step
+    if training <= of_alone:
+        return max(pace.before, 1e-6)
+    return training / (alone + (training - of_alone) / max(pace.after, 1e-6))
 
 
 def _apart(steps: int, times: float) -> int:

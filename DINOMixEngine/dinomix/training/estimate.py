@@ -29,6 +29,7 @@ from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
 from dinomix.training.disk import bytes_of_weights, cases_with_features, needed
 from dinomix.training.keeping import Keeping
+from dinomix.training.methods import method_class
 from dinomix.training.pace import measure
 from dinomix.training.preparing import feature_source, features_of_image
 from dinomix.training.run import Run
@@ -51,8 +52,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
         ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
         ``cache_bytes`` the part of its ``cases`` and of the teacher's ``features``;
-        ``device`` and ``reason``, a sentence about it; ``fkd``, its mode; ``plan``, in
-        words.
+        ``device`` and ``reason``, a sentence about it; ``fkd``, its mode; ``pseudo_labels``, a sentence about when they count,
+        or ""; ``plan``, in words.
 
     Raises:
         DinomixError: as ``train.train`` before its first step.
@@ -101,8 +102,12 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     if validation:
         of_all = pace.validation * _voxels(validation) / _voxels(few.with_role("validation"))
         pace = replace(pace, validation=of_all)
+    alone = method_class(config.method)(config, cohort).labels_alone(accelerator.num_processes)
     if config.time is not None:
-        schedule = fitted(config, pace, max(config.time - seconds, LEAST * config.time), config.time)
+        left = max(config.time - seconds, LEAST * config.time)
+        schedule = fitted(config, pace, left, config.time, labels_alone=alone)
+    else:
+        schedule = schedule_of_steps(config, schedule.steps, alone)
     progress(3)
 
     of_steps = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from)
@@ -119,6 +124,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         "device": str(accelerator.device),
         "reason": device_reason(accelerator.device),
         "fkd": config.fkd.mode,
+        "pseudo_labels": schedule.about_pseudo_labels(config),
         "plan": in_words(plan),
     }
 

@@ -43,9 +43,11 @@ def prepare(run: Run) -> None:
     if run.foundation is not None and config.fkd.mode == "cached":
         with_features = [cases[case.name] for case in cases_with_features(cohort, config)]
     is_new = not directory.checkpoints.exist
-    schedule = schedule_of_steps(config, config.steps or PROVISIONAL)
     if run.budget is not None and is_new:
-        schedule = _schedule_in_time(run, run.budget, schedule, with_features, emit_cases)
+        schedule = _schedule_in_time(run, run.budget, with_features, emit_cases)
+    else:
+        alone = run.method.labels_alone(accelerator.num_processes)
+        schedule = schedule_of_steps(config, config.steps or PROVISIONAL, alone)
     run.state = _initial_state(run, schedule)
     run.control.saved_step = run.state.step
     if accelerator.is_main_process:
@@ -62,15 +64,14 @@ def _initial_state(run: Run, schedule: Schedule) -> State:
     return initial_state(run, build_network(run.plan, run.cohort.labels.channels), schedule)
 
 
-def _schedule_in_time(run: Run, budget: Budget, provisional: Schedule, with_features: list[CachedCase],
-                      emit_cases: Emit) -> Schedule:  # fmt: skip
+def _schedule_in_time(run: Run, budget: Budget, with_features: list[CachedCase], emit_cases: Emit) -> Schedule:
     """What fits into the run's time, measured by steps that are forgotten again."""
     accelerator = run.accelerator
     run.emit("progress", stage="measure a few steps", step=0, total=1, eta=None)
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
     trial = Run(run.directory, accelerator, run.foundation, run.control, silent)
     trial.cases = run.cases
-    trial.state = _initial_state(trial, provisional)
+    trial.state = _initial_state(trial, schedule_of_steps(run.config, run.config.steps or PROVISIONAL))
     pace = measure(trial, _features(trial, with_features, emit_cases), budget.seconds_to_measure)
     if accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(scaler)

@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 FOUND, LOST = 0.7, 0.6
 """Dice from which a structure counts as found, and below which as lost again: one near a single border would come and go."""
-OFTEN = 75
-"""Patches of each labeled case that labels alone are learned from: with many labeled cases, each still has much to teach after
-half of a short run (docs/results.md)."""
 HOPELESS = 0.5
 """Dice below which a structure is not waited for any longer once labels teach little more. Each that came to be found was above
 it by then, on all data sets (docs/results.md)."""

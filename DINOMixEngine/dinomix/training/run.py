@@ -93,7 +93,8 @@ class Run:
             # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
             overlaps = self.config.cheapest_overlap and is_open(self.plan, self.cohort)
             asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps + 3 * bits
-            self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks)
+            alone = self.method.labels_alone(self.accelerator.num_processes)
+            self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks, labels_alone=alone)
 
     @property
     def config(self) -> TrainConfig:

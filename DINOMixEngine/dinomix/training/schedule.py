@@ -49,6 +49,14 @@ class Schedule:
         """Steps done when pseudo-labels count; infinite while they wait."""
         return math.inf if self.waits else self.pseudo_labels_from
 
+    def about_pseudo_labels(self, config: TrainConfig) -> str:
+        """When they will count, in a sentence; "" for a method that has none."""
+        if not config.uses_unlabeled:
+            return ""
+        if self.pseudo_labels_from < self.steps:
+            return f"Pseudo-labels count after {self.pseudo_labels_from} steps at the earliest."
+        return "Pseudo-labels do not count in so few steps, in which labels alone teach more."
+
     def is_validated(self, step: int) -> bool:
         """Whether a validation is due once ``step`` steps are done."""
         return self._is_due(step, self.validate_every) or step == self.steps
@@ -76,11 +84,12 @@ class Schedule:
         return asdict(self)
 
 
-def schedule_of_steps(config: TrainConfig, steps: int) -> Schedule:
-    """That of a run of ``steps`` steps."""
+def schedule_of_steps(config: TrainConfig, steps: int, labels_alone: int = 0) -> Schedule:
+    """That of a run of ``steps`` steps, at least the first ``labels_alone`` of which learn from labels alone."""
+    alone = max(round(config.pseudo_label_start * steps), labels_alone)
     return Schedule(
         steps,
-        round(config.pseudo_label_start * steps) if config.uses_unlabeled else steps,
+        min(alone, steps) if config.uses_unlabeled else steps,
         config.validate_every or 200,
         config.checkpoint_every or 100,
         config.record_every or 10,

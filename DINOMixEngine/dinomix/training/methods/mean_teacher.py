@@ -5,6 +5,7 @@ sees them as they are, while the student sees them mixed by PIC and changed in i
 patches whose label leaves open what they are.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,6 @@ from dinomix.training.reliability import (
     MEASURED_EVERY,
     MEASUREMENTS,
     MEMORY,
-    OFTEN,
     UNEQUAL,
     WEIGHED_UNTIL,
     Reliability,
@@ -46,6 +46,10 @@ from dinomix.training.reliability import (
 )
 from dinomix.training.run import Run
 from dinomix.training.sightings import Sightings
+
+OFTEN = 75
+"""Patches of each labeled case that labels alone are learned from at least: with many labeled cases, each still has much to
+teach after half of a short run (docs/results.md)."""
 
 
 class MeanTeacher(Method):
@@ -116,24 +120,27 @@ class MeanTeacher(Method):
         self.sightings.restore(saved["sightings"])
         self.reliability.restore(saved["reliability"])
 
+    def labels_alone(self, processes: int) -> int:
+        return math.ceil(OFTEN * self._labeled / (self.config.batch_labeled * processes)) if self._waits else 0
+
     def waits(self, run: Run) -> bool:
-        if not (self._waits and self._can_teach(run)):
-            return False
-        return self._views(run) < OFTEN or not self.reliability.may_teach(self._expected(run))
+        return self._waits and self._can_teach(run) and not self.reliability.may_teach(self._expected(run))
 
     def doubts(self, run: Run) -> str:
         dice, names, schedule = self.reliability.dice(), self.cohort.labels.names, run.schedule
-        if not self._can_teach(run) or run.state.step <= schedule.pseudo_labels_from:
+        if not self._can_teach(run):
+            return ""
+        none = "At the end of this run pseudo-labels did not count."
+        if schedule.pseudo_labels_from == schedule.steps == run.state.step:
+            return (
+                f"{none} Labels alone teach more until each labeled case was seen about {OFTEN} times. Train for longer to "
+                "learn from unlabeled cases."
+            )
+        if run.state.step <= schedule.pseudo_labels_from:
             return ""
         if not schedule.waits:
             told = [f"{names[n]} ({dice[n]:.2f})" for n in np.flatnonzero(self.reliability.hopeless)]
             return self._left_open(told) if told else ""
-        none = "At the end of this run pseudo-labels did not count."
-        if (views := self._views(run)) < OFTEN:
-            return (
-                f"{none} Each labeled case was seen about {views:.0f} times, and labels alone teach more until it was "
-                f"{OFTEN} times. Train for longer to learn from unlabeled cases."
-            )
         awaited = self.reliability.awaited(self._expected(run))
         if not awaited.any():
             return f"{none} Labels alone still taught much. Train for longer to learn from unlabeled cases."
@@ -155,34 +162,32 @@ class MeanTeacher(Method):
         self._waits = False
 
     def _measure(self, run: Run, batch: Batch) -> None:
-        """How right the teacher is, now and then while it matters: from the first step on where unequal structures are weighed by
-        it, else from as long before pseudo-labels could count as its Dice is looked at."""
+        """How right the teacher is, now and then while it matters: from the first step on as long as unequal structures are
+        weighed by it, and from as long before pseudo-labels could count as its Dice is looked at."""
         if not (self._waits and self.config.uses_unlabeled):
             return
-        step, remembered, weighs = run.state.step, round(MEMORY * run.schedule.steps), self._weighs(run)
+        step, schedule = run.state.step, run.schedule
+        remembered = round(MEMORY * schedule.steps)
         every = min(max(remembered // MEASUREMENTS, 1), MEASURED_EVERY)
-        judged_from = max(run.schedule.pseudo_labels_from - remembered, 0)
-        if not (weighs or self._can_teach(run)) or step < (0 if weighs else judged_from) or step % every:
+        judged_from = max(schedule.pseudo_labels_from - remembered, 0)
+        # Where labels alone teach to the last step, nobody asks for more than the weights.
+        is_judged = self._can_teach(run) and step >= judged_from and schedule.pseudo_labels_from < schedule.steps
+        if step % every or not (is_judged or self._weighs(run)):
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
         counted = run.accelerator.reduce(counted, "sum").cpu().numpy().astype(np.float64)
         self.reliability.update(counted)
-        if step >= judged_from:
+        if is_judged:
             self.reliability.judge(self._expected(run), self._weighed(run) > 0, remembered // every)
-
-    def _views(self, run: Run) -> float:
-        """How many patches of each labeled case the run has seen."""
-        patches = run.state.step * self.config.batch_labeled * run.accelerator.num_processes
-        return patches / self._labeled
 
     def _can_teach(self, run: Run) -> bool:
         """Whether there is anything that pseudo-labels could teach."""
         return self._has_unlabeled or run.candidates is not None
 
     def _weighs(self, run: Run) -> bool:
-        """Whether structures are of so unequal size that rare ones may be overlooked for long."""
-        if self.config.unseen_weight == 1:
+        """Whether structures are of so unequal size that rare ones may be overlooked for long, and there is time to see them."""
+        if self.config.unseen_weight == 1 or run.schedule.progress(run.state.step) >= WEIGHED_UNTIL:
             return False
         counts = self._weighed(run)
         counts = counts[counts > 0]
@@ -197,7 +202,7 @@ class MeanTeacher(Method):
 
     def _weight_of_labels(self, run: Run, batch: Batch) -> Tensor | None:
         """(B, x, y, z) of the voxels of the labeled patches; None where all count alike."""
-        if not self._waits or not self._weighs(run) or run.schedule.progress(run.state.step) >= WEIGHED_UNTIL:
+        if not self._waits or not self._weighs(run):
             return None
         weights = self.reliability.weights(self._weighed(run), self.config.unseen_weight)
         if (weights == 1).all():

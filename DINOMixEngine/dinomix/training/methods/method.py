@@ -63,6 +63,10 @@ class Method:
         """The terms of step ``run.state.step``; ``batch`` is on the run's device. One forward of ``run.state.student``."""
         raise NotImplementedError
 
+    def labels_alone(self, processes: int) -> int:
+        """Steps of ``processes`` processes that learn from labels alone at least, before pseudo-labels count."""
+        return 0
+
     def waits(self, run: "Run") -> bool:
         """Whether pseudo-labels wait, though the schedule would let them count; asked between steps."""
         return False
