@@ -106,7 +106,7 @@ def test_an_estimate_is_what_a_run_takes(fkd: str, cohort, tmp_path: Path, monke
     assert 0.6 < said["disk_bytes"] / disk < 1.4
     assert 2**27 < said["memory_bytes"] < 2**35
     assert said["device"] == "cpu" and said["reason"].startswith("Computing on the CPU") and said["fkd"] == fkd
-    assert said["pseudo_labels"] == "Pseudo-labels count after 6 steps at the earliest."
+    assert said["pseudo_labels"] == "Pseudo-labels count after 6 steps."
 
 
 def test_what_the_start_model_predicts_is_counted(cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

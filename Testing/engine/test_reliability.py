@@ -342,7 +342,9 @@ def ended(**of_schedule: object) -> Any:
     schedule = SimpleNamespace(
         **{"waits": True, "pseudo_labels_from": 5, "steps": 9, "progress": lambda _: 0.5} | of_schedule
     )
-    return SimpleNamespace(plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule)
+    return SimpleNamespace(
+        plan=make_plan(), candidates=None, state=SimpleNamespace(step=9), schedule=schedule, labels_alone=0
+    )
 
 
 @pytest.mark.parametrize(("processes", "wait", "alone"), [(1, True, 75), (2, True, 38), (1, False, 0)])
@@ -356,13 +358,39 @@ def test_labels_of_many_cases_are_learned_from_for_longer(cohort, processes, wai
     assert froms == [max(10, min(20, alone)), max(50, alone), 500]
 
 
-def test_a_run_in_which_labels_alone_teach_to_the_end_measures_nothing_and_says_so(cohort, monkeypatch):
-    method = MeanTeacher(small_config("mean-teacher", wait_until_found=True, unseen_weight=1), cohort)
+def test_a_run_in_which_labels_alone_teach_to_the_end_says_so(cohort):
+    method = MeanTeacher(small_config("mean-teacher", wait_until_found=True), cohort)
     run = ended(steps=9, pseudo_labels_from=9, waits=False)
-    method._measure(run, None)  # type: ignore[arg-type]
-    assert "was seen about 75 times" in method.doubts(run)
+    run.labels_alone = 75
+    assert "was seen 75 times, that is for 75 steps" in method.doubts(run)
     run.state.step = 8  # stopped
     assert method.doubts(run) == ""
+    run.state.step, run.labels_alone = 9, 0  # so few that a share of them is all
+    assert method.doubts(run) == ""
+    alone = MeanTeacher(small_config("mean-teacher", wait_until_found=True, batch_unlabeled=0), cohort)
+    run.labels_alone = 75
+    assert alone.doubts(run) == ""
+
+
+@pytest.mark.parametrize(("begins", "weight", "counts", "measured", "judged"), [
+    (50, 50, [900.0, 9.0], range(75), range(30, 100)),
+    (50, 1, [900.0, 9.0], [], range(30, 100)),
+    (90, 1, [900.0, 9.0], [], range(70, 100)),
+    (90, 50, [900.0, 9.0], range(75), range(30, 100)),
+    (100, 50, [900.0, 9.0], range(75), range(30, 75)),
+    (100, 50, [900.0, 900.0], [], []),
+])  # fmt: skip
+def test_what_is_measured_and_judged_when(cohort, begins, weight, counts, measured, judged):
+    """Of 100 steps: for the weights until three quarters, for pseudo-labels from a fifth before they begin."""
+    settings = {"wait_until_found": True, "unseen_weight": weight, "pseudo_label_start": 0.5}
+    method = MeanTeacher(small_config("mean-teacher", **settings), cohort)
+    method._counts, found = np.array(counts), []
+    for step in range(100):
+        run = ended(steps=100, pseudo_labels_from=begins, progress=lambda step: step / 100)
+        run.state.step, run.keeping = step, None
+        found.append(method._is_measured(run))
+    assert [step for step, (weighs, _) in enumerate(found) if weighs] == list(measured)
+    assert [step for step, (_, is_judged) in enumerate(found) if is_judged] == list(judged)
 
 
 def test_a_run_that_waited_to_its_end_says_for_what(cohort):

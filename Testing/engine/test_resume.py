@@ -83,19 +83,21 @@ def test_patches_lie_around_what_was_seen_before_a_stop(tmp_path: Path, monkeypa
     assert whole == again
 
 
-def test_pseudo_labels_wait_as_long_with_a_stop(tmp_path: Path, monkeypatch):
-    """Of any teacher, until its Dice was measured three times, in steps 0, 6 and 12, the last time after the stop."""
+@pytest.mark.parametrize(("often", "first"), [(0, 14), (16, 17)])
+def test_pseudo_labels_wait_as_long_with_a_stop(often: int, first: int, tmp_path: Path, monkeypatch):
+    """Of any teacher, until its Dice was measured three times, in steps 0, 6 and 12, the last time after the stop; and until each
+    labeled case was seen often enough, once a step."""
     monkeypatch.setattr(reliability, "FOUND", 0.0)
     monkeypatch.setattr(reliability, "LOST", 0.0)
     monkeypatch.setattr(reliability, "STAND", 1.0)
     monkeypatch.setattr(mean_teacher, "MEMORY", 2.0)
-    monkeypatch.setattr(mean_teacher, "OFTEN", 0)
+    monkeypatch.setattr(mean_teacher, "OFTEN", often)
     settings = {"steps": 20, "checkpoint_every": 12, "record_every": 1, "wait_until_found": True}
     # What is undone before the run is resumed is the stop alone.
     with monkeypatch.context() as stop:
         stopped_and_resumed(tmp_path, settings, make_plan(), 14, stop)
     losses = [event for event in read_events(tmp_path / "stopped/events.jsonl") if event["kind"] == "loss"]
-    assert [event["step"] for event in losses if event["unsupervised"] is not None] == list(range(14, 21))
+    assert [event["step"] for event in losses if event["unsupervised"] is not None] == list(range(first, 21))
 
 
 def test_what_is_not_seen_weighs_the_same_after_a_stop(tmp_path: Path, monkeypatch):

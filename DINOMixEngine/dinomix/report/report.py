@@ -154,7 +154,8 @@ def _not_there_yet(files: RunFiles, has_overlays: bool) -> list[str]:
         said.append(f"There is no curriculum of PIC: {'PIC was off' if off else 'no box is recorded yet'}.")
     if not kinds.get("pseudo_label"):
         off = config.get("method") == "labeled-only"
-        reason = "the method is labeled-only" if off else "no pseudo-label is recorded yet"
+        yet = "none counted in this run" if files.finished else "no pseudo-label is recorded yet"
+        reason = "the method is labeled-only" if off else yet
         said.append(f"There are no pseudo-label counts: {reason}.")
     if files.metrics is None:
         said.append(

@@ -102,7 +102,7 @@ class Budget:
         text = (
             f"Of {as_duration(self.seconds)}, {as_duration(self.prepared)} went into the cases and into measuring a few steps. "
             f"A step takes {per_step:.2f} s here, so the run has {schedule.steps} steps. "
-            f"{schedule.about_pseudo_labels(self.config)}"
+            f"{schedule.about_pseudo_labels(self.config, self._labels_alone)}"
         ).rstrip()
         if self._until > self.seconds:
             text += (
@@ -186,11 +186,13 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     alone = max(labels_alone - step, 0) if config.uses_unlabeled else 0
     if before and step >= before.pseudo_labels_from:
         unlabeled_after, alone = 1.0 if before.waits else 0.0, 0  # nobody knows for how long they wait
-    per_step = _seconds_per_step(pace, left, unlabeled_after, alone)
     between = max(seconds / VALIDATIONS, pace.validation / VALIDATING)
-    validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
-    training = (left - pace.validation) / (1 + validating)
-    per_step = _seconds_per_step(pace, training, unlabeled_after, alone)
+    training = left - pace.validation
+    # How many validations there are follows from a step's time, and that from how many steps are left beside them.
+    for _ in range(3):
+        per_step = _mean_step(pace, training, unlabeled_after, alone)
+        validating = pace.validation / (config.validate_every * per_step if config.validate_every else between)
+        training = (left - pace.validation) / (1 + validating)
     steps = max(int(training / per_step), 0 if before else 1)
     if config.steps is not None:
         steps = min(steps, config.steps - step)
@@ -211,8 +213,8 @@ def fitted(config: TrainConfig, pace: Pace, left: float, seconds: float, before:
     )
 
 
-def _seconds_per_step(pace: Pace, training: float, unlabeled_after: float, alone: int) -> float:
-    """Of the steps that take ``training`` seconds: a share of them learns from labels alone, and ``alone`` steps at least."""
+def _mean_step(pace: Pace, training: float, unlabeled_after: float, alone: int) -> float:
+    """Seconds, of the steps that take ``training``: a share of them learns from labels alone, and ``alone`` steps at least."""
     per_step = max(unlabeled_after * pace.before + (1 - unlabeled_after) * pace.after, 1e-6)
     of_alone = alone * pace.before
     if training <= 0 or unlabeled_after * training / per_step >= alone:

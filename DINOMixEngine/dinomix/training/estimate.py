@@ -53,7 +53,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
         ``cache_bytes`` the part of its ``cases`` and of the teacher's ``features``;
         ``device`` and ``reason``, a sentence about it; ``fkd``, its mode; ``pseudo_labels``, a sentence about when they count,
-        or ""; ``plan``, in words.
+        or "", as with two stages, each of which has its own; ``plan``, in words.
 
     Raises:
         DinomixError: as ``train.train`` before its first step.
@@ -102,7 +102,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     if validation:
         of_all = pace.validation * _voxels(validation) / _voxels(few.with_role("validation"))
         pace = replace(pace, validation=of_all)
-    alone = method_class(config.method)(config, cohort).labels_alone(accelerator.num_processes)
+    stages = 1 if plan.second is None else 2
+    alone = stages * method_class(config.method)(config, cohort).labels_alone(accelerator.num_processes)
     if config.time is not None:
         left = max(config.time - seconds, LEAST * config.time)
         schedule = fitted(config, pace, left, config.time, labels_alone=alone)
@@ -124,7 +125,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         "device": str(accelerator.device),
         "reason": device_reason(accelerator.device),
         "fkd": config.fkd.mode,
-        "pseudo_labels": schedule.about_pseudo_labels(config),
+        "pseudo_labels": schedule.about_pseudo_labels(config, alone) if stages == 1 else "",
         "plan": in_words(plan),
     }
 

@@ -94,8 +94,10 @@ def _ends_elsewhere(run: Run, why: str) -> bool:
     run.batches = run.batches.of_schedule(new, step)
     pace = "more slowly" if new.steps < old.steps else "faster"
     told = f"This computer trains {pace} than before" + (f", as {why}" if why else "")
-    text = f"{told}: {new.steps} steps in all instead of {old.steps}, to end in time."
-    tell_schedule(run, new, step, text)
+    text = f"{told}: {new.steps} steps in all instead of {old.steps}, to end in time. "
+    if step < new.pseudo_labels_from:
+        text += new.about_pseudo_labels(run.config, run.labels_alone)
+    tell_schedule(run, new, step, text.rstrip())
     return True
 
 

@@ -46,8 +46,9 @@ def prepare(run: Run) -> None:
     if run.budget is not None and is_new:
         schedule = _schedule_in_time(run, run.budget, with_features, emit_cases)
     else:
-        alone = run.method.labels_alone(accelerator.num_processes)
-        schedule = schedule_of_steps(config, config.steps or PROVISIONAL, alone)
+        schedule = schedule_of_steps(config, config.steps or PROVISIONAL, run.labels_alone)
+        if is_new and config.uses_unlabeled and schedule.pseudo_labels_from == schedule.steps:
+            run.emit("notice", message=schedule.about_pseudo_labels(config, run.labels_alone))
     run.state = _initial_state(run, schedule)
     run.control.saved_step = run.state.step
     if accelerator.is_main_process:

@@ -93,8 +93,9 @@ class Run:
             # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
             overlaps = self.config.cheapest_overlap and is_open(self.plan, self.cohort)
             asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps + 3 * bits
-            alone = self.method.labels_alone(self.accelerator.num_processes)
-            self.budget = Budget(self.config, self.config.time, self.began, asks_at_end=asks, labels_alone=alone)
+            self.budget = Budget(
+                self.config, self.config.time, self.began, asks_at_end=asks, labels_alone=self.labels_alone
+            )
 
     @property
     def config(self) -> TrainConfig:
@@ -108,6 +109,11 @@ class Run:
     def schedule(self) -> Schedule:
         """How far the run is at each step."""
         return self.state.schedule
+
+    @property
+    def labels_alone(self) -> int:
+        """Steps that learn from labels alone at least, before pseudo-labels count."""
+        return self.method.labels_alone(self.accelerator.num_processes)
 
     @cached_property
     def one_piece(self) -> OnePiece:

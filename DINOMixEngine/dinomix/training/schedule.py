@@ -49,13 +49,15 @@ class Schedule:
         """Steps done when pseudo-labels count; infinite while they wait."""
         return math.inf if self.waits else self.pseudo_labels_from
 
-    def about_pseudo_labels(self, config: TrainConfig) -> str:
+    def about_pseudo_labels(self, config: TrainConfig, labels_alone: int) -> str:
         """When they will count, in a sentence; "" for a method that has none."""
         if not config.uses_unlabeled:
             return ""
         if self.pseudo_labels_from < self.steps:
-            return f"Pseudo-labels count after {self.pseudo_labels_from} steps at the earliest."
-        return "Pseudo-labels do not count in so few steps, in which labels alone teach more."
+            return f"Pseudo-labels count after {self.pseudo_labels_from} steps{' at the earliest' if labels_alone else ''}."
+        if labels_alone < self.steps:
+            return "Pseudo-labels do not count in so few steps."
+        return f"Pseudo-labels do not count in so few steps: labels alone teach more during the first {labels_alone}."
 
     def is_validated(self, step: int) -> bool:
         """Whether a validation is due once ``step`` steps are done."""

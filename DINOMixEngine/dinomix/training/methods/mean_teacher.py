@@ -108,7 +108,7 @@ class MeanTeacher(Method):
 
     def record(self, run: Run) -> None:
         record_draws(run, "unlabeled", self.draws, run.batches.groups.probabilities(run.state.step - 1))
-        if self.reliability.confusion.any():
+        if self.reliability.confusion.any() and any(self._is_measured(run)):
             told = by_name(self.cohort, self.reliability.dice())
             waits = run.state.step <= run.schedule.teaching_from
             run.emit("reliability", step=run.state.step, dice=told, waits=waits)
@@ -131,10 +131,11 @@ class MeanTeacher(Method):
         if not self._can_teach(run):
             return ""
         none = "At the end of this run pseudo-labels did not count."
-        if schedule.pseudo_labels_from == schedule.steps == run.state.step:
+        if self.config.uses_unlabeled and run.labels_alone >= schedule.steps == run.state.step:
             return (
-                f"{none} Labels alone teach more until each labeled case was seen about {OFTEN} times. Train for longer to "
-                "learn from unlabeled cases."
+                f"{none} Labels alone teach more until each labeled case was seen {OFTEN} times, that is for "
+                f"{run.labels_alone} steps. Train for longer to learn from pseudo-labels, too, or add "
+                "--set wait_until_found=false."
             )
         if run.state.step <= schedule.pseudo_labels_from:
             return ""
@@ -162,17 +163,11 @@ class MeanTeacher(Method):
         self._waits = False
 
     def _measure(self, run: Run, batch: Batch) -> None:
-        """How right the teacher is, now and then while it matters: from the first step on as long as unequal structures are
-        weighed by it, and from as long before pseudo-labels could count as its Dice is looked at."""
-        if not (self._waits and self.config.uses_unlabeled):
-            return
-        step, schedule = run.state.step, run.schedule
-        remembered = round(MEMORY * schedule.steps)
+        """How right the teacher is, now and then while it matters."""
+        remembered = round(MEMORY * run.schedule.steps)
         every = min(max(remembered // MEASUREMENTS, 1), MEASURED_EVERY)
-        judged_from = max(schedule.pseudo_labels_from - remembered, 0)
-        # Where labels alone teach to the last step, nobody asks for more than the weights.
-        is_judged = self._can_teach(run) and step >= judged_from and schedule.pseudo_labels_from < schedule.steps
-        if step % every or not (is_judged or self._weighs(run)):
+        weighs, is_judged = self._is_measured(run)
+        if run.state.step % every or not (weighs or is_judged):
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
@@ -180,6 +175,20 @@ class MeanTeacher(Method):
         self.reliability.update(counted)
         if is_judged:
             self.reliability.judge(self._expected(run), self._weighed(run) > 0, remembered // every)
+
+    def _is_measured(self, run: Run) -> tuple[bool, bool]:
+        """Whether weights go by how right the teacher is, and whether it is judged what it has found.
+
+        The former from the first step on. The latter from as long before pseudo-labels could count as its Dice is looked at; and
+        where there are weights from as long before half of the steps at the latest, since what is hopeless weighs no more.
+        """
+        if not (self._waits and self.config.uses_unlabeled):
+            return False, False
+        weighs, begins, ends = self._weighs(run), run.schedule.pseudo_labels_from, run.schedule.steps
+        if weighs:
+            begins = min(begins, round(self.config.pseudo_label_start * ends))
+        is_asked = weighs or (self._can_teach(run) and begins < ends)
+        return weighs, is_asked and run.state.step >= begins - round(MEMORY * ends)
 
     def _can_teach(self, run: Run) -> bool:
         """Whether there is anything that pseudo-labels could teach."""
