@@ -109,6 +109,21 @@ def test_a_run_on_a_steady_computer_is_that_of_as_many_steps(cohort, cache, tmp_
     assert same_weights(tmp_path / "timed", tmp_path / "counted")
 
 
+def test_a_run_too_short_for_pseudo_labels_has_the_steps_of_labels_alone(cohort, cache, tmp_path: Path, monkeypatch):
+    """Each labeled case is seen once a step, and 75 times takes 150 s."""
+    told = []
+    for method in ("labeled-only", "mean-teacher"):
+        Work(monkeypatch, case=0.0)
+        config = small_config(method, time=60.0, wait_until_found=True, unseen_weight=1, **SCHEDULED)
+        train(cohort, tmp_path / method, config, make_plan(), cache=cache)
+        told += events_of(tmp_path / method, "schedule")
+        assert {event["unsupervised"] for event in events_of(tmp_path / method, "loss")} == {None}
+    alone, short = told
+    assert short["steps"] == alone["steps"] and short["prepared"] == alone["prepared"]
+    assert short["message"].startswith(alone["message"])
+    assert short["message"].endswith("labels alone teach more during the first 75.")
+
+
 def test_what_preparing_takes_is_counted_and_told(cohort, tmp_path: Path, monkeypatch) -> None:
     work = Work(monkeypatch, case=3.0)
     config = small_config("labeled-only", time=100.0, **SCHEDULED)

@@ -24,16 +24,19 @@ STEPS = 5
 def measure(trial: Run, features: FeatureSource | None, most_seconds: float = MOST_SECONDS) -> Pace:
     """Take a few steps of each phase, and validate the case of middle size; ``trial`` is of no use afterwards.
 
+    Steps in which pseudo-labels count are not taken where there is no time for any: they are given the others' pace.
+
     Args:
         trial: a run with its cases and state, at its beginning.
         most_seconds: after which a phase ends, with two steps at least.
     """
+    schedule, alone = trial.schedule, trial.labels_alone
     trial.method.wait_no_more()
-    schedule = trial.schedule
     trial.state.schedule = replace(schedule, waits=True)
     before = after = _seconds_per_step(trial, 0, features, most_seconds)
     trial.state.schedule = schedule
-    if schedule.pseudo_labels_from < schedule.steps:
+    count = trial.budget is None or alone * before < trial.budget.seconds
+    if count and schedule.pseudo_labels_from < schedule.steps:
         after = _seconds_per_step(trial, schedule.pseudo_labels_from, features, most_seconds)
     return Pace(before, after, _seconds_of_validation(trial))
 
