@@ -21,8 +21,8 @@ HOPELESS = 0.5
 """Dice below which a structure is not waited for any longer once labels teach little more. Each that came to be found was above
 it by then, on all data sets (docs/results.md)."""
 SEEN = 0.25
-"""Dice from which a structure is learned like all others. So low, since what weighs more is called too often at first, and might
-never come to ``FOUND`` for that."""
+"""Share of a structure's voxels that are called so, from which it is learned like all others. Its Dice would say less: what weighs
+more is called too often, and a low Dice for that is no reason to call it still more often."""
 UNEQUAL = 4.0
 """How many times the voxels of the smallest structure the largest one has at least, for weights to be worth their measuring."""
 WEIGHED_UNTIL = 0.75
@@ -113,8 +113,9 @@ class Reliability:
             most: the largest weight, at least 1.
         """
         rarity = counts.max() / np.where(counts > 0, counts, counts.max())
-        is_missed = (self.confusion.sum(1)[1:] > 0) & ~self.hopeless
-        missing = np.where(is_missed, np.clip(1 - self.dice() / SEEN, 0, 1), 0)
+        voxels = self.confusion.sum(1)[1:]
+        recall = np.divide(self.confusion.diagonal()[1:], voxels, out=np.ones(len(voxels)), where=voxels > 0)
+        missing = np.where(self.hopeless, 0, np.clip(1 - recall / SEEN, 0, 1))
         return np.array([1.0, *(1 + (np.minimum(rarity, most) - 1) * missing)])
 
     def may_teach(self, labeled: NDArray[np.bool_]) -> bool:
