@@ -142,11 +142,12 @@ class ScriptedModuleTest(unittest.TestCase):
         module, heard = self.load()
         panel = module.widgetRepresentation()
         old = slicer.modules.HostSampleWidget
-        self.path.write_text(SOURCE.replace("number = 1", "number = 2"))
+        # Longer, since byte code of the same second and length would be taken for that of the new file.
+        self.path.write_text(SOURCE.replace("number = 1", "number = 12"))
         slicer.util.reloadScriptedModule("HostSample")
         new = slicer.modules.HostSampleWidget
         self.assertIsNot(new, old)
-        self.assertEqual(new.logic.number, 2)
+        self.assertEqual(new.logic.number, 12)
         self.assertIs(panel, module.widgetRepresentation())
         self.assertIs(slicer.util.getModuleWidget("HostSample"), new)
         self.assertEqual(heard, ["setup", "cleanup"])

@@ -362,6 +362,7 @@ class EstimateTest(TrainingTestCase):
         self.assertEqual(self.ui2.estimateButton.text, "Cancel")
         self.assertTrue(self.ui2.estimateProgressBar.isVisible())
         waitUntil(lambda: self.logic.training.estimating is None, PATIENCE, "the estimate")
+        self.assertRegex(self.texts(), r"Pseudo-labels .* steps.* Images are brought to voxels of")
         self.assertEqual(self.texts().count("Images are brought to voxels of"), 1)
         processEvents(20)
         self.assertRegex(self.texts(), r"About [\w. ]+ on cpu, with [\d.]+ GB of memory and [\d.]+ GB of disk")
