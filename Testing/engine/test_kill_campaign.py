@@ -12,7 +12,7 @@ if sys.platform == "win32":
 
 import kill_campaign
 
-KILLS = 4
+KILLS = 2
 
 
 @pytest.mark.slow
