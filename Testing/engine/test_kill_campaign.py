@@ -12,7 +12,7 @@ if sys.platform == "win32":
 
 import kill_campaign
 
-KILLS = 2
+KILLS = 4
 
 
 @pytest.mark.slow

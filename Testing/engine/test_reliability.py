@@ -187,7 +187,7 @@ def test_what_is_not_seen_counts_as_much_as_the_largest_structure():
     reliability.hopeless[1] = True
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1, 1, 50])
     reliability = Reliability(5)
-    # An eighth of structure 2 is called so, half of what makes it seen; 4 is called far too often, which is no reason to weigh it.
+    # An eighth of structure 2 is called so, half of what makes it seen; 4 is called far too often, which is no reason to weigh.
     reliability.update(np.array([[900.0, 0, 0, 0, 0], [0, 90, 0, 0, 0], [0, 0, 1, 0, 7], [0] * 5, [0, 0, 0, 0, 1]]))
     assert reliability.dice()[3] == pytest.approx(2 / 9)
     assert reliability.weights(counts, 50) == pytest.approx([1, 1, 1 + 9 / 2, 1, 1])

@@ -21,8 +21,8 @@ HOPELESS = 0.5
 """Dice below which a structure is not waited for any longer once labels teach little more. Each that came to be found was above
 it by then, on all data sets (docs/results.md)."""
 SEEN = 0.25
-"""Share of a structure's voxels that are called so, from which it is learned like all others. Its Dice would say less: what weighs
-more is called too often, and a low Dice for that is no reason to call it still more often."""
+"""Share of a structure's voxels that are called so, from which it is learned like all others. Its Dice would say less: what
+weighs more is called too often, and a low Dice for that is no reason to call it still more often."""
 UNEQUAL = 4.0
 """How many times the voxels of the smallest structure the largest one has at least, for weights to be worth their measuring."""
 WEIGHED_UNTIL = 0.75

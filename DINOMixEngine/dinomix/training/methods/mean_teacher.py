@@ -166,8 +166,10 @@ class MeanTeacher(Method):
         """How right the teacher is, now and then while it matters."""
         remembered = round(MEMORY * run.schedule.steps)
         every = min(max(remembered // MEASUREMENTS, 1), MEASURED_EVERY)
+        if run.state.step % every:
+            return
         weighs, is_judged = self._is_measured(run)
-        if run.state.step % every or not (weighs or is_judged):
+        if not (weighs or is_judged):
             return
         with run.accelerator.autocast():
             counted = judged(run.state.teacher, batch.labeled, batch.labels, run.candidates)
