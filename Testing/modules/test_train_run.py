@@ -20,7 +20,7 @@ from train_window import TrainWindowTestCase
 from waiting import processEvents, waitUntil
 
 from dinomix_slicer.run.process import endRun, resumeRun, startRun
-from dinomix_slicer.run.state import quickState, readJson
+from dinomix_slicer.run.state import RUNNING, quickState, readJson
 
 LONG = 400  # steps of a run that a test ends before they are over
 PATIENCE = 180
@@ -70,7 +70,12 @@ class RunTestCase(TrainWindowTestCase):
         waitUntil(lambda: self.state is not None and self.state.name in names, PATIENCE, f"{names}")
 
     def waitForValidation(self):
-        waitUntil(lambda: self.logic.runs.best is not None, PATIENCE, "a validation")
+        # Its events may be read before the next look at what has become of the run, which the buttons go by.
+        waitUntil(
+            lambda: self.logic.runs.best is not None and self.state.name == RUNNING,
+            PATIENCE,
+            "a validation while it runs",
+        )
 
     def waitForText(self, label, *words):
         waitUntil(lambda: all(word in label.text for word in words), PATIENCE, f"{words}, not: {label.text}")
