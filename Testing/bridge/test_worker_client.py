@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,9 +32,32 @@ from dinomix_slicer.worker.transfer import privateFolder
 from host import processEvents, waitUntil
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client():
-    made = ownWorker()
+    """A worker that the tests share, as one Slicer's jobs do; a test that ends it has its own."""
+    with greeted(ownWorker()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def distant(tmp_path_factory):
+    """Likewise, one that cannot read our files."""
+    with greeted(WorkerClient(elsewhere(tmp_path_factory.mktemp("elsewhere")))) as made:
+        yield made
+
+
+@pytest.fixture(params=[True, False])
+def either(request):
+    """A worker that shares files with us, and one that does not."""
+    made = request.getfixturevalue("client" if request.param else "distant")
+    assert made.hello["shares_files"] is request.param
+    return made
+
+
+@contextmanager
+def greeted(made):
+    made.start()
+    waitUntil(lambda: made.state == "ready", 240)
     yield made
     made.stop()
 
@@ -213,7 +237,8 @@ def test_a_program_that_is_not_there(tmp_path):
     assert "cannot be started" in told[0][0]
 
 
-def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model):
+def test_a_worker_that_is_killed_says_so_and_can_be_started_again(model):
+    client = ownWorker()
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
     job = client.segment(noise((90, 120, 120)), model)
     waitUntil(lambda: job.state == "computing")
@@ -223,6 +248,7 @@ def test_a_worker_that_is_killed_says_so_and_can_be_started_again(client, model)
     assert "was ended by" in heard.last()[1]
     assert client.state == "failed"
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+    client.stop()
 
 
 def test_silence_is_noticed(tmp_path, monkeypatch):
@@ -271,33 +297,29 @@ def test_a_cancel_that_was_answered_while_slicer_was_busy_ends_no_worker(tmp_pat
     client.stop()
 
 
-def test_a_worker_without_access_to_our_files_gives_the_same_labels(tmp_path, model):
-    client = WorkerClient(elsewhere(tmp_path))
+def test_a_worker_without_access_to_our_files_gives_the_same_labels(distant, tmp_path, model):
     image = noise()
-    heard = run(client, client.segment(image, model))
+    heard = run(distant, distant.segment(image, model))
     assert heard.last()[0] == "finished", heard.last()
-    assert client.hello["shares_files"] is False
     assert np.array_equal(heard.last()[1].labels, expectedLabels(image, model))
 
     # One file, and a header with its voxels beside it.
     for name in ("private-scan.nrrd", "other.scan.mhd"):
         scan, out = tmp_path / name, tmp_path / f"{name}.seg.nrrd"
         sitk.WriteImage(sitk.GetImageFromArray(image.array), str(scan))
-        heard = run(client, client.segmentFile(str(scan), str(out), model))
+        heard = run(distant, distant.segmentFile(str(scan), str(out), model))
         assert heard.last()[0] == "finished", heard.last()
         assert sitk.ReadImage(str(out)).GetSize() == (32, 28, 24)
     assert [path.name for path in tmp_path.glob(".partial*")] == []
-    job = client.segment(noise((90, 120, 120)), model)
+    job = distant.segment(noise((90, 120, 120)), model)
     waitUntil(lambda: job.state in ("sending", "computing"))
     heard = Heard(job)
     job.cancel()
     waitUntil(lambda: job.isOver)
     assert heard.last() == ("cancelled",)
-    client.stop()
 
 
-@pytest.mark.parametrize("sharesFiles", [True, False])
-def test_images_of_a_case_go_together(tmp_path, sharesFiles):
+def test_images_of_a_case_go_together(either, tmp_path):
     from channel_cases import blobs, geometry, two_channel_model
 
     from dinomix.inference.segment import segment_volume
@@ -306,10 +328,8 @@ def test_images_of_a_case_go_together(tmp_path, sharesFiles):
     case = [blobs(1), blobs(2, geometry((16, 15, 12), (1.9, 1.8, 2.3)))]
     expected = segment_volume(case, model).array
     first, second = (SimpleNamespace(array=v.array, affineRas=v.geometry.affine_ras, notices=()) for v in case)
-    client = ownWorker() if sharesFiles else WorkerClient(elsewhere(tmp_path))
-    heard = run(client, client.segment(first, str(model.path), more=[second]))
+    heard = run(either, either.segment(first, str(model.path), more=[second]))
     assert heard.last()[0] == "finished", heard.last()
-    assert client.hello["shares_files"] is sharesFiles
     assert np.array_equal(heard.last()[1].labels, expected)
     assert any("t2 was resampled onto the grid of t1" in event[1] for event in heard.events if event[0] == "notice")
 
@@ -321,14 +341,12 @@ def test_images_of_a_case_go_together(tmp_path, sharesFiles):
         image.SetDirection(volume.geometry.direction.ravel())
         sitk.WriteImage(image, str(path))
     out = tmp_path / "labels.nrrd"
-    heard = run(client, client.segmentFile(str(paths[0]), str(out), str(model.path), more=[str(paths[1])]))
+    heard = run(either, either.segmentFile(str(paths[0]), str(out), str(model.path), more=[str(paths[1])]))
     assert heard.last()[0] == "finished", heard.last()
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out))), expected)
-    client.stop()
 
 
-@pytest.mark.parametrize("sharesFiles", [True, False])
-def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(tmp_path, sharesFiles):
+def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(either, tmp_path):
     from dinomix.models.writing import write_model
     from random_models import labels_with_ids, random_weights, small_plan
 
@@ -341,8 +359,7 @@ def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(tmp_path, 
     write_model(
         tmp_path / "model", plan=plan, labels=labels, weights=weights, record={"seed": 0, "calibration": calibration}
     )
-    client = ownWorker() if sharesFiles else WorkerClient(elsewhere(tmp_path))
-    heard = run(client, client.segmentFile(str(scan), str(out), str(tmp_path / "model"), regions=True))
+    heard = run(either, either.segmentFile(str(scan), str(out), str(tmp_path / "model"), regions=True))
     assert heard.last()[0] == "finished", heard.last()
     assert {name for name, _dice in unsureOf(heard.last()[1].structures)} == {
         "structure 1", "structure 2", "structure 9"
@@ -352,7 +369,6 @@ def test_a_file_gets_its_regions_and_says_what_the_model_is_unsure_of(tmp_path, 
     found, inside = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (out, mask))
     assert np.array_equal(inside == 1, np.isin(found, [1, 2])) and inside.any()
     assert list(tmp_path.rglob(".partial*")) == []
-    client.stop()
 
 
 @pytest.mark.parametrize("name", ["../x.nrrd", "..", "C:x.nrrd", "a/b.nrrd", "a\\b.nrrd"])
@@ -368,7 +384,8 @@ def test_a_file_is_segmented_where_both_share_the_disk(client, model, tmp_path):
     assert out.is_file()
 
 
-def test_the_folder_between_both_is_private_and_removed(client, model):
+def test_the_folder_between_both_is_private_and_removed(model):
+    client = ownWorker()
     client.start()
     folder = Path(client._folder.name)
     assert folder.parent == Path(slicer.app.temporaryPath), "where Slicer's settings say"

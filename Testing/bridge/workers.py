@@ -45,15 +45,20 @@ def script(folder: Path, text: str, name: str = "worker.py") -> WorkerCommand:
 
 
 def elsewhere(folder: Path) -> WorkerCommand:
-    """A worker that cannot read the client's files: what the client writes or wants segmented does not exist for it."""
-    scan = folder / "private-scan.nrrd"
+    """A worker that cannot read the client's files: what the client writes or wants segmented does not exist for it.
+
+    Args:
+        folder: for its program; a ``private-scan.nrrd`` beside that, however deep, cannot be read.
+    """
+    private = str(folder.parent), "private-scan.nrrd"
     return script(
         folder,
         "import os, sys, tempfile\n"
         f"sys.path.insert(0, {str(REPOSITORY / 'DINOMixEngine')!r})\n"
         "def audit(event, arguments):\n"
         "    name = str(arguments[0]) if arguments else ''\n"
-        f"    if event == 'open' and ('probe.txt' in name or '-image' in name or name == {str(scan)!r}):\n"
+        f"    isPrivate = name.startswith({private[0]!r}) and name.endswith({private[1]!r})\n"
+        "    if event == 'open' and ('probe.txt' in name or '-image' in name or isPrivate):\n"
         "        raise FileNotFoundError(2, 'No such file', name)\n"
         "sys.addaudithook(audit)\n"
         "from dinomix.cli import main\n"

@@ -1,9 +1,11 @@
 """The model folder as a MONAI bundle, run by MONAI in a process that cannot import dinomix."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
@@ -39,15 +41,47 @@ def environment_without_dinomix(folder: Path) -> dict[str, str]:
     return environment
 
 
-def run_bundle(model: Model, folder: Path, *options: str) -> None:
-    command = [
-        *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--bundle_root", str(model.path)),
-        *("--config_file", str(model.path / "configs/inference.json")),
-        *("--meta_file", str(model.path / "configs/metadata.json"), "--output_dir", str(folder / "out"), *options),
-    ]
+RUNNER = """
+import json, os, runpy, sys, traceback
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for line in sys.stdin:
+    sys.argv[1:] = json.loads(line)
+    said = ""
+    try:
+        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+    except BaseException:
+        said = traceback.format_exc()
+    print(json.dumps(said), file=answers, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """``python -m monai.bundle run``, in one process for all bundles, since loading the whole of MONAI takes most of it."""
+    folder = tmp_path_factory.mktemp("alone")
     environment = environment_without_dinomix(folder / "blocked")
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, "-W", "ignore", "-c", RUNNER]
+    with open(folder / "log.txt", "w") as log, subprocess.Popen(
+        command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+    ) as process:  # fmt: skip
+
+        def run(model: Model, folder: Path, *options: str) -> None:
+            words = [
+                *("run", "--bundle_root", str(model.path), "--config_file", str(model.path / "configs/inference.json")),
+                *(
+                    "--meta_file",
+                    str(model.path / "configs/metadata.json"),
+                    "--output_dir",
+                    str(folder / "out"),
+                    *options,
+                ),
+            ]
+            print(json.dumps(words), file=process.stdin, flush=True)
+            assert json.loads(process.stdout.readline()) == ""
+
+        yield run
+        process.stdin.close()
 
 
 def assert_same_labels(model: Model, image: Path, bundle_output: Path) -> None:
@@ -61,7 +95,9 @@ def assert_same_labels(model: Model, image: Path, bundle_output: Path) -> None:
     assert set(np.unique(ours)) == {0, *model.labels.ids}
 
 
-def test_mr_bundle_segments_a_folder_of_images_the_same(test_data: Path, tmp_path: Path) -> None:
+def test_mr_bundle_segments_a_folder_of_images_the_same(
+    test_data: Path, tmp_path: Path, run_bundle: Callable[..., None]
+) -> None:
     images = tmp_path / "Bilder 画像"
     images.mkdir()
     hippocampus = min((test_data / "hippocampus/images").glob("*.nii.gz"))
@@ -78,7 +114,9 @@ def test_mr_bundle_segments_a_folder_of_images_the_same(test_data: Path, tmp_pat
         assert_same_labels(model, image, tmp_path / "out" / image.name.replace(".nii.gz", "_seg.nii.gz"))
 
 
-def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(test_data: Path, tmp_path: Path) -> None:
+def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(
+    test_data: Path, tmp_path: Path, run_bundle: Callable[..., None]
+) -> None:
     image = test_data / "ct_spleen/ct.nii.gz"
     window = RangeWindow(low=-150, high=250)
     plan = small_plan(SpacingGrid(spacing=(1.5, 1.5, 3.0)), window, patch=(64, 64, 32))
@@ -87,7 +125,7 @@ def test_ct_bundle_writes_structure_ids_that_are_not_channel_numbers(test_data: 
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
 
 
-def test_bundle_of_a_benchmark_as_published(test_data: Path, tmp_path: Path) -> None:
+def test_bundle_of_a_benchmark_as_published(test_data: Path, tmp_path: Path, run_bundle: Callable[..., None]) -> None:
     """On a grid of fixed size, with a network that MONAI does not have."""
     image = test_data / "ct_spleen/ct.nii.gz"
     plan = small_plan(SizeGrid(size=(80, 90, 32)), RangeWindow(low=-150, high=250), patch=(64, 64, 32))
@@ -106,7 +144,7 @@ def test_bundle_of_a_benchmark_as_published(test_data: Path, tmp_path: Path) -> 
     ],
 )
 def test_bundle_of_a_model_from_elsewhere(
-    test_data: Path, tmp_path: Path, orientation: str, window: StepsWindow
+    test_data: Path, tmp_path: Path, run_bundle: Callable[..., None], orientation: str, window: StepsWindow
 ) -> None:
     image = test_data / "ct_spleen/ct.nii.gz"
     grid = SpacingGrid(spacing=(1.5, 1.5, 3.0), orientation=orientation)
@@ -115,7 +153,7 @@ def test_bundle_of_a_model_from_elsewhere(
     assert_same_labels(model, image, tmp_path / "out/ct_seg.nii.gz")
 
 
-def test_a_bundle_of_two_channels_segments_the_same(tmp_path: Path) -> None:
+def test_a_bundle_of_two_channels_segments_the_same(tmp_path: Path, run_bundle: Callable[..., None]) -> None:
     plan = two_channel_plan(second=RangeWindow(low=150, high=450))
     first, second = blobs(1), blobs(2)
     model = two_channel_model(tmp_path / "model", plan, [first, second])
