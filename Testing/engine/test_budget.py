@@ -140,8 +140,18 @@ def test_training_gets_a_quarter_however_long_the_cases_took(cohort, tmp_path: P
     config = small_config("labeled-only", time=100.0, **SCHEDULED)
     train(cohort, tmp_path / "run", config, make_plan())
     (told,) = events_of(tmp_path / "run", "schedule")
-    assert told["prepared"] > 100 and "beyond it" in told["message"]
-    assert told["steps"] >= 8 and work.now - 1000 <= told["prepared"] + 26
+    assert told["prepared"] > 100 and "the run ends after about" in told["message"]
+    # A quarter of the time, a validation at the end and another one by the model that is written.
+    assert told["steps"] >= 8 and work.now - 1000 <= told["prepared"] + 26 + 2 * 3
+
+
+def test_training_gets_a_quarter_however_long_validating_takes(cohort, tmp_path: Path, monkeypatch) -> None:
+    work = Work(monkeypatch, validation_=60.0)
+    config = small_config("labeled-only", time=100.0, **SCHEDULED)
+    train(cohort, tmp_path / "run", config, make_plan())
+    (told,) = events_of(tmp_path / "run", "schedule")
+    assert told["steps"] >= 11 and "the run ends after about 3m36s" in told["message"]
+    assert work.now - 1000 <= 220
 
 
 @pytest.mark.parametrize(("factor", "word"), [(2.0, "more slowly"), (0.5, "faster")])

@@ -171,7 +171,7 @@ def test_planning_takes_nothing_from_what_was_not_drawn(tmp_path):
     cohort = make_cohort(tmp_path, labeled=3, unlabeled=0, validation=0)
     size = _smallest_structure(list(cohort.cases))
     missing = without(without(cohort, "case0", 2), "case1", 2)
-    assert _smallest_structure(list(missing.cases)) == 0
+    assert _smallest_structure(list(missing.cases)) == pytest.approx(size, rel=0.1), "two of three patients lack it"
     partial = partly(missing, case0={"drawn": (1,)}, case1={"drawn": (1,)})
     assert _smallest_structure(list(partial.cases)) == pytest.approx(size, rel=0.1)
     tenth = LabeledSlices(numbers=(0, 10, 20, 30))

@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Resize, ScaleIntensityRange, ScaleIntensityRangePercentiles, Spacing
 
 from dinomix import arrays
+from dinomix.cohort.cohort import LabeledSlices
 from dinomix.images.volume import Geometry, Volume
 from dinomix.planning.intensities import limits, monai_steps, scaled
 from dinomix.planning.plan import (
@@ -188,6 +189,35 @@ def test_labels_stay_with_their_voxels() -> None:
     assert np.array_equal(same, labels.transpose(2, 1, 0))
     half = labels_to_plan_grid(Volume(labels, GEOMETRY), small_plan(SpacingGrid(spacing=(0.703125, 0.5625, 1.0))))
     assert np.array_equal(half[::2, ::2, ::2], labels.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("every", [2, 5, 10])
+def test_no_labeled_slice_is_lost_on_a_coarser_grid(every: int, reverse: bool) -> None:
+    numbers = tuple(range(1, 60, every))
+    label = np.full((60, 8, 8), -1, np.int32)
+    label[list(numbers)] = np.array(numbers)[:, None, None]
+    direction = np.diag([1.0, 1.0, -1.0 if reverse else 1.0])
+    volume = Volume(label, Geometry((8, 8, 60), (1.0, 1.0, 1.5), (0.0, 0.0, 0.0), direction))
+    plan = small_plan(SpacingGrid(spacing=(1.0, 1.0, 6.0 if every > 2 else 3.0)))
+    slices = LabeledSlices(numbers=numbers)
+    planes = labels_to_plan_grid(volume, plan, slices)[0, 0]
+    assert {n for n in planes.tolist() if n >= 0} == set(numbers)
+    millimeters = 1.5 * np.arange(60)[::-1] if reverse else 1.5 * np.arange(60)
+    spacing = plan.grid.spacing[2]
+    assert all(abs(millimeters[n] - spacing * plane) <= spacing / 2 for plane, n in enumerate(planes) if n >= 0)
+    if every == 5:  # without being told which, most go the way of the others
+        assert (labels_to_plan_grid(volume, plan)[0, 0] >= 0).sum() < len(numbers)
+
+
+def test_a_grid_as_fine_as_the_slices_takes_labels_as_ever() -> None:
+    label = np.full((19, 26, 31), -1, np.int32)
+    label[[4, 9, 14]] = 2
+    slices = LabeledSlices(numbers=(4, 9, 14))
+    for spacing in (SPACING, (0.703125, 0.5625, 1.0)):
+        plan = small_plan(SpacingGrid(spacing=spacing))
+        same = labels_to_plan_grid(Volume(label, GEOMETRY), plan)
+        assert np.array_equal(labels_to_plan_grid(Volume(label, GEOMETRY), plan, slices), same)
 
 
 def _monai_image() -> MetaTensor:

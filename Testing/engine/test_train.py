@@ -13,6 +13,8 @@ from dinomix.models.folder import load_model
 from dinomix.models.manifest import read_manifest
 from dinomix.models.network import build_network
 from dinomix.planning import planning
+from dinomix.training import loop
+from dinomix.training.control import RunPaused
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
 from tiny_cohort import LABELS, basic_unet_plan, make_cohort, make_plan, small_config
@@ -56,6 +58,27 @@ def test_the_events_tell_the_whole_run(dino_mix: Path):
     assert drawn == {"labeled", "unlabeled"}
     progress = [event for event in events if event["kind"] == "progress" and event["stage"] == "train"]
     assert progress[-1]["step"] == progress[-1]["total"] == 12 and progress[-1]["eta"] == 0
+
+
+def test_the_probabilities_that_are_told_are_those_of_the_draws(cohort, cache, tmp_path: Path):
+    settings = {"pic": True, "pic.start": 0.5, "pic.probability": 1.0, "steps": 6, "record_every": 1}
+    train(cohort, tmp_path / "run", small_config("labeled-only", **settings), make_plan(), cache=cache)
+    events = [event for event in read_events(tmp_path / "run/events.jsonl") if event["kind"] == "pic"]
+    told = {event["step"]: event["probabilities"] for event in events if event["subset"] == "labeled"}
+    assert told[4] == {"liver": 0, "gallbladder": 1}, "the curriculum begins after half of the steps, with what is rare"
+    assert told[4]["liver"] < told[5]["liver"] < told[6]["liver"] < told[6]["gallbladder"]
+
+
+def test_a_prepared_case_that_is_gone_pauses_the_run(cohort, tmp_path: Path, monkeypatch):
+    def gone(*arguments: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(tmp_path / "cache/case/image.npy"))
+
+    monkeypatch.setattr(loop, "training_step", gone)
+    with pytest.raises(RunPaused, match=r"is gone \(.*image\.npy"):
+        train(cohort, tmp_path / "run", small_config("labeled-only", steps=2), make_plan())
+    assert list(read_events(tmp_path / "run/events.jsonl"))[-1]["kind"] == "paused"
+    monkeypatch.undo()
+    assert resume(tmp_path / "run").is_dir()
 
 
 def test_the_same_seed_gives_the_same_weights(dino_mix: Path, cohort, cache, tmp_path: Path):

@@ -173,6 +173,28 @@ def test_stopped_in_the_first_stage_a_run_gives_its_model(whole: Path, cohort: C
     assert same(whole / "model", run / "model")
 
 
+def test_stopped_while_the_second_stage_is_prepared_a_run_gives_the_model_of_the_first(
+    whole: Path, cohort: Cohort, tmp_path: Path, monkeypatch
+) -> None:
+    from dinomix.training import stage
+    from dinomix.training.control import Asked, Wish
+
+    original, calls = stage.prepare, iter(range(1, 1000))
+
+    def stopped(run: Any) -> None:
+        if next(calls) == 2:
+            raise Asked(Wish.STOP)
+        original(run)
+
+    monkeypatch.setattr(stage, "prepare", stopped)
+    run_of(tmp_path / "run", cohort, "mean-teacher")
+    monkeypatch.undo()
+    model = load_model(tmp_path / "run/model")
+    assert model.second is None and model.record["steps_done"] == 3
+    resume(tmp_path / "run")
+    assert same(whole / "model", tmp_path / "run/model")
+
+
 def test_a_run_that_nobody_trains_is_finished_in_either_stage(cohort: Cohort, tmp_path: Path, monkeypatch) -> None:
     for place, stages, steps in (("the first stage", 1, 1), ("the second stage", 2, 4)):
         run = tmp_path / place
@@ -215,6 +237,7 @@ def test_a_time_is_divided_between_the_stages(cohort: Cohort, tmp_path: Path) ->
     second = Cohort.read(tmp_path / "run/second/cohort.json")
     config_of_second = json.loads((tmp_path / "run/second/config.json").read_text())
     assert second.cases and 0 < config_of_second["train"]["time"] < 8 and 3 < took < 30
+    assert told[-1]["prepared"] >= 8 - config_of_second["train"]["time"], "what the first stage took counts"
 
 
 def test_structures_that_a_cohort_lacks_are_refused(cohort: Cohort, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def labeled_case(case: Case, cohort: Cohort, model: Model) -> LabeledCase:
     values = case.label_values or {id: id for id in cohort.labels.ids}
     # A structure that the model does not know is background to it.
     renumbered = case.model_copy(update={"label_values": {value: own_ids.get(id, 0) for value, id in values.items()}})
-    on_grid = labels_to_plan_grid(read_case_label(case, images[0].geometry), model.plan)
+    on_grid = labels_to_plan_grid(read_case_label(case, images[0].geometry), model.plan, case.labeled_slices)
     label = channels_of(on_grid, renumbered, model.labels)
     drawn = {
         own

@@ -206,6 +206,8 @@ def _key(case: Case, cohort: Cohort, plan: Plan) -> str:
     if not case.is_whole:
         slices = case.labeled_slices.model_dump(mode="json") if case.labeled_slices is not None else None
         source["unlabeled"] = [case.drawn is not None, case.ignored, slices]
+        if slices is not None:
+            source["nearest_plane"] = True  # earlier versions lost labeled slices that no plane of the grid lies at
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -242,7 +244,7 @@ def prepared_case(case: Case, cohort: Cohort, plan: Plan) -> PreparedCase:
     if case.label is None:
         return PreparedCase(case.name, image, np.empty(0, np.uint8), {})
     volume = read_case_label(case, images[0].geometry)
-    label = channels_of(labels_to_plan_grid(volume, plan), case, cohort.labels)
+    label = channels_of(labels_to_plan_grid(volume, plan, case.labeled_slices), case, cohort.labels)
     rng = np.random.default_rng(0)
     points = {}
     for channel in range(1, cohort.labels.channels):

@@ -72,11 +72,14 @@ def _spacing_that_sees(cases: list[Case], spacing: Spacing, limit: int) -> tuple
 
 
 def _smallest_structure(cases: list[Case]) -> float:
-    """Diameter, mm, of a ball as large as the smallest structure of the labeled cases, by the median of each; else infinite."""
+    """Diameter, mm, of a ball as large as the smallest structure of the labeled cases; else infinite.
+
+    Of each structure, by the median of the cases that show it: one that most patients lack is no smaller for it.
+    """
     volumes: dict[int, list[float]] = {}
     for case in cases:
         for structure, count in case.voxels.items():
-            if case.has_drawn(structure):
+            if count and case.has_drawn(structure):
                 volumes.setdefault(structure, []).append(count * float(np.prod(case.spacing)) / _labeled_share(case))
     if not volumes:
         return float("inf")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinomix.arrays import Array, usual
+from dinomix.cohort.cohort import LabeledSlices
 from dinomix.errors import DinomixError
 from dinomix.images.volume import Geometry, Volume
 from dinomix.memory import check_memory
@@ -127,11 +128,17 @@ def preprocess(volumes: Volume | Sequence[Volume], plan: Plan, *, slab_bytes: in
     )
 
 
-def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> NDArray[np.int32]:
+def labels_to_plan_grid(
+    label_volume: Volume, plan: Plan, labeled_slices: LabeledSlices | None = None
+) -> NDArray[np.int32]:
     """Bring a label volume (k, j, i) onto the grid that ``preprocess`` gives an image of the same geometry.
 
     Nearest neighbor; a point halfway between two voxels takes the higher one along that axis. On a size grid the voxel
     taken is floor(index * old / new), as in the released code that protocol `dhc-compat` follows.
+
+    Args:
+        labeled_slices: the only ones that somebody labeled. On a spacing grid, each goes to the plane that is nearest to it: of a
+            coarse grid few planes have a labeled slice for their nearest one, or none has, and what was drawn would be lost.
 
     Returns:
         (x, y, z), the structure ids.
@@ -144,7 +151,21 @@ def labels_to_plan_grid(label_volume: Volume, plan: Plan) -> NDArray[np.int32]:
         np.clip(np.floor(way.positions(axis) + 0.5 + 1e-6), 0, way.native_size[axis] - 1).astype(np.int64)
         for axis in range(3)
     ]
+    if labeled_slices is not None:
+        axis = way.reorientation.axes.index("ijk".index(labeled_slices.axis))
+        _show_labeled(nearest[axis], way, axis, labeled_slices)
     return native[np.ix_(*nearest)].astype(np.int32)
+
+
+def _show_labeled(taken: NDArray[np.int64], way: _Way, axis: int, slices: LabeledSlices) -> None:
+    """Let each labeled slice be taken by the plane nearest to it, and of several for one plane the nearest."""
+    numbers = np.array(slices.numbers)
+    if way.reorientation.flips[axis]:
+        numbers = way.native_size[axis] - 1 - numbers
+    away = np.abs(way.positions(axis)[:, None] - numbers)
+    nearest = away.argmin(axis=0)
+    for plane in np.unique(nearest):
+        taken[plane] = numbers[np.where(nearest == plane, away[plane], np.inf).argmin()]
 
 
 def grid_size(geometry: Geometry, plan: Plan) -> tuple[int, int, int]:

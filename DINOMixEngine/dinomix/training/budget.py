@@ -95,7 +95,7 @@ class Budget:
     def fit(self, pace: Pace) -> tuple[Schedule, str]:
         """The schedule of the whole run at this pace, and sentences that say how it came about."""
         self.pace, self.prepared = pace, self.spent
-        self._until = max(self.seconds, self.prepared + LEAST * self.seconds)
+        self._until = max(self.seconds, self.prepared + LEAST * self.seconds + pace.validation + self._reserve)
         left = self._until - self._reserve - self.spent
         schedule = fitted(self.config, pace, left, self.seconds, labels_alone=self._labels_alone)
         per_step = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from) / schedule.steps
@@ -106,8 +106,9 @@ class Budget:
         ).rstrip()
         if self._until > self.seconds:
             text += (
-                f" As much as that was left over, a quarter of the time is taken beyond it: the run ends after about "
-                f"{as_duration(self._until)}. Its cases are kept, so a run with the same --cache has more time to train."
+                f" These and the validation cases, which the model is asked about at the end, leave less than a quarter of the "
+                f"time for training, which takes that much all the same: the run ends after about {as_duration(self._until)}. "
+                f"Its cases are kept, so a run with the same --cache has more time to train."
             )
         return schedule, text
 

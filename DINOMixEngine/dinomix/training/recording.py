@@ -28,7 +28,7 @@ def record(run: Run, terms: dict[str, Any]) -> None:
     # The gradient's norm is infinite where half precision overflowed and the step was left out; JSON has no such number.
     finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
     run.emit("loss", step=state.step, **finite, **absent)
-    progress = run.schedule.progress(state.step - 1)
+    progress = run.config.pic.progress(run.schedule.progress(state.step - 1))
     probabilities = pic.class_probabilities(run.batches.counts, progress, run.config.pic.kappa)
     record_draws(run, "labeled", state.labeled_draws, probabilities)
     run.method.record(run)

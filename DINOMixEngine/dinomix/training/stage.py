@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dinomix.events import Emit
 from dinomix.training.checkpoints import Best
-from dinomix.training.control import Asked, Control, RunPaused, Wish
+from dinomix.training.control import Control, RunPaused, Wish
 from dinomix.training.loop import take_steps
 from dinomix.training.preparing import prepare
 from dinomix.training.run import Run
@@ -53,14 +53,12 @@ def take_all_steps(run: Run) -> Wish:
         GO, or STOP where it was asked to end early.
 
     Raises:
-        RunPaused: it was asked to pause, or anything was asked for while its cases were being prepared.
+        Asked: anything was asked for while its cases were being prepared.
+        RunPaused: it was asked to pause.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
-    try:
-        prepare(run)
-        wish = take_steps(run)
-    except Asked:
-        raise paused_in_preparation(run.control) from None
+    prepare(run)
+    wish = take_steps(run)
     if wish is Wish.INTERRUPT:
         raise KeyboardInterrupt
     if wish is Wish.PAUSE:

@@ -153,7 +153,12 @@ def _run(path: Path, emit: Emit, foundation: FoundationModel | None, since: floa
             raise
         except FileNotFoundError as error:
             if path.is_dir():
-                raise
+                lost = RunPaused(
+                    f"A file that the run needs is gone ({error.filename}).",
+                    "Connect its disk again where it lay on one, then resume the run; prepared cases are made again.",
+                )
+                _tell(events, "paused", step=control.steps_before + control.saved_step, **lost.fields)
+                raise lost from error
             raise DinomixError(f"{path} was deleted or moved while it was trained.", "Begin a new run.") from error
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -189,11 +194,14 @@ def _train(directory: RunDirectory, emit: Emit, foundation: FoundationModel | No
         foundation.on(accelerator.device, config.precision, emit)
     directory, forgetting = _with_start(directory, accelerator, control, emit)
     run = Run(directory, accelerator, foundation, control, emit, began, forgetting)
-    if directory.plan.second is None:
-        wish = take_all_steps(run)
-        stages = [Trained.of_run(run)]
-    else:
-        wish, stages = train_two_stages(run)
+    try:
+        if directory.plan.second is None:
+            wish = take_all_steps(run)
+            stages = [Trained.of_run(run)]
+        else:
+            wish, stages = train_two_stages(run)
+    except Asked:
+        raise paused_in_preparation(control) from None
     if accelerator.is_main_process:
         write_result(directory, foundation.name if foundation else None, stages, str(accelerator.device), emit)
         control.obeyed()

@@ -36,10 +36,10 @@ def train_two_stages(run: Run) -> tuple[Wish, list[Trained]]:
         GO, or STOP where it was asked to end early; and what each stage that was begun has come to.
 
     Raises:
-        RunPaused, KeyboardInterrupt: as ``stage.take_all_steps``.
+        Asked, RunPaused, KeyboardInterrupt: as ``stage.take_all_steps``; Asked only before the end of the first stage.
         DinomixError: a case's files have changed, or no labeled case has a box.
     """
-    second, began = opened_second(run.directory), run.began
+    second, began, spent = opened_second(run.directory), run.began, 0.0
     if second is None:
         first = _run_of_first(run)
         if (wish := take_all_steps(first)) is Wish.STOP:
@@ -47,15 +47,16 @@ def train_two_stages(run: Run) -> tuple[Wish, list[Trained]]:
         spent, began = first.budget.spent if first.budget is not None else 0.0, monotonic()
         del first
         run.accelerator.free_memory()
-        try:
-            second = _begun_second(run, spent)
-        except Asked as asked:
-            if asked.wish is not Wish.STOP:
-                raise paused_as_asked(run) from None
-            return asked.wish, [_first_of(run)]
-    of_second = _run_of_second(run, second, began)
-    with second.locked() if run.accelerator.is_main_process else nullcontext():
-        wish = take_all_steps(of_second)
+    try:
+        second = second or _begun_second(run, spent)
+        of_second = _run_of_second(run, second, began)
+        with second.locked() if run.accelerator.is_main_process else nullcontext():
+            wish = take_all_steps(of_second)
+    except Asked as asked:
+        if asked.wish is not Wish.STOP:
+            raise paused_as_asked(run) from None
+        of_checkpoint = Trained.of_checkpoint(second, run.emit) if second is not None else None
+        return asked.wish, [_first_of(run), *([of_checkpoint] if of_checkpoint is not None else [])]
     return wish, [_first_of(run), Trained.of_run(of_second)]
 
 
@@ -148,7 +149,7 @@ def _run_of_second(run: Run, second: RunDirectory, began: float) -> Run:
         foundation = fkd.teacher_of(second.config.fkd, second.plan, second.cohort)
         foundation = foundation.on(run.accelerator.device, second.config.precision, run.emit)
     run.control.steps_before, run.control.saved_step = second.steps_before, 0
-    emit = _OfStage(run, second.steps_before, lambda steps: 0, None)
+    emit = _OfStage(run, second.steps_before, lambda steps: 0, None, (run.config.time or 0) - (second.config.time or 0))
     return Run(second, run.accelerator, foundation, run.control, emit, began)
 
 
@@ -159,10 +160,18 @@ class _OfStage:
         before: steps of the first stage, in the second.
         steps_after: steps of the second stage, in the first, by the first's.
         seconds_after: likewise; None where a step of it takes about as long.
+        seconds_before: of the first stage, in the second.
     """
 
-    def __init__(self, run: Run, before: int, steps_after: Callable[[int], int], seconds_after: float | None) -> None:
-        self._emit, self._seconds = run.emit, run.config.time
+    def __init__(
+        self,
+        run: Run,
+        before: int,
+        steps_after: Callable[[int], int],
+        seconds_after: float | None,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self._emit, self._seconds, self._seconds_before = run.emit, run.config.time, seconds_before
         self._before, self._steps_after = before, steps_after
         self._progress = ProgressOfPart(run.emit, before, 0, "train", seconds_after)
 
@@ -178,6 +187,7 @@ class _OfStage:
         if kind == "schedule":
             changed["steps"] = self._before + fields["steps"] + self._steps_after(fields["steps"])
             changed["seconds"] = self._seconds
+            changed |= {name: self._seconds_before + fields[name] for name in ("spent", "prepared")}
             changed["message"] = f"{'Second' if self._before else 'First'} of two stages: {fields['message']}"
         if kind == "checkpoint" and self._before:
             changed["path"] = f"second/{fields['path']}"
