@@ -12,8 +12,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
-from dinomix.images.dicom_header import is_dicom_file
-from dinomix.images.formats import ENDINGS, Format, case_name, ending_of, is_dicom_result, is_segmentation
+from dinomix.images.formats import ENDINGS, Format, case_name, ending_of, is_segmentation
+from dinomix.images.image_headers import is_image_path
 from dinomix_slicer.models.folders import printable
 from dinomix_slicer.scene.volumes import imagesOfScene
 
@@ -128,13 +128,9 @@ def isImageFile(path: Path) -> bool:
 
 
 def isDicomFolder(path: Path) -> bool:
-    """Whether the first file in a folder is DICOM, by the mark that such files bear at byte 128; results of ours do not count."""
-    if not path.is_dir() or path.name.startswith("."):
-        return False
+    """Whether a folder holds DICOM images, as the engine tells, whatever else lies there; results of ours are none."""
     try:
-        files = (entry for entry in sorted(path.iterdir()) if entry.is_file() and not is_dicom_result(entry))
-        first = next((file for file in files if file.name != "DICOMDIR"), None)
-        return first is not None and is_dicom_file(first)
+        return path.is_dir() and is_image_path(path)
     except OSError:
         return False
 

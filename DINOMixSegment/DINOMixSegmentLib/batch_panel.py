@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import qt
 from slicer.i18n import tr as _
@@ -17,6 +17,8 @@ from .batch_cases import Cases, casesOfDisk, casesOfHierarchyFolder, casesOfScen
 from .batch_items import DONE, FAILED, RUNNING, SKIPPED, WAITING, BatchItem
 
 if TYPE_CHECKING:
+    from dinomix.images.channel_files import Channel
+
     from .logic import DINOMixSegmentLogic
     from .parameter_node import DINOMixSegmentParameterNode
 
@@ -28,6 +30,15 @@ MOST_LEFT_OUT = 4
 """Sentences that are shown of what a batch leaves out."""
 
 
+class FolderOnDisk(NamedTuple):
+    """A folder whose images are to be segmented, and what else the items depend on; as ``casesOfDisk`` takes them."""
+
+    folder: str
+    outputFolder: str
+    format: Format
+    channels: tuple[Channel, ...]
+
+
 class BatchPanel:
     """Follows the parameter node and the scene while nothing runs; keeps the table of the last batch until they change."""
 
@@ -36,6 +47,7 @@ class BatchPanel:
         self._parameterNode: DINOMixSegmentParameterNode | None = None
         self._items: list[BatchItem] = []
         self._asked: object = None  # what the table was made of
+        self._lookedInto: FolderOnDisk | None = None  # what was looked into last
         self._problem = ""
         self._leftOut: list[str] = []
         ui.batchSourceComboBox.connect("activated(int)", self._onSource)
@@ -50,7 +62,11 @@ class BatchPanel:
 
     def show(self, parameterNode: DINOMixSegmentParameterNode | None) -> None:
         """Show the batch that these parameters describe."""
-        self._parameterNode = parameterNode
+        if parameterNode is not self._parameterNode:
+            # The user has come to the module, or the scene is another: files may be others by now, too.
+            self._parameterNode, self._lookedInto = parameterNode, None
+        if any(item.volumeId and item.volume is None for item in self._items):
+            self._asked = None  # where the scene was closed, the nodes of the next one get the same IDs
         if parameterNode is None:
             self._items, self._asked = [], None
             self._fillTable()
@@ -87,15 +103,26 @@ class BatchPanel:
 
     def _findItems(self) -> None:
         """List what there is, unless it is what the table shows already, perhaps with the states of a batch."""
+        folder = self._folderOnDisk()
+        if folder is not None and folder == self._lookedInto:
+            return  # looking into it opens a file of every series at least, which takes long on a network drive
+        self._lookedInto = folder
         try:
             (items, self._leftOut), self._problem = self._casesOfSource(), ""
         except DinomixError as error:
             items, self._leftOut, self._problem = [], [], str(error)
-        asked = [(item.title, item.volumes, item.image, item.moreImages, item.out) for item in items]
+        asked = [(i.title, i.volumeId, i.moreVolumeIds, i.image, i.moreImages, i.out) for i in items]
         if asked != self._asked:
             self._items, self._asked = items, asked
             self._fillTable()
         self._describe()
+
+    def _folderOnDisk(self) -> FolderOnDisk | None:
+        node = self._parameterNode
+        if node.batchSource != "disk" or not node.batchInputFolder:
+            return None
+        channels = self._logic.channels(node.modelPath)
+        return FolderOnDisk(node.batchInputFolder, node.batchOutputFolder, node.batchFormat, channels)
 
     def _casesOfSource(self) -> Cases:
         node = self._parameterNode
@@ -105,9 +132,8 @@ class BatchPanel:
         if node.batchSource == "hierarchy":
             item = self._ui.batchHierarchyComboBox.currentItem()
             return casesOfHierarchyFolder(item, channels) if item else Cases([], [])
-        if not node.batchInputFolder:
-            return Cases([], [])
-        return casesOfDisk(node.batchInputFolder, node.batchOutputFolder, node.batchFormat, channels)
+        folder = self._folderOnDisk()
+        return casesOfDisk(*folder) if folder is not None else Cases([], [])
 
     def _onSource(self, row: int) -> None:
         self._parameterNode.batchSource = SOURCES[row]
@@ -125,6 +151,7 @@ class BatchPanel:
 
     def _onCollapsed(self, isCollapsed: bool) -> None:
         if not isCollapsed:
+            self._lookedInto = None
             self.show(self._parameterNode)
 
     # -- Start and cancel

@@ -78,6 +78,7 @@ class CohortPage(Page):
     def release(self) -> None:
         """The scene is about to be emptied."""
         self._decidingTimer.stop()
+        self.scene.release()
         self.firstCases.release()
         self.chart.clear()
 

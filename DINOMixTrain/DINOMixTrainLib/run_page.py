@@ -95,7 +95,7 @@ class RunPage(Page):
 
     def release(self) -> None:
         """The scene is about to be emptied."""
-        self._snapshots.stop()
+        self._snapshots.release()
         self._plot.release()
         self._staleCurves = True
 

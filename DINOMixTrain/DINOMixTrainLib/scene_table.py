@@ -114,6 +114,11 @@ class SceneTable:
             button.enabled = isEnabled and bool(self._rows)
         setWrappedText(self._ui.sceneLabel, summaryOf(self._rows))
 
+    def release(self) -> None:
+        """The scene is about to be emptied: forget what was chosen in it, since the next one's nodes get its IDs."""
+        self._rows, self._shown = [], None
+        self._segmentationOf, self._moreOf = {}, {}
+
     def segmentNames(self) -> Counter[str]:
         """The structures of the segmentations that are ticked, and in how many."""
         nodes = [slicer.mrmlScene.GetNodeByID(row.segmentation) for row in self._rows if row.isChosen and row.volume]

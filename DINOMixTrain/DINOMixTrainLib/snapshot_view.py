@@ -59,6 +59,11 @@ class SnapshotView:
             self._steps.cancel()
             self._steps = None
 
+    def release(self) -> None:
+        """The scene is about to be emptied: forget the node, since one of the next scene gets its ID."""
+        self.stop()
+        self._segmentationId, self._shownCase = "", None
+
     def _show(self, run: Path, case: str, path: Path) -> Iterator[None]:
         read = yield from labelFileSteps(path)
         node = self.segmentation if self._shownCase == (run, case) else None

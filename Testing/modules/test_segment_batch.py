@@ -5,6 +5,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import slicer
@@ -189,6 +190,18 @@ class DiskBatchTest(BatchTestCase):
             found,
             {"a.nii.gz": "a.seg.nrrd", "b.NRRD": "b.seg.nrrd", "c.mha": "c.seg.nrrd", "series": "series.seg.nrrd"},
         )
+
+    def test_what_else_lies_in_a_dicom_folder_does_not_hide_it(self):
+        for name in (".DS_Store", "._x", "AUTORUN.INF", "LICENSE"):
+            self.touch(f"with {name}/slice")
+            (self.scans / f"with {name}" / name).write_text("no DICOM")
+        found = [item.title for item in self.items()]
+        self.assertCountEqual(found, ["with .DS_Store", "with ._x", "with AUTORUN.INF", "with LICENSE"])
+
+    def test_a_folder_that_cannot_be_read_is_passed_over(self):
+        self.touch("a.nii", "series/1")
+        with patch("DINOMixSegmentLib.batch_items.is_image_path", side_effect=PermissionError):
+            self.assertEqual([item.title for item in self.items()], ["a.nii"])
 
     def test_images_of_one_name_get_results_of_two(self):
         self.touch("a.nii", "a.nrrd", "b.nii")

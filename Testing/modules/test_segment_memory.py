@@ -168,6 +168,17 @@ class WindowMemoryTest(Collectorless, WindowTestCase):
             self.settle()
         self.assertEqual([len(deleted) for deleted in gone], [2, 2])
 
+    def test_volumes_of_a_closed_scene_that_a_batch_listed(self):
+        volume = addVolume()
+        gone = deletionsOf(volume, voxelsOf(volume))
+        del volume
+        self.ui.batchCollapsibleButton.collapsed = False
+        self.settle()
+        self.ui.batchCollapsibleButton.collapsed = True
+        slicer.mrmlScene.Clear(False)
+        self.settle()
+        self.assertEqual(len(gone), 2)
+
     def test_a_volume_that_was_segmented_and_removed(self):
         volume = addVolume()
         gone = deletionsOf(volume, voxelsOf(volume))

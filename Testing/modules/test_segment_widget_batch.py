@@ -1,8 +1,11 @@
 """The batch section of DINOMix Segment's window, driven as a person drives it, with a worker that the test plays."""
 
+import struct
 import unittest
+from unittest.mock import patch
 
 import slicer
+from DINOMixSegmentLib.batch_cases import casesOfDisk
 from segment_fakes import LIVER, SPLEEN, addVolume
 from segment_window import WindowTestCase
 from waiting import waitUntil
@@ -102,6 +105,20 @@ class BatchWindowTest(WindowTestCase):
         self.assertEqual(self.ui.batchTable.rowCount, 0)
         self.assertEqual(self.ui.batchButton.text, "Start batch")
 
+    def test_states_of_a_closed_scene_are_not_those_of_the_next(self):
+        self.startBatch().finishWithLabels()
+        self.waitForJobs("segment", 2).finishWithLabels()
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        ids = [volume.GetID() for volume in self.volumes]
+        self.ui.batchCollapsibleButton.collapsed = True
+        self.settle()
+        slicer.mrmlScene.Clear(False)
+        self.assertEqual([addVolume(name).GetID() for name in ("one", "two")], ids)
+        self.ui.batchCollapsibleButton.collapsed = False
+        self.settle()
+        self.assertEqual(self.rows(0), ["one", "two"])
+        self.assertEqual(self.rows(1), ["Waiting", "Waiting"])
+
     def test_a_folder_of_the_subject_hierarchy(self):
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Monday")
@@ -135,6 +152,57 @@ class BatchWindowTest(WindowTestCase):
         self.assertEqual(self.rows(1), ["Done, unsure"])
         self.assertIn("Look at spleen (0.50)", self.rows(2)[0])
 
+    def test_a_folder_on_disk_is_looked_into_when_something_else_is_wanted_of_it(self):
+        images, looks = self.makeFolder("images"), []
+
+        def look(*asked):
+            looks.append(asked)
+            return casesOfDisk(*asked)
+
+        patcher = patch("DINOMixSegmentLib.batch_panel.casesOfDisk", look)
+        patcher.start()
+        self.addCleanup(patcher.stop)
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        self.ui.batchInputPathEdit.currentPath = images
+        self.settle()
+        self.assertEqual(len(looks), 1)
+        slicer.util.saveNode(self.volumes[0], f"{images}/scan.nrrd")
+        for size in range(3):
+            self.parameters.cleanUpMl = 1.0 + size
+            addVolume(f"another {size}")
+            self.settle()
+        self.assertEqual(len(looks), 1, "also where nothing was found")
+        self.assertIn("holds no images", self.ui.batchLabel.text)
+        self.ui.batchCollapsibleButton.collapsed = True
+        self.ui.batchCollapsibleButton.collapsed = False
+        self.settle()
+        self.assertEqual(self.rows(0), ["scan.nrrd"])
+        slicer.util.saveNode(self.volumes[0], f"{images}/scan 2.nrrd")
+        self.widget.exit()
+        self.widget.enter()
+        self.settle()
+        self.assertEqual(self.rows(0), ["scan 2.nrrd", "scan.nrrd"])
+        self.assertEqual(len(looks), 3)
+        self.ui.batchOutputPathEdit.currentPath = self.makeFolder("results")
+        self.settle()
+        self.choose(self.ui.batchFormatComboBox, self.ui.batchFormatComboBox.itemText(1))
+        self.settle()
+        self.assertEqual(len(looks), 5)
+
+    def test_files_that_are_done_stay_so_when_the_user_comes_back(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        images = self.makeFolder("images")
+        slicer.util.saveNode(self.volumes[0], f"{images}/scan.nrrd")
+        self.ui.batchInputPathEdit.currentPath = images
+        self.settle()
+        self.click(self.ui.batchButton)
+        self.waitForJobs("segmentFile", 1).finish(structures=[LIVER])
+        waitUntil(lambda: self.logic.state == "idle", what="the end")
+        self.widget.exit()
+        self.widget.enter()
+        self.settle()
+        self.assertEqual(self.rows(1), ["Done"])
+
     def test_files_are_computed_as_chosen_and_get_their_regions(self):
         self.choose(self.ui.batchSourceComboBox, "A folder on disk")
         images = self.makeFolder("images")
@@ -153,8 +221,9 @@ class BatchWindowTest(WindowTestCase):
         images = self.folder / "images"
         for name in ("head", "made before"):
             (images / name).mkdir(parents=True)
-        for name in ("head/1.dcm", "made before/chest.seg.dcm"):
-            (images / name).write_bytes(bytes(128) + b"DICM")
+        (images / "head" / "1.dcm").write_bytes(bytes(128) + b"DICM")
+        modality = struct.pack("<HHI", 0x0008, 0x0060, 8) + b"RTSTRUCT"
+        (images / "made before" / "chest.rtstruct.dcm").write_bytes(bytes(128) + b"DICM" + modality)
         self.ui.batchInputPathEdit.currentPath = str(images)
         for shown, ending in (("DICOM segmentation", ".seg.dcm"), ("DICOM RT", ".rtstruct.dcm")):
             self.choose(self.ui.batchFormatComboBox, next(

@@ -114,6 +114,19 @@ class SceneTest(SceneCases):
         self.assertEqual(list(self.parameters.sceneLabeled), [f"{first} {organs}"])
         self.assertEqual(self.headers(), ["Volume", "Segmentation"])
 
+    def test_a_further_image_that_was_chosen_in_a_closed_scene_is_not_chosen_in_the_next(self):
+        self.addCases(["a", "b"])
+        self.parameters.channels = "t1, t2"
+        self.settle()
+        self.choose(self.box("a t1"), "b t2")
+        self.widget.exit()
+        slicer.mrmlScene.Clear(False)
+        self.addCases(["a", "b"])
+        self.parameters.channels = "t1, t2"
+        self.widget.enter()
+        self.settle()
+        self.assertEqual(self.box("a t1").currentText, "a t2")
+
     def test_cases_of_the_scene_are_copied_with_all_images(self):
         self.addCases(["a", "b", "c"])
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")

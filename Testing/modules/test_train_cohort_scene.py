@@ -15,6 +15,8 @@ from segment_fakes import LIVER, SPLEEN, modelDict
 from waiting import processEvents, waitUntil
 
 from dinomix.images.reading import read_image, read_label
+from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
+from dinomix_slicer.scene.volumes import affineOf
 
 SPLEEN_ENTRY = LIVER["terminology_entry"].replace("10200004^Liver", "78961009^Spleen")
 RIGHT_KIDNEY = (
@@ -54,6 +56,21 @@ class ChoosingTest(CohortTestCase):
         self.assertEqual(list(self.parameters.sceneUnlabeled), [volume.GetID()])
         self.tick("CT", False)
         self.assertEqual(self.segmentationBox("CT").currentText, "none: unlabeled", "the choice stays")
+
+    def test_what_was_chosen_in_a_closed_scene_is_not_chosen_in_the_next(self):
+        ids = self.addTwoCases()
+        self.settle()
+        self.choose(self.segmentationBox("CT"), "By hand")
+        self.widget.exit()
+        slicer.mrmlScene.Clear(False)
+        self.assertEqual(self.addTwoCases(), ids)
+        self.widget.enter()
+        self.settle()
+        self.assertEqual(self.segmentationBox("CT").currentText, "Organs")
+
+    def addTwoCases(self):
+        cases = addSceneCase("CT", 1, "Organs"), addSceneCase("other", 2, "By hand")
+        return [node.GetID() for case in cases for node in case]
 
     def test_a_volume_that_leaves_the_scene_leaves_the_cases(self):
         volume, _organs = addSceneCase("CT", 1)
@@ -261,6 +278,32 @@ class SnapshotTest(CohortTestCase):
     def test_labels_of_other_volumes_do_not_lie_over_the_validation_case(self):
         _other, drawn = addSceneCase("other", 1)
         volume, organs = addSceneCase("validation", 2)
+        view = SnapshotView()
+        self.show(view, self.makeRun(volume, organs), 7)
+        self.assertEqual(self.shownVolume(), volume)
+        self.assertTrue(view.segmentation.GetDisplayVisibility())
+        self.assertFalse(drawn.GetDisplayVisibility())
+        self.assertTrue(organs.GetDisplayVisibility())
+
+    def test_a_node_of_the_next_scene_with_the_same_id_is_left_alone(self):
+        view = self.widget.pages["run"]._snapshots
+        run = self.makeRun(*addSceneCase("validation", 1))
+        self.show(view, run, 7)
+        id = view.segmentation.GetID()
+        self.widget.exit()
+        slicer.mrmlScene.Clear(False)
+        volume, _organs = addSceneCase("CT", 2)
+        structures = [{**LIVER, "id": 1}, {**SPLEEN, "id": 2}]
+        organs = newSegmentation("segmented", volume, labelMapFrom(labels(2), affineOf(volume)), structures)
+        self.assertEqual(organs.GetID(), id)
+        self.show(view, run, 8)
+        self.assertIsNot(view.segmentation, organs)
+        segment = organs.GetSegmentation().GetNthSegmentID(0)
+        liver = slicer.util.arrayFromSegmentBinaryLabelmap(organs, segment, volume)
+        self.assertTrue(np.array_equal(liver, labels(2) == 1))
+
+    def makeRun(self, volume, organs):
+        """The folder of a run whose validation case is this volume, and its newest segmentation these organs."""
         run = self.folder / "run"
         run.mkdir()
         slicer.util.saveNode(volume, str(run / "validation.nrrd"))
@@ -270,16 +313,16 @@ class SnapshotTest(CohortTestCase):
         (run / "cohort.json").write_text(
             json.dumps({"modality": "CT", "labels": {"structures": structures}, "cases": [case]})
         )
-        view, heard = SnapshotView(), []
+        return run
+
+    def show(self, view, run, step):
+        """Let a view show the newest segmentation of a run."""
+        heard = []
         view.shown.connect(lambda *told: heard.append(told))
         view.failed.connect(lambda *told: heard.append(told))
-        view.show(run, {"case": "validation", "step": 7, "path": "now.seg.nrrd"})
+        view.show(run, {"case": "validation", "step": step, "path": "now.seg.nrrd"})
         waitUntil(lambda: heard, what="the case")
-        self.assertEqual(heard, [("validation", 7)])
-        self.assertEqual(self.shownVolume(), volume)
-        self.assertTrue(view.segmentation.GetDisplayVisibility())
-        self.assertFalse(drawn.GetDisplayVisibility())
-        self.assertTrue(organs.GetDisplayVisibility())
+        self.assertEqual(heard, [("validation", step)])
 
 
 class NamesTest(CohortTestCase):
