@@ -105,7 +105,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     stages = 1 if plan.second is None else 2
     alone = stages * method_class(config.method)(config, cohort).labels_alone(accelerator.num_processes)
     if config.time is not None:
-        left = max(config.time - seconds, LEAST * config.time)
+        left = max(config.time - seconds, LEAST * config.time + pace.validation)
         schedule = fitted(config, pace, left, config.time, labels_alone=alone)
     else:
         schedule = schedule_of_steps(config, schedule.steps, alone)
