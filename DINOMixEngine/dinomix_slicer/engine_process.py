@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 from dinomix.files import parse_json
@@ -97,8 +96,9 @@ class EngineProcess(Task):
         self._hasEvents = True
         if event.get("kind") == "error":
             self._lastError = (str(event.get("message", "")), remedyOf(event))
-        elif event.get("kind") == "started" and event.get("host") == socket.gethostname():
-            # A launcher may stand between; ended alone, it would leave this one behind.
+        elif event.get("kind") == "started" and self._command.isOwnPython:
+            # A launcher may stand between; ended alone, it would leave this one behind. Of another command this may be a
+            # number inside a container, which another process has outside.
             self._processNumber = int(event["pid"])
         self.event.emit(event)
 

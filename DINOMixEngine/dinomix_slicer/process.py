@@ -87,7 +87,7 @@ class Process:
         """End it and all that it has started; ``ended`` follows.
 
         Args:
-            alsoEnd: the program's own process number on this computer, where it is known: a launcher may stand between.
+            alsoEnd: the program's own process number, where it is surely one of this computer: a launcher may stand between.
         """
         roots = [int(self._process.processId()) if self.isRunning() else 0, alsoEnd or 0]
         killTrees([root for root in roots if root > 0])

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
@@ -82,12 +83,14 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         self._surfaces: Steps | None = None
         self._results: list[str] = []  # IDs of the nodes that were written, the last one last
         self._lastFailure = ""
+        self._hasNewPackages = False  # of which the worker does not know
         scene = slicer.mrmlScene
         self._sceneTag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._onSceneStartClose)
 
     def cleanup(self) -> None:
         """End everything: what runs, the worker, all observations. Called when the window goes or is reloaded."""
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
+        self._hasNewPackages = False
         self.cancel()
         self.stopWorker()
 
@@ -245,6 +248,11 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
             return  # Apply says why
         job = self._estimateJob = self.client.estimate(image, request.model, request.computing, request.moreModels)
         job.finished.connect(lambda result: self._onEstimate(job, request.computing, result))
+
+    def takeNewPackages(self) -> None:
+        """Packages were installed: start the worker anew, once nothing runs. It knows only those that it has begun with."""
+        self._hasNewPackages = True
+        self._renewWhenIdle()
 
     # -- Afterwards
 
@@ -410,6 +418,16 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if job is not None and job.state == "waiting":
             job.cancel()
 
+    def _renewWhenIdle(self) -> None:
+        if not self._hasNewPackages or self.state != IDLE:
+            return
+        self._hasNewPackages = False
+        self._dropEstimate()
+        if self.workerCommandText():
+            self.refreshModels()  # it computes in another environment
+        else:
+            self.restartWorker()
+
     def _remember(self, segmentation: vtkMRMLSegmentationNode) -> None:
         self._results.append(segmentation.GetID())
         self.undoChanged.emit(True)
@@ -427,3 +445,6 @@ class DINOMixSegmentLogic(WorkerOwner, ScriptedLoadableModuleLogic):
         if state != self.state:
             self.state = state
             self.stateChanged.emit(state)
+            if self._hasNewPackages:
+                # Later, once the end of what ran has been told.
+                qt.QTimer.singleShot(0, self._renewWhenIdle)

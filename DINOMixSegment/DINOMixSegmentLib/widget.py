@@ -130,7 +130,7 @@ class DINOMixSegmentWidget(ModuleWindow):
             (self.workerPage.deviceChosen, self.onDeviceChosen),
             (self.workerPage.changed, self._updateLater),
             (logic.installer.failed, self.onFailed),
-            (logic.installer.installed, logic.refreshModels),
+            (logic.installer.installed, self.onInstalled),
             (logic.installer.logged, self.workerPage.log),
             (self.setupNotice.wantsFolder, self.workerPage.askForFolder),
             (self.setupNotice.wantsExample, self.onShowMeHow),
@@ -357,6 +357,11 @@ class DINOMixSegmentWidget(ModuleWindow):
             )
             self.onNotice(text.format(names=listed(others)))
         self._updateLater()
+
+    def onInstalled(self) -> None:
+        """Packages were installed: with them another device may compute, in another time."""
+        self._estimate = self._estimated = None
+        self.logic.takeNewPackages()
 
     def onWorkerStateChanged(self, state: str) -> None:
         """The worker starts, is ready, computes, or has ended."""

@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import read_json
 from dinomix.images.channel_files import Channel, channel_of_option
 from dinomix.names import normalized_name
+from dinomix_slicer.run.state import isFile
 from dinomix_slicer.stored_text import jsonIn
 
 from .decisions import Decisions
@@ -123,7 +124,7 @@ class CohortRequest:
         """The sentence that says what is missing before the cases can be checked; None when nothing is."""
         if not self.studyFolder:
             return _("Choose a study folder: everything that belongs to this training is kept there.")
-        if self.folder.exists() and not self.folder.is_dir():
+        if isFile(self.folder):
             return _("{path} is a file. Choose a folder for the study.").format(path=self.studyFolder)
         if not self.folder.is_absolute():
             return _("Give the whole path of the study folder, not {path}.").format(path=self.studyFolder)

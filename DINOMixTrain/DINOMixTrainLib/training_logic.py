@@ -19,7 +19,7 @@ from dinomix.names import file_name
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.run.process import startRun
 from dinomix_slicer.run.registry import rememberRun
-from dinomix_slicer.run.state import readJson
+from dinomix_slicer.run.state import isFile, isFolder, readJson
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.stored_text import jsonIn
 from dinomix_slicer.worker.command import engineCommand
@@ -70,7 +70,7 @@ class TrainingLogic:
         """The name of the next run: as the user wrote it, else one that is free."""
         if node.runName.strip():
             return node.runName.strip()
-        taken = {path.name for path in runsFolder(node).iterdir()} if runsFolder(node).is_dir() else set()
+        taken = namesIn(runsFolder(node))
         return next(name for number in range(1, 10**6) if (name := f"{node.preset}-{number}") not in taken)
 
     def options(self, node: DINOMixTrainParameterNode) -> list[str]:
@@ -195,7 +195,7 @@ class TrainingLogic:
             return _("{name} cannot be the name of a folder. Choose letters, digits, spaces and hyphens.").format(
                 name=name
             )
-        if (runsFolder(node) / name / "config.json").exists():
+        if isFile(runsFolder(node) / name / "config.json"):
             return _("There is a run named {name} already. Choose another name.").format(name=name)
         return None
 
@@ -240,7 +240,7 @@ class TrainingLogic:
 
 def isEncoder(start: str) -> bool:
     """Whether what a run starts from is a file of an encoder's weights, rather than a model folder."""
-    return Path(start).suffix in ENCODER_ENDINGS and not Path(start).is_dir()
+    return Path(start).suffix in ENCODER_ENDINGS and not isFolder(Path(start))
 
 
 def isModel(start: str) -> bool:
@@ -252,9 +252,9 @@ def whyNotFrom(start: str) -> str | None:
     """The sentence that says why a run cannot start from this model or encoder, empty for none; None when it can."""
     path = Path(start)
     if start and isEncoder(start):
-        if not path.is_file():
+        if not isFile(path):
             return _("The file {path} is gone. Choose another, or start from scratch.").format(path=path)
-    elif start and not path.is_dir():
+    elif start and not isFolder(path):
         return _("The model folder {path} is gone. Choose another, or start from scratch.").format(path=path)
     return None
 
@@ -265,6 +265,14 @@ def cohortFile(node: DINOMixTrainParameterNode) -> Path:
 
 def runsFolder(node: DINOMixTrainParameterNode) -> Path:
     return Path(node.studyFolder) / "runs"
+
+
+def namesIn(folder: Path) -> set[str]:
+    """What lies in a folder; nothing where it is not there, or its disk fails."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def settingsOf(node: DINOMixTrainParameterNode) -> dict[str, Any]:

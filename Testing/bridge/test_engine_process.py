@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +153,23 @@ def test_cancel_ends_a_program_whose_launcher_is_gone(tmp_path):
     process.cancel()
     waitUntil(lambda: heard.ends and not isAlive(program) and not isAlive(child))
     assert heard.ends == [("cancelled",)]
+
+
+def test_a_number_inside_a_container_ends_no_process_outside(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+        text = TREE.replace(
+            '"kind": "here"',
+            f'"kind": "started", "pid": {stranger.pid}, "host": __import__("socket").gethostname()',
+        )
+        process = EngineProcess(["anything"], script(tmp_path, text))
+        heard = Heard(process)
+        process.start()
+        waitUntil(lambda: heard.events)
+        process.cancel()
+        waitUntil(lambda: heard.ends)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert not any(map(isAlive, heard.events[0]["pids"]))
 
 
 def test_the_end_of_the_module_ends_it_without_a_word(tmp_path):

@@ -1,15 +1,20 @@
-"""A program beside Slicer is heard message by message, with the window's turn in between."""
+"""A program beside Slicer is heard message by message, with the window's turn in between; and what processes are ended."""
 
+import os
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import qt
-from workers import script
+from workers import isAlive, script
 
 from dinomix.worker.stream import Decoder
 from dinomix_slicer import process as process_module
+from dinomix_slicer import processes
 from dinomix_slicer.process import Process
 from host import processEvents, waitUntil
 
@@ -87,3 +92,40 @@ def test_a_program_that_is_not_there(tmp_path):
     process.start()
     waitUntil(lambda: ends)
     assert ends == [("not started", -1)]
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process
+        process.kill()
+
+
+def test_no_process_is_ended_that_this_one_descends_from(sleeper, monkeypatch):
+    """Such as 1, which a worker in a container says that it is."""
+    signaled = set()
+    monkeypatch.setattr(processes.os, "kill", lambda process, number: signaled.add(process))
+    line = [process.pid for process in psutil.Process().parents()]
+    processes.killTrees([1, os.getpid(), *line, sleeper.pid])
+    assert signaled == {sleeper.pid}
+
+
+def test_a_tree_is_ended(sleeper):
+    assert isAlive(sleeper.pid)
+    processes.killTrees([sleeper.pid])
+    assert sleeper.wait(10) != 0
+
+
+@pytest.mark.parametrize("hasProc", [True, False])
+def test_when_a_process_was_created(sleeper, monkeypatch, hasProc):
+    if not hasProc:  # as on macOS
+        monkeypatch.setattr(processes, "_hasProc", lambda: False)
+    assert processes.createdAt(sleeper.pid) == pytest.approx(time.time(), abs=5)
+    assert processes.createdAt(os.getpid()) == pytest.approx(psutil.Process().create_time(), abs=5)
+    sleeper.kill()
+    sleeper.wait()
+    assert processes.createdAt(sleeper.pid) is None
+
+
+def test_an_age_as_it_is_written():
+    assert [processes._secondsOf(age) for age in ("00:07", "01:02:03", "2-00:00:01")] == [7, 3723, 172801]

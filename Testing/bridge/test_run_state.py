@@ -1,5 +1,7 @@
 """What has become of a run, told by its files alone."""
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -9,17 +11,51 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from filelock import FileLock
 
 import host
+
+sys.path.append(str(host.REPOSITORY / "DINOMixTrain"))
+
+from DINOMixTrainLib.cohort_request import CohortRequest
+from DINOMixTrainLib.training_logic import TrainingLogic, whyNotFrom
+
+from dinomix_slicer.run import process as run_process
 from dinomix_slicer.run import state as run_state
 from dinomix_slicer.run.follower import RunFollower
-from dinomix_slicer.run.registry import knownRuns, rememberRun
+from dinomix_slicer.run.process import endRun, hasCheckpoint
+from dinomix_slicer.run.registry import isRun, knownRuns, rememberRun
 from dinomix_slicer.run.state import Heartbeat, judge, lastWord, quickState, readSigns
 
 HERE = socket.gethostname()
+TRAINING = """
+import json, os, socket, subprocess, sys, time
+from filelock import FileLock
+lock = FileLock(".lock")
+lock.acquire()
+open("alive.json", "w").write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+"""What ``dinomix train`` does that others see of it, in the run's directory."""
+
+
+@contextlib.contextmanager
+def failing(folder):
+    """All that lies in a folder cannot be looked at, as where a server has lost it while it was connected."""
+    stat = os.stat
+
+    def failed(path, *arguments, **options):
+        if isinstance(path, str | os.PathLike) and Path(path).is_relative_to(folder):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return stat(path, *arguments, **options)
+
+    with patch.object(os, "stat", failed):
+        yield
 
 
 class RunFiles(unittest.TestCase):
@@ -150,6 +186,23 @@ class StateTest(RunFiles):
         self.assertEqual((state.name, state.canResume), ("lost", False))
         self.assertIn("is gone", state.reason)
 
+    def test_a_shared_folder_that_fails_is_told_as_gone(self):
+        self.event("loss", step=2, total=1.0)
+        with failing(self.run_.parents[1]):
+            state = self.judged()
+            self.assertFalse(isRun(self.run_) or hasCheckpoint(self.run_))
+        self.assertEqual((state.name, state.canResume), ("lost", False))
+        self.assertIn("its disk is not connected", state.remedy)
+        self.assertTrue(isRun(self.run_))
+
+    def test_what_is_asked_of_a_study_whose_shared_folder_fails_is_answered(self):
+        study, logic = self.run_.parents[1], TrainingLogic(lambda node: None)
+        node = SimpleNamespace(runName="", preset="one", studyFolder=str(study))
+        with failing(study):
+            self.assertIn("no labeled case", CohortRequest(studyFolder=str(study)).whyNot())
+            self.assertEqual(logic.runName(node), "one-1")
+            self.assertIn("is gone", whyNotFrom(str(self.run_ / "model")))
+
     def test_damaged_files_do_no_harm(self):
         (self.run_ / "alive.json").write_text("{", encoding="utf-8")
         (self.run_ / "launch.json").write_text("[1]", encoding="utf-8")
@@ -190,6 +243,69 @@ class LaunchTest(RunFiles):
         time.sleep(0.01)
         self.launch(self.deadProcess(), log="Error: Another process is training.\n")
         self.assertEqual(self.judged().name, "running")
+
+
+class EndTest(RunFiles):
+    def started(self, program, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], cwd=self.run_, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def trained(self):
+        """A process that trains the run, and the number of one that it has started."""
+        process = self.started(TRAINING)
+        return process, int(process.stdout.readline())
+
+    def stranger(self):
+        """A process that is nothing of the run's."""
+        return self.started("import time; time.sleep(600)")
+
+    def assertEnded(self, process, child):
+        self.assertNotEqual(process.wait(10), 0)
+        host.waitUntil(lambda: not run_state.isThere(child))
+
+    def test_who_has_the_number_of_before_a_restart_of_the_computer_is_left_alone(self):
+        """Started from Slicer; after the restart, resumed in a terminal."""
+        stranger = self.stranger()
+        self.launch(stranger.pid, age=3600)
+        process, child = self.trained()
+        endRun(self.run_)
+        self.assertEnded(process, child)
+        self.assertIsNone(stranger.poll())
+
+    def test_an_old_sign_of_life_ends_nobody(self):
+        stranger = self.stranger()
+        self.alive(stranger.pid)
+        endRun(self.run_)
+        self.assertIsNone(stranger.poll(), "no process trains the run")
+        self.alive(stranger.pid, age=3600)
+        with FileLock(self.run_ / ".lock"):
+            endRun(self.run_)
+        self.assertIsNone(stranger.poll(), "the one that trains it has not said so yet")
+
+    def test_a_slicer_that_was_closed_meanwhile_ends_what_it_has_started(self):
+        launcher = self.started("import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])", TRAINING)
+        child = int(launcher.stdout.readline())
+        self.launch(launcher.pid)
+        endRun(self.run_)
+        self.assertEnded(launcher, child)
+        self.assertFalse(run_state.isThere(run_state.readJson(self.run_ / "alive.json")["pid"]))
+
+    def test_what_is_only_starting_is_ended_too(self):
+        started = self.stranger()
+        self.launch(started.pid)
+        endRun(self.run_)
+        self.assertNotEqual(started.wait(10), 0)
+
+    def test_what_this_slicer_has_started_is_ended_whatever_the_files_say(self):
+        started = self.stranger()
+        with patch.dict(run_process._started, {self.run_: started}):
+            endRun(self.run_)
+        self.assertNotEqual(started.wait(10), 0)
 
 
 class QuickTest(RunFiles):

@@ -196,6 +196,22 @@ def test_a_worker_that_ignores_cancel_is_ended_with_its_children(tmp_path):
     client.stop()
 
 
+@pytest.mark.parametrize("end", ["stop", "insist", "test of the connection"])
+def test_a_number_inside_a_container_ends_no_process_outside(tmp_path, end):
+    """On Linux, a container with the network of its computer has that one's name too."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+        text = HELLO.replace("os.getpid()", str(stranger.pid))
+        if end == "test of the connection":
+            waitFor(Steps(stepsOfTest(script(tmp_path, text + "say(type='models', models=[])\ntime.sleep(60)"))), 90)
+        else:
+            client = WorkerClient(script(tmp_path, text + "time.sleep(60)"))
+            job = client.segment(noise(), "any model")
+            waitUntil(lambda: job.state == "computing")
+            (client.stop if end == "stop" else lambda: client._insist(job))()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
 OTHER_PROTOCOL = HELLO.replace("hello", "error").replace("protocol=1,", "message='Protocol 2.', remedy='Update it.',")
 
 
@@ -427,6 +443,43 @@ def test_a_full_disk_fails_the_job_and_not_the_client(client, model, monkeypatch
     assert "No space left" in heard.last()[1]
     monkeypatch.undo()
     assert run(client, client.segment(noise(), model)).last()[0] == "finished"
+
+
+@pytest.fixture(params=["gone", "full"])
+def noFolder(request, tmp_path, monkeypatch):
+    """Slicer's folder for temporary files is none that can be written to; why, in the system's words."""
+    if request.param == "gone":
+        monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path / "gone"))
+        return "No such file or directory"
+
+    def full(path, *arguments, **options):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    return "No space left on device"
+
+
+def test_without_a_folder_for_temporary_files_it_says_what_to_do(noFolder, monkeypatch):
+    client, told = ownWorker(), []
+    client.failed.connect(lambda *words: told.append(words))
+    with pytest.raises(DinomixError) as caught:
+        waitFor(client.listModels(), 10)
+    client.start()
+    client.start()  # as who asks for the client, and then for a job
+    heard = run(client, client.segment(noise(), "any model"), 10)
+    assert heard.last()[0] == "failed"
+    assert told == [heard.last()[1:]] * 2 == [(caught.value.problem, caught.value.remedy)] * 2
+    problem, remedy = told[0]
+    assert slicer.app.temporaryPath in problem and noFolder in problem
+    assert "Free some disk space, or set another folder" in remedy
+    client.start()
+    client.stop()
+    processEvents(50)
+    assert client.state == "stopped" and len(told) == 2, "nobody wants it any more"
+    monkeypatch.undo()
+    client.start()
+    waitUntil(lambda: client.state == "ready", 240)
+    client.stop()
 
 
 def test_no_worker_outlives_an_interpreter_that_ends(tmp_path):

@@ -13,10 +13,12 @@ import numpy as np
 import slicer
 from DINOMixSegmentLib.batch_items import itemsOfDisk
 from DINOMixSegmentLib.logic import DINOMixSegmentLogic
-from segment_fakes import FakeInstaller, Heard, segmentNames, segmentVoxels
+from segment_fakes import FakeInstaller, Heard, addVolume, segmentNames, segmentVoxels
 from segment_models import makeModel, makeNoiseVolume
+from segment_window import WindowTestCase
 from waiting import waitUntil
 
+from dinomix.errors import DinomixError
 from dinomix_slicer.worker import client as worker_client
 
 
@@ -135,6 +137,64 @@ class EndsTest(WorkerTestCase):
         slicer.mrmlScene.Clear(False)
         self.assertEqual(len(self.heard.of("cancelled")), 1)
         self.assertEqual(self.logic.state, "idle")
+
+    def test_a_script_is_told_where_temporary_files_cannot_be_written(self):
+        with (
+            patch.object(slicer.app, "temporaryPath", str(self.folder / "gone")),
+            self.assertRaisesRegex(DinomixError, "nothing can be written to .*gone.*set another folder"),
+        ):
+            self.logic.segment(self.volume, str(self.model))
+        self.assertIsNotNone(self.logic.segment(self.volume, str(self.model)))
+
+
+class NewPackagesTest(WorkerTestCase):
+    def test_the_worker_is_started_anew_after_what_runs(self):
+        self.makeBig()
+        self.apply()
+        self.waitForStage("segment")
+        worker = self.logic.workerHello["pid"]
+        self.logic.takeNewPackages()
+        self.waitForEnd()
+        self.assertEqual(len(self.heard.of("finished")), 1)
+        waitUntil(lambda: (self.logic.workerHello or {}).get("pid", worker) != worker, 120, "another worker")
+
+
+class NewPackagesInTheWindowTest(WindowTestCase):
+    def prepare(self):
+        addVolume()
+
+    def test_the_worker_is_started_anew_at_once_or_after_what_runs(self):
+        self.waitForJobs("estimate", 1)
+        starts = self.client.starts
+        self.installer.end()
+        self.assertEqual(self.client.starts, starts + 1, "nothing was being computed")
+        self.waitForJobs("estimate", 2)
+
+        job = self.apply()
+        self.installer.end()
+        self.settle()
+        self.assertEqual(self.client.starts, starts + 1)
+        job.finishWithLabels()
+        waitUntil(lambda: self.client.starts == starts + 2, what="another worker")
+        self.settle()
+        self.assertEqual((self.client.starts, len(self.logic.models())), (starts + 2, 1))
+
+    def test_none_is_started_for_a_window_that_is_closed(self):
+        self.apply()
+        self.installer.end()
+        starts = self.client.starts
+        self.widget.cleanup()
+        self.settle()
+        self.assertEqual((self.client.starts, self.client.state), (starts, "stopped"))
+
+    def test_a_worker_of_another_environment_goes_on(self):
+        starts = self.client.starts
+        self.logic.setWorkerCommandText("ssh gpu-box dinomix worker")
+        self.client.start()
+        with patch.object(self.client, "stop", lambda: self.fail("it was stopped")):
+            self.installer.end()
+        self.assertEqual(self.client.starts, starts + 1)
+        self.logic.setWorkerCommandText("")
 
 
 class BatchTest(WorkerTestCase):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,11 +17,13 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 
-from ..processes import killTrees
+from ..processes import createdAt, isHeld, killTrees
 from ..worker.command import engineCommand
-from .state import readJson
+from .state import LOCK, isFile, isFolder, readJson
 
-LOG, LAUNCH, REQUEST = "log.txt", "launch.json", "request.json"
+LOG, LAUNCH, ALIVE, REQUEST = "log.txt", "launch.json", "alive.json", "request.json"
+CLOCK_SECONDS = 10.0
+"""How far the time of a process's creation may be from that which a file tells of it; far less than a number takes to return."""
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 """The processes that this Slicer has started, so that their end is collected; a reload of a module keeps them."""
@@ -35,7 +38,7 @@ def startRun(run: Path, arguments: list[str]) -> None:
     Raises:
         DinomixError: a run is there already, the engine's command is none for this computer, or it cannot be started.
     """
-    if (run / "config.json").exists():
+    if isFile(run / "config.json"):
         raise DinomixError(_("There is a run in {path} already.").format(path=run), _("Give the new run another name."))
     _launch(run, ["train", *arguments, "--out", str(run)])
 
@@ -46,7 +49,7 @@ def resumeRun(run: Path) -> None:
     Raises:
         DinomixError: as ``startRun``; or there is no run to go on with.
     """
-    if not (run / "config.json").exists():
+    if not isFile(run / "config.json"):
         raise DinomixError(
             _("There is no run in {path} that could be resumed.").format(path=run), _("Start a new one.")
         )
@@ -69,7 +72,7 @@ def finishRun(run: Path) -> None:
 
 def hasCheckpoint(run: Path) -> bool:
     """Whether a model can be made of the run as it is."""
-    return (run / "checkpoints" / "last.pt").is_file()
+    return isFile(run / "checkpoints" / "last.pt")
 
 
 def askRun(run: Path, request: str) -> None:
@@ -78,7 +81,7 @@ def askRun(run: Path, request: str) -> None:
     Raises:
         DinomixError: the run's folder is gone, or nothing can be written there.
     """
-    if not run.is_dir():
+    if not isFolder(run):
         raise DinomixError(_("The folder of this run is gone: {path}").format(path=run), _("Open another run."))
     try:
         write_json(run / REQUEST, {"request": request})
@@ -88,12 +91,7 @@ def askRun(run: Path, request: str) -> None:
 
 def endRun(run: Path) -> None:
     """End the processes of a run on this computer at once; it can be resumed from its last checkpoint."""
-    numbers = []
-    for name in ("alive.json", LAUNCH):
-        data = readJson(run / name)
-        if data is not None and data.get("host") == socket.gethostname():
-            numbers.append(int(data.get("pid", 0)))
-    killTrees([number for number in numbers if number > 0])
+    killTrees(list(_processesOf(run)))
     exitCode(run)
 
 
@@ -104,6 +102,29 @@ def exitCode(run: Path) -> int | None:
 
 
 # -- Inside
+
+
+def _processesOf(run: Path) -> Iterator[int]:
+    """Those that surely are the run's: after a restart of the computer, others may have the numbers that its files name."""
+    process = _started.get(run)
+    if process is not None and process.poll() is None:
+        yield process.pid
+    number, written = _noted(run / LAUNCH)
+    created = createdAt(number) if number > 0 else None
+    if created is not None and abs(created - written) < CLOCK_SECONDS:
+        yield number
+    number, written = _noted(run / ALIVE)
+    created = createdAt(number) if number > 0 and isHeld(run / LOCK) else None
+    if created is not None and created < written + CLOCK_SECONDS:
+        yield number
+
+
+def _noted(file: Path) -> tuple[int, float]:
+    """The process of this computer that a file of a run names, and when it was written; 0 without one."""
+    data = readJson(file) or {}
+    if data.get("host") != socket.gethostname():
+        return 0, 0.0
+    return int(data.get("pid", 0)), float(data.get("time", 0))
 
 
 def _launch(run: Path, arguments: list[str]) -> None:

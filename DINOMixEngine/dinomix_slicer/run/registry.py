@@ -8,6 +8,7 @@ from pathlib import Path
 import qt
 
 from ..stored_text import jsonIn
+from .state import isFile
 
 SETTING = "DINOMix/Runs"
 MOST = 50
@@ -28,7 +29,7 @@ def rememberRun(run: Path) -> None:
 
 def isRun(folder: Path) -> bool:
     """Whether a folder holds a run, or the beginning of one."""
-    return (folder / "config.json").is_file() or (folder / "launch.json").is_file()
+    return isFile(folder / "config.json") or isFile(folder / "launch.json")
 
 
 def _runsOf(study: Path) -> list[Path]:

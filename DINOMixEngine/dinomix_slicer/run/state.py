@@ -71,9 +71,8 @@ class Signs:
 
 def readSigns(run: Path) -> Signs:
     """Look at a run's small files."""
-    return Signs(
-        run.is_dir(), (run / "config.json").is_file(), readJson(run / "alive.json"), readJson(run / "launch.json")
-    )
+    hasConfig = isFile(run / "config.json")
+    return Signs(isFolder(run), hasConfig, readJson(run / "alive.json"), readJson(run / "launch.json"))
 
 
 class Heartbeat:
@@ -148,6 +147,22 @@ def quickState(run: Path) -> RunState:
         if isSilent:
             return RunState(LOST, canResume=signs.hasConfig, isHere=state.isHere)
     return state
+
+
+def isFile(path: Path) -> bool:
+    """Whether there is a file. A shared folder that fails has none, where ``Path.is_file`` raises what its server says."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def isFolder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def readJson(path: Path) -> dict[str, Any] | None:

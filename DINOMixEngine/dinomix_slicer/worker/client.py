@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from ..timer import timer
 from .command import WorkerCommand
 from .computing import AUTOMATIC, Computing
 from .job import Job
-from .transfer import WorkerLine, privateFolder
+from .transfer import WorkerLine, privateFolder, whyNoFolder
 
 if TYPE_CHECKING:
     from ..scene.volumes import NodeImage
@@ -75,11 +74,16 @@ class WorkerClient:
 
     def start(self) -> None:
         """Start the worker unless it is there; ``stateChanged`` and perhaps ``failed`` follow."""
-        if self._process is not None:
+        if self._process is not None or self.state == "starting":
             return
-        self._folder = privateFolder()
-        probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
-        Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
+        try:
+            probe = self._makeFolder()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._setState("starting")
+            # Later, so that the asker can connect to what it was given first.
+            qt.QTimer.singleShot(0, lambda: self._onNoFolder(reason))
+            return
         self._decoder = Decoder()
         self._process = Process(self._command, [], self._messages, hasInput=True)
         self._process.heard.connect(self._take)
@@ -88,6 +92,13 @@ class WorkerClient:
         self._process.start()
         self._process.send(encode({"type": "hello", "protocol": PROTOCOL, "probe": probe}))
         self._watchdog.start()
+
+    def _makeFolder(self) -> dict[str, str]:
+        """Make the folder between both; returns the file in it by which the worker tells whether it sees that."""
+        self._folder = privateFolder()
+        probe = {"file": str(Path(self._folder.name) / "probe.txt"), "nonce": secrets.token_hex(16)}
+        Path(probe["file"]).write_text(probe["nonce"], encoding="utf-8")
+        return probe
 
     def stop(self) -> None:
         """End the worker and all that it has started; its jobs are cancelled."""
@@ -254,7 +265,8 @@ class WorkerClient:
             self._onBroken(_("The program that the worker command starts is not a worker."), NOT_A_WORKER)
             return
         job = self._current if self._current and fields.get("job") == self._current.name else None
-        if kind == "started" and fields.get("host") == socket.gethostname():
+        if kind == "started" and self._command.isOwnPython:
+            # A container on this computer has its name, but numbers of its own: there, 1 is the worker.
             self._processNumber = int(fields["pid"])
         elif kind == "hello":
             self._onHello(fields)
@@ -314,6 +326,10 @@ class WorkerClient:
         if how == EXITED and self.hello is None:
             remedy = _("{remedy} Test connection in the module's settings says more.").format(remedy=remedy)
         self._onBroken(problem, remedy)
+
+    def _onNoFolder(self, reason: str) -> None:
+        if self.state == "starting" and self._process is None:  # not stopped meanwhile
+            self._onBroken(*whyNoFolder(reason))
 
     def _onBroken(self, problem: str, remedy: str) -> None:
         tasks = self._takeTasks()

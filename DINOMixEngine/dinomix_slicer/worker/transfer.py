@@ -40,6 +40,16 @@ def privateFolder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"dinomix-{os.getpid()}-", dir=place, ignore_cleanup_errors=True)
 
 
+def whyNoFolder(reason: str) -> tuple[str, str]:
+    """Problem and remedy where that folder cannot be made or filled."""
+    problem = _("The worker cannot be started, since nothing can be written to {folder} ({reason}).")
+    return problem.format(folder=slicer.app.temporaryPath, reason=reason), _remedyOfFolder()
+
+
+def _remedyOfFolder() -> str:
+    return _("Free some disk space, or set another folder for temporary files in Slicer's settings.")
+
+
 @dataclass(frozen=True)
 class WorkerLine:
     """The way to a worker that has said hello.
@@ -111,7 +121,7 @@ class WorkerLine:
         except OSError as error:
             raise DinomixError(
                 _("The volume cannot be handed to the worker ({reason}).").format(reason=error.strerror or error),
-                _("Free some disk space, or set another folder for temporary files in Slicer's settings."),
+                _remedyOfFolder(),
             ) from error
 
     def _sent(self, frames: Iterator[bytes], total: int, report: Callable[[int, int], None]) -> Iterator[Any]:
