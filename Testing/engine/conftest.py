@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from monai_alone import monai_alone
 
 from dinomix.cohort.cohort import Cohort
 from dinomix.images.volume import Geometry
@@ -41,6 +42,13 @@ def without_graphs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dinomix.models.writing.is_installed", lambda: False)
         yield
+
+
+@pytest.fixture(scope="module")
+def run_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """``run_bundle(model, folder, *options)`` lets MONAI alone segment by a model folder, into folder/out."""
+    with monai_alone(tmp_path_factory.mktemp("alone")) as run:
+        yield run
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_models import write_nnunet
-from test_bundle import assert_same_labels, run_bundle
+from monai_alone import assert_same_labels
 
 from dinomix.errors import DinomixError
 from dinomix.images.reading import read_image
@@ -120,7 +121,7 @@ def test_networks_in_turns_are_the_same_and_chosen_where_memory_is_short(ensembl
 
 
 def test_an_ensemble_is_a_model_like_any_other(
-    ensemble: Model, members: list[Model], image: Path, tmp_path: Path
+    ensemble: Model, members: list[Model], image: Path, tmp_path: Path, run_bundle: Callable[..., None]
 ) -> None:
     run_bundle(ensemble, tmp_path, "--image", str(image))
     assert_same_labels(ensemble, image, tmp_path / "out" / image.name.replace(".nii.gz", "_seg.nii.gz"))

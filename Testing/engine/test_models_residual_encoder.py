@@ -1,6 +1,7 @@
 """nnU-Net's ResidualEncoderUNet (ResEnc M, L and XL): imported, segmenting, run by MONAI, the start of a fine-tuning."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from foreign_models import residual_architecture, write_nnunet
-from test_bundle import assert_same_labels, run_bundle
+from monai_alone import assert_same_labels
 
 from dinomix.errors import DinomixError
 from dinomix.importing.installing import import_model
@@ -123,7 +124,9 @@ def test_plans_of_older_versions(tmp_path: Path) -> None:
     assert read_nnunet(source).plan.network == new
 
 
-def test_monai_runs_the_folder_where_nnunets_networks_are(test_data: Path, tmp_path: Path) -> None:
+def test_monai_runs_the_folder_where_nnunets_networks_are(
+    test_data: Path, tmp_path: Path, run_bundle: Callable[..., None]
+) -> None:
     pytest.importorskip("dynamic_network_architectures.architectures.unet")
     image = test_data / "ct_spleen/ct.nii.gz"
     read = read_nnunet(write_nnunet(tmp_path / "nnunet", LABELS, architecture=ARCHITECTURE, spacing=[4.0, 1.8, 1.8]))
