@@ -14,10 +14,10 @@ demo: $(VENV)/installed
 
 # The type checker has one core only, so it runs beside the tests; what it says is told after theirs, where it is seen.
 test: $(VENV)/installed
-	@$(MAKE) check > $(VENV)/check.txt 2>&1 & checking=$$!; \
+	@said=$$(mktemp); $(MAKE) check > $$said 2>&1 & checking=$$!; \
 	$(MAKE) tests; tests=$$?; \
 	wait $$checking; checks=$$?; \
-	cat $(VENV)/check.txt; exit $$((tests + checks))
+	cat $$said; rm $$said; exit $$((tests + checks))
 
 # One more than CI's two cores: tests of windows wait for processes of theirs, and for time to pass, half of the time.
 tests: $(VENV)/installed
