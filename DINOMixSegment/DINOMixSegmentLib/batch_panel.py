@@ -108,7 +108,7 @@ class BatchPanel:
             return  # looking into it opens a file of every series at least, which takes long on a network drive
         self._lookedInto = folder
         try:
-            (items, self._leftOut), self._problem = self._casesOfSource(), ""
+            (items, self._leftOut), self._problem = self._casesOfSource(folder), ""
         except DinomixError as error:
             items, self._leftOut, self._problem = [], [], str(error)
         asked = [(i.title, i.volumeId, i.moreVolumeIds, i.image, i.moreImages, i.out) for i in items]
@@ -124,16 +124,15 @@ class BatchPanel:
         channels = self._logic.channels(node.modelPath)
         return FolderOnDisk(node.batchInputFolder, node.batchOutputFolder, node.batchFormat, channels)
 
-    def _casesOfSource(self) -> Cases:
+    def _casesOfSource(self, folder: FolderOnDisk | None) -> Cases:
+        if folder is not None:
+            return casesOfDisk(*folder)
         node = self._parameterNode
         channels = self._logic.channels(node.modelPath)
         if node.batchSource == "scene":
             return casesOfScene(channels)
-        if node.batchSource == "hierarchy":
-            item = self._ui.batchHierarchyComboBox.currentItem()
-            return casesOfHierarchyFolder(item, channels) if item else Cases([], [])
-        folder = self._folderOnDisk()
-        return casesOfDisk(*folder) if folder is not None else Cases([], [])
+        item = self._ui.batchHierarchyComboBox.currentItem() if node.batchSource == "hierarchy" else 0
+        return casesOfHierarchyFolder(item, channels) if item else Cases([], [])
 
     def _onSource(self, row: int) -> None:
         self._parameterNode.batchSource = SOURCES[row]

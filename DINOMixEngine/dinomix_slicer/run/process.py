@@ -19,9 +19,9 @@ from dinomix.files import write_json
 
 from ..processes import createdAt, isHeld, killTrees
 from ..worker.command import engineCommand
-from .state import LOCK, isFile, isFolder, readJson
+from .state import ALIVE, LAUNCH, LOCK, isFile, isFolder, readJson
 
-LOG, LAUNCH, ALIVE, REQUEST = "log.txt", "launch.json", "alive.json", "request.json"
+LOG, REQUEST = "log.txt", "request.json"
 CLOCK_SECONDS = 10.0
 """How far the time of a process's creation may be from that which a file tells of it; far less than a number takes to return."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import qt
 
 from ..stored_text import jsonIn
-from .state import isFile
+from .state import LAUNCH, isFile
 
 SETTING = "DINOMix/Runs"
 MOST = 50
@@ -29,7 +29,7 @@ def rememberRun(run: Path) -> None:
 
 def isRun(folder: Path) -> bool:
     """Whether a folder holds a run, or the beginning of one."""
-    return isFile(folder / "config.json") or isFile(folder / "launch.json")
+    return isFile(folder / "config.json") or isFile(folder / LAUNCH)
 
 
 def _runsOf(study: Path) -> list[Path]:

@@ -29,6 +29,7 @@ LONGEST_START = 3600.0
 """Seconds from a start to the first event; a teacher may have to be fetched first."""
 FULL_DISK = 2**22
 LARGEST_TAIL = 2**16
+LAUNCH, ALIVE = "launch.json", "alive.json"
 LOCK = ".lock"
 """Held by the process that trains."""
 
@@ -72,7 +73,7 @@ class Signs:
 def readSigns(run: Path) -> Signs:
     """Look at a run's small files."""
     hasConfig = isFile(run / "config.json")
-    return Signs(isFolder(run), hasConfig, readJson(run / "alive.json"), readJson(run / "launch.json"))
+    return Signs(isFolder(run), hasConfig, readJson(run / ALIVE), readJson(run / LAUNCH))
 
 
 class Heartbeat:
