@@ -5,7 +5,7 @@ The same steps stand in every model folder's ``configs/inference.json``, for use
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -237,15 +237,16 @@ def _way(geometry: Geometry, plan: Plan) -> _Way:
 
 def _neighbors(array: NDArray[np.generic], reorientation: Reorientation, lines: list[Line]) -> NDArray[np.float32]:
     """The voxels of an array (k, j, i) that are neighbors of the lines' points; (x, y, z), always a copy."""
-    # Along the axes as they lie in memory, so that whole planes and rows are skipped.
-    for file_axis in (2, 1, 0):
-        axis = reorientation.axes.index(file_axis)
-        wanted, size = lines[axis].neighbors, array.shape[2 - file_axis]
-        if reorientation.flips[axis]:
-            wanted = size - 1 - wanted
-        if len(wanted) < size or reorientation.flips[axis]:
-            array = np.take(array, wanted, 2 - file_axis)
-    x, y, z = (2 - axis for axis in reorientation.axes)
+    wanted = {}
+    for line, file_axis, flip in zip(lines, *astuple(reorientation), strict=True):
+        wanted[file_axis] = line.size - 1 - line.neighbors if flip else line.neighbors
+    i, j, k = (wanted[file_axis] for file_axis in range(3))
+    if (len(k), len(j), len(i)) != array.shape or any(reorientation.flips):
+        planes, array = array, np.empty((len(k), len(j), len(i)), array.dtype)
+        # Plane by plane, which the cache holds from one axis to the next: a third of the time of whole axes.
+        for plane, number in zip(array, k, strict=True):
+            np.take(planes[number].take(j, 0), i, 1, out=plane, mode="clip")
+    x, y, z = (2 - file_axis for file_axis in reorientation.axes)
     # A copy always, since numpy takes one voxel against the axis for contiguous and PyTorch does not.
     return np.array(array.transpose(x, y, z), dtype=np.float32, order="C")
 
