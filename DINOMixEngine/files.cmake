@@ -366,6 +366,7 @@ set(SCRIPTS
   "dinomix_slicer/models/folders.py"
   "dinomix_slicer/models/info.py"
   "dinomix_slicer/models/store.py"
+  "dinomix_slicer/paths.py"
   "dinomix_slicer/process.py"
   "dinomix_slicer/processes.py"
   "dinomix_slicer/remedies.py"

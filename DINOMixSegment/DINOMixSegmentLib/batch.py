@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix_slicer.models.folders import printable
+from dinomix_slicer.paths import isThere
 from dinomix_slicer.scene.unsure import inWords, unsureOf, unsureSegments
 from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.signal import Signal
@@ -64,7 +65,7 @@ class Batch(Steps):
             # Neither the window nor the libraries that read images can take such a path.
             problem = _("The path {path} has letters that are not valid UTF-8. Rename the file or its folder.")
             self._set(item, FAILED, problem.format(path=printable(item.out.parent / item.title)))
-        elif item.out is not None and item.out.exists():
+        elif item.out is not None and isThere(item.out):
             self._set(item, SKIPPED, _("{file} is already there; it is kept.").format(file=item.out))
         else:
             self._set(item, RUNNING, "")

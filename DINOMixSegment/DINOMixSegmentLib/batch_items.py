@@ -15,6 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.formats import ENDINGS, Format, case_name, ending_of, is_segmentation
 from dinomix.images.image_headers import is_image_path
 from dinomix_slicer.models.folders import printable
+from dinomix_slicer.paths import isFile, isFolder
 from dinomix_slicer.scene.volumes import imagesOfScene
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def itemsOfDisk(folder: str, outputFolder: str = "", format: Format = "seg.nrrd"
 
 def isImageFile(path: Path) -> bool:
     isNamedSo = path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
-    return isNamedSo and not is_segmentation(path) and path.is_file()
+    return isNamedSo and not is_segmentation(path) and isFile(path)
 
 
 def isDicomFolder(path: Path) -> bool:
@@ -137,5 +138,5 @@ def isDicomFolder(path: Path) -> bool:
 
 def _named(images: list[Path]) -> list[tuple[Path, str]]:
     """Each image and the name of its result; the whole file name where ``a.nii`` and ``a.nrrd`` are both there."""
-    bases = [image.name if image.is_dir() else case_name(image) for image in images]
+    bases = [image.name if isFolder(image) else case_name(image) for image in images]
     return [(image, base if bases.count(base) == 1 else image.name) for image, base in zip(images, bases, strict=True)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from dinomix.names import normalized_name
+from dinomix_slicer.paths import isFolder
 from dinomix_slicer.scene.volumes import imagesOfScene, whyNoImage
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def whyNotModel(path: str, models: list[dict[str, Any]], isHere: bool) -> str | 
     listed = next((model for model in models if model["path"] == path), None)
     if listed is not None and listed.get("problem"):
         return _("The model {title} cannot be used. {problem}").format(title=listed["title"], problem=listed["problem"])
-    if isHere and not Path(path).is_dir():
+    if isHere and not isFolder(Path(path)):
         return _("The model folder {path} is gone. Choose another model.").format(path=path)
     return None
 

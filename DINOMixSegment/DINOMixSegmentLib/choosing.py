@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
+from dinomix_slicer.paths import isFolder
 from dinomix_slicer.scene.views import shownVolumes
 from dinomix_slicer.scene.volumes import imagesOfScene
 
@@ -50,7 +51,7 @@ def inOrder(
 def modelFolder(model: str | None) -> str | None:
     """The folder that a script names a model by; None where it names none that is here."""
     path = Path(model).expanduser() if model is not None else None
-    return str(path.resolve()) if path is not None and path.is_dir() else None
+    return str(path.resolve()) if path is not None and isFolder(path) else None
 
 
 def namedModel(model: str | None, models: list[dict[str, Any]]) -> str:

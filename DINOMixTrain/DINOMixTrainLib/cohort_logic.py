@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 from dinomix_slicer.engine_process import EngineProcess
+from dinomix_slicer.paths import isFile
 from dinomix_slicer.scene.case_files import CaseFiles, filesOf
 from dinomix_slicer.scene.scene_cohort import SceneCase, sceneCases
 from dinomix_slicer.scene.scene_export import SceneExport
@@ -108,7 +109,7 @@ class CohortLogic:
             and self.report is not None
             and self.report.isGood
             and self.isUpToDate(node)
-            and (Path(node.studyFolder) / COHORT).is_file()
+            and isFile(Path(node.studyFolder) / COHORT)
         )
 
     def whyNotTrain(self, node: DINOMixTrainParameterNode) -> str | None:

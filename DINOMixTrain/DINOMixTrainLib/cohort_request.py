@@ -15,7 +15,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import read_json
 from dinomix.images.channel_files import Channel, channel_of_option
 from dinomix.names import normalized_name
-from dinomix_slicer.run.state import isFile
+from dinomix_slicer.paths import isFile
 from dinomix_slicer.stored_text import jsonIn
 
 from .decisions import Decisions

@@ -18,6 +18,7 @@ from dinomix.images.formats import SEGMENTATION
 from dinomix.images.nrrd_writing import nrrd_header, write_nrrd
 from dinomix.images.segments import segment_keys
 from dinomix.names import file_name
+from dinomix_slicer.paths import isFile, isThere
 from dinomix_slicer.scene.case_files import labelsOf
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.scene_cohort import CaseArrays, SceneCase, stepsOfCase
@@ -128,7 +129,7 @@ def stepsOfOpening(case: RankedCase) -> Iterator[None]:
     """
     node, read = nodeOfCase(case), None
     if node is None:
-        if not case.pseudoLabel.is_file():
+        if not isFile(case.pseudoLabel):
             raise DinomixError(
                 _("The labels of {name} are not there any more ({path}).").format(
                     name=case.name, path=case.pseudoLabel
@@ -153,7 +154,7 @@ def stepsOfOpening(case: RankedCase) -> Iterator[None]:
 def loadedVolume(case: RankedCase) -> Any:
     """The volume node of the case's first image; loaded where it is not in the scene."""
     for image in (case.image, *case.moreImages):
-        if not Path(image).exists():
+        if not isThere(Path(image)):
             raise DinomixError(
                 _("The image of {name} is not there any more ({path}).").format(name=case.name, path=image),
                 _("Connect its disk, or put the file back."),

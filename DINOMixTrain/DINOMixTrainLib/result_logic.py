@@ -14,6 +14,7 @@ from dinomix.errors import DinomixError
 from dinomix.files import sha256
 from dinomix_slicer.engine_process import EngineProcess
 from dinomix_slicer.models.folders import FOLDERS_SETTING, LAST_MODEL_SETTING, modelFolders
+from dinomix_slicer.paths import isFile
 from dinomix_slicer.run.process import hasCheckpoint
 from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal, telling
@@ -87,7 +88,7 @@ class ResultLogic:
     @property
     def model(self) -> Path | None:
         """The run's model folder; None before the run has one."""
-        if self.run is None or not (self.run / "model" / "manifest.json").is_file():
+        if self.run is None or not isFile(self.run / "model" / "manifest.json"):
             return None
         return self.run / "model"
 

@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from dinomix.training.next_case import DEFAULT
+from dinomix_slicer.paths import isFolder
 from dinomix_slicer.remedies import textOf
 from dinomix_slicer.run.state import FINISHED
 from dinomix_slicer.signal import telling
@@ -97,7 +98,7 @@ class ResultPage(Page):
         if results.run is None:
             return INFO, _("No run is shown. Choose one on page 3, or start one on page 2.")
         name = html.escape(results.run.name)
-        if not results.run.is_dir():
+        if not isFolder(results.run):
             return WARNING, _("The folder of the run {name} is gone. Choose another run on page 3.").format(name=name)
         if results.model is None:
             return INFO, _(

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
+from dinomix_slicer.paths import isThere
 from dinomix_slicer.scene.label_file import LabelFile, labelFileSteps
 from dinomix_slicer.scene.segmentations import labelMapFrom, newSegmentation
 from dinomix_slicer.scene.views import showVolume
@@ -72,7 +73,7 @@ class SnapshotView:
             return
         cohort = cohortOf(run)
         image = cohort.images.get(case) if cohort is not None else None
-        volume = volumeOf(image, case) if image is not None and image.exists() else None
+        volume = volumeOf(image, case) if image is not None and isThere(image) else None
         name = _("{case} as {run} segments it").format(case=case, run=run.name)
         node = newSegmentation(name, volume, labelMapFrom(read.labels, read.affineRas), read.structures)
         self._shownCase, self._segmentationId = (run, case), node.GetID()

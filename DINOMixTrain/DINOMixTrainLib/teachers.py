@@ -15,6 +15,7 @@ import qt
 from slicer.i18n import tr as _
 
 from dinomix.files import open_file, parse_json
+from dinomix_slicer.paths import isFile
 from dinomix_slicer.stored_text import jsonIn
 
 OFF, RANDOM = "off", "random"
@@ -29,17 +30,17 @@ _NAMED_FILE = re.compile(r"([A-Za-z0-9_.]+)=(.+)")
 def fileOf(teacher: str) -> tuple[str, Path]:
     """The backbone that a teacher's file is named with, empty for DINOv3's, and the file."""
     named = _NAMED_FILE.fullmatch(teacher)
-    return (named[1], Path(named[2])) if named and not Path(teacher).is_file() else ("", Path(teacher))
+    return (named[1], Path(named[2])) if named and not isFile(Path(teacher)) else ("", Path(teacher))
 
 
-def isFile(teacher: str) -> bool:
+def namesFile(teacher: str) -> bool:
     """Whether a teacher is named by a file."""
     return Path(teacher).suffix.lower() in FILE_ENDINGS
 
 
 def isNamed(teacher: str) -> bool:
     """Whether a teacher is a backbone that timm knows by this name."""
-    return teacher not in ("", OFF) and not teacher.startswith(RANDOM) and not isFile(teacher)
+    return teacher not in ("", OFF) and not teacher.startswith(RANDOM) and not namesFile(teacher)
 
 
 def whyNotName(name: str) -> str | None:
@@ -52,7 +53,7 @@ def whyNotName(name: str) -> str | None:
 def whyNotFile(teacher: str) -> str | None:
     """The sentence that says why a teacher's file cannot be its weights; None when it may. The weights are not read."""
     name, path = fileOf(teacher)
-    if not path.is_file():
+    if not isFile(path):
         return _("There is no file {path}. Choose the teacher's weights again.").format(path=path)
     if path.suffix.lower() not in FILE_ENDINGS:
         return _("{path} is no file of weights. Choose a .safetensors or .pth file.").format(path=path)
@@ -93,7 +94,7 @@ def accept(teacher: str) -> None:
 
 def whyNotTeacher(teacher: str) -> str | None:
     """The sentence that says why a run cannot begin with this teacher; None when it can."""
-    if isFile(teacher):
+    if namesFile(teacher):
         return whyNotFile(teacher)
     if isNamed(teacher) and cachedFile(teacher) is None and not isAccepted(teacher):
         return _("Read and accept the licence of the DINOv3 weights first, or train without distillation.")

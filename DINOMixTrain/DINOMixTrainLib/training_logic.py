@@ -17,9 +17,10 @@ from dinomix.errors import DinomixError
 from dinomix.files import write_json
 from dinomix.names import file_name
 from dinomix_slicer.engine_process import EngineProcess
+from dinomix_slicer.paths import isFile, isFolder, namesIn
 from dinomix_slicer.run.process import startRun
 from dinomix_slicer.run.registry import rememberRun
-from dinomix_slicer.run.state import isFile, isFolder, readJson
+from dinomix_slicer.run.state import readJson
 from dinomix_slicer.signal import Signal
 from dinomix_slicer.stored_text import jsonIn
 from dinomix_slicer.worker.command import engineCommand
@@ -265,14 +266,6 @@ def cohortFile(node: DINOMixTrainParameterNode) -> Path:
 
 def runsFolder(node: DINOMixTrainParameterNode) -> Path:
     return Path(node.studyFolder) / "runs"
-
-
-def namesIn(folder: Path) -> set[str]:
-    """What lies in a folder; nothing where it is not there, or its disk fails."""
-    try:
-        return {path.name for path in folder.iterdir()}
-    except OSError:
-        return set()
 
 
 def settingsOf(node: DINOMixTrainParameterNode) -> dict[str, Any]:

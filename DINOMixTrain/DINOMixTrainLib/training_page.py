@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from dinomix_slicer.paths import isFile
 from dinomix_slicer.window.appearance import INFO, keepFitted, paintIcon, setWrappedText
 from dinomix_slicer.window.choices import showChoices
 
@@ -26,8 +27,8 @@ from .teachers import (
     cachedFile,
     fileOf,
     isAccepted,
-    isFile,
     isNamed,
+    namesFile,
     whyNotFile,
     whyNotName,
 )
@@ -127,7 +128,7 @@ class TrainingPage(Page):
         if not folder:
             return
         inside = Path(folder) / "model"  # a run's folder serves too
-        self.node.startModel = str(inside) if (inside / "labels.json").is_file() else folder
+        self.node.startModel = str(inside) if isFile(inside / "labels.json") else folder
 
     def _onStartEncoder(self) -> None:
         title = _("Choose the weights of an encoder: OpenMind's ResEnc-L or CT-FM's SegResNet")
@@ -183,7 +184,7 @@ class TrainingPage(Page):
         named = _("DINOv3 ViT-B from your cache") if isCached else _("DINOv3 ViT-B, fetched by timm")
         entries = [(_("None"), OFF), (named, DINOV3), (_("A file of DINOv3's weights..."), CHOOSE_FILE),
                    (_("Another backbone and its file..."), CHOOSE_OTHER)]  # fmt: skip
-        if isFile(teacher):
+        if namesFile(teacher):
             name, path = fileOf(teacher)
             entries.insert(2, (f"{name}: {path.name}" if name else path.name, teacher))
         elif teacher not in (OFF, DINOV3):
@@ -306,7 +307,7 @@ def teacherText(teacher: str) -> str:
         return _("Trained without the features of a foundation model (FKD off).")
     if teacher.startswith(RANDOM):
         return _("A teacher that was never trained, for tests only.")
-    if isFile(teacher):
+    if namesFile(teacher):
         return whyNotFile(teacher) or teacher
     if cachedFile(teacher) is not None:
         return _("Its weights are in your Hugging Face cache; nothing is fetched.")

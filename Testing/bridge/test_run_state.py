@@ -18,9 +18,12 @@ from filelock import FileLock
 
 import host
 
-sys.path.append(str(host.REPOSITORY / "DINOMixTrain"))
+sys.path += [str(host.REPOSITORY / "DINOMixTrain"), str(host.REPOSITORY / "DINOMixSegment")]
 
+from DINOMixSegmentLib.batch_items import isImageFile
+from DINOMixSegmentLib.checks import whyNotModel
 from DINOMixTrainLib.cohort_request import CohortRequest
+from DINOMixTrainLib.teachers import whyNotFile
 from DINOMixTrainLib.training_logic import TrainingLogic, whyNotFrom
 
 from dinomix_slicer.run import process as run_process
@@ -202,6 +205,9 @@ class StateTest(RunFiles):
             self.assertIn("no labeled case", CohortRequest(studyFolder=str(study)).whyNot())
             self.assertEqual(logic.runName(node), "one-1")
             self.assertIn("is gone", whyNotFrom(str(self.run_ / "model")))
+            self.assertIn("is gone", whyNotModel(str(self.run_ / "model"), [], isHere=True))
+            self.assertIn("There is no file", whyNotFile(str(study / "resnet50=teacher.pth")))
+            self.assertFalse(isImageFile(study / "ct.nii.gz"))
 
     def test_damaged_files_do_no_harm(self):
         (self.run_ / "alive.json").write_text("{", encoding="utf-8")

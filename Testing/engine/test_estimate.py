@@ -169,8 +169,14 @@ def test_cases_that_are_cached_cost_no_disk_again(cohort, tmp_path: Path):
     assert not (tmp_path / "cache").exists()
     train(cohort, tmp_path / "run", config, make_plan(), cache=tmp_path / "cache")
     again = estimate(cohort, config, make_plan(), cache=tmp_path / "cache")
-    cases = sum(bytes_of_case(case, cohort, make_plan()) for case in cohort.cases if case.role != "test")
+    read = [case for case in cohort.cases if case.role in ("labeled", "validation")]
+    cases = sum(bytes_of_case(case, cohort, make_plan()) for case in read)
     assert cases > 0 and alone["disk_bytes"] - again["disk_bytes"] == cases
+    # What labels alone teach needs no unlabeled case prepared.
+    assert cohort.with_role("unlabeled") and len(list((tmp_path / "cache").glob("*/image.npy"))) == len(read)
+    with_unlabeled = estimate(cohort, small_config("mean-teacher", steps=4), make_plan(), cache=tmp_path / "cache")
+    unlabeled = sum(bytes_of_case(case, cohort, make_plan()) for case in cohort.with_role("unlabeled"))
+    assert with_unlabeled["disk_bytes"] - again["disk_bytes"] == unlabeled
 
 
 def test_a_run_with_more_steps_and_cases_is_said_to_take_longer(tmp_path: Path):

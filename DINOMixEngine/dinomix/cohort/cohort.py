@@ -199,6 +199,10 @@ class Cohort(BaseModel):
     def with_role(self, role: Role) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.role == role)
 
+    def only(self, *roles: Role) -> "Cohort":
+        """The same cohort with the cases of these roles alone."""
+        return self.model_copy(update={"cases": tuple(case for case in self.cases if case.role in roles)})
+
     def write(self, path: Path) -> None:
         """Write the cohort; paths below the cohort's folder are kept relative, so that the folder can move."""
         data = self.model_dump(mode="json")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dinomix.cohort.cohort import Role
 from dinomix.durations import seconds_of
 from dinomix.errors import DinomixError
 from dinomix.training.methods import MethodName
@@ -211,6 +212,11 @@ class TrainConfig(_Strict):
     @property
     def uses_unlabeled(self) -> bool:
         return self.method != "labeled-only" and self.batch_unlabeled > 0
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Of the cases that a run reads."""
+        return ("labeled", "validation", *(("unlabeled",) if self.uses_unlabeled else ()))  # type: ignore[return-value]
 
     @property
     def keeps_by_patches(self) -> bool:

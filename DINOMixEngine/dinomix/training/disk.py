@@ -39,9 +39,10 @@ class Needed:
 def needed(
     cohort: Cohort, config: TrainConfig, plan: Plan, cache: Path | None, foundation: FoundationModel | None
 ) -> Needed:
-    """What is missing in ``cache`` (None: all): cases, and with cached FKD the teacher's features of those to train on."""
-    wanted = [case for case in cohort.cases if case.role != "test"]
-    missing = [case for case in wanted if cache is None or not is_cached(case, cohort, plan, cache)]
+    """What is missing in ``cache`` (None: all) of the cases that a run reads, and of the teacher's cached features."""
+    missing = [
+        case for case in cohort.only(*config.roles).cases if cache is None or not is_cached(case, cohort, plan, cache)
+    ]
     cases = sum(bytes_of_case(case, cohort, plan) for case in missing)
     if foundation is None or config.fkd.mode != "cached":
         return Needed(cases, 0)
@@ -85,8 +86,7 @@ def bytes_of_weights(network: nn.Module, config: TrainConfig) -> int:
 
 def cases_with_features(cohort: Cohort, config: TrainConfig) -> list[Case]:
     """The cases that a run draws patches from."""
-    roles = ("labeled", "unlabeled") if config.uses_unlabeled else ("labeled",)
-    return [case for case in cohort.cases if case.role in roles]
+    return [case for case in cohort.only(*config.roles).cases if case.role != "validation"]
 
 
 def bytes_of_case(case: Case, cohort: Cohort, plan: Plan) -> int:

@@ -64,7 +64,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         foundation = fkd.teacher_of(config.fkd, plan, cohort).on(accelerator.device, config.precision)
     channels = cohort.labels.channels
     try_network(build_network(plan, channels), plan.patch, channels, len(plan.channels))
-    few, validation = _few(cohort), cohort.with_role("validation")
+    read = cohort.only(*config.roles)
+    few, validation = _few(read), read.with_role("validation")
     progress = Progress(emit, "estimate", 4)
 
     began = time.perf_counter()
@@ -72,7 +73,7 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         prepared = list(pool.map(lambda case: prepared_case(case, few, plan), few.cases))
     seconds = time.perf_counter() - began
     cases = {case.name: case for case in prepared}
-    missing = [c for c in cohort.cases if c.role != "test" and not (cache and is_cached(c, cohort, plan, cache))]
+    missing = [case for case in read.cases if not (cache and is_cached(case, cohort, plan, cache))]
     seconds *= _voxels(missing) / _voxels(few.cases)
     add = needed(cohort, config, plan, cache, foundation)
     disk = add.cases + add.features

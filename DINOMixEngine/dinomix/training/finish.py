@@ -51,7 +51,7 @@ def write_result(directory: RunDirectory, teacher: str | None, stages: list[Trai
     plan = directory.plan.of_first
     if len(stages) > 1:
         plan = with_places(directory)
-    cached = cache_cases(cohort, plan, directory.cache, emit)
+    cached = cache_cases(directory.read_cohort, plan, directory.cache, emit)
     preview = draw_preview(cohort, plan, cached)
     plan = plan.model_copy(update={"one_piece": one_piece_of(directory.config, cohort, plan, cached)})
     best = [best_weights(stage) for stage in stages]

@@ -101,9 +101,10 @@ class Run:
     def config(self) -> TrainConfig:
         return self.directory.config
 
-    @property
+    @cached_property
     def cohort(self) -> Cohort:
-        return self.directory.cohort
+        """The cases that the run reads."""
+        return self.directory.read_cohort
 
     @property
     def schedule(self) -> Schedule:

@@ -54,6 +54,11 @@ class RunDirectory:
     steps_before: int = 0
 
     @property
+    def read_cohort(self) -> Cohort:
+        """The cases that the run reads."""
+        return self.cohort.only(*self.config.roles)
+
+    @property
     def events(self) -> Path:
         return (self.whole or self.path) / "events.jsonl"
 

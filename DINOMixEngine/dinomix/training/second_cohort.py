@@ -11,7 +11,7 @@ import numpy as np
 
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.case_label import read_case_label
-from dinomix.cohort.cohort import Case, Cohort, Role
+from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import folder_written_aside, read_json, sha256, write_json
@@ -41,10 +41,9 @@ def box_cohort(directory: RunDirectory, second: SecondStage, model: Model, devic
     Raises:
         DinomixError: a file cannot be read any more or has changed since it was checked, or no labeled case has a box.
     """
-    cohort, config = directory.cohort, directory.config
+    cohort = directory.cohort
     # What the labeled cases show of places is known before the others are cut.
-    roles: tuple[Role, ...] = ("labeled", "validation", *(("unlabeled",) if config.uses_unlabeled else ()))  # type: ignore[assignment]
-    wanted = [case for role in roles for case in cohort.with_role(role)]
+    wanted = sorted(directory.read_cohort.cases, key=lambda case: case.role != "labeled")
     for leftover in (directory.second / "cases").glob(".partial-*"):  # of a kill
         shutil.rmtree(leftover, ignore_errors=True)
     boxes: list[Case] = []

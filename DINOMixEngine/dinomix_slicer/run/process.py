@@ -17,9 +17,10 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 from dinomix.files import write_json
 
+from ..paths import isFile, isFolder
 from ..processes import createdAt, isHeld, killTrees
 from ..worker.command import engineCommand
-from .state import ALIVE, LAUNCH, LOCK, isFile, isFolder, readJson
+from .state import ALIVE, LAUNCH, LOCK, readJson
 
 LOG, REQUEST = "log.txt", "request.json"
 CLOCK_SECONDS = 10.0

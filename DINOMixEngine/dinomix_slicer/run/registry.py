@@ -7,8 +7,9 @@ from pathlib import Path
 
 import qt
 
+from ..paths import isFile
 from ..stored_text import jsonIn
-from .state import LAUNCH, isFile
+from .state import LAUNCH
 
 SETTING = "DINOMix/Runs"
 MOST = 50

@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 
 from dinomix.files import parse_json, read_table
 
+from ..paths import isFile, isFolder
 from ..processes import isHeld, isThere
 from ..remedies import remedyOf
 from ..window.duration import duration
@@ -148,22 +149,6 @@ def quickState(run: Path) -> RunState:
         if isSilent:
             return RunState(LOST, canResume=signs.hasConfig, isHere=state.isHere)
     return state
-
-
-def isFile(path: Path) -> bool:
-    """Whether there is a file. A shared folder that fails has none, where ``Path.is_file`` raises what its server says."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def isFolder(path: Path) -> bool:
-    """The same of a folder."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def readJson(path: Path) -> dict[str, Any] | None:
