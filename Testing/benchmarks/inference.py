@@ -208,16 +208,17 @@ def times_table(times: Times) -> list[str]:
             continue
         row = [name, *(f"{middle(times, name, key):.1f}" for key in ("warm", "cold"))]
         row += [f"{middle(times, name, 'peak') / 2**30:.2f}", f"{middle(times, name, 'bytes') / 1000:.0f}"]
-        peers = PEERS + PEERS_AT_BEST
-        for own in OWN if name in peers else ():
-            ratios = [
-                f"{median(a[key] / b[key] for a, b in zip(times[name], times[own], strict=True)):.1f}"
-                for key in ("warm", "cold", "peak")
-            ]
-            row.append(f"{ratios[0]} x faster (cold {ratios[1]}), 1/{ratios[2]} of the memory")
-        row += [""] * (len(OWN) if name not in peers else 0)
+        is_peer = name in PEERS + PEERS_AT_BEST
+        row += [as_many_times(times[name], times[own]) if is_peer and own in times else "" for own in OWN]
         lines.append("| " + " | ".join(row) + " |")
     return [*lines, ""]
+
+
+def as_many_times(peer: list[dict[str, float]], own: list[dict[str, float]]) -> str:
+    warm, cold, peak = (
+        median(a[key] / b[key] for a, b in zip(peer, own, strict=True)) for key in ("warm", "cold", "peak")
+    )
+    return f"{warm:.1f} x faster (cold {cold:.1f}), 1/{peak:.1f} of the memory"
 
 
 def runtimes_table(times: Times) -> list[str]:
