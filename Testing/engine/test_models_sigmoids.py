@@ -64,7 +64,11 @@ def _summed(model: Converted, outputs: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(whole), whole + core, whole, whole + core + enhancing])
 
 
-def test_a_bundle_whose_files_say_neither_grid_nor_structures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "sigmoid"),
+    [("Activationsd", True), ("monai.transforms.ActivationsD", "$True"), ("ActivationsDict", [True])],
+)
+def test_a_bundle_whose_files_say_neither_grid_nor_structures(tmp_path: Path, target: str, sigmoid: object) -> None:
     """brats_mri_segmentation: its pipeline takes BraTS's files as they are, and its channels are regions."""
     entry = find_entry("brain-tumor-mr")
     definition = {**WHOLE_BODY_NETWORK, "in_channels": 4, "out_channels": 3}
@@ -73,7 +77,7 @@ def test_a_bundle_whose_files_say_neither_grid_nor_structures(tmp_path: Path) ->
         {"_target_": "LoadImaged", "keys": "@image_key", "image_only": False},
         {"_target_": "NormalizeIntensityd", "keys": "@image_key", "nonzero": True, "channel_wise": True},
     ]
-    config["postprocessing"]["transforms"][0] = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    config["postprocessing"]["transforms"][0] = {"_target_": target, "keys": "pred", "sigmoid": sigmoid}
     source = write_bundle(tmp_path / "bundle", config, ["b", "c"], "MR", ("T1c", "T1", "T2", "FLAIR"))
     with pytest.raises(DinomixError, match="does not resample scans"):
         read_source(source, Hints(), source)

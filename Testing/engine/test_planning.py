@@ -7,6 +7,7 @@ import pytest
 
 from dinomix.errors import DinomixError
 from dinomix.events import silent
+from dinomix.labels import LabelSet
 from dinomix.models.network import build_network
 from dinomix.planning.cache import cache_cases
 from dinomix.planning.field_of_view import field_of_view
@@ -82,6 +83,21 @@ def test_the_patch_keeps_to_memory_and_follows_anisotropy(cohort):
         assert try_network(build_network(plan, 3), plan.patch, 3)
         assert max(plan.grid.spacing) < 1.5 * min(plan.grid.spacing) or plan.grid.spacing[2] == 2.3
     assert np.prod(tight.patch) < np.prod(roomy.patch) <= 128 * 128 * 64
+
+
+def test_many_structures_leave_room_for_a_smaller_patch(cohort):
+    labels = LabelSet.from_names({id: f"structure {id}" for id in range(1, 101)})
+    many = trunk(cohort).model_copy(update={"labels": labels})
+    few, patch = (make_plan(c, device_kind="gpu", memory_bytes=14 * GIB, batch=4).patch for c in (trunk(cohort), many))
+    # Measured: 32 start channels and 101 outputs take 5,046 bytes a voxel in float32.
+    assert np.prod(patch) < np.prod(few) and np.prod(patch) * 4 * 5046 < 14 * GIB
+
+
+@pytest.mark.parametrize("size", [(40, 40, 640), (32, 32, 1200), (64, 64, 4000)])
+def test_long_cases_get_a_patch_as_long_as_one_may_be(cohort, size):
+    long = changed(cohort, size=size, spacing=(1.0, 1.0, 1.0), voxels={1: 9000, 2: 6000})
+    plan = make_plan(long, device_kind="gpu", memory_bytes=80 * GIB, batch=4)
+    assert max(plan.patch) == 512
 
 
 def thick(cohort, **fields):

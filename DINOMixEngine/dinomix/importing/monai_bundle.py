@@ -165,8 +165,10 @@ def _keys_of(step: dict[str, Any], place: str, config: BundleConfig) -> tuple[st
 
 
 def _name_of(step: dict[str, Any]) -> str:
-    """The name of a transform without its package, and without the d of those for dictionaries."""
-    return str(step.get("_target_", "")).rpartition(".")[2].removesuffix("d")
+    """The name of a transform without its package, and without what MONAI writes after those for dictionaries."""
+    name = str(step.get("_target_", "")).rpartition(".")[2]
+    ending = next((ending for ending in ("Dict", "D", "d") if name.endswith(ending)), "")
+    return name.removesuffix(ending)
 
 
 def _modality(name: str, inputs: dict[str, Any], folder: Path) -> Modality:
@@ -204,8 +206,12 @@ def _moved_by_background(names: dict[int, str], outputs: int) -> dict[int, str]:
 
 
 def _is_sigmoid(config: BundleConfig) -> bool:
-    steps = _transforms(config, "postprocessing")
-    return any(step.get("_target_") == "Activationsd" and bool(step.get("sigmoid")) for step in steps)
+    for number, step in enumerate(_transforms(config, "postprocessing")):
+        if _name_of(step) == "Activations":
+            value = config.resolve(step.get("sigmoid"), f"postprocessing#transforms#{number}#sigmoid")
+            if any(value) if isinstance(value, list) else value:  # of each key, or of all
+                return True
+    return False
 
 
 def _transforms(config: BundleConfig, place: str) -> list[dict[str, Any]]:

@@ -224,8 +224,9 @@ class _Blending:
         of_buffers = moved(weights, way.buffers)
         if self._sums is None:
             size, place = (self._plan.patch[0], *self._layout.size[1:]), place_of(of_buffers)
-            self._sums = xp.zeros((len(logits), *size), dtype=self._kind, device=place)
-            self._weights = xp.zeros(size, dtype=xp.float32, device=place)
+            sums = xp.zeros((len(logits), *size), dtype=self._kind, device=place)
+            # Both or none, since memory may end between them, and another way then goes on.
+            self._sums, self._weights = sums, xp.zeros(size, dtype=xp.float32, device=place)
         inside = slice(y, y + self._plan.patch[1]), slice(z, z + self._plan.patch[2])
         step = PLANES if way.device.type == "cpu" else self._plan.patch[0]
         for x in range(0, self._plan.patch[0], step):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dinomix.cohort.cohort import Case
 from dinomix.images.volume import thick_axis
+from dinomix.planning.plan import LONGEST_SIDE
 from dinomix.planning.ras_axes import Spacing, median_size
 from dinomix.planning.topology import Topology, topology
 
@@ -96,7 +97,7 @@ def patch_of(cases: list[Case], spacing: Spacing, limit: int) -> tuple[tuple[int
     """The whole median case where it fits, else what is nearest to a cube of tissue; with the network's levels."""
     median, thick = median_size(cases, spacing), thick_axis(spacing)
     least = np.where(np.arange(3) == thick, LEAST_SIDE_OF_THICK_SLICES, LEAST_SIDE).astype(float)
-    sides = _shortened(np.maximum(median, least), least, np.array(spacing), limit)
+    sides = _shortened(np.clip(median, least, LONGEST_SIDE), least, np.array(spacing), limit)
     levels = topology(sides.tolist(), spacing)
     multiple = np.array(levels.multiple)
     patch = multiple * np.ceil(np.round(sides, 2) / multiple)

@@ -23,7 +23,9 @@ from dinomix.names import normalized_name
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Millimeters = Annotated[float, Field(ge=0.001, le=100)]
-Side = Annotated[int, Field(ge=1, le=512)]
+LONGEST_SIDE = 512
+"""Voxels of a patch or of a grid of one size."""
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Overlap = Annotated[float, Field(ge=0, le=0.95)]
 MOST_NETWORKS = 32
 """Of an ensemble."""

@@ -21,6 +21,8 @@ START_CHANNELS = {"cpu": 16, "gpu": 32}
 
 BYTES_PER_VOXEL_AND_CHANNEL = 115
 """Peak memory of a training step of the default network per voxel of the batch and start channel, measured in float32."""
+BYTES_PER_VOXEL_AND_CLASS = 35
+"""What each class adds, likewise: logits, probabilities and gradients, also of the heads that deep supervision adds."""
 
 
 def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int, start: Plan | None = None,
@@ -50,7 +52,8 @@ def make_plan(cohort: Cohort, *, device_kind: str, memory_bytes: int, batch: int
         why_window = "; ".join(f"{name}: {why}" for name, (_, why) in zip(cohort.channels, windows, strict=True))
     channels = START_CHANNELS[device_kind]
     stage: int | str = 8
-    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * channels * batch)))
+    bytes_per_voxel = BYTES_PER_VOXEL_AND_CHANNEL * channels + BYTES_PER_VOXEL_AND_CLASS * cohort.labels.channels
+    limit = min(PATCH_VOXELS[device_kind], int(memory_bytes / (bytes_per_voxel * batch)))
     view = field_of_view(cases, spacing, limit)
     if start is None:
         network = planned_network(view.levels, channels)
