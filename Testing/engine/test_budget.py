@@ -30,7 +30,7 @@ from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import Schedule
 from dinomix.training.step import training_step
 from dinomix.training.train import resume, train
-from tiny_cohort import make_plan, small_config
+from tiny_cohort import make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -130,7 +130,8 @@ def test_what_preparing_takes_is_counted_and_told(cohort, tmp_path: Path, monkey
     began = work.now
     train(cohort, tmp_path / "run", config, make_plan())
     (told,) = events_of(tmp_path / "run", "schedule")
-    prepared = 3 * len(cohort.cases) + 2 * 2 + 3  # cases, two steps of the one phase that there is, a validation
+    cases = len(cohort.cases) - len(cohort.with_role("unlabeled"))
+    prepared = 3 * cases + 2 * 2 + 3  # cases that it reads, two steps of the one phase that there is, a validation
     assert told["prepared"] == prepared and f"{as_duration(prepared)} went into" in told["message"]
     assert 90 <= work.now - began <= 100
 
@@ -150,7 +151,7 @@ def test_training_gets_a_quarter_however_long_validating_takes(cohort, tmp_path:
     config = small_config("labeled-only", time=100.0, **SCHEDULED)
     train(cohort, tmp_path / "run", config, make_plan())
     (told,) = events_of(tmp_path / "run", "schedule")
-    assert told["steps"] >= 11 and "the run ends after about 3m36s" in told["message"]
+    assert told["steps"] >= 11 and "the run ends after about 3m33s" in told["message"]
     assert work.now - 1000 <= 220
 
 
@@ -273,6 +274,19 @@ def test_an_estimate_says_how_many_steps_fit(cohort, monkeypatch) -> None:
     Work(monkeypatch)
     said = estimate(cohort, small_config("labeled-only", time=100.0, **SCHEDULED), make_plan())
     assert 80 <= said["seconds"] <= 101 and said["seconds_per_step"] == 2.0 and 35 <= said["steps"] <= 48
+
+
+def test_an_estimate_leaves_as_much_time_for_the_end_as_a_run(tmp_path: Path, monkeypatch) -> None:
+    """The run's model is asked about the validation cases four times, as long as a validation each."""
+    cohort = make_cohort(tmp_path / "cases", validation=2)
+    Work(monkeypatch, validation_=15.0, case=0.0)
+    config = small_config("labeled-only", time=200.0, **SCHEDULED)
+    said = estimate(cohort, config, make_plan())
+    train(cohort, tmp_path / "run", config, make_plan())
+    (told,) = events_of(tmp_path / "run", "schedule")
+    # The run's clock also counts what was measured: up to six steps and a validation.
+    assert told["steps"] <= said["steps"] <= told["steps"] + (6 * 2 + 15) / 2
+    assert 180 <= said["seconds"] <= 200
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``dinomix compare`` and ``dinomix rank``: what a run has gained, and which case to label next."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,18 @@ from dinomix.cli import main
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_pairs
 from dinomix.evaluation.matched_model import MatchedModel
-from dinomix.images.reading import read_geometry, read_label
+from dinomix.images.reading import read_geometry, read_image, read_label
 from dinomix.inference.batch import segment_files
 from dinomix.inference.options import Options
+from dinomix.labels import LabelSet
 from dinomix.models.folder import load_model
 from dinomix.models.matched_weights import matched_weights
+from dinomix.models.writing import changed_aside
+from dinomix.planning.plan import CleanUp, Plan, RangeWindow, SpacingGrid
 from dinomix.report.comparing import compare_run
 from dinomix.training import ranking
 from dinomix.training.next_case import STRATEGIES, StrategyName
-from dinomix.training.ranking import disagreements, rank_run
+from dinomix.training.ranking import disagreements, of_channels, rank_run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import train
 from tiny_cohort import LABELS, make_cohort, make_plan, small_config
@@ -82,8 +86,6 @@ def test_a_structure_that_the_first_model_does_not_know_has_no_before(folder: Pa
     )  # fmt: skip
     compared = MatchedModel(model, other)
     case = RunDirectory.open(folder / "second").cohort.with_role("validation")[0]
-    from dinomix.images.reading import read_image
-
     predicted = compared.segment([read_image(case.image)], "cpu")
     assert set(np.unique(predicted.array)) <= {0, 5}
     assert compared.dice(predicted, predicted, case)["spleen"] is None
@@ -103,7 +105,14 @@ def test_from_scratch_or_with_the_first_model_gone_there_is_no_before(folder: Pa
 
 def test_disagreement_is_one_minus_dice():
     one, other = np.array([0, 1, 1, 2, 0]), np.array([0, 1, 0, 0, 0])
-    assert disagreements(one, other, 3) == [pytest.approx(1 / 3), 1.0, None]
+    assert disagreements(one[:, None], other[:, None], (1, 2, 3)) == [pytest.approx(1 / 3), 1.0, None]
+
+
+def test_what_the_cohort_lacks_is_background():
+    logits = torch.randn((5, 2, 3, 4), generator=torch.Generator().manual_seed(0))
+    every, merged = logits.softmax(0), of_channels(logits, [4, 2]).softmax(0)
+    assert torch.allclose(merged[1:], every[[4, 2]]) and torch.allclose(merged[0], every[[0, 1, 3]].sum(0))
+    assert torch.equal(of_channels(logits, [1, 2, 3, 4]), logits)
 
 
 def test_unlabeled_cases_are_ranked_with_labels_to_correct(folder: Path):
@@ -120,6 +129,55 @@ def test_unlabeled_cases_are_ranked_with_labels_to_correct(folder: Path):
         assert labels.geometry.difference(read_geometry(unlabeled[case["name"]].image)) == ""
         known = [value for value in case["classes"].values() if value is not None]
         assert case["disagreement"] == case["score"] == pytest.approx(sum(known) / len(known))
+
+
+def test_pseudo_labels_are_what_the_runs_model_segments(folder: Path, tmp_path: Path):
+    """Without the pieces that its own plan removes."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "second", run)
+    with changed_aside(run / "model") as aside:
+        plan = Plan.read(aside / "plan.json")
+        plan.model_copy(
+            update={"clean_up": (CleanUp(channel=1, smallest=None), CleanUp(channel=2, smallest=1e6))}
+        ).write(aside / "plan.json")
+    assert same_as_segmented(run, rank_run(run, device="cpu")) == {0, 1}
+
+
+def same_as_segmented(run: Path, result: dict) -> set[int]:
+    """The ids that occur in the labels to correct, which are the same as those that the run's model gives."""
+    cohort, found = RunDirectory.open(run).cohort, set()
+    matched = MatchedModel(load_model(run / "model"), cohort.labels)
+    images = {case.name: case.image for case in cohort.with_role("unlabeled")}
+    assert {case["name"] for case in result["cases"]} == set(images)
+    for case in result["cases"]:
+        labels, names = read_label(run / case["pseudo_label"])
+        assert names == dict(zip(cohort.labels.ids, cohort.labels.names, strict=True))
+        assert np.array_equal(labels.array, matched.segment([read_image(images[case["name"]])], "cpu").array)
+        found |= set(np.unique(labels.array).tolist())
+    return found
+
+
+@pytest.mark.parametrize("grid", [1.0, 1.5])
+def test_a_run_that_has_kept_its_start_is_ranked_by_it(grid: float, folder: Path, tmp_path: Path):
+    """Under the cohort's ids; on its own grid and by its own window, whatever those of the run's networks are."""
+    first = RunDirectory.open(folder / "second")
+    cases = tuple(
+        case.model_copy(update={"label_values": {1: 5, 2: 0}, "voxels": {5: case.voxels[1]}}) if case.label else case
+        for case in first.cohort.cases
+    )
+    cohort = first.cohort.model_copy(update={"labels": LabelSet.from_names({5: "Liver"}), "cases": cases})
+    changed = {"grid": SpacingGrid(spacing=(grid,) * 3), "window": RangeWindow(low=-150 / grid, high=250)}
+    # From random weights, so that it ends below its start.
+    train(cohort, tmp_path / "run", small_config("labeled-only", steps=2, learning_rate=1e-9),
+          make_plan().model_copy(update=changed), cache=tmp_path / "cache", start_model=folder / "second/model")  # fmt: skip
+    model = load_model(tmp_path / "run/model")
+    assert model.record["start_model"]["kept"] == "start" and model.labels.names == ("gallbladder", "Liver")
+    result = rank_run(tmp_path / "run", by="disagreement", device="cpu")
+    assert same_as_segmented(tmp_path / "run", result) == {0, 5}
+    assert all(0 < case["classes"]["Liver"] <= 1 for case in result["cases"])
+    for by in ("predicted-dice", "clasp-pe"):
+        classes = [case["classes"] for case in rank_run(tmp_path / "run", by=by, device="cpu")["cases"]]  # type: ignore[arg-type]
+        assert all(set(of_case) == {"Liver"} and 0 < of_case["Liver"] < 1 for of_case in classes)
 
 
 @pytest.mark.parametrize("by", STRATEGIES)

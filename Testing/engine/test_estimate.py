@@ -16,6 +16,7 @@ import pytest
 from dinomix.cli import main
 from dinomix.planning import cache
 from dinomix.training import estimate as estimate_module
+from dinomix.training import finish as finish_module
 from dinomix.training import fkd as fkd_module
 from dinomix.training import loop as loop_module
 from dinomix.training import pace as pace_module
@@ -129,8 +130,9 @@ def test_what_the_start_model_predicts_is_counted(cohort, tmp_path: Path, monkey
 
     before = everything_in(tmp_path)
     alone, validation, labeled = seconds(False), *(len(cohort.with_role(role)) for role in ("validation", "labeled"))
-    assert seconds(False, start_model=start) - alone == pytest.approx(100 * validation)
-    assert seconds(True, start_model=start) - alone == pytest.approx(100 * (validation + labeled))
+    compared = 4.0 * validation  # at the end, of the run's own model
+    assert seconds(False, start_model=start) - alone == pytest.approx(100 * validation + compared)
+    assert seconds(True, start_model=start) - alone == pytest.approx(100 * (validation + labeled) + compared)
     assert everything_in(tmp_path) == before
 
 
@@ -150,6 +152,16 @@ def clock_of_work(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     step = costing(step_module.training_step, lambda run, _: 3.0 if run.state.step < 6 else 5.0)
     validate = costing(validation.validate, lambda network, cases, *_: 4.0 * len(cases))
     prepared_case = costing(cache.prepared_case, lambda *_: 1.0)
+    # What the run's model is asked at the end, about overlaps with more and with fewer windows.
+    asked = {
+        name: costing(
+            getattr(finish_module, name),
+            lambda model, cohort, *_, n=times: n * 4.0 * len(cohort.with_role("validation")),
+        )
+        for name, times in (("with_calibration", 1), ("chosen_clean_up", 1), ("chosen_overlap", 2))
+    }
+    for name, function in asked.items():
+        monkeypatch.setattr(finish_module, name, function)
     for module in (estimate_module, pace_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     for module, name, function in (

@@ -15,11 +15,13 @@ from dinomix.planning.networks import relatives_vnet
 from dinomix.training import state
 from dinomix.training.config import TrainConfig
 from dinomix.training.methods.parts import student_sees
+from dinomix.training.mixing import agreement
+from dinomix.training.recording import by_name
 from dinomix.training.run import Run
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.state import choose_algorithms, fitting_precision, layout_of
 from dinomix.training.train import resume, train
-from tiny_cohort import make_cohort, make_plan, small_config
+from tiny_cohort import LABELS, make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -48,6 +50,34 @@ def test_maps_lie_channels_last_but_for_instance_normalization_on_a_gpu():
     last, first = torch.channels_last_3d, torch.contiguous_format
     assert [layout_of(by_instance, torch.device(kind)) for kind in ("cpu", "cuda")] == [last, first]
     assert [layout_of(by_batch, torch.device(kind)) for kind in ("cpu", "cuda")] == [last, last]
+
+
+class OnCpu(torch.Tensor):
+    """What was brought there from a device."""
+
+
+def test_what_is_told_of_pseudo_labels_is_no_float64_on_a_device(monkeypatch):
+    """Apple's GPUs have none; PyTorch raises this TypeError there."""
+    to_cpu, to_double = torch.Tensor.cpu, torch.Tensor.double
+
+    def double(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, OnCpu):
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        return to_double(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: to_cpu(tensor).as_subclass(OnCpu))
+    monkeypatch.setattr(torch.Tensor, "double", double)
+    logits, labels = (
+        torch.eye(3)[:, [0, 1, 1, 2]].reshape(1, 3, 4, 1, 1),
+        torch.tensor([0, 1, 2, 2]).reshape(1, 4, 1, 1),
+    )
+    alone = SimpleNamespace(reduce=lambda counts, how: counts)
+    agreed = agreement(logits, labels, alone)  # type: ignore[arg-type]
+    cohort = SimpleNamespace(labels=LABELS)
+    for told in (agreed, torch.tensor([2 / 3, 2 / 3])):
+        assert by_name(cohort, told) == pytest.approx({"liver": 2 / 3, "gallbladder": 2 / 3})  # type: ignore[arg-type]
 
 
 def test_cudnn_chooses_its_algorithms_in_half_precision_only(monkeypatch):

@@ -20,6 +20,7 @@ from dinomix.events import read_events
 from dinomix.images.reading import read_geometry, read_image, read_label
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import load_model
+from dinomix.training import validation
 from dinomix.training.control import POLL_SECONDS, RunPaused
 from dinomix.training.failures import pause_for
 from dinomix.training.finish import finish
@@ -150,20 +151,18 @@ def test_a_request_while_cases_are_prepared_ends_cleanly(what: str, cohort, tmp_
 
 
 def test_a_pause_during_a_validation_is_made_up_for(cohort, cache, tmp_path: Path, monkeypatch):
-    from dinomix.training import validation
-
     config = small_config("labeled-only", steps=8, validate_every=4)
     run, predicted = tmp_path / "run", []
 
-    def predict(*arguments):
+    def predict(*arguments, **named):
         predicted.append(1)
         if len(predicted) == 1:
             request(run, "pause")
             time.sleep(1.1 * POLL_SECONDS)
-        return validation_predict(*arguments)
+        return validation_predict(*arguments, **named)
 
-    validation_predict = validation.predict_logits
-    monkeypatch.setattr(validation, "predict_logits", predict)
+    validation_predict = validation.predict_slabs
+    monkeypatch.setattr(validation, "predict_slabs", predict)
     with pytest.raises(RunPaused):
         train(cohort, run, config, make_plan(), cache=cache)
     assert len(predicted) == 1 and not events_of(run, "validation")

@@ -1,15 +1,23 @@
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dinomix.errors import DinomixError
 from dinomix.inference import sliding_window
 from dinomix.inference.sliding_window import Way, count_windows, predict_logits, predict_slabs, ways_to_compute
 from dinomix.inference.windows import Layout
 from dinomix.models.network import build_network
+from dinomix.planning.cache import PreparedCase
+from dinomix.planning.plan import OnePiece
+from dinomix.training.state import make_accelerator
+from dinomix.training.validation import validate
 from random_models import labels_with_ids, random_weights, small_plan
+from tiny_cohort import LABELS, make_plan, small_config
 
 PLAN = small_plan().model_copy(update={"overlap": (0.5, 0.25, 0.6)})
 SIZES = [(20, 20, 20), (32, 33, 64), (70, 32, 47), (33, 90, 65)]
@@ -99,6 +107,20 @@ def test_the_next_way_goes_on_where_memory_ran_out() -> None:
     assert torch.allclose(logits, torch.cat([tensor, 1 - tensor]), atol=1e-5)
     assert sum(network.batches) == count_windows(SIZES[3], PLAN) > 20
     assert len(events.of("notice")) == 1
+
+
+def test_the_next_way_goes_on_where_memory_ran_out_between_two_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor, zeros, sizes = volume(SIZES[3]), torch.zeros, []
+
+    def short(size: tuple[int, ...], **options: Any) -> torch.Tensor:
+        sizes.append(size)
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return zeros(size, **options)
+
+    monkeypatch.setattr(torch, "zeros", short)
+    logits = predict_logits(ShortOfMemory(0), tensor, PLAN, GPU, ways=(Way(GPU, GPU, 1), Way(CPU, CPU, 1)))
+    assert torch.allclose(logits, torch.cat([tensor, 1 - tensor]), atol=1e-5) and len(sizes) == 4
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -197,3 +219,45 @@ def test_a_real_gpu_short_of_memory(network: torch.nn.Module) -> None:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert events.of("notice")
     assert torch.allclose(logits, expected, atol=1e-3)
+
+
+class Largest(TorchDispatchMode):
+    """Sees how many numbers the largest tensor holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+@pytest.mark.parametrize(("free", "main"), [(2**40, 2**40), (0, 2**40), (0, 1)])
+def test_a_validation_keeps_logits_of_no_more_than_a_window(free: int, main: int, monkeypatch) -> None:
+    """With many structures those of a whole case are more than the memory; where it is short of a window's, they are halves."""
+    plan, network = make_plan(), build_network(make_plan(), LABELS.channels)
+    monkeypatch.setattr("dinomix.inference.memory.free_memory", lambda limit: free)
+    monkeypatch.setattr("dinomix.memory.main_memory", lambda: main)
+    rng = np.random.default_rng(0)
+    image = rng.random((1, 160, 32, 32), np.float32).astype(np.float16)
+    case = PreparedCase("long", image, rng.integers(0, 3, image.shape[1:], np.uint8), {})
+    slabs: list[torch.Tensor] = []
+    found: list[np.ndarray] = []
+    with Largest() as largest:
+        validate(
+            network,
+            [case, case],
+            [frozenset()] * 2,
+            plan,
+            OnePiece(),
+            LABELS,
+            make_accelerator(small_config()),
+            lambda number, labels, dice: found.append(labels),
+            lambda slab: slabs.append(slab.clone()),
+        )
+    whole = predict_logits(network, torch.from_numpy(image.astype(np.float32)), plan, "cpu", half_buffers=not free)
+    assert whole.dtype == (torch.float32 if free else torch.float16)
+    assert largest.numbers < whole.numel() / 2
+    assert torch.equal(torch.cat(slabs, 1), whole)
+    assert len(found) == 2 and all(np.array_equal(labels, whole.argmax(0)) for labels in found)

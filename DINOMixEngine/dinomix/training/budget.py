@@ -65,11 +65,17 @@ class Budget:
     """
 
     def __init__(
-        self, config: TrainConfig, seconds: float, began: float, *, asks_at_end: int = 0, labels_alone: int = 0
+        self,
+        config: TrainConfig,
+        seconds: float,
+        began: float | None = None,
+        *,
+        asks_at_end: int = 0,
+        labels_alone: int = 0,
     ) -> None:
         """
         Args:
-            began: when this process began to work on the run, by ``time.monotonic``.
+            began: when this process began to work on the run, by ``time.monotonic``; by default now.
             asks_at_end: how often the run's model is asked about all validation cases at the end: to calibrate it, to compare it
                 with its start, and to decide how far windows overlap and what is removed from results.
             labels_alone: as ``fitted`` takes it.
@@ -78,7 +84,7 @@ class Budget:
         self.config, self.seconds = config, seconds
         self.spent_before = self.prepared = 0.0
         self.pace: Pace | None = None
-        self._began = began
+        self._began = monotonic() if began is None else began
         self._until = seconds
         self._step, self._at, self._factor = 0, 0.0, 1.0
 

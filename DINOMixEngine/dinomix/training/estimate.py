@@ -23,7 +23,7 @@ from dinomix.planning.in_words import in_words
 from dinomix.planning.plan import Plan
 from dinomix.training import fkd
 from dinomix.training.batches import FeatureSource
-from dinomix.training.budget import LEAST, PROVISIONAL, fitted
+from dinomix.training.budget import PROVISIONAL, Budget
 from dinomix.training.candidates import not_drawn
 from dinomix.training.config import TrainConfig
 from dinomix.training.control import Control
@@ -32,7 +32,7 @@ from dinomix.training.keeping import Keeping
 from dinomix.training.methods import method_class
 from dinomix.training.pace import measure
 from dinomix.training.preparing import feature_source, features_of_image
-from dinomix.training.run import Run
+from dinomix.training.run import Run, asks_at_end
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.start_model import StartModel
@@ -49,8 +49,8 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
         start_model: the folder that the run would start from, which it asks about cases before its first step.
 
     Returns:
-        ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases and validations too;
-        ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
+        ``steps``; ``seconds_per_step``, a mean over the whole run; ``seconds`` of all, cases, validations and what is asked at
+        the end too; ``memory_bytes``, the peak on the GPU, or of this process on the CPU; ``disk_bytes`` that the run will add,
         ``cache_bytes`` the part of its ``cases`` and of the teacher's ``features``;
         ``device`` and ``reason``, a sentence about it; ``fkd``, its mode; ``pseudo_labels``, a sentence about when they count,
         or "", as with two stages, each of which has its own; ``plan``, in words.
@@ -103,17 +103,19 @@ def estimate(cohort: Cohort, config: TrainConfig, plan: Plan, *, cache: Path | N
     if validation:
         of_all = pace.validation * _voxels(validation) / _voxels(few.with_role("validation"))
         pace = replace(pace, validation=of_all)
+    asks = asks_at_end(config, plan, read, start_model)
     stages = 1 if plan.second is None else 2
     alone = stages * method_class(config.method)(config, cohort).labels_alone(accelerator.num_processes)
     if config.time is not None:
-        left = max(config.time - seconds, LEAST * config.time + pace.validation)
-        schedule = fitted(config, pace, left, config.time, labels_alone=alone)
+        budget = Budget(config, config.time, asks_at_end=asks, labels_alone=alone)
+        budget.spent_before = seconds
+        schedule, _ = budget.fit(pace)
     else:
         schedule = schedule_of_steps(config, schedule.steps, alone)
     progress(3)
 
     of_steps = pace.of_steps(0, schedule.steps, schedule.pseudo_labels_from)
-    seconds += of_steps + schedule.validations_after(0) * pace.validation
+    seconds += of_steps + (schedule.validations_after(0) + asks) * pace.validation
     disk += bytes_of_weights(trial.state.teacher, config)
     progress(4)
     return {

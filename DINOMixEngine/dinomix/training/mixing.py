@@ -90,7 +90,7 @@ def agreement(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> Tenso
         labels: (B, x, y, z) channel numbers, mixed alike; what a pasted label leaves open is left out.
 
     Returns:
-        (C,) of the structures; NaN where neither has any voxel.
+        (C,) of the structures, on the CPU; NaN where neither has any voxel.
     """
     classes = logits.shape[1]
     chosen, known = logits.argmax(1), labels < classes
@@ -98,7 +98,8 @@ def agreement(logits: Tensor, labels: Tensor, accelerator: Accelerator) -> Tenso
     counts = torch.stack([
         torch.bincount(voxels.flatten(), minlength=classes) for voxels in (chosen, labels, labels[chosen == labels])
     ])  # fmt: skip
-    student, teacher, both = accelerator.reduce(counts, "sum")[:, 1:].double()
+    # Apple's GPUs have no float64.
+    student, teacher, both = accelerator.reduce(counts, "sum")[:, 1:].cpu().double()
     return 2 * both / (student + teacher)
 
 

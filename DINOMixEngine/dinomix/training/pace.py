@@ -71,7 +71,6 @@ def _seconds_of_validation(trial: Run) -> float:
     if not cases:
         return 0.0
     middle = sorted(cases, key=lambda case: prod(case.size))[len(cases) // 2]
-    classes = len(trial.cohort.labels.structures)
     _, taken = timed(
         lambda: validate(
             trial.state.teacher,
@@ -79,7 +78,7 @@ def _seconds_of_validation(trial: Run) -> float:
             [frozenset()],
             trial.plan,
             trial.one_piece,
-            classes,
+            trial.cohort.labels,
             trial.accelerator,
             lambda *_: None,
         ),

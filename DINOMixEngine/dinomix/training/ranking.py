@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ from torch import Tensor
 from dinomix.cohort.case_images import read_case_images
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DEFECTS, DinomixError, told_of
+from dinomix.evaluation.matched_model import MatchedModel
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import read_json, write_json
+from dinomix.images.volume import Volume
 from dinomix.images.writing import write_labels
 from dinomix.inference.devices import choose_device
 from dinomix.inference.entropy import Entropies
-from dinomix.inference.expected_dice import ExpectedDice
+from dinomix.inference.expected_dice import PLANES, ExpectedDice
 from dinomix.inference.memory import plan_memory
-from dinomix.inference.native_grid import labels_on_native_grid
-from dinomix.inference.sliding_window import predict_logits
+from dinomix.inference.native_grid import NativeLabels
+from dinomix.inference.segment import cleaned
+from dinomix.inference.sliding_window import predict_slabs
 from dinomix.models.folder import Model, load_model
+from dinomix.models.matching import images_for
+from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.preprocessing import preprocess
+from dinomix.planning.whereabouts import of_image
 from dinomix.training.checkpoints import digest_of
 from dinomix.training.next_case import DEFAULT, StrategyName, strategy_of
 from dinomix.training.next_case.strategy import Pool, Ranked, Seen
@@ -36,11 +43,10 @@ _STUDENT_PREFIX = "network."
 
 @dataclass
 class _Pair:
-    """The two that may disagree. ``key`` names their weights."""
+    """The two that may disagree; each sees images as its own plan says. ``key`` tells them from others."""
 
-    model: Model
-    teacher: torch.nn.Module
-    student: torch.nn.Module | None
+    teacher: MatchedModel
+    student: MatchedModel | None
     device: torch.device
     key: str
 
@@ -51,7 +57,8 @@ def rank_run(
     """Segment the unlabeled cases of a run by its EMA teacher, for some strategies by its student too; write RUN/ranking.
 
     The teacher is the run's model, or that of the last checkpoint while there is none; the student is the last checkpoint's.
-    What an interrupted call finished is kept, for every strategy.
+    The run's model may be the one that it started from, with another plan and structures that the cohort lacks, which are
+    background then. What an interrupted call finished is kept, for every strategy.
 
     Args:
         by: the strategy, see ``next_case``.
@@ -112,10 +119,18 @@ def _pair(directory: RunDirectory, device: str, needs_student: bool, emit: Emit)
         for name, tensor in state["student"].items()
         if name.startswith(_STUDENT_PREFIX)
     }
-    model = load_model(directory.model) if directory.model.is_dir() else _model(directory, state["teacher"])
-    key = f"{digest_of(model.weights)} {digest_of(student)}"
-    network = _model(directory, student).module() if needs_student else None
-    return _Pair(model, model.module(), network, chosen, key)
+    if directory.model.is_dir():
+        teacher = load_model(directory.model)
+        key = teacher.fingerprint
+    else:
+        teacher = _model(directory, state["teacher"])
+        key = digest_of(teacher.weights)
+
+    def matched(model: Model) -> MatchedModel:
+        return MatchedModel(model, directory.cohort.labels, directory.cohort.channel_names)
+
+    second = matched(_model(directory, student)) if needs_student else None
+    return _Pair(matched(teacher), second, chosen, f"{key} {digest_of(student)}")
 
 
 def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:
@@ -124,40 +139,69 @@ def _model(directory: RunDirectory, weights: dict[str, Tensor]) -> Model:
 
 def _see(case: Case, directory: RunDirectory, pair: _Pair) -> Seen:
     """Segment a case, and write its labels and what was seen of it."""
-    labels, plan = directory.cohort.labels, directory.plan
+    labels, teacher = directory.cohort.labels, pair.teacher
+    known = {labels.names[channel - 1]: there for channel, there in teacher.known.items()}
     images = read_case_images(case, directory.cohort)
-    use = plan_memory(images[0].geometry, pair.model, None)
-    preprocessed = preprocess(images, plan, slab_bytes=use.slab_bytes)
+    expected, entropies = ExpectedDice(teacher.model.labels.channels), Entropies(1 + len(known))
 
-    def predict(network: torch.nn.Module) -> Tensor:
-        return predict_logits(network, preprocessed.tensor, plan, pair.device, silent, half_buffers=use.half_buffers)
+    def look(logits: Tensor) -> None:
+        expected.add(logits)
+        for planes in logits.split(PLANES, 1):
+            entropies.add(of_channels(planes, list(known.values())))
 
-    logits = predict(pair.teacher)
-    native = labels_on_native_grid(logits, preprocessed, labels.ids, slab_bytes=use.slab_bytes)
-    write_labels(
-        np.ascontiguousarray(native.transpose(2, 1, 0)), images[0].geometry, labels, _pseudo_label(case, directory)
-    )
-    by_teacher, expected, entropies = logits.argmax(0).numpy(), ExpectedDice(len(logits)), Entropies(len(logits))
-    expected.add(logits)
-    entropies.add(logits)
-    del logits
-    voxels = np.bincount(by_teacher.ravel(), minlength=labels.channels)[1:].tolist()
-    entropy, *of_structures = entropies.means()
+    by_teacher = _segmented(images, teacher, pair.device, look)
     of_student: dict[str, float | None] = {}
     if pair.student is not None:
-        by_student = predict(pair.student).argmax(0).numpy()
-        of_student = dict(zip(labels.names, disagreements(by_teacher, by_student, len(labels.names)), strict=True))
+        by_student = pair.student.renamed(_segmented(images, pair.student, pair.device))
+        differing = disagreements(teacher.renamed(by_teacher).array, by_student.array, labels.ids)
+        of_student = dict(zip(labels.names, differing, strict=True))
+    _clean_up(by_teacher, teacher.model)
+    result = teacher.renamed(by_teacher)
+    write_labels(result.array, result.geometry, labels, _pseudo_label(case, directory))
+    predicted = _predicted(expected, teacher.model)
+    entropy, *of_structures = entropies.means()
     seen = Seen(
         name=case.name,
         patient=case.patient,
-        voxels=dict(zip(labels.names, voxels, strict=True)),
-        predicted_dice=dict(zip(labels.names, _predicted(expected, pair.model), strict=True)),
+        voxels={name: int(expected.labeled[channel]) for name, channel in known.items()},
+        predicted_dice={name: predicted[channel - 1] for name, channel in known.items()},
         entropy=entropy,
-        entropies=dict(zip(labels.names, of_structures, strict=True)),
+        entropies=dict(zip(known, of_structures, strict=True)),
         disagreement=of_student,
     )
     write_json(_record(case, directory), {"key": pair.key, "image_sha256": case.images_sha256, "seen": asdict(seen)})
     return seen
+
+
+def _segmented(
+    images: list[Volume], matched: MatchedModel, device: torch.device, look: Callable[[Tensor], None] | None = None
+) -> Volume:
+    """What a model says of a case's images, by its own ids; ``look`` is shown the logits, slab by slab, in main memory."""
+    model, geometry = matched.model, images[0].geometry
+    use = plan_memory(geometry, model, None)
+    preprocessed = preprocess(images_for(model, matched.channels, images), model.plan, slab_bytes=use.slab_bytes)
+    tensor, network = preprocessed.tensor, model.warm_network
+    found = NativeLabels(preprocessed, tuple(tensor.shape[1:]), model.labels.ids, use.slab_bytes)
+    for slab in predict_slabs(network, tensor, model.plan, device, half_buffers=use.half_buffers):
+        logits = slab.cpu()
+        found.add(logits)
+        if look is not None:
+            look(logits)
+    return Volume(found.array, geometry)
+
+
+def of_channels(logits: Tensor, channels: list[int]) -> Tensor:
+    """Logits (channels, ...) of the background and of some channels alone: all others are background."""
+    others = [channel for channel in range(len(logits)) if channel not in channels]
+    return torch.cat([logits[others].float().logsumexp(0, keepdim=True), logits[channels].float()])
+
+
+def _clean_up(labels: Volume, model: Model) -> None:
+    """Remove, in place, the pieces that are removed of whatever the model segments."""
+    ids, plan = model.labels.ids, model.plan
+    near = of_image(plan.one_piece.whereabouts, labels.geometry, plan, (2, 1, 0))
+    remove_stray_pieces(labels.array, plan.one_piece, np.array([0, *ids]), nearness=near)
+    cleaned(labels.array, labels.geometry, {ids[rule.channel - 1]: rule.smallest for rule in plan.clean_up}, None)
 
 
 def _predicted(expected: ExpectedDice, model: Model) -> list[float | None]:
@@ -169,11 +213,14 @@ def _predicted(expected: ExpectedDice, model: Model) -> list[float | None]:
     return [None if value is None else calibration.predicted_dice(name, value) for name, value in pairs]
 
 
-def disagreements(one: NDArray[np.integer], other: NDArray[np.integer], classes: int) -> list[float | None]:
-    """1 - Dice of channels 1..classes of two label volumes of equal shape; None where neither has any voxel."""
-    sizes = np.bincount(one.ravel(), minlength=classes + 1) + np.bincount(other.ravel(), minlength=classes + 1)
-    both = np.bincount(one.ravel()[one.ravel() == other.ravel()], minlength=classes + 1)
-    return [float(1 - 2 * both[c] / sizes[c]) if sizes[c] else None for c in range(1, classes + 1)]
+def disagreements(one: NDArray[Any], other: NDArray[Any], ids: Sequence[int]) -> list[float | None]:
+    """1 - Dice of each of ``ids`` in two label volumes of equal shape; None where neither has any voxel."""
+    sizes, both = np.zeros((2, max(ids) + 1), np.int64)
+    # Plane by plane, since counting makes long integers of what it counts.
+    for here, there in zip(one, other, strict=True):
+        sizes += np.bincount(here.ravel(), minlength=len(sizes)) + np.bincount(there.ravel(), minlength=len(sizes))
+        both += np.bincount(here[here == there], minlength=len(sizes))
+    return [float(1 - 2 * both[id] / sizes[id]) if sizes[id] else None for id in ids]
 
 
 def _told(place: Ranked, image: Path, by: StrategyName) -> dict[str, Any]:

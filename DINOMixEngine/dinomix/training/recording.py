@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.training import pic
@@ -82,18 +81,20 @@ def record_validation(run: Run, cases: list[Case], snapshots: Snapshots) -> None
     began = time.monotonic()
     state, accelerator, emit = run.state, run.accelerator, run.emit
     names = run.cohort.labels.names
-    first: list[tuple[Tensor, list[float | None]]] = []
+    cached, unknown = [run.cases[case.name] for case in cases], [not_drawn(case, run.cohort.labels) for case in cases]
+    shown = snapshots.begun(cached[0].size, emit) if accelerator.is_main_process else None
+    dice_of_first: list[float | None] = []
 
-    def seen(number: int, logits: Tensor, labels: NDArray[np.int16], dice: list[float | None]) -> None:
+    def seen(number: int, labels: NDArray[np.int16], dice: list[float | None]) -> None:
         if run.forgetting is not None:
             run.forgetting.compare(number, labels)
         if number == 0:
-            first.append((logits, dice))
+            dice_of_first[:] = dice
         if accelerator.num_processes == 1 and number < len(cases) - 1:
             run.control.obey(emit)
 
-    cached, unknown = [run.cases[case.name] for case in cases], [not_drawn(case, run.cohort.labels) for case in cases]
-    dice = validate(state.teacher, cached, unknown, run.plan, run.one_piece, len(names), accelerator, seen)
+    dice = validate(state.teacher, cached, unknown, run.plan, run.one_piece, run.cohort.labels, accelerator, seen,
+                    shown.add if shown is not None else None)  # fmt: skip
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else 0.0
     validation = {"step": state.step, "dice": dict(zip(names, dice, strict=True)), "mean": mean}
@@ -110,11 +111,10 @@ def record_validation(run: Run, cases: list[Case], snapshots: Snapshots) -> None
             run.directory.checkpoints.save_best(state.teacher.state_dict(), validation)
             emit("checkpoint", step=state.step, path="checkpoints/best.safetensors", best=True)
     state.validated = state.step
-    if accelerator.is_main_process:
-        for logits, case_dice in first:
-            snapshots.write(logits, run.one_piece, case_dice, state.step, emit)
+    if shown is not None:
+        snapshots.write(shown, run.one_piece, dice_of_first, state.step, emit)
 
 
 def by_name(cohort: Cohort, values: Any) -> dict[str, float | None]:
-    numbers = torch.as_tensor(values).double().tolist()
+    numbers = torch.as_tensor(values).cpu().double().tolist()  # Apple's GPUs have no float64
     return {name: None if math.isnan(n) else n for name, n in zip(cohort.labels.names, numbers, strict=True)}

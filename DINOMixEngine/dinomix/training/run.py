@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from time import monotonic
 
 import torch
@@ -56,6 +57,20 @@ def one_piece_of(config: TrainConfig, cohort: Cohort, plan: Plan, cases: Mapping
     return found.model_copy(update={"whereabouts": whereabouts})
 
 
+def asks_at_end(config: TrainConfig, plan: Plan, cohort: Cohort, start_model: Path | None) -> int:
+    """How often a run's model is asked about all validation cases at the end, each time about as long as a validation.
+
+    Args:
+        start_model: with which it is compared; the file of an encoder is none.
+    """
+    compares = start_model is not None and start_model.is_dir() and bool(cohort.with_role("validation"))
+    # 8 bits in float32, and up to three times with them.
+    bits = config.eight_bits and is_decided(cohort)
+    # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
+    overlaps = config.cheapest_overlap and is_open(plan, cohort)
+    return 1 + compares + (config.clean_up and is_decided(cohort)) + 2 * overlaps + 3 * bits
+
+
 @dataclass
 class Run:
     """One process's part in a run.
@@ -87,12 +102,7 @@ class Run:
     def __post_init__(self) -> None:
         self.method = method_class(self.config.method)(self.config, self.cohort)
         if self.config.time is not None:
-            compares = self.directory.start_model is not None and bool(self.cohort.with_role("validation"))
-            # 8 bits in float32, and up to three times with them.
-            bits = self.config.eight_bits and is_decided(self.cohort)
-            # Overlaps are tried with windows as they are, and with fewer that cost about as much together.
-            overlaps = self.config.cheapest_overlap and is_open(self.plan, self.cohort)
-            asks = 1 + compares + (self.config.clean_up and is_decided(self.cohort)) + 2 * overlaps + 3 * bits
+            asks = asks_at_end(self.config, self.plan, self.cohort, self.directory.start_model)
             self.budget = Budget(
                 self.config, self.config.time, self.began, asks_at_end=asks, labels_alone=self.labels_alone
             )

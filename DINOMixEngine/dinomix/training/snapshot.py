@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dinomix.cohort.case_images import read_first_image
 from dinomix.cohort.cohort import Case
@@ -13,7 +12,7 @@ from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
-from dinomix.inference.native_grid import labels_on_native_grid
+from dinomix.inference.native_grid import NativeLabels
 from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.plan import OnePiece
 from dinomix.planning.preprocessing import Preprocessed, preprocess
@@ -33,26 +32,35 @@ class Snapshots:
         self._grid: tuple[Preprocessed, Geometry] | None = None
         self._missing = False
 
-    def write(self, logits: Tensor, one_piece: OnePiece, dice: list[float | None], step: int, emit: Emit) -> None:
-        """Write the segmentation that ``logits`` (channels, x, y, z) stand for, and announce it.
+    def begun(self, size: tuple[int, int, int], emit: Emit) -> NativeLabels | None:
+        """What takes the logits of the case, slab by slab, for ``write``; None where the image cannot be read any more.
 
         Args:
+            size: voxels of the prepared case along (x, y, z).
+        """
+        if self._missing:
+            return None
+        try:
+            preprocessed, _ = self._grid = self._grid or self._read()
+        except (DinomixError, FileNotFoundError) as error:
+            self._missing = True
+            emit("notice", message=f"No segmentation of {self.case.name} is shown while training: {error}")
+            return None
+        return NativeLabels(preprocessed, size, self.directory.cohort.labels.ids)
+
+    def write(self, found: NativeLabels, one_piece: OnePiece, dice: list[float | None], step: int, emit: Emit) -> None:
+        """Write the segmentation of the case, and announce it.
+
+        Args:
+            found: what ``begun`` gave, once it has taken all logits.
             one_piece: whose stray pieces are left out, as the model's result leaves them out.
             dice: of each structure in this case, on the network's grid; None where the case lacks it.
 
         Raises:
             OSError: the disk is full.
         """
-        if self._missing:
-            return
-        try:
-            preprocessed, geometry = self._grid = self._grid or self._read()
-        except (DinomixError, FileNotFoundError) as error:
-            self._missing = True
-            emit("notice", message=f"No segmentation of {self.case.name} is shown while training: {error}")
-            return
-        labels = self.directory.cohort.labels
-        native = labels_on_native_grid(logits.float(), preprocessed, labels.ids)
+        assert self._grid is not None
+        (_, geometry), labels, native = self._grid, self.directory.cohort.labels, found.array.transpose(2, 1, 0)
         near = of_image(one_piece.whereabouts, geometry, self.directory.plan, (0, 1, 2))
         remove_stray_pieces(native, one_piece, np.array([0, *labels.ids]), nearness=near)
         path = self.directory.path / "snapshot" / f"{self.case.name}.seg.nrrd"
