@@ -13,18 +13,25 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 ON_WINDOWS = os.name == "nt"
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 LARGEST_JSON = 32 * 10**6
-"""Bytes; a cohort of ten thousand cases stays below. Once read, JSON may take twenty times as much."""
+"""Bytes. Once read, JSON may take twenty times as much."""
+LARGEST_COHORT = 10**9
+"""Bytes of a cohort file; three thousand cases of a hundred structures have 20 MB."""
 LONGEST_LINE = 2**24
 DEEPEST_JSON = 64
 LONGEST_NAME = 255
 """Bytes of a file's name; what all usual file systems take."""
+PARTIAL = ".partial-"
+OLD = "-old"
+"""How the names of what is written aside begin, and how that of a folder ends in which another one waits to be replaced."""
+LEFT_BEHIND = 24 * 3600
+"""Seconds after which a file or folder that nobody touched can only be one that was left by a power cut or a kill."""
 
 
 @contextmanager
@@ -37,7 +44,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     if path.is_symlink() and not path.exists():
         raise FileExistsError(errno.EEXIST, "There is a link that leads nowhere", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=_ending(path.name), dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=_ending(path.name), dir=path.parent)
     os.close(handle)
     aside = Path(name)
     try:
@@ -58,29 +65,74 @@ def written_aside(path: Path) -> Iterator[Path]:
 def folder_written_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; it takes ``path``'s place when the block ends well, else it is removed.
 
-    A folder that stood at ``path`` is removed only after the new one is whole.
+    A folder that stood at ``path`` is removed only after the new one has taken its place; see ``clear_leftovers`` for a kill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
-    old = aside.with_name(aside.name + "-old")
+    aside = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
     try:
         yield aside
         os.chmod(aside, 0o777 & ~_umask())
         if path.exists():
-            replace(path, old)
-        replace(aside, path)
+            _change_places(aside, path)
+        else:
+            replace(aside, path)
     except Exception as error:
         if system := _refused_by_disk(aside, error):
             raise system from error
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path, age: float = 0) -> None:
+    """Remove what processes that were killed were writing aside in a folder.
+
+    A folder that was to be replaced, and whose place is empty still, goes back there.
+
+    Args:
+        age: seconds; what was touched later is not removed: where others may be writing at this moment.
+    """
+    for leftover in folder.glob(PARTIAL + "*"):
+        with suppress(OSError):
+            _put_back(leftover)
+            if age and time.time() - leftover.stat().st_mtime < age:
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink()
+
+
+def _change_places(aside: Path, path: Path) -> None:
+    """Rename a folder over another one, which is then removed; where that fails, both are where they were."""
+    # Within a folder, so that it keeps its name, however long: by that it is found after a kill.
+    old = aside.with_name(aside.name + OLD)
+    old.mkdir()
+    try:
+        replace(path, old / path.name)
+        replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            _put_back(old)
+            old.rmdir()
+        raise
+    # What a kill leaves of it from now on must not come back, should the new one be removed.
+    with suppress(OSError):
+        replace(old, aside)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: Path) -> None:
+    """Give what waits in a folder of ``OLD`` its place back, where nothing stands there by now."""
+    if old.name.endswith(OLD) and old.is_dir():
+        for waiting in old.iterdir():
+            if not (old.parent / waiting.name).exists():
+                replace(waiting, old.parent / waiting.name)
 
 
 def check_replaceable(path: Path) -> None:
     """Raises OSError where nothing may be written beside ``path``, as ``folder_written_aside`` does, before hours are spent."""
-    Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent)).rmdir()
+    Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent)).rmdir()
 
 
 def replace(aside: Path, path: Path) -> None:
@@ -99,12 +151,18 @@ def replace(aside: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text with the ends of lines that it has, on Windows too: files are compared by their bytes, and move about."""
     with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, data: Any) -> None:
     write_text(path, json_text(data, indent=2) + "\n")
+
+
+def write_rows(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON as ``write_json`` does, but with each table of a list in one line, so that a file of many stays small."""
+    write_text(path, _rows_text(data) + "\n")
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
@@ -128,9 +186,10 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
         ValueError: says in words what is wrong with it.
     """
     with open_file(path) as file:
-        text = file.read(largest + 1)
-    if len(text) > largest:
-        raise ValueError(f"it is larger than {largest / 1e6:g} MB")
+        # By its size, since a reader that is told how much to read sets aside the memory for all of it.
+        if os.fstat(file.fileno()).st_size > largest:
+            raise ValueError(f"it is larger than {largest / 1e6:g} MB")
+        text = file.read()
     return parse_json(text)
 
 
@@ -189,6 +248,16 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def path_from(folder: Path, written: Path) -> Path:
+    """Where a path leads that a file in ``folder`` holds; on every system also one that Windows wrote, with backslashes."""
+    path = folder / written
+    if "\\" not in str(written) or written.is_absolute():
+        return path
+    if os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
+        return path
+    return folder / str(written).replace("\\", "/")
+
+
 def shortened_name(name: str, most: int = LONGEST_NAME) -> str:
     """A file's name of at most ``most`` bytes: a longer one loses its middle to a hash, so that two stay two."""
     if len(os.fsencode(name)) <= most:
@@ -216,6 +285,21 @@ def _ending(name: str) -> str:
     lower = name.lower()
     ending = next((double for double in (".nii.gz", ".seg.nrrd") if lower.endswith(double)), Path(lower).suffix)
     return ending if ending.isascii() and len(ending) <= 16 else ""
+
+
+def _rows_text(data: Any) -> str:
+    """JSON with a line for each table of a list, and for each key of the tables that such lists lie in."""
+    if not _holds_rows(data):
+        return json_text(data)
+    if isinstance(data, list):
+        return "[\n" + ",\n".join(map(json_text, data)) + "\n]"
+    return "{\n" + ",\n".join(f"{json_text(key)}: {_rows_text(value)}" for key, value in data.items()) + "\n}"
+
+
+def _holds_rows(data: Any) -> bool:
+    if isinstance(data, dict):
+        return any(map(_holds_rows, data.values()))
+    return isinstance(data, list) and bool(data) and all(isinstance(row, dict) for row in data)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

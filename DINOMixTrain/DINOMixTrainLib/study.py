@@ -10,6 +10,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from dinomix.files import LARGEST_COHORT, path_from
 from dinomix.names import normalized_name
 from dinomix_slicer.run.state import readJson
 
@@ -74,16 +75,16 @@ def stamp(path: Path) -> tuple[str, int, int] | None:
 
 @lru_cache(maxsize=4)
 def _readCohort(path: str, *stamp: int) -> Cohort | None:
-    data = readJson(Path(path)) or {}
+    data, folder = readJson(Path(path), LARGEST_COHORT) or {}, Path(path).parent
     try:
         names = {each["id"]: str(each["name"]) for each in data["labels"]["structures"]}
         return Cohort(
             modality=str(data["modality"]),
             colors={str(each["name"]): tuple(each["color"]) for each in data["labels"]["structures"]},
             counts=Counter(case["role"] for case in data["cases"]),
-            images={str(case["name"]): Path(path).parent / str(case["image"]) for case in data["cases"]},
+            images={str(case["name"]): path_from(folder, Path(case["image"])) for case in data["cases"]},
             moreImages={
-                str(case["name"]): [str(Path(path).parent / str(image)) for image in case.get("more_images") or ()]
+                str(case["name"]): [str(path_from(folder, Path(image))) for image in case.get("more_images") or ()]
                 for case in data["cases"]
             },
             labels={str(case["name"]): _structures(case.get("label_values") or {}, names) for case in data["cases"]},

@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import builtins
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +51,20 @@ def run_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     """``run_bundle(model, folder, *options)`` lets MONAI alone segment by a model folder, into folder/out."""
     with monai_alone(tmp_path_factory.mktemp("alone")) as run:
         yield run
+
+
+@pytest.fixture
+def windows_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where lines of text end in two characters unless whoever opens a file says otherwise."""
+    original = io.open
+
+    def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **more):
+        if newline is None and "b" not in mode and set(mode) & set("wax+"):
+            newline = "\r\n"
+        return original(file, mode, buffering, encoding, errors, newline, **more)
+
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(builtins, "open", opened)
 
 
 @pytest.fixture

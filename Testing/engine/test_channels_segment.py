@@ -1,5 +1,6 @@
 """Segmenting cases of several images: which belong together, in which order, on which grid, and what is refused."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -147,6 +148,19 @@ def test_every_layout_gives_the_same_labels(layout, model: Model, expected: np.n
     assert written == [tmp_path / "out" / f"{name}.nii.gz"]
     assert np.array_equal(read_label(written[0])[0].array, expected)
     assert segment_files(model, given, tmp_path / "out", Options("cpu")) == written  # which is kept
+
+
+def test_a_table_and_a_picture_of_a_case_in_one_file(model: Model, expected: np.ndarray, tmp_path: Path) -> None:
+    """Measured and drawn on the first of its volumes."""
+    (image,), name = in_one_file(tmp_path)
+    given = ["--model", str(model.path), "--device", "cpu", str(image), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["segment", *given, "--statistics", str(tmp_path / "table.csv"), "--preview"])
+    assert np.array_equal(read_label(tmp_path / "out" / f"{name}.nii.gz")[0].array, expected)
+    assert (tmp_path / "out/previews" / f"{name}.png").is_file()
+    with (tmp_path / "table.csv").open(newline="") as file:
+        means = [float(row["intensity_mean"]) for row in csv.DictReader(file)]
+    assert means == pytest.approx([FIRST.array[expected == value].mean() for value in (3, 7)], rel=1e-3)
 
 
 def test_a_result_from_another_second_channel_is_not_taken_for_this_one(model: Model, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from dinomix.cohort import checking
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.renaming import Renames
+from dinomix.errors import DinomixError
 from dinomix.names import normalized_name
+from dinomix.planning.cache import cached_case, refuse_changed
+from tiny_cohort import make_plan
 
 
 @pytest.fixture
@@ -43,6 +46,15 @@ def test_what_has_not_changed_is_not_read_again(tmp_path: Path, read: list[str])
     assert [fields["step"] for kind, fields in told if kind == "progress"] == [4]
     check_cohort([folder], [tmp_path / "more"], [], out=tmp_path / "other.json")
     assert len(read) == 4
+
+
+def test_what_was_remembered_on_windows_is_known_again(tmp_path: Path, read: list[str], windows_lines: None) -> None:
+    folder = labeled_folder(tmp_path / "in", ["a", "b"])
+    out = tmp_path / "cohort.json"
+    check_cohort([folder], [], [], out=out)
+    read.clear()
+    check_cohort([folder], [], [], out=out)
+    assert read == [] and b"\r" not in (tmp_path / ".cohort.json.facts").read_bytes()
 
 
 def test_a_changed_image_or_label_is_read_again(tmp_path: Path, read: list[str]) -> None:
@@ -78,6 +90,32 @@ def test_a_slice_that_is_added_to_a_series_is_seen(tmp_path: Path, read: list[st
     write_series(series, [0, 1, 2, 3, 4, 5, 6], values=[1, 2, 3, 4, 5, 6, 7])
     after = check_cohort([folder], [tmp_path / "scans"], [], out=out, overwrite=True)
     assert read == ["patient"] and after.with_role("unlabeled")[0].size[2] == 7
+
+
+@pytest.mark.parametrize("ending", ["mhd", "nhdr"])
+def test_voxels_beside_a_header_are_seen_too(tmp_path: Path, read: list[str], ending: str) -> None:
+    """Two images whose headers are the same, letter for letter, and a label; training finds the changes as well."""
+    folder = labeled_folder(tmp_path / "in", [])
+    for number, name in enumerate("ab"):
+        write(folder / f"images/{name}/image.{ending}", image_array(number))
+        write(folder / f"images/{name}/label.{ending}", label_array())
+    assert len({path.read_bytes() for path in folder.glob(f"images/*/image.{ending}")}) == 1
+    study, out = folder / "images", tmp_path / "cohort.json"
+    first = check_cohort([study], [], [], out=out)
+    plan = make_plan()
+    a, b = first.cases
+    assert a.image_sha256 != b.image_sha256 and a.label_sha256 == b.label_sha256
+    assert cached_case(a, first, plan, tmp_path).folder != cached_case(b, first, plan, tmp_path).folder
+    read.clear()
+    assert check_cohort([study], [], [], out=out) == first and read == []
+    for case, name, array in ((a, "image", image_array(5)), (b, "label", np.flip(label_array(), 0).copy())):
+        refuse_changed(case)
+        write(case.image.with_name(f"{name}.{ending}"), array)
+        with pytest.raises(DinomixError, match=rf"{name}\.{ending} has changed since it was checked"):
+            refuse_changed(case)
+    again = check_cohort([study], [], [], out=out, overwrite=True)
+    assert read == [f"image.{ending}"] * 2
+    assert again.cases[0].image_sha256 != a.image_sha256 and again.cases[1].label_sha256 != b.label_sha256
 
 
 def test_what_is_asked_of_the_labels_counts_too(tmp_path: Path, read: list[str]) -> None:

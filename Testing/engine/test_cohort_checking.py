@@ -4,13 +4,14 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from cohort_folders import image_array, label_array, labeled_folder, write
+from dinomix.cohort import cohort as cohort_module
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
 from dinomix.cohort.facts import orientation
@@ -18,7 +19,9 @@ from dinomix.cohort.modality import looks_like_hu
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.table import summary, table
 from dinomix.errors import DinomixError
+from dinomix.files import LARGEST_JSON
 from dinomix.images.reading import read_geometry, read_label
+from dinomix.labels import LabelSet
 
 
 class Notices(list):
@@ -320,6 +323,49 @@ def test_a_cohort_moves_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "one").rename(tmp_path / "zwei 二")
     case = Cohort.read(tmp_path / "zwei 二" / "cohort.json").cases[0]
     assert case.image.exists()
+
+
+def test_a_case_of_many_structures_is_one_short_line_of_the_cohort_file(tmp_path: Path) -> None:
+    cohort = check_cohort([labeled_folder(tmp_path / "in", ["a", "b"])], [], [])
+    labels = LabelSet.from_names({id: f"structure {id}" for id in range(1, 118)})
+    told = {"voxels": dict.fromkeys(labels.ids, 123456), "label_values": {id: id for id in labels.ids}}
+    cases = tuple(case.model_copy(update=told) for case in cohort.cases)
+    whole = cohort.model_copy(update={"labels": labels, "cases": cases})
+    whole.write(tmp_path / "cohort.json")
+    lines = (tmp_path / "cohort.json").read_text().splitlines()
+    of_cases, of_structures = ([line for line in lines if line.startswith(start)] for start in ('{"name"', '{"id"'))
+    assert len(of_cases) == 2 and max(map(len, of_cases)) < 4000 and len(of_structures) == 117
+    assert Cohort.read(tmp_path / "cohort.json") == whole
+
+
+def test_a_cohort_of_thousands_of_cases_can_be_read_again(tmp_path: Path) -> None:
+    folder, out = labeled_folder(tmp_path / "in", ["a"]), tmp_path / "cohort.json"
+    cohort = check_cohort([folder], [], [])
+    case = cohort.cases[0].model_copy(update={"patient": "x" * LARGEST_JSON})  # instead of thousands
+    cohort.model_copy(update={"cases": (case,)}).write(out)
+    assert out.stat().st_size > LARGEST_JSON and Cohort.read(out).cases == (case,)
+    with pytest.raises(DinomixError, match="holds another cohort"):
+        check_cohort([folder], [], [], out=out)
+
+
+def test_a_cohort_moves_between_windows_and_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labeled_folder(tmp_path / "in", ["a"])
+    out = tmp_path / "cohort.json"
+    check_cohort([tmp_path / "in"], [], [], out=out)
+    written = out.read_text()
+    assert '"in/images/a.nii.gz"' in written
+    out.write_text(written.replace("in/images/", "in\\\\images\\\\").replace("in/labels/", "in\\\\labels\\\\"))
+    case = Cohort.read(out).cases[0]  # as earlier versions wrote it on Windows
+    assert case.image.is_file() and case.label is not None and case.label.is_file()
+
+    class WindowsPath(PureWindowsPath):
+        def absolute(self) -> "WindowsPath":
+            return self
+
+    monkeypatch.setattr(cohort_module, "Path", WindowsPath)
+    folder = WindowsPath("C:/study")
+    assert cohort_module._below(folder, "C:\\study\\images\\a.nii.gz") == "images/a.nii.gz"
+    assert cohort_module._below(folder, "D:\\a.nii.gz") == "D:\\a.nii.gz"
 
 
 def test_a_damaged_checksum_is_found(tmp_path: Path) -> None:

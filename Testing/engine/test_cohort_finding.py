@@ -9,6 +9,7 @@ import pytest
 from cohort_folders import image_array, label_array, labeled_folder, write
 from dinomix.cohort.finding import find_cases
 from dinomix.cohort.found import Findings
+from dinomix.images.channel_files import Channel
 
 
 def pairs(found: Findings) -> dict[str, tuple[str, str | None]]:
@@ -96,6 +97,11 @@ def test_an_unlabeled_folder_gives_images_only(tmp_path: Path) -> None:
         (["images/a.nii.gz", "images/b.nii.gz", "labels/a.nii.gz"], "images/b.nii.gz has no label"),
         (["images/a.nii.gz", "labels/a.nii.gz", "labels/c.nii.gz"], "labels/c.nii.gz has no image"),
         (["a.nii.gz", "a_seg.nii.gz", "a-label.nii.gz"], "several labels: a-label.nii.gz and a_seg.nii.gz"),
+        (
+            ["a_ct.nii.gz", "a_mr.nii.gz", "a_seg.nii.gz"],
+            "a_seg.nii.gz is the label of several images: a_ct.nii.gz and a_mr",
+        ),
+        (["images/a.nii.gz", "images/a_mr.nii.gz", "labels/a.nrrd"], "a.nrrd is the label of several images"),
         (["images/a.nii.gz"], "has images/ but no labels/"),
         (["readme.txt"], "holds no case"),
     ],
@@ -105,6 +111,19 @@ def test_what_cannot_be_paired_is_a_problem(tmp_path: Path, files: list[str], sa
     assert len(found.problems) == 1
     assert says in found.problems[0].problem
     assert found.problems[0].remedy
+
+
+def test_images_of_one_label_are_the_channels_of_one_case_or_left_out(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a_ct.nii.gz", "a_mr.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    (problem,) = find_cases([folder], [], []).problems
+    assert problem.case == "a" and "--channel" in problem.remedy
+    found = find_cases([folder], [], [], exclude=["a"])
+    assert not found.problems and list(pairs(found)) == ["b"]
+    for name in ("b.nii.gz", "b_seg.nii.gz"):
+        (folder / name).unlink()
+    found = find_cases([folder], [], [], channels=[Channel("ct"), Channel("mr")])
+    assert not found.problems
+    assert [[path.name for path in case.images] for case in found.cases] == [["a_ct.nii.gz", "a_mr.nii.gz"]]
 
 
 @pytest.mark.parametrize("labels", [{"whole": [1, 1]}, "liver"])

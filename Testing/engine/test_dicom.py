@@ -6,7 +6,9 @@ import pytest
 import SimpleITK as sitk
 
 from dinomix.errors import DinomixError
+from dinomix.files import sha256
 from dinomix.images import dicom_pixels
+from dinomix.images.file_sets import files_of, image_sha256
 from dinomix.images.image_headers import is_image_path
 from dinomix.images.reading import read_geometry, read_image
 
@@ -243,6 +245,19 @@ def test_headers_that_say_what_is_not_there(tmp_path: Path, old: bytes, new: byt
 def test_spacings_that_no_scanner_makes(tmp_path: Path) -> None:
     write_series(tmp_path / "far", [0, 300, 600])
     assert "no scanner makes" in refusal(tmp_path / "far")
+
+
+def test_one_file_of_a_series_stands_for_all_its_slices(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    write_series(folder, [0, 3, 6], values=[1, 2, 3])
+    write_series(folder, [0, 3, 6, 9], uid="1.2.4", values=[4, 5, 6, 7])
+    first, second = folder / "1.2.3-001.dcm", folder / "1.2.4-000.dcm"
+    assert [file.name for file in files_of(first)] == ["1.2.3-000.dcm", "1.2.3-001.dcm", "1.2.3-002.dcm"]
+    before, of_folder = (image_sha256(first), image_sha256(second)), image_sha256(folder)
+    assert of_folder == sha256(folder) and len(files_of(folder)) == 7
+    write_series(folder, [0, 3, 6], values=[1, 2, 9])
+    assert image_sha256(first) != before[0] and image_sha256(second) == before[1]
+    assert image_sha256(first) == image_sha256(folder / "1.2.3-000.dcm")
 
 
 def test_a_damaged_stream_names_its_slice(test_data: Path, tmp_path: Path) -> None:

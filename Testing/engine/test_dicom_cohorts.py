@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,16 @@ from pydicom.dataset import Dataset
 from dicom_files import GRID, ORGANS, in_patient, write_ct, write_seg, write_structures
 from dinomix.cohort.checking import check_cohort
 from dinomix.cohort.cohort import Cohort
+from dinomix.cohort.found import Findings
+from dinomix.cohort.layouts import dicom_trees
+from dinomix.cohort.layouts.dicom_trees import DicomTree, tree_cases
 from dinomix.cohort.problems import CohortError
 from dinomix.cohort.renaming import Renames
 from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders
 from dinomix.images.channel_files import channels_of
+from dinomix.images.dicom_drawn import DrawnOn
+from dinomix.images.dicom_header import DicomHeader
 from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.images.writing import write_image, write_labels
@@ -319,3 +325,45 @@ def test_a_volume_beside_its_series(tmp_path: Path) -> None:
     write_seg(tmp_path / "in/labels/a.dcm", slices, organs())
     (line,) = problems(tmp_path / "in")
     assert "does not lie on its image's voxels" in line
+
+
+@dataclass
+class Slice:
+    """A slice's header that counts how often somebody asks where it lies."""
+
+    file: Path
+    tags: dict[str, str]
+    asked: list[Path]
+
+    @property
+    def path(self) -> Path:
+        self.asked.append(self.file)
+        return self.file
+
+
+def asked_of(root: Path, patients: int, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often that is asked in a tree of patients with two series of three slices each, half of them with a label."""
+    tree, asked = DicomTree(root), list[Path]()
+    for patient in (f"P{number:02}" for number in range(patients)):
+        for series in ("t1", "t2"):
+            (root / patient / series).mkdir(parents=True)
+            files = [root / patient / series / f"{k}.dcm" for k in range(3)]
+            tree.series[f"{patient}.{series}"] = [Slice(file, {}, asked) for file in files]
+        if patient[-1] in "02468":
+            tree.labels.append(DicomHeader(root / patient / "seg.dcm", {}, False))
+    monkeypatch.setattr(
+        dicom_trees, "drawn_on", lambda path: DrawnOn(frozenset({f"{path.parent.name}.t2"}), frozenset(), "")
+    )
+    found = Findings(channels=channels_of(names))
+    cases = tree_cases(tree, "labeled", {}, found)
+    assert len(cases) == patients // 2 == len(found.problems)
+    assert {len(case.images) for case in cases} == {max(1, len(names))}
+    return len(asked)
+
+
+@pytest.mark.parametrize("names", [(), ("t1", "t2")])
+def test_a_tree_of_twice_as_many_patients_takes_twice_as_long(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, twice = (asked_of(tmp_path / str(count), count, names, monkeypatch) for count in (20, 40))
+    assert twice <= 2 * some

@@ -17,6 +17,7 @@ from dinomix.errors import DinomixError
 from dinomix.evaluation.evaluate import evaluate_folders, pair_cases, table
 from dinomix.evaluation.label_ids import read_ids
 from dinomix.images.formats import case_name
+from dinomix.images.writing import write_labels
 from dinomix.labels import LabelSet
 
 NAMES = {1: "liver", 2: "spleen"}
@@ -249,8 +250,6 @@ def test_table_shows_a_dash_for_what_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_seg_nrrd_is_matched_by_name(tmp_path: Path) -> None:
-    from dinomix.images.writing import write_labels
-
     source = read_ids(write(tmp_path / "a.nii.gz", {1: cube(1, 1, 1), 2: cube(5, 5, 5)}), LabelSet.from_names(NAMES))
     path = tmp_path / "a.seg.nrrd"
     write_labels(source.array, source.geometry, LabelSet.from_names({1: "Spleen", 2: "Liver"}), path)  # type: ignore[arg-type]
@@ -259,10 +258,6 @@ def test_seg_nrrd_is_matched_by_name(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_slicer_cropped_is_put_back_in_its_place(tmp_path: Path):
-    import SimpleITK as sitk
-
-    from dinomix.images.writing import write_labels
-
     labels = LabelSet.from_names(NAMES)
     whole = read_ids(write(tmp_path / "prediction" / "a.nii.gz", {1: cube(1, 1, 1), 2: cube(5, 5, 5)}), labels)
     (tmp_path / "reference").mkdir()
@@ -383,3 +378,19 @@ def test_cases_as_a_data_set_of_masks_has_them_and_regions_beside_labels(tmp_pat
     write(tmp_path / "reference" / "a" / "segmentations" / "spleen.nii.gz", {})
     metrics = evaluate_folders(tmp_path / "prediction", tmp_path / "reference", LabelSet.from_names(NAMES))
     assert metrics["cases"]["a"]["spleen"]["status"] == "false_positive"
+
+
+def test_a_case_that_fails_does_not_take_the_others_with_it(run: Run, study: Path, labels: Path) -> None:
+    out = study / "m.json"
+    given = ("--prediction", study / "prediction", "--reference", study / "reference", "--labels", labels, "--out", out)
+    write(study / "prediction/c.nii.gz", {7: cube(1, 1, 1)})
+    code, _, error = run(*given)
+    assert code == 2 and "holds the label 7" in error and "3 of 4 cases were compared" in error and "m.json" in error
+    metrics = json.loads(out.read_text())
+    assert list(metrics["cases"]) == ["a", "b", "d"] and "holds the label 7" in metrics["failed"]["c"]
+    assert metrics["classes"]["liver"]["n"] == 3
+    out.unlink()
+    out.with_suffix(".csv").unlink()
+    write(study / "prediction/a.nrrd", {7: cube(1, 1, 1)})
+    code, _, error = run(*given)
+    assert code == 2 and "a.nrrd holds the label 7" in error and not out.exists()

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 
 from dinomix import files
 from dinomix.errors import DinomixError
-from dinomix.files import folder_written_aside, sha256, shortened_name, write_json, written_aside
+from dinomix.files import (
+    LEFT_BEHIND,
+    clear_leftovers,
+    folder_written_aside,
+    path_from,
+    sha256,
+    shortened_name,
+    write_json,
+    write_text,
+    written_aside,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
@@ -34,6 +45,64 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path):
     with folder_written_aside(folder) as aside:
         (aside / "new").write_text("whole")
     assert os.listdir(tmp_path) == ["model"] and os.listdir(folder) == ["new"]
+
+
+def refusing(kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let only those renames succeed whose numbers are given."""
+    rename, numbers = os.replace, iter(range(9))
+
+    def replace(*names: Path) -> None:
+        if next(numbers) not in kept:
+            raise PermissionError(errno.EACCES, "Access is denied", str(names[1]))
+        rename(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def replaced(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "kept").write_text("kept")
+    with folder_written_aside(folder) as aside:
+        (aside / "new").write_text("whole")
+
+
+def test_a_folder_that_cannot_be_replaced_gets_its_place_back(tmp_path: Path, monkeypatch):
+    refusing([0, 2], monkeypatch)
+    with pytest.raises(PermissionError):
+        replaced(tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(tmp_path / "model") == ["kept"]
+
+
+@pytest.mark.parametrize("age", [0, LEFT_BEHIND])
+def test_a_folder_whose_replacing_was_killed_between_is_found_again(age: float, tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        refusing([0], patch)
+        replaced(tmp_path / "model")
+    assert not (tmp_path / "model").exists() and len(os.listdir(tmp_path)) == 1
+    clear_leftovers(tmp_path, age)
+    assert os.listdir(tmp_path / "model") == ["kept"]
+    clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_what_was_replaced_does_not_come_back(tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed when the new one was in its place
+        replaced(tmp_path / "model")
+    assert os.listdir(tmp_path / "model") == ["new"] and len(os.listdir(tmp_path)) == 2
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / ".partial-file.json").touch()
+    clear_leftovers(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_what_others_may_be_writing_is_not_cleared(tmp_path: Path):
+    for name in ("young", "old"):
+        (tmp_path / f".partial-{name}").mkdir()
+    long_ago = time.time() - LEFT_BEHIND - 60
+    os.utime(tmp_path / ".partial-old", (long_ago, long_ago))
+    clear_leftovers(tmp_path, LEFT_BEHIND)
+    assert os.listdir(tmp_path) == [".partial-young"]
 
 
 def test_a_file_that_another_program_reads_on_windows_is_renamed_a_little_later(tmp_path: Path, monkeypatch):
@@ -111,3 +180,23 @@ def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path):
     with pytest.raises(FileExistsError, match="a link that leads nowhere"):
         write_json(tmp_path / "loop", {})
     assert os.listdir(tmp_path) == ["loop"] and (tmp_path / "loop").is_symlink()
+
+
+def test_lines_end_on_windows_as_everywhere(tmp_path: Path, windows_lines: None):
+    (tmp_path / "as_python").write_text("a\n")
+    write_text(tmp_path / "text", "a\nb\n")
+    write_json(tmp_path / "data.json", {"a": 1})
+    assert (tmp_path / "as_python").read_bytes() == b"a\r\n"
+    assert (tmp_path / "text").read_bytes() == b"a\nb\n" and b"\r" not in (tmp_path / "data.json").read_bytes()
+
+
+def test_paths_that_windows_wrote_lead_to_the_same_files(tmp_path: Path):
+    for folder, name in (("images", "images/a.nii.gz"), ("b", "b\\c.nii.gz")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / name).touch()
+    assert path_from(tmp_path, Path("images\\a.nii.gz")) == tmp_path / "images/a.nii.gz"
+    assert path_from(tmp_path, Path("images/a.nii.gz")) == tmp_path / "images/a.nii.gz"
+    assert path_from(tmp_path, Path("b\\c.nii.gz")) == tmp_path / "b\\c.nii.gz"  # which Linux allows
+    assert path_from(tmp_path, Path("x\\" + "y" * 300)) == tmp_path / "x" / ("y" * 300)
+    elsewhere = tmp_path.parent / "x\\y.nii.gz"
+    assert path_from(tmp_path, elsewhere) == elsewhere

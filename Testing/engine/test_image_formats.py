@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from dinomix.files import sha256
+from dinomix.images.file_sets import files_of, image_sha256
 from dinomix.images.reading import read_geometry, read_image, read_label
-from image_files import ARRAY, meta, nrrd, refused
+from image_files import ARRAY, meta, nifti, nrrd, refused
 
 NUMBERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 NRRD_TYPES = {
@@ -100,6 +102,32 @@ def test_voxels_in_files_beside_the_header(tmp_path: Path) -> None:
     (tmp_path / "all.zraw").write_bytes(packed)
     for name, size in (("j.mhd", {}), ("k.mhd", {"CompressedDataSize": str(len(packed))})):
         as_itk_reads_it(meta(tmp_path / name, b"", "all.zraw", CompressedData="True", **size))
+
+
+def test_all_files_of_an_image_are_known_and_hashed(tmp_path: Path) -> None:
+    """Those of one file as that file alone, so that what was hashed before holds."""
+    raw = ARRAY.astype("<i2").tobytes()
+    alone = [nrrd(tmp_path / "a.nrrd", raw), meta(tmp_path / "b.mha", raw), nifti(tmp_path / "c.nii")]
+    (tmp_path / "damaged.mhd").write_text("no header")
+    lost = meta(tmp_path / "lost.mhd", b"", "lost.raw")
+    for path in (*alone, tmp_path / "damaged.mhd", lost):
+        assert files_of(path) == (path,) and image_sha256(path) == sha256(path)
+    (tmp_path / "d.zraw").write_bytes(zlib.compress(raw))
+    for number in (1, 2, 3):
+        (tmp_path / f"plane{number}.raw").write_bytes(raw[: len(raw) // 3])
+    listed = nrrd(tmp_path / "e.nhdr", b"", data_file="LIST\nplane2.raw\nplane1.raw\nplane3.raw")
+    packed = meta(tmp_path / "d.mhd", b"", "d.zraw", CompressedData="True")
+    for path, files in ((packed, ["d.mhd", "d.zraw"]), (listed, ["e.nhdr", "plane2.raw", "plane1.raw", "plane3.raw"])):
+        assert read_image(path).array.shape == ARRAY.shape
+        assert [file.name for file in files_of(path)] == files
+        before = image_sha256(path)
+        (tmp_path / files[-1]).write_bytes((tmp_path / files[-1]).read_bytes()[::-1])
+        assert image_sha256(path) != before
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/f.raw").write_bytes(raw)
+    meta(tmp_path / "folder/f.mhd", b"", "f.raw")
+    assert image_sha256(tmp_path / "folder") == sha256(tmp_path / "folder")
+    assert [file.name for file in files_of(tmp_path / "folder")] == ["f.mhd", "f.raw"]
 
 
 def test_what_stands_before_the_voxels_is_skipped(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from dinomix.cohort.case_label import UNLABELED, read_case_label
 from dinomix.cohort.checking import check_cohort
-from dinomix.cohort.cohort import Cohort
+from dinomix.cohort.cohort import Cohort, LabeledSlices
 from dinomix.demo.anatomy import SYNAPSE_ORGANS
 from dinomix.demo.phantom import phantom_case
 from dinomix.errors import DinomixError
@@ -16,6 +18,7 @@ from dinomix.evaluation.matched_model import MatchedModel, means
 from dinomix.evaluation.references import reference_of
 from dinomix.events import read_events
 from dinomix.images.reading import read_image, read_label
+from dinomix.images.volume import Volume
 from dinomix.images.writing import write_image, write_labels
 from dinomix.inference.segment import segment_volume
 from dinomix.labels import LabelSet
@@ -28,10 +31,10 @@ from dinomix.planning.cache import cache_cases
 from dinomix.planning.plan import InputChannel, OnePiece
 from dinomix.training.arranging import Arranged, arrange
 from dinomix.training.control import RunPaused
-from dinomix.training.kept_structures import cohort_with_kept
+from dinomix.training.kept_structures import _merged, cohort_with_kept
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.train import resume, train
-from tiny_cohort import make_cohort, make_plan, with_only
+from tiny_cohort import SIZE, make_cohort, make_plan, with_only
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -152,6 +155,18 @@ def test_what_cannot_be_kept_is_refused(start: Model, tmp_path: Path) -> None:
     everything = cohort.model_copy(update={"labels": LabelSet.from_names({1: "liver", 2: "Spleen"})})
     with pytest.raises(DinomixError, match="knows no structure that the labels do not show"):
         cohort_with_kept(everything, start, silent)
+
+
+def test_where_nobody_labeled_nothing_becomes_background(start: Model, tmp_path: Path) -> None:
+    cohort = cohort_with_kept(with_only(make_cohort(tmp_path, 1, 0, 0), "gallbladder"), start, silent)
+    every_other = LabeledSlices(numbers=tuple(range(0, SIZE, 2)))
+    case = cohort.cases[0].model_copy(update={"labeled_slices": every_other})
+    geometry = read_image(case.image).geometry
+    predicted = Volume(np.full((SIZE,) * 3, 5, np.uint8), geometry)
+    merged = _merged(case, cohort.labels, predicted, start, SimpleNamespace(path=tmp_path))
+    values = read_case_label(merged, geometry).array
+    assert (values[1::2] == UNLABELED).all() and set(np.unique(values[::2])) == {1, 5}
+    assert sum(merged.voxels.values()) == SIZE**3 // 2 and merged.ignored == (6,)
 
 
 # -- A run

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from cohort_folders import image_array, label_array, write
 from dinomix import cli
@@ -237,6 +238,21 @@ def test_a_folder_of_labels(folder: Path, capsys: pytest.CaptureFixture) -> None
     write_image(Volume(LABEL, GRID), folder / "labels/x.nii.gz")
     assert run([*words, "--overwrite"]) == 2
     assert "x.nii.gz has no image" in capsys.readouterr().err
+
+
+def test_labels_with_voxels_beside_their_headers_are_copied_whole(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for number, (name, ending) in enumerate((("a", "mhd"), ("b", "nhdr")), 1):
+        write_image(Volume(image_array(number), GRID), folder / "images" / f"{name}.nii.gz")
+        right = sitk.ReadImage(str(label_file(folder, LABEL, GRID, f"{name}.nrrd")))
+        (folder / "labels" / f"{name}.nrrd").unlink()
+        sitk.WriteImage(right, str(folder / "labels" / f"{name}.{ending}"), useCompression=True)
+    words = ["mend", "--image", f"{folder}/images", "--label", f"{folder}/labels", "--out", f"{folder}/mended"]
+    assert run(words) == 0
+    assert f"Copied, since it needs nothing: {folder}/mended/a.mhd" in capsys.readouterr().out
+    for name in ("a.mhd", "b.nhdr"):
+        np.testing.assert_array_equal(read_label(folder / "mended" / name)[0].array, LABEL)
+    before, after = (sorted(path.name for path in (folder / where).iterdir()) for where in ("labels", "mended"))
+    assert before == after and len(after) == 4
 
 
 def test_masks_of_one_case(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -9,7 +9,7 @@ from dinomix.errors import DinomixError
 from dinomix.models.folder import load_model
 from dinomix.models.manifest import FILES, MANIFEST, PREVIEW
 from dinomix.models.network import build_network, footprint
-from dinomix.models.writing import write_model
+from dinomix.models.writing import changed_aside, write_model, write_record
 from random_models import labels_with_ids, random_model, random_weights, small_plan
 
 
@@ -158,6 +158,26 @@ def test_weights_that_do_not_fit_leave_the_old_model(copy: Path) -> None:
         write_model(copy, plan=small_plan(), labels=labels_with_ids(1), weights=load_model(copy).weights, record={})
     assert load_model(copy).fingerprint == before
     assert [path.name for path in copy.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is mapped is not told here")
+@pytest.mark.usefixtures("without_graphs")
+def test_no_weights_are_mapped_while_a_folder_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to rename a folder with a file that is mapped."""
+    rename, mapped = os.replace, []
+
+    def replace(old: Path, new: Path) -> None:
+        if Path(old).is_dir():
+            mapped.append("model.safetensors" in Path("/proc/self/maps").read_text())
+        rename(old, new)
+
+    monkeypatch.setattr(os, "replace", replace)
+    model = random_model(tmp_path / "model", small_plan(), labels_with_ids(1))
+    network = model.network()
+    with changed_aside(model.path) as aside:  # as a calibration does, which holds the model that it has measured
+        write_record(aside, model.plan, model.labels, {"changed": True})
+    assert mapped == [False, False, False, False]
+    assert torch.equal(model.weights[name := next(iter(model.weights))], network.state_dict()[name])
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

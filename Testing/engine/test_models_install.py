@@ -230,6 +230,13 @@ def test_two_installations_do_not_mix(publish: Publish, archive: Path, models: P
         installing.install("organs", agreed=True)
 
 
+def test_an_installation_leaves_what_others_write_there_and_finds_a_model_that_a_kill_has_hidden(models: Path) -> None:
+    for place in (".partial-joined/configs", ".partial-killed-old/organs"):  # `models join` takes no lock
+        (models / place).mkdir(parents=True)
+    with installing.locked(models):
+        assert (models / ".partial-joined/configs").is_dir() and (models / "organs").is_dir()
+
+
 def test_bundles_of_the_catalog_with_changes(publish: Publish, tmp_path: Path) -> None:
     names = ["spleen", "kidney_right", "kidney_left", "liver"]
     source = write_bundle(tmp_path / "wholeBody_ct_segmentation", whole_body_config(), names)

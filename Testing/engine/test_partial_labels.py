@@ -1,16 +1,22 @@
 """Labels that leave open what a voxel is: nothing there is drawn where not all structures were, or nobody labeled it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
+from dinomix.cohort.case_label import UNLABELED
 from dinomix.cohort.cohort import Cohort, LabeledSlices
 from dinomix.errors import DinomixError
+from dinomix.evaluation.matched_model import MatchedModel
+from dinomix.evaluation.references import reference_of
 from dinomix.events import read_events, silent
 from dinomix.files import sha256
+from dinomix.images.reading import read_label
+from dinomix.images.volume import Volume
 from dinomix.planning.cache import cache_cases, structures_in
 from dinomix.planning.connected_components import measured
 from dinomix.planning.field_of_view import _smallest_structure
@@ -25,7 +31,7 @@ from dinomix.training.reliability import Reliability, judged
 from dinomix.training.schedule import schedule_of_steps
 from dinomix.training.train import resume, train
 from dinomix.training.validation import dice_per_class
-from tiny_cohort import SIZE, make_cohort, make_plan, small_config
+from tiny_cohort import LABELS, SIZE, make_cohort, make_plan, small_config
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -193,6 +199,22 @@ def test_the_dice_of_a_validation_leaves_out_what_is_not_known():
     prediction = np.array([1, 1, 0, 1, 2, 2, 2, 2])
     assert dice_per_class(prediction, reference, 2, {2}) == [pytest.approx(0.5), None]
     assert dice_per_class(prediction, reference, 2) == [pytest.approx(0.5), pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize("open_", [{"labeled_slices": LabeledSlices(numbers=range(0, SIZE, 2))}, {"ignored": (9,)}])
+def test_a_prediction_is_not_judged_where_nobody_labeled(tmp_path, open_):
+    """Whatever the label file says there: a perfect prediction has the Dice 1."""
+    case = make_cohort(tmp_path, labeled=1, unlabeled=0, validation=0).cases[0].model_copy(update=open_)
+    truth, _ = read_label(case.label)
+    array = truth.array.copy()
+    array[1::2] = 9 if case.ignored else 0
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(case.label))
+    reference = reference_of(case, truth.geometry)
+    assert np.array_equal(reference.array[::2], truth.array[::2]) and (reference.array[1::2] == UNLABELED).all()
+    matched = MatchedModel(SimpleNamespace(labels=LABELS), LABELS)
+    assert matched.dice(truth, reference, case) == {"liver": 1, "gallbladder": 1}
+    nothing = Volume(np.zeros_like(truth.array), truth.geometry)
+    assert matched.dice(nothing, reference, case) == {"liver": 0, "gallbladder": 0}
 
 
 def test_the_teacher_is_not_judged_by_what_is_not_known():

@@ -68,6 +68,14 @@ def stopped_and_resumed(
     assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
 
 
+def test_a_model_that_a_kill_has_hidden_is_there_again_when_the_run_goes_on(tmp_path: Path):
+    for place in (".partial-killed-old/model/configs", ".partial-half", "checkpoints/.partial-half"):
+        (tmp_path / place).mkdir(parents=True)
+    cohort = make_cohort(tmp_path / "cases", validation=0)
+    with RunDirectory(tmp_path, small_config("mean-teacher"), cohort, make_plan(), tmp_path / "cache").locked():
+        assert (tmp_path / "model/configs").is_dir() and not list(tmp_path.rglob(".partial-*"))
+
+
 def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch):
     plan = make_plan()
     plan = plan.model_copy(update={"network": {**plan.network, "dropout": 0.3}})

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from dinomix.cli import main
 from dinomix.commands.segment import parse_size
 from dinomix.errors import DinomixError
 from dinomix.files import sha256
+from dinomix.images.channel_files import CaseFiles
 from dinomix.images.reading import read_geometry, read_label
 from dinomix.images.volume import Geometry, Volume
 from dinomix.images.writing import write_image
@@ -140,6 +142,21 @@ def test_what_another_model_or_image_made_is_not_taken_for_done(
     with open(out / "scan.nii.gz", "ab") as file:
         file.write(b"\0")
     assert "was changed since it was made" in refusal(model)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_other_voxels_behind_the_same_header_are_another_image(tmp_path: Path, several: bool) -> None:
+    names = ["a.mhd", "b.nhdr"] if several else ["a.mhd"]
+    for name in names:
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8)), str(tmp_path / name))
+    case = CaseFiles("a", tuple(tmp_path / name for name in names))
+    (output,) = plan_outputs([case], tmp_path / "out", None)
+    geometry = read_geometry(output.image)
+    write_output(np.zeros((3, 4, 5), np.uint8), geometry, LABELS, output, {"model": "m"})
+    assert is_done(output, {"model": "m"})
+    (tmp_path / names[-1]).with_suffix(".raw").write_bytes(bytes(range(60)))
+    with pytest.raises(DinomixError, match="was made from another image"):
+        is_done(output, {"model": "m"})
 
 
 def test_a_named_file_is_not_overwritten_unasked(
@@ -347,6 +364,80 @@ def test_regions_are_written_as_masks(
     assert segment(with_regions, *given) == 0 and mask_file.exists()
     assert segment(model, image, "--out", tmp_path / "plain.nii.gz", "--regions") == 2
     assert "There are no regions to write" in capsys.readouterr().err
+
+
+def test_masks_and_maps_of_another_model_are_not_taken_for_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_random_image(tmp_path / "images" / "scan.nrrd")
+    labels = LABELS.with_regions({"all": [2, 5]})
+    first, second = (random_model(tmp_path / f"model{seed}", small_plan(), labels, seed=seed) for seed in (1, 8))
+    given = (tmp_path / "images", "--out", tmp_path / "out")
+    beside = ("--regions", "--uncertainty", tmp_path / "maps")
+    files = [tmp_path / "out/scan_regions/all.nii.gz", tmp_path / "maps/scan.nii.gz"]
+    assert segment(first, *given, *beside) == 0
+    of_first = [file.read_bytes() for file in files]
+    assert segment(first, *given, *beside) == 0 and "it is kept" in capsys.readouterr().err
+    assert segment(second, *given, "--overwrite") == 0
+    for stale, options in zip(files, (beside[:1], beside[1:]), strict=True):
+        assert segment(second, *given, *options) == 2
+        assert f"{stale} is already there and was not made together with" in capsys.readouterr().err
+    assert [file.read_bytes() for file in files] == of_first
+    assert segment(second, *given, *beside, "--overwrite") == 0
+    structures, _ = read_label(tmp_path / "out/scan.nii.gz")
+    np.testing.assert_array_equal(read_label(files[0])[0].array, structures.array > 0)
+    assert all(file.read_bytes() != before for file, before in zip(files, of_first, strict=True))
+
+
+def test_what_lies_beside_labels_is_known_by_its_hash(tmp_path: Path) -> None:
+    write_random_image(tmp_path / "a.nrrd")
+    (output,) = plan_outputs([CaseFiles("a", (tmp_path / "a.nrrd",))], tmp_path / "out", None)
+    masks, maps = tmp_path / "out/a_regions/all.nii.gz", tmp_path / "maps/a.nii.gz"
+    geometry = read_geometry(output.image)
+
+    def write(model: str, *paths: Path) -> None:
+        beside = {path: lambda file, path=path: file.write_text(f"{model} {path.name}") for path in paths}
+        write_output(np.zeros(geometry.size[::-1], np.uint8), geometry, LABELS, output, {"model": model}, beside=beside)
+
+    def refuses(model: str, *paths: Path) -> None:
+        with pytest.raises(DinomixError, match=r"was not made together with .*, or was changed since"):
+            is_done(output, {"model": model}, paths)
+
+    masks.parent.mkdir(parents=True)
+    masks.write_text("somebody's")
+    refuses("m", masks)  # although there are no labels yet
+    write("m", masks)
+    write("m", maps)
+    # Each was written by a call of its own, beside the same labels.
+    assert is_done(output, {"model": "m"}, [masks, maps])
+    maps.unlink()
+    assert not is_done(output, {"model": "m"}, [masks, maps]) and is_done(output, {"model": "m"}, [masks])
+    masks.write_text("drawn by hand")
+    refuses("m", masks)
+    write("m", masks)
+    output.path.unlink()
+    assert not is_done(output, {"model": "m"}, [masks])
+    # These labels are the same ones, but another model's.
+    write("n", maps)
+    refuses("n", masks)
+    record = json.loads(output.record.read_text())
+    output.record.write_text(json.dumps({key: told for key, told in record.items() if key != "beside_sha256"}))
+    refuses("n", maps)  # of an earlier version
+
+
+def test_a_file_beside_labels_that_fails_leaves_those_that_were_there(tmp_path: Path) -> None:
+    write_random_image(tmp_path / "a.nrrd")
+    (output,) = plan_outputs([CaseFiles("a", (tmp_path / "a.nrrd",))], tmp_path / "out", None)
+    output.path.parent.mkdir()
+    output.path.write_text("before")
+
+    def fail(file: Path) -> None:
+        raise OSError("no map")
+
+    empty = np.zeros((10, 30, 20), np.uint8)
+    with pytest.raises(OSError, match="no map"):
+        write_output(empty, read_geometry(output.image), LABELS, output, {}, beside={tmp_path / "out/map.nrrd": fail})
+    assert files_in(tmp_path / "out") == ["a.nii.gz"] and output.path.read_text() == "before"
 
 
 def test_what_is_asked_for_beside_the_labels_is_there_also_when_an_image_fails(model: Model, tmp_path: Path) -> None:

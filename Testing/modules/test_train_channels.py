@@ -1,6 +1,8 @@
 """Cases of several images on the page "Cases": their names, from folders and from the open scene."""
 
 import json
+import tempfile
+import unittest
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from DINOMixTrainLib.cohort_report import CheckedCase
 from DINOMixTrainLib.cohort_request import CohortRequest, SceneChoice, channelsOfText
 from DINOMixTrainLib.logic import DINOMixTrainLogic
 from DINOMixTrainLib.ranked_case import nodeOfCase, rankedCases, stepsOfOpening
+from DINOMixTrainLib.study import cohortOf
 from waiting import waitUntil
 
 from dinomix.errors import DinomixError
+from dinomix.files import LARGEST_JSON
 from dinomix.images.channel_files import Channel
 from dinomix.images.image_headers import read_header
 from dinomix.images.reading import read_image
@@ -46,6 +50,25 @@ class NamesTest(CohortTestCase):
         self.settle()
         self.assertFalse(self.ui.checkButton.enabled)
         self.assertIn("same name", self.ui.checkStatusLabel.text)
+
+
+class CohortFileTest(unittest.TestCase):
+    def test_a_large_file_that_windows_wrote_is_read(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "images").mkdir()
+            for image in ("t1", "t2"):
+                (folder / "images" / f"{image}.nrrd").touch()
+            case = {"name": "a", "role": "labeled", "image": "images\\t1.nrrd", "more_images": ["images\\t2.nrrd"]}
+            cohort = {
+                "modality": "MR",
+                "labels": {"structures": []},
+                "cases": [{**case, "patient": "x" * LARGEST_JSON}],
+            }
+            (folder / "cohort.json").write_text(json.dumps(cohort))
+            read = cohortOf(folder)
+        self.assertEqual(read.images, {"a": folder / "images/t1.nrrd"})
+        self.assertEqual(read.moreImages, {"a": [str(folder / "images/t2.nrrd")]})
 
 
 class FoldersTest(CohortTestCase):

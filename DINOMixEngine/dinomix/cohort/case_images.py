@@ -8,13 +8,17 @@ from dinomix.images.channels import in_one_file, on_first_grid, read_channels
 from dinomix.images.volume import Volume
 
 
-def read_first_image(images: Sequence[Path]) -> Volume:
+def read_first_image(images: Sequence[Path], *, resample_sheared: bool = False) -> Volume:
     """The first channel of a case's images alone: for its grid, and for pictures.
+
+    Args:
+        images: of all channels, since one file may hold them as its volumes.
+        resample_sheared: as of ``read_image``.
 
     Raises:
         DinomixError: as ``images.channels.read_channels``.
     """
-    return read_channels(images if in_one_file(images) else images[:1])[0]
+    return read_channels(images if in_one_file(images) else images[:1], resample_sheared=resample_sheared)[0]
 
 
 def read_case_images(case: Case, cohort: Cohort, *, keep_integers: bool = False) -> list[Volume]:

@@ -21,7 +21,7 @@ from pydantic import (
 
 from dinomix.cohort.modality import Modality
 from dinomix.errors import DinomixError, reason_of
-from dinomix.files import read_json, write_json
+from dinomix.files import LARGEST_COHORT, path_from, read_json, write_rows
 from dinomix.labels import LARGEST_ID, LabelSet
 from dinomix.names import CHANNEL_NAME, normalized_name
 
@@ -213,13 +213,13 @@ class Cohort(BaseModel):
                     case[key] = _below(folder, case[key])
             if "more_images" in case:
                 case["more_images"] = [_below(folder, image) for image in case["more_images"]]
-        write_json(path, data)
+        write_rows(path, data)
 
     @classmethod
     def read(cls, path: Path) -> "Cohort":
         """Read a cohort file and make its paths absolute. Raises DinomixError when it is not one."""
         try:
-            cohort = cls.model_validate(read_json(path))
+            cohort = cls.model_validate(read_json(path, LARGEST_COHORT))
         except (OSError, ValueError) as error:
             raise DinomixError(
                 f"{path} is not a cohort file ({reason_of(error)}).", "Make one with `dinomix check`.", "cohort"
@@ -228,9 +228,9 @@ class Cohort(BaseModel):
         cases = tuple(
             case.model_copy(
                 update={
-                    "image": folder / case.image,
-                    "more_images": tuple(folder / image for image in case.more_images),
-                    "label": folder / case.label if case.label else None,
+                    "image": path_from(folder, case.image),
+                    "more_images": tuple(path_from(folder, image) for image in case.more_images),
+                    "label": path_from(folder, case.label) if case.label else None,
                 }
             )
             for case in cohort.cases
@@ -239,7 +239,7 @@ class Cohort(BaseModel):
 
 
 def _below(folder: Path, path: str) -> str:
-    """A path as a cohort file in ``folder`` has it: relative where it lies below."""
+    """A path as a cohort file in ``folder`` has it: relative where it lies below, and then such as every system reads."""
     # Not resolved: links may point to stores in which files have lost the ending that tells their format.
     absolute = Path(path).absolute()
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)

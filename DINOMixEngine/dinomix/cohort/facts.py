@@ -13,10 +13,10 @@ from dinomix.cohort.labeled_slices import Runs, runs_of
 from dinomix.cohort.renaming import Renames
 from dinomix.cohort.thickness import thicknesses
 from dinomix.errors import DinomixError
-from dinomix.files import sha256
 from dinomix.images.channels import on_first_grid, read_channels
 from dinomix.images.dicom_drawn import check_drawn_on
 from dinomix.images.dicom_header import dicom_modality
+from dinomix.images.file_sets import image_sha256
 from dinomix.images.image_headers import is_dicom
 from dinomix.images.mending import mismatch, not_on_grid
 from dinomix.images.overlaps import Overlaps
@@ -126,7 +126,7 @@ def read_facts(
         volumes, of_grids = on_first_grid(volumes, channels)
         notices += tuple(of_grids)
         _refuse_one_image_twice(volumes, channels, images)
-    volume, hashes = volumes[0], {path: sha256(path) for path in images}
+    volume, hashes = volumes[0], {path: image_sha256(path) for path in images}
     facts = CaseFacts(
         geometry=volume.geometry,
         orientation=orientation(volume.geometry),
@@ -188,7 +188,7 @@ def _with_label(facts: CaseFacts, volumes: Sequence[Volume], images: Sequence[Pa
         pixels_sha256=facts.pixels_sha256,
         image_sha256=facts.image_sha256,
         intensity=facts.intensity,
-        label_sha256=sha256(label),
+        label_sha256=image_sha256(label),
         foreground_intensity=_percentiles(volume.array[inside]) if inside.any() else None,
         counts=present,
         thickness=thicknesses(shown, labels.geometry.spacing[::-1]),

@@ -10,6 +10,7 @@ from dinomix.cohort.layouts.pairs import paired
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import written_aside
+from dinomix.images.file_sets import files_of
 from dinomix.images.mending import AlreadyThere, mend
 
 
@@ -47,8 +48,7 @@ def mend_folder(
         try:
             done[target] = mend(case.image, case.label, target, axes, order)
         except AlreadyThere:
-            with written_aside(target) as aside:
-                shutil.copyfile(case.label, aside)
+            _copy(case.label, out)
             done[target] = ()
         except DinomixError as error:
             failed.append(error)
@@ -58,3 +58,10 @@ def mend_folder(
         written = f"{len(done)} of {len(label_files)} labels are in {out}."
         raise DinomixError(f"{failed[0].problem}{more} {written}", failed[0].remedy, failed[0].code)
     return done
+
+
+def _copy(label: Path, out: Path) -> None:
+    """Copy a label with the files of its voxels, which keep the names by which its header refers to them."""
+    for file in reversed(files_of(label)):  # the header last, so that none stands there without its voxels
+        with written_aside(out / file.relative_to(label.parent)) as aside:
+            shutil.copyfile(file, aside)

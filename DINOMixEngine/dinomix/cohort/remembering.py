@@ -6,7 +6,6 @@ with the cohort's before it prepares a case, so that a file changed behind the b
 
 import hashlib
 import json
-import stat
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from dinomix.cohort.facts import CaseFacts, ChannelFacts
 from dinomix.cohort.found import FoundCase
 from dinomix.cohort.renaming import Renames
 from dinomix.files import parse_json, read_lines, write_text
+from dinomix.images.file_sets import files_of
 from dinomix.images.volume import Geometry
 
 FORMAT = 6
@@ -55,7 +55,7 @@ class RememberedFacts:
         if not self.path.parent.is_dir():
             return  # nothing is created for a check that may fail; where it succeeds, ``forget_others`` writes all
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(_line(key, self._known[key]))
             self._lines += 1
         except OSError:
@@ -101,12 +101,15 @@ def _line(key: str, data: dict[str, Any]) -> str:
 
 
 def _signature(path: Path) -> list[Any]:
-    """A file's path, size and times of change; of a folder, those of all its files. Raises OSError where it is gone."""
-    status = path.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    inside = sorted(file for file in path.rglob("*") if file.is_file())
-    return [str(path), *(_signature(file) for file in inside)]
+    """Path, size and times of change of the one file, else those of all that it is read from. Raises OSError where it is gone."""
+    own = _state(path)
+    files = files_of(path)
+    return own if files == (path,) else [str(path), *map(_state, files)]
+
+
+def _state(file: Path) -> list[Any]:
+    status = file.stat()
+    return [str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _to_data(facts: CaseFacts) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dinomix.errors import DinomixError
 from dinomix.evaluation import dhc_compat, strict
-from dinomix.evaluation.label_ids import read_ids
-from dinomix.evaluation.references import ALL_KNOWN, Known, read_reference
+from dinomix.evaluation.one_grid import read_pair
+from dinomix.evaluation.references import ALL_KNOWN, Known, Reference
 from dinomix.events import Emit, Progress, silent
 from dinomix.files import write_json, write_text
 from dinomix.images.dicom_drawn import drawn_in
@@ -54,7 +54,9 @@ def evaluate_folders(
         `strict` adds ``tolerance_mm``.
 
     Raises:
-        DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``.
+        DinomixError: a prediction is missing or lies on another grid; a file holds labels that are not in ``labels``. Where
+            other cases were compared before it, the rest is compared and ``out`` written first, with the sentences of those
+            that failed under ``failed``.
     """
     pairs = pair_cases(prediction, reference, emit)
     return evaluate_pairs(
@@ -82,27 +84,29 @@ def evaluate_pairs(
     tolerances = _tolerances(tolerance, labels)
     progress = Progress(emit, f"evaluate {protocol}", len(pairs))
     cases: dict[str, Any] = {}
+    failed: dict[str, DinomixError] = {}
     for done, (name, (predicted_path, reference_path)) in enumerate(pairs.items(), start=1):
-        predicted = read_ids(predicted_path, labels, order=order)
-        reference = read_reference(name, reference_path, labels, known, predicted.geometry, order)
-        expected = reference.volume
-        if predicted.geometry.size != expected.geometry.size:
-            predicted = read_ids(predicted_path, labels, like=expected.geometry, order=order)
-        if protocol == "strict" or predicted.geometry.size != compat_size:
-            _refuse_other_grid(predicted, predicted_path, expected, reference_path)
-        if protocol != "strict" and (reference.unlabeled is not None or reference.not_drawn):
-            raise DinomixError(
-                f"{reference_path} leaves open what some voxels are, which the protocol {protocol} does not know.",
-                "Take --protocol strict.",
-            )
-        if protocol == "strict":
-            cases[name] = strict.case_metrics(predicted, reference, labels, tolerances)
-        else:
-            cases[name] = dhc_compat.case_metrics(predicted, expected, labels, compat_size)
+        try:
+            predicted, reference = read_pair(name, predicted_path, reference_path, labels, known, order)
+            if protocol == "strict" or predicted.geometry.size != compat_size:
+                _refuse_other_grid(predicted, predicted_path, reference.volume, reference_path)
+            if protocol == "strict":
+                cases[name] = strict.case_metrics(predicted, reference, labels, tolerances)
+            else:
+                _refuse_open(reference, reference_path, protocol)
+                cases[name] = dhc_compat.case_metrics(predicted, reference.volume, labels, compat_size)
+        except DinomixError as error:
+            if not cases:
+                raise  # nothing is lost yet, and what is wrong with the first case often is with all
+            failed[name] = error
         progress(done)
     metrics = summarized(cases, labels, protocol, tolerances)
+    if failed:
+        metrics["failed"] = {name: str(error) for name, error in failed.items()}
     if out is not None:
         write_metrics(metrics, out)
+    if failed:
+        raise _some_failed(list(failed.values()), len(pairs), out)
     return metrics
 
 
@@ -218,6 +222,21 @@ def _refuse_other_grid(predicted: Volume, predicted_path: Path, expected: Volume
             f"{predicted_path} and {reference_path} lie on different grids: {difference}.",
             "Segment the image that the reference was drawn on, or resample the prediction to the reference's grid.",
         )
+
+
+def _refuse_open(reference: Reference, path: Path, protocol: Protocol) -> None:
+    if reference.unlabeled is not None or reference.not_drawn:
+        raise DinomixError(
+            f"{path} leaves open what some voxels are, which the protocol {protocol} does not know.",
+            "Take --protocol strict.",
+        )
+
+
+def _some_failed(failed: Sequence[DinomixError], cases: int, out: Path | None) -> DinomixError:
+    """The first error, how many more there are, and where the results of the other cases are."""
+    more = f" So it is with {len(failed) - 1} more." if len(failed) > 1 else ""
+    kept = f" {cases - len(failed)} of {cases} cases were compared; they are in {out}." if out is not None else ""
+    return DinomixError(f"{failed[0].problem}{more}{kept}", failed[0].remedy, failed[0].code)
 
 
 def _tolerances(tolerance: float | Mapping[str, float], labels: LabelSet) -> dict[str, float]:

@@ -112,10 +112,12 @@ def reference_of(case: Case, geometry: Geometry) -> Volume:
     label = read_case_label(case, geometry)
     if not case.label_values:
         return label
-    table = np.zeros(max(int(label.array.max()), 0) + 1, np.uint16)
+    is_partly_labeled = bool(case.ignored) or case.labeled_slices is not None
+    # UNLABELED is negative: among unsigned ids it would be some other number.
+    table = np.zeros(max(int(label.array.max()), 0) + 1, np.int32 if is_partly_labeled else np.uint16)
     for value, id in case.label_values.items():
         if value < len(table):
             table[value] = id
-    if case.ignored or case.labeled_slices is not None:
+    if is_partly_labeled:
         return Volume(np.where(label.array == UNLABELED, UNLABELED, table[label.array]), label.geometry)
     return Volume(table[label.array], label.geometry)

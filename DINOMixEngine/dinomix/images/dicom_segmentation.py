@@ -115,6 +115,11 @@ def read_segmentation(
     return Volume(label.array, geometry, (*notices, *label.notices()), overlaps), names
 
 
+def own_grid(dataset: "Dataset", path: Path) -> Geometry:
+    """The smallest grid that holds all frames of a segmentation. Raises DinomixError where they make none."""
+    return _own_geometry(_frames_of(dataset, path), path)
+
+
 def _names_of(dataset: "Dataset", path: Path) -> dict[int, str]:
     """The segments' numbers and names; without a label map's background, number 0."""
     segments = [

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
 from dinomix.images.dicom_drawn import ACROSS, ON_ITS_IMAGE, distinct, outside_of_image
+from dinomix.images.lattice import enlarged
 from dinomix.images.overlaps import LabelMap
 from dinomix.images.volume import Geometry, Volume
 from dinomix.names import listed
@@ -75,6 +76,15 @@ def read_structures(
     return Volume(label.array, like, (*notices, *label.notices()), overlaps), names
 
 
+def reaching_grid(dataset: "Dataset", like: Geometry) -> Geometry:
+    """``like``, enlarged on its own lattice where contours of a structure set reach beyond it."""
+    contours, _, _ = _contours_of(dataset)
+    if not contours:
+        return like
+    points = np.concatenate([_in_voxels(points, like) for drawn in contours.values() for points in drawn])
+    return enlarged(like, points.min(axis=0), points.max(axis=0) + 1)
+
+
 def _contours_of(dataset: "Dataset") -> tuple[dict[tuple[int, str], Contours], list[str], dict[int, str]]:
     """(ROI number, name) -> contours, (n, 3) points in mm, LPS; the names of what has no inside; and number -> name of all."""
     names = {
@@ -107,8 +117,7 @@ def _points(contour: "Dataset") -> NDArray[np.float64]:
 
 def _add(label: LabelMap, geometry: Geometry, name: str, number: int, contours: Contours, path: Path) -> list[str]:
     """Draw a structure into a label map; what there is to tell of it."""
-    to_index = np.linalg.inv(geometry.direction * geometry.spacing)
-    in_voxels: Contours = [((points - geometry.origin) @ to_index.T).round(_DIGITS) for points in contours]
+    in_voxels: Contours = [_in_voxels(points, geometry) for points in contours]
     across = _axis_across(in_voxels, f'{path} has contours of "{name}"')
     along, down = (axis for axis in range(3) if axis != across)
     slices: dict[int, dict[bytes, NDArray[np.float64]]] = defaultdict(dict)
@@ -139,6 +148,12 @@ def _add(label: LabelMap, geometry: Geometry, name: str, number: int, contours: 
     if cut_off:
         told.append(f'Contours of "{name}" reach beyond the image in {cut_off} slices and were cut off there.')
     return told
+
+
+def _in_voxels(points: NDArray[np.float64], grid: Geometry) -> NDArray[np.float64]:
+    """(n, 3), mm, LPS -> voxels (i, j, k) of a grid."""
+    to_index = np.linalg.inv(grid.direction * grid.spacing)
+    return np.asarray(((points - grid.origin) @ to_index.T).round(_DIGITS))
 
 
 def _axis_across(contours: Contours, whose: str) -> int:

@@ -1,7 +1,7 @@
 """How two grids lie to each other: whether the voxels of one lie on those of the other, and how its array becomes the other's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,27 @@ def turned(
     along = [size[list(axes).index(axis)] for axis in range(3)]
     (a, b, c), (d, e, f), (x, y, z) = axes, signs, start
     return Lattice((a, b, c), (d, e, f), (along[0], along[1], along[2]), (x, y, z))
+
+
+def enlarged(grid: Geometry, low: NDArray[np.float64], high: NDArray[np.float64]) -> Geometry:
+    """The smallest grid on the lattice of ``grid`` that holds its voxels and all those from ``low`` to before ``high``.
+
+    Args:
+        low, high: (3,), places in voxels (i, j, k) of ``grid``; parts of a voxel count as whole ones.
+    """
+    first = np.minimum(0, np.floor(low))
+    i, j, k = (int(voxels) for voxels in np.maximum(grid.size, np.ceil(high)) - first)
+    x, y, z = (float(mm) for mm in grid.direction @ (first * grid.spacing) + grid.origin)
+    return replace(grid, size=(i, j, k), origin=(x, y, z))
+
+
+def union(grid: Geometry, other: Geometry) -> Geometry | None:
+    """The smallest grid on the lattice of ``grid`` that holds both; None where the voxels of ``other`` do not lie on it."""
+    way = lattice(other, grid)
+    if way is None or not way.coincides:
+        return None
+    start = np.rint(way.start)
+    return enlarged(grid, start, start + np.array(way.size))
 
 
 def on_lattice(array: NDArray[np.generic], way: Lattice, size: tuple[int, int, int]) -> tuple[NDArray[np.generic], int]:

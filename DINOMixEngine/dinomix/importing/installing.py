@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Emit, silent
-from dinomix.files import folder_written_aside, read_json, sha256, write_json
+from dinomix.files import LEFT_BEHIND, clear_leftovers, folder_written_aside, read_json, sha256, write_json
 from dinomix.importing.catalog import CatalogModel, find_entry
 from dinomix.importing.download import download
 from dinomix.importing.hints import Hints
@@ -234,9 +234,8 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".installing.lock", timeout=0):
-            # What a process left that was killed.
-            for leftover in folder.glob(".partial-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            # Not what is young: who joins, calibrates or quantizes models here takes no lock.
+            clear_leftovers(folder, LEFT_BEHIND)
             yield
     except Timeout as error:
         raise DinomixError(f"Another process is installing a model in {folder}.", "Wait until it is done.") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from dinomix.errors import DEFECTS, DinomixError, told_of
@@ -33,7 +34,7 @@ from dinomix.inference.outputs import (
     predicted_dice_of,
     write_output,
 )
-from dinomix.inference.region_files import region_files, write_regions
+from dinomix.inference.region_files import region_files, region_writers
 from dinomix.inference.segment import keep_only, kept_labels, named
 from dinomix.inference.several_models import Models, segment_by_all
 from dinomix.inference.suitability import Doubt, tell
@@ -137,7 +138,7 @@ def segment_files(
         if in_dicom:
             check_dicom_source(output.image)
         of_case = (*masks[output.path], *([maps[output.path]] if maps else []))
-        if not overwrite and is_done(output, made_by) and all(file.exists() for file in of_case):
+        if not overwrite and is_done(output, made_by, of_case):
             return []
         return read_channels(output.images, resample_sheared=True, keep_integers=True)
 
@@ -167,12 +168,12 @@ def segment_files(
             )
             if keep:
                 keep_only(result.array, labels.ids)
-            if masks[output.path]:
-                write_regions(result.array, result.geometry, labels, output)
-            predicted = {name: dice for name, dice in sureness.predicted_dice.items() if name in labels.names}
-            write_output(result.array, result.geometry, written, output, made_by, maker, predicted)
+            beside = region_writers(result.array, result.geometry, labels, output) if regions else {}
             if sureness.uncertainty is not None:
-                write_image(Volume(sureness.uncertainty, result.geometry), maps[output.path])
+                beside[maps[output.path]] = partial(write_image, Volume(sureness.uncertainty, result.geometry))
+            predicted = {name: dice for name, dice in sureness.predicted_dice.items() if name in labels.names}
+            write_output(result.array, result.geometry, written, output, made_by, maker, predicted, beside)
+            if sureness.uncertainty is not None:
                 emit_here("written", path=str(maps[output.path]))
             doubts = models.doubts_of_result(result, labels)
             tell(doubts, emit_here, any_image=True, image=str(output.image))

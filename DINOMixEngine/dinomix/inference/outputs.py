@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dinomix.errors import DinomixError
-from dinomix.files import LONGEST_NAME, read_json, replace, sha256, shortened_name, write_json
+from dinomix.files import (
+    LONGEST_NAME,
+    read_json,
+    read_table,
+    replace,
+    sha256,
+    shortened_name,
+    write_json,
+    written_aside,
+)
 from dinomix.images.channel_files import CaseFiles
 from dinomix.images.dicom_results import UNKNOWN_MAKER, Maker
 from dinomix.images.dicom_writing import write_dicom_labels
+from dinomix.images.file_sets import image_sha256
 from dinomix.images.formats import DICOM_RESULTS, ENDINGS, FORMATS, Format, case_name, ending_of, format_of
 from dinomix.images.image_headers import is_image_path
 from dinomix.images.volume import Geometry
@@ -27,6 +38,10 @@ LONGEST_SERIES_NAME = 200
 """Bytes; folders of DICOM are often called after identifiers of 64 characters each."""
 MadeBy = dict[str, object]
 """What a result depends on beside its image: the model's fingerprint and the options."""
+Write = Callable[[Path], None]
+"""Writes a file of the name that it is given."""
+BESIDE = "beside_sha256"
+"""In a record: the hashes of what was written with the labels, masks of regions and a map, by folder and name."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,8 @@ class Output:
     def images_sha256(self) -> str:
         """Of the one image, or of the hashes of all channels; several volumes of one file are hashed once."""
         if len(set(self.images)) == 1:
-            return sha256(self.image)
-        return hashlib.sha256("".join(map(sha256, self.images)).encode()).hexdigest()
+            return image_sha256(self.image)
+        return hashlib.sha256("".join(map(image_sha256, self.images)).encode()).hexdigest()
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -181,12 +196,17 @@ def base_name(path: Path) -> str:
     return case_name(path)
 
 
-def is_done(output: Output, made_by: MadeBy) -> bool:
-    """Whether ``output.path`` is there, whole, and was made from this image with ``made_by``.
+def is_done(output: Output, made_by: MadeBy, beside: Sequence[Path] = ()) -> bool:
+    """Whether ``output.path`` is there, whole, was made from this image with ``made_by``, and with it the files ``beside``.
 
     Raises:
         DinomixError: there is a file, but another model or image, other options or something else made it.
     """
+    has_labels = _has_labels(output, made_by)
+    return _has_beside(output, beside) and has_labels
+
+
+def _has_labels(output: Output, made_by: MadeBy) -> bool:
     if not output.path.exists():
         return False
     other = f"{output.path} is already there and"
@@ -210,6 +230,36 @@ def is_done(output: Output, made_by: MadeBy) -> bool:
     return True
 
 
+def _has_beside(output: Output, beside: Sequence[Path]) -> bool:
+    known = _hashes_beside(_recorded(output))
+    there = [path for path in beside if path.exists()]
+    for path in there:
+        if known.get(_in_record(path)) != sha256(path):
+            raise DinomixError(
+                f"{path} is already there and was not made together with {output.path}, or was changed since.",
+                "Give --overwrite to replace it, or name another folder.",
+                "exists",
+            )
+    return len(there) == len(beside)
+
+
+def _recorded(output: Output) -> dict[str, Any]:
+    """How a file was made, as far as that can be read."""
+    try:
+        return read_table(output.record) if output.record is not None else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _hashes_beside(record: dict[str, Any]) -> dict[str, Any]:
+    hashes = record.get(BESIDE)
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def _in_record(path: Path) -> str:
+    return "/".join(path.absolute().parts[-2:])
+
+
 def write_output(
     array: NDArray[Any],
     geometry: Geometry,
@@ -218,12 +268,14 @@ def write_output(
     made_by: MadeBy,
     maker: Maker = UNKNOWN_MAKER,
     predicted_dice: PredictedDice | None = None,
+    beside: Mapping[Path, Write] | None = None,
 ) -> None:
     """Write labels (k, j, i), and how they were made. Whatever interrupts this is seen by ``is_done`` later.
 
     Args:
         maker: for files that name what made them.
         predicted_dice: written down too, for ``predicted_dice_of``.
+        beside: what else is written of this case, and how.
     """
 
     def write(path: Path) -> None:
@@ -232,6 +284,20 @@ def write_output(
         else:
             write_labels(array, geometry, labels, path)
 
+    with ExitStack() as placed_last:
+        hashes = {}
+        for path, write_file in (beside or {}).items():
+            aside = placed_last.enter_context(written_aside(path))
+            write_file(aside)
+            hashes[_in_record(path)] = sha256(aside)
+        told = {"predicted_dice": predicted_dice} if predicted_dice else {}
+        _write_recorded(write, output, made_by, hashes, told)
+
+
+def _write_recorded(
+    write: Write, output: Output, made_by: MadeBy, beside: dict[str, str], told: dict[str, PredictedDice]
+) -> None:
+    """Write labels and, where there is a place for it, how they were made."""
     if output.record is None:
         write(output.path)
         return
@@ -242,9 +308,11 @@ def write_output(
     try:
         write(aside)
         # The record first: a record without its file is harmless, a file without its record is a stranger's.
-        hashes = {"labels_sha256": sha256(aside), "image_sha256": output.images_sha256()}
-        told = {"predicted_dice": predicted_dice} if predicted_dice else {}
-        write_json(output.record, {**made_by, **hashes, **told})
+        facts = {**made_by, "labels_sha256": sha256(aside), "image_sha256": output.images_sha256()}
+        before = _recorded(output)
+        # What an earlier call wrote beside the same labels is theirs still.
+        known = _hashes_beside(before) if all(before.get(key) == facts[key] for key in facts) else {}
+        write_json(output.record, {**facts, **told, BESIDE: {**known, **beside}})
         replace(aside, output.path)
     finally:
         aside.unlink(missing_ok=True)

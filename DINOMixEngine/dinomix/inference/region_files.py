@@ -1,5 +1,6 @@
 """Regions, such as a whole tumor, as mask files beside the labels of a case: in one label map they would hide each other."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from dinomix.errors import DinomixError
 from dinomix.images.formats import DICOM_RESULTS, REGIONS, case_name
 from dinomix.images.volume import Geometry
 from dinomix.images.writing import write_labels
-from dinomix.inference.outputs import Output
+from dinomix.inference.outputs import Output, Write
 from dinomix.labels import LabelSet
 from dinomix.names import file_name
 
@@ -36,16 +37,19 @@ def region_files(labels: LabelSet, output: Output) -> dict[str, Path]:
     return {region: folder / f"{name}.{output.format}" for region, name in names.items()}
 
 
-def write_regions(array: NDArray[Any], geometry: Geometry, labels: LabelSet, output: Output) -> None:
-    """Write each region as a mask of ones, in the format of the labels.
+def region_writers(array: NDArray[Any], geometry: Geometry, labels: LabelSet, output: Output) -> dict[Path, Write]:
+    """The mask file of each region, and what writes it: ones, in the format of the labels, as ``write_labels``.
 
     Args:
         array: (k, j, i), ids of ``labels``.
 
-    Raises as ``write_labels`` and ``region_files``.
+    Raises as ``region_files``.
     """
-    files = region_files(labels, output)
-    for region in labels.regions:
+    structures = {region.name: region.structures for region in labels.regions}
+
+    def write(region: str, path: Path) -> None:
         inside = np.zeros(max(labels.ids) + 1, np.uint8)
-        inside[list(region.structures)] = 1
-        write_labels(inside[array], geometry, LabelSet.from_names({1: region.name}), files[region.name])
+        inside[list(structures[region])] = 1
+        write_labels(inside[array], geometry, LabelSet.from_names({1: region}), path)
+
+    return {path: partial(write, region) for region, path in region_files(labels, output).items()}

@@ -152,6 +152,8 @@ class Model:
             raise DinomixError(f"The weights in {self.path} do not fit its network ({misfit}).", COPY_AGAIN)
         network = build_network(self.plan, self.labels.channels)
         network.load_state_dict(self.weights)
+        if isinstance(self.weights, WeightsFile):
+            self.weights.unmap()
         remember_graph(network, self.path / self.weights_file)
         return network.eval().requires_grad_(False)
 

@@ -45,6 +45,10 @@ class WeightsFile(Mapping[str, "Tensor"]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def unmap(self) -> None:
+        """Let go of the file, which is mapped again when a tensor is asked for: Windows renames no folder with such a file."""
+        self.__dict__.pop("_tensors", None)
+
     @cached_property
     def _tensors(self) -> dict[str, "Tensor"]:
         """Mapped, so that the weights of an ensemble take memory only once they are used."""

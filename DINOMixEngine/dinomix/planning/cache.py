@@ -12,7 +12,6 @@ An entry is a folder named after what it was made from (contents of the files, g
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,7 +27,8 @@ from dinomix.cohort.case_label import UNLABELED, read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress
-from dinomix.files import folder_written_aside, sha256, written_aside
+from dinomix.files import clear_leftovers, folder_written_aside, written_aside
+from dinomix.images.file_sets import image_sha256
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
 from dinomix.planning.plan import Plan
@@ -136,8 +136,7 @@ def cache_cases(cohort: Cohort, plan: Plan, folder: Path, emit: Emit) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     # Runs that share a cache wait here for each other, and find written what they would have written.
     with FileLock(folder / ".lock"):
-        for leftover in folder.glob(".partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        clear_leftovers(folder)
         missing = [case for case in wanted if not is_cached(case, cohort, plan, folder)]
         for case in missing:
             if cached[case.name].folder.exists():
@@ -259,7 +258,7 @@ def refuse_changed(case: Case) -> None:
     """Raises DinomixError where a file of the case is not what it was when it was checked."""
     of_images = dict(zip(case.images, (case.image_sha256, *case.more_image_sha256), strict=True))
     for path, expected in (*of_images.items(), (case.label, case.label_sha256)):
-        if path is not None and path.exists() and sha256(path) != expected:
+        if path is not None and path.exists() and image_sha256(path) != expected:
             raise DinomixError(f"{path} has changed since it was checked.", "Run `dinomix check` again.", "cohort")
 
 

@@ -12,10 +12,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.image import imread
 
 from dinomix import __version__
+from dinomix.cohort.case_images import read_first_image
 from dinomix.errors import DinomixError
 from dinomix.files import read_json, sha256, shortened_name, write_json, write_text
 from dinomix.images.dicom_header import dicom_modality
-from dinomix.images.reading import read_image
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import RECORDS, Output
 from dinomix.inference.several_models import Models
@@ -64,7 +64,7 @@ class Batch:
         known = self._known(output, result)
         if known is not None and known["predicted_dice"] == predicted and (picture.is_file() or not self.pictures):
             return
-        image = read_image(output.image, resample_sheared=True)
+        image = read_first_image(output.images, resample_sheared=True)
         segmentation = read_again(output, self.labels, image.geometry)
         name = output.name_of_file
         told: dict[str, Any] = {

@@ -10,7 +10,6 @@ request.json  alive.json (while a process trains)
 docs/training_runs.md describes what others may read and write.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor
 from dinomix.cohort.cohort import Cohort
 from dinomix.errors import DinomixError, reason_of
 from dinomix.events import Event, read_events
-from dinomix.files import json_text, read_table, sha256, write_json, write_text, written_aside
+from dinomix.files import clear_leftovers, json_text, read_table, sha256, write_json, write_text, written_aside
 from dinomix.models.manifest import MANIFEST
 from dinomix.planning.plan import Plan
 from dinomix.training.checkpoints import Checkpoints
@@ -156,12 +155,8 @@ class RunDirectory:
                 f"Another process is training in {self.path}.", "Wait until it ends, or stop it; then resume."
             ) from error
         try:
-            for leftover in (found for place in (".", "checkpoints", "snapshot") for found in
-                             (self.path / place).glob(".partial-*")):  # fmt: skip
-                if leftover.is_dir():
-                    shutil.rmtree(leftover, ignore_errors=True)
-                else:
-                    leftover.unlink(missing_ok=True)
+            for place in (".", "checkpoints", "snapshot"):
+                clear_leftovers(self.path / place)
             yield
         finally:
             lock.release()

@@ -3,7 +3,6 @@
 Labels say where they lie in labeled and validation cases, the first stage's segmentation in unlabeled ones.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dinomix.cohort.case_label import read_case_label
 from dinomix.cohort.cohort import Case, Cohort
 from dinomix.errors import DinomixError
 from dinomix.events import Emit, Progress, silent
-from dinomix.files import folder_written_aside, read_json, sha256, write_json
+from dinomix.files import clear_leftovers, folder_written_aside, read_json, sha256, write_json
 from dinomix.images.volume import Volume, cropped
 from dinomix.images.writing import write_image
 from dinomix.inference.boxes import boxes_around
@@ -44,8 +43,7 @@ def box_cohort(directory: RunDirectory, second: SecondStage, model: Model, devic
     cohort = directory.cohort
     # What the labeled cases show of places is known before the others are cut.
     wanted = sorted(directory.read_cohort.cases, key=lambda case: case.role != "labeled")
-    for leftover in (directory.second / "cases").glob(".partial-*"):  # of a kill
-        shutil.rmtree(leftover, ignore_errors=True)
+    clear_leftovers(directory.second / "cases")
     boxes: list[Case] = []
     progress = Progress(emit, "cut boxes", len(wanted))
     for number, case in enumerate(wanted, 1):

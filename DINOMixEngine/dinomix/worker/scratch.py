@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from dinomix.files import LEFT_BEHIND
+
 PREFIX = "dinomix-worker-"
-LEFT_BEHIND = 24 * 3600
-"""Seconds after which a folder can only be one that was left by a power cut or a kill."""
 
 _root: Path | None = None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from dinomix.files import parse_json, read_table
+from dinomix.files import LARGEST_JSON, parse_json, read_table
 
 from ..paths import isFile, isFolder
 from ..processes import isHeld, isThere
@@ -151,10 +151,10 @@ def quickState(run: Path) -> RunState:
     return state
 
 
-def readJson(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where it is not there, or is none."""
+def readJson(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any] | None:
+    """A JSON object from a file of at most ``largest`` bytes; None where it is not there, or is none."""
     try:
-        return read_table(path)
+        return read_table(path, largest)
     except (OSError, ValueError):
         return None
 

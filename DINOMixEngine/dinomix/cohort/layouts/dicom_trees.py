@@ -4,8 +4,9 @@ Which series a label was drawn on is told by UIDs, not by names or places: ``PAT
 ``PATIENT/STUDY/SEG/``, and several series and labels may lie in one folder.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from dinomix.cohort.found import Findings, FoundCase, Pool
@@ -23,7 +24,7 @@ from dinomix.names import listed
 
 @dataclass
 class DicomTree:
-    """The DICOM files of a folder, at any depth.
+    """The DICOM files of a folder, at any depth; what is said of all of them is found once, since archives have many.
 
     Attributes:
         series: UID of a series -> the headers of its slices, by path.
@@ -33,6 +34,32 @@ class DicomTree:
     folder: Path
     series: dict[str, list[DicomHeader]] = field(default_factory=lambda: defaultdict(list))
     labels: list[DicomHeader] = field(default_factory=list)
+
+    @cached_property
+    def images(self) -> dict[str, Path]:
+        """UID of a series -> its folder, or one of its files where another series lies there too."""
+        folders = {uid: {header.path.parent for header in headers} for uid, headers in self.series.items()}
+        count = Counter(folder for own in folders.values() for folder in own)
+        first = {uid: headers[0].path for uid, headers in self.series.items()}
+        return {uid: path if count[path.parent] > 1 else path.parent for uid, path in first.items()}
+
+    @cached_property
+    def images_of(self) -> dict[tuple[str, ...], list[Path]]:
+        """Subfolder -> the images of the series whose first slice lies there, at any depth."""
+        images: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        for uid, headers in self.series.items():
+            images[self.subfolder(headers[0].path.parent)].append(self.images[uid])
+        return images
+
+    @cached_property
+    def with_slices(self) -> set[tuple[str, ...]]:
+        """The subfolders that hold slices, at any depth."""
+        folders = {header.path.parent for headers in self.series.values() for header in headers}
+        return {self.subfolder(folder) for folder in folders}
+
+    def subfolder(self, place: Path) -> tuple[str, ...]:
+        """The name of the subfolder that a folder lies in or is; () for the tree's own folder."""
+        return place.relative_to(self.folder).parts[:1]
 
 
 def dicom_tree(folder: Path) -> DicomTree:
@@ -64,12 +91,13 @@ def tree_cases(tree: DicomTree, pool: Pool, names: dict[int, str], found: Findin
         if image is not None:
             drawn[image].append(label)
     places = {image: _place(image.path).relative_to(tree.folder).parts for image in drawn}
+    count = Counter(parts[:1] for parts in places.values())
     cases = []
     for image, labels in drawn.items():
         chosen, parts = _chosen(image.path, labels, found), places[image]
         if chosen is None:
             continue
-        alone = sum(other[:1] == parts[:1] for other in places.values()) == 1
+        alone = count[parts[:1]] == 1
         name = (parts[0] if alone else "_".join(parts)) if parts else image.stem
         patient = parts[0] if parts and not alone else None
         cases.append(FoundCase(name, name, pool, image.path, chosen.path, patient, names, more_images=image.more))
@@ -81,10 +109,9 @@ def _with_channels(path: Path, tree: DicomTree, found: Findings) -> ImageFile | 
     """The case whose image was drawn on; None, and a problem, where it lacks a channel of the cohort."""
     if not found.channels:
         return ImageFile(case_name(path), path)
-    patient = _place(path).relative_to(tree.folder).parts[:1]
-    paths = [_path_of(headers, tree) for headers in tree.series.values()]
-    beside = [other for other in paths if _place(other).relative_to(tree.folder).parts[:1] == patient]
-    return of_case_folder(tree.folder.joinpath(*patient), [ImageFile(case_name(p), p) for p in beside], found)
+    patient = tree.subfolder(_place(path))
+    beside = [ImageFile(case_name(other), other) for other in tree.images_of.get(patient, [])]
+    return of_case_folder(tree.folder.joinpath(*patient), beside, found)
 
 
 def _image_of(label: DicomHeader, tree: DicomTree, found: Findings) -> Path | None:
@@ -96,9 +123,10 @@ def _image_of(label: DicomHeader, tree: DicomTree, found: Findings) -> Path | No
         return None
     fitting = _series_of(said, tree)
     if len(fitting) == 1:
-        return _path_of(fitting[0], tree)
+        return tree.images[fitting[0]]
     if len(fitting) > 1:
-        described = listed([f"{describe_series(headers[0])} ({headers[0].path.parent})" for headers in fitting])
+        first = [tree.series[uid][0] for uid in fitting]
+        described = listed([f"{describe_series(header)} ({header.path.parent})" for header in first])
         found.problems.append(Problem(
             f"{label.path} does not say on which of several series it was drawn: {described}.",
             "Put it into a folder with the one that it belongs to, and give that folder.", file=label.path,
@@ -115,17 +143,12 @@ def _image_of(label: DicomHeader, tree: DicomTree, found: Findings) -> Path | No
     return None
 
 
-def _series_of(said: DrawnOn, tree: DicomTree) -> list[list[DicomHeader]]:
+def _series_of(said: DrawnOn, tree: DicomTree) -> list[str]:
     """The series that a label may be of: those that it names, else those of the slices or of the space that it names."""
-    named = [headers for uid, headers in tree.series.items() if uid in said.series]
-    return named or [headers for headers in tree.series.values() if said.fits(headers)]
-
-
-def _path_of(headers: list[DicomHeader], tree: DicomTree) -> Path:
-    """The folder of a series; one of its files where another series lies there too."""
-    folder = headers[0].path.parent
-    others = (other for other in tree.series.values() if other is not headers)
-    return headers[0].path if any(slice_.path.parent == folder for other in others for slice_ in other) else folder
+    named = [uid for uid in said.series if uid in tree.series]
+    if named:
+        return sorted(named, key=lambda uid: tree.series[uid][0].path)
+    return [uid for uid, headers in tree.series.items() if said.fits(headers)]
 
 
 def _chosen(image: Path, labels: list[DicomHeader], found: Findings) -> DicomHeader | None:
@@ -153,7 +176,7 @@ def _tell_the_rest(tree: DicomTree, used: set[Path], found: Findings) -> None:
     labeled = {path.relative_to(tree.folder).parts[:1] for path in [header.path for header in tree.labels]}
     for path in sorted(tree.folder.iterdir()):
         inside = path.is_dir() and not path.name.startswith(".")
-        if inside and (path.name,) not in labeled and (files_in(path) or _holds_series(path, tree)):
+        if inside and (path.name,) not in labeled and (files_in(path) or (path.name,) in tree.with_slices):
             found.problems.append(Problem(
                 f"{path} holds no DICOM segmentation or structure set, as other folders beside it do.",
                 "Add it, or put the case into another folder that is given after --labeled or --unlabeled.",
@@ -161,15 +184,11 @@ def _tell_the_rest(tree: DicomTree, used: set[Path], found: Findings) -> None:
             ))  # fmt: skip
     other = [
         headers
-        for headers in tree.series.values()
-        if _path_of(headers, tree) not in used and headers[0].path.relative_to(tree.folder).parts[:1] in labeled
+        for uid, headers in tree.series.items()
+        if tree.images[uid] not in used and headers[0].path.relative_to(tree.folder).parts[:1] in labeled
     ]
     if other:
         found.notices.append(Notice(
             f"Series on which nothing was drawn were passed over in {tree.folder}: {len(other)}, such as "
             f"{describe_series(other[0][0])} in {other[0][0].path.parent}."
         ))  # fmt: skip
-
-
-def _holds_series(folder: Path, tree: DicomTree) -> bool:
-    return any(folder in header.path.parents for headers in tree.series.values() for header in headers)
