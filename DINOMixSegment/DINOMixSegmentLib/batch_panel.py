@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from dinomix.errors import DinomixError
 from dinomix.images.formats import Format
-from dinomix_slicer.window.path_field import onPathChanged
+from dinomix_slicer.window.path_field import onPathChanged, showPath
 from dinomix_slicer.window.tables import setRow, setUpColumns
 
 from .batch_cases import Cases, casesOfDisk, casesOfHierarchyFolder, casesOfScene
@@ -98,8 +98,8 @@ class BatchPanel:
         for widget in (*ofDisk, ui.batchFormatLabel, ui.batchFormatComboBox):
             widget.visible = node.batchSource == "disk"
         ui.batchFormatComboBox.currentIndex = FORMATS.index(node.batchFormat) if node.batchFormat in FORMATS else 0
-        ui.batchInputPathEdit.currentPath = node.batchInputFolder
-        ui.batchOutputPathEdit.currentPath = node.batchOutputFolder
+        showPath(ui.batchInputPathEdit, node.batchInputFolder)
+        showPath(ui.batchOutputPathEdit, node.batchOutputFolder)
 
     def _findItems(self) -> None:
         """List what there is, unless it is what the table shows already, perhaps with the states of a batch."""

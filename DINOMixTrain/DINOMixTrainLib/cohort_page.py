@@ -17,7 +17,7 @@ from dinomix_slicer.timer import timer
 from dinomix_slicer.window.appearance import ERROR, INFO, WARNING, setWrappedText, showLevel
 from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.duration import withTimeLeft
-from dinomix_slicer.window.path_field import onPathChanged
+from dinomix_slicer.window.path_field import onPathChanged, showPath
 from dinomix_slicer.window.progress_bar import showPart
 
 from .case_loading import showCase
@@ -145,7 +145,8 @@ class CohortPage(Page):
     def _showStudy(self, folder: str) -> None:
         """Show the study folder unless the user is just typing it."""
         if folder != self._shownStudy:
-            self._shownStudy = self.ui.studyPathEdit.currentPath = folder
+            self._shownStudy = folder
+            showPath(self.ui.studyPathEdit, folder)
             self._studyTimer.stop()
 
     def _showScene(self) -> None:

@@ -16,6 +16,7 @@ from dinomix_slicer.signal import Signal
 from dinomix_slicer.window.appearance import setWrappedText
 from dinomix_slicer.window.choices import showChoices
 from dinomix_slicer.window.tables import fitHeight, setRow, setUpColumns, stress
+from dinomix_slicer.window.widgets import isBeingTyped
 
 from .cohort_report import CheckedCase, CohortReport
 from .decisions import ABSENT, ALL, FOUND, NOT_DRAWN, SHOWN, Decisions, Said, sourceOf
@@ -198,7 +199,8 @@ class LabelsPanel:
         hasNumbers = self._isTyping or bool(numbers)
         showChoices(ui.slicesComboBox, entries, NUMBERS if hasNumbers else axis if len(told) == 1 else None)
         showChoices(ui.slicesAxisComboBox, axes(), axis if numbers else self._axisOf(cases))
-        if not self._isTyping:
+        # Where it is about to be hidden, it must be empty: losing the focus, it tells that it was edited.
+        if not self._isTyping and not (numbers and isBeingTyped(ui.slicesLineEdit)):
             ui.slicesLineEdit.text = numbers.replace(",", ", ")
         for widget in (ui.slicesLineEdit, ui.slicesAxisComboBox):
             widget.visible = hasNumbers
@@ -237,7 +239,7 @@ class LabelsPanel:
             return
         axis = ui.slicesAxisComboBox.itemData(ui.slicesAxisComboBox.currentIndex)
         slices = f"{axis}:{','.join(map(str, sorted(set(map(int, words)))))}"
-        self._isTyping = False
+        self._isTyping = ui.slicesLineEdit.modified = False
         self._sayOfChosen(lambda said: replace(said, slices=slices))
 
     # -- What is said

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from dinomix.durations import as_duration, seconds_of
 from dinomix.errors import DinomixError
 from dinomix_slicer.signal import Signal
+from dinomix_slicer.window.widgets import isBeingTyped, signalsBlocked
 
 PATCH, FKD_MODE, PIC_ON, TIME, STEPS, METHOD = "plan.patch", "fkd.mode", "pic.enabled", "time", "steps", "method"
 OPTIONS = (FKD_MODE, PIC_ON, TIME, STEPS, METHOD)
@@ -63,14 +64,18 @@ class SettingsForm:
         for key, (widget, label, name) in self._rows.items():
             isReplaced = key in LENGTHS and key not in kept and any(other in kept for other in LENGTHS)
             value = None if isReplaced else kept.get(key, valueIn(config, key))
-            isWrong = key in TEXTS and self.problem and not value  # what is written stays, to be corrected
-            if not isWrong and (value is not None or shown(key, None) is not None):
-                blocked = widget.blockSignals(True)
-                setattr(widget, name, shown(key, value))
-                widget.blockSignals(blocked)
+            held = shown(key, value)
+            # A number that is being typed counts once it is finished; set anew, even to the same, the field would lose it.
+            if held is not None and not self._keepsText(key, value) and not isSame(getattr(widget, name), held):
+                with signalsBlocked(widget):
+                    setattr(widget, name, held)
             font = label.font
             font.setBold(key in kept)
             label.font = font
+
+    def _keepsText(self, key: str, value: Any) -> bool:
+        """Whether what is written stays: it is being typed, or it is wrong and has to be corrected."""
+        return key in TEXTS and (isBeingTyped(self._rows[key][0]) or bool(self.problem and not value))
 
     def _onEdited(self, key: str) -> None:
         widget, _label, name = self._rows[key]
@@ -78,6 +83,7 @@ class SettingsForm:
         replaced = LENGTHS if key in LENGTHS else (key,)
         kept = {other: each for other, each in self._kept.items() if other not in replaced}
         if key in TEXTS:
+            widget.modified = False  # after Return it has the focus still
             text, self.problem = widget.text.strip(), ""
             if text and value is None:
                 problems = {

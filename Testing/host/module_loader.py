@@ -9,6 +9,7 @@ import qt
 import slicer
 
 from host.module_manager import addModule
+from host.qt.hosted import hosted, qtProperty
 
 
 class qSlicerScriptedLoadableModule:
@@ -71,6 +72,7 @@ class qSlicerScriptedLoadableModule:
         return widget
 
 
+@hosted
 class qSlicerScriptedLoadableModuleWidget(slicer.qSlicerWidget):
     """The panel that a module's window fills."""
 
@@ -109,12 +111,11 @@ class qSlicerScriptedLoadableModuleWidget(slicer.qSlicerWidget):
     def module(self) -> qSlicerScriptedLoadableModule:
         return self._host["module"]
 
-    def isEntered(self) -> bool:
-        return self._host["entered"]
+    isEntered = qtProperty("bool", lambda self: self._host["entered"])
 
     def enter(self) -> None:
         """The user comes to this module."""
-        if self.isEntered():
+        if self.isEntered:
             raise RuntimeError("the module is already entered")
         self._host["entered"] = True
         if hasattr(self.self(), "enter"):
@@ -122,7 +123,7 @@ class qSlicerScriptedLoadableModuleWidget(slicer.qSlicerWidget):
 
     def exit(self) -> None:
         """The user goes to another module."""
-        if not self.isEntered():
+        if not self.isEntered:
             raise RuntimeError("the module was not entered")
         self._host["entered"] = False
         if hasattr(self.self(), "exit"):

@@ -123,7 +123,9 @@ class ScriptedModuleTest(unittest.TestCase):
         self.assertIs(panel._scene, slicer.mrmlScene)
         self.assertIs(slicer.util.getModuleLogic("HostSample"), widget.logic)
         panel.enter()
+        self.assertIs(panel.isEntered, True)
         panel.exit()
+        self.assertIs(panel.isEntered, False)
         self.assertEqual(heard, ["setup", "enter", "exit"])
         with self.assertRaises(RuntimeError):
             panel.exit()

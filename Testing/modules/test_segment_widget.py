@@ -1,6 +1,7 @@
 """DINOMix Segment's window, driven as a person drives it, with a worker that the test plays."""
 
 import unittest
+from unittest.mock import patch
 
 import numpy as np
 import qt
@@ -8,6 +9,8 @@ import slicer
 from segment_fakes import LIVER, SPLEEN, addVolume, modelDict, segmentNames
 from segment_window import WindowTestCase
 from waiting import processEvents, waitUntil
+
+from dinomix_slicer.worker.owner import WorkerOwner
 
 
 class ChoosingTest(WindowTestCase):
@@ -353,6 +356,21 @@ class ReloadTest(unittest.TestCase):
         after.update()
         self.assertEqual(after.ui.volumeSelector.nodeCount(), 1)
         self.assertEqual(after.logic.getParameterNode().inputVolume.GetName(), "CT")
+
+    def test_a_window_in_sight_goes_on_after_a_reload(self):
+        slicer.mrmlScene.Clear(False)
+        first, second = addVolume("first"), addVolume("second")
+        panel = slicer.modules.dinomixsegment.widgetRepresentation()
+        self.addCleanup(panel.exit)
+        with patch.object(WorkerOwner, "refreshModels") as asked:
+            panel.enter()
+            panel.self().onReload()
+        self.assertEqual(asked.call_count, 2)
+        window = panel.self()
+        window.ui.volumeSelector.setCurrentNode(first)
+        self.assertIs(window.logic.getParameterNode().inputVolume, first)
+        window.ui.volumeSelector.setCurrentNode(second)
+        self.assertIs(window.logic.getParameterNode().inputVolume, second)
 
 
 if __name__ == "__main__":

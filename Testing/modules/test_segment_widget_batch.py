@@ -4,6 +4,7 @@ import struct
 import unittest
 from unittest.mock import patch
 
+import qt
 import slicer
 from DINOMixSegmentLib.batch_cases import casesOfDisk
 from segment_fakes import LIVER, SPLEEN, addVolume
@@ -238,6 +239,21 @@ class BatchWindowTest(WindowTestCase):
             job.fail("It is not DICOM.", "")
             waitUntil(lambda: self.logic.state == "idle", what="the end")
             self.settle()
+
+    def test_a_folder_is_typed_in_the_middle_of_another(self):
+        self.choose(self.ui.batchSourceComboBox, "A folder on disk")
+        for field, name in (
+            (self.ui.batchInputPathEdit, "batchInputFolder"),
+            (self.ui.batchOutputPathEdit, "batchOutputFolder"),
+        ):
+            field.currentPath = "/no/scans"
+            self.settle()
+            text = field.findChild(qt.QLineEdit)
+            text.cursorPosition = len("/no/")
+            for letter in "ct/":
+                text.insert(letter)
+                self.settle()
+            self.assertEqual((field.currentPath, getattr(self.parameters, name)), ("/no/ct/scans", "/no/ct/scans"))
 
     def test_folders_can_be_emptied(self):
         self.choose(self.ui.batchSourceComboBox, "A folder on disk")

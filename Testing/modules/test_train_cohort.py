@@ -345,7 +345,7 @@ class StructuresTest(CohortTestCase):
         self.assertTrue(np.allclose(heights, np.log10([counts[1], counts[2]]), atol=1e-5))
         ratio = counts[1] / counts[2]
         self.assertIn(f"liver has {ratio:.0f} times as many voxels as spleen", self.ui.imbalanceLabel.text)
-        kinds = ("vtkMRMLPlotViewNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
+        kinds = ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
         nodes = [node for kind in kinds for node in slicer.util.getNodesByClass(kind) if node.GetHideFromEditors()]
         self.assertFalse(any(node.GetSaveWithScene() for node in nodes))
         # The bars leave the room that the legend takes, also before the chart has its width.

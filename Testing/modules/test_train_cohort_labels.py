@@ -282,6 +282,29 @@ class SlicesTest(LabelsTestCase):
         self.awaitCheck()
         self.assertEqual(self.state("case1"), "Good; 4 of 12 slices labeled")
 
+    def test_numbers_that_are_being_typed_are_left_alone(self):
+        self.checkFolder()
+        self.selectCases("case1")
+        self.choose(self.ui.slicesComboBox, "these:")
+        field = self.ui.slicesLineEdit
+        field.text = "7,4"
+        field.editingFinished()
+        self.awaitCheck()
+        self.assertEqual(field.text, "4, 7")
+        field.setFocus()
+        field.insert(", 10")
+        self.widget.update()
+        self.assertEqual(field.text, "4, 7, 10")
+        field.editingFinished()
+        self.awaitCheck()
+        self.assertEqual(self.state("case1"), "Good; 3 of 12 slices labeled")
+        field.setFocus()
+        field.insert(", 1")
+        self.choose(self.ui.slicesComboBox, "all")
+        self.awaitCheck()
+        self.assertFalse(field.isVisible())
+        self.assertEqual(self.state("case1"), "Good", "hidden, it loses the focus, which says nothing of the slices")
+
     def test_all_slices_of_all_cases(self):
         self.checkFolder()
         self.assertIn("Of 1 of these cases only some slices", self.ui.slicesLabel.text)

@@ -224,6 +224,32 @@ class ChoicesTest(TrainingTestCase):
         time.editingFinished()
         self.assertEqual(time.text, "1h")
 
+    def test_what_is_being_typed_is_left_alone(self):
+        self.ui2.settingsCollapsibleButton.collapsed = False
+        time = self.editor("time")
+        time.setFocus()
+        processEvents(20)
+        time.selectAll()
+        for letter in "45 m":
+            time.insert(letter)
+            self.widget.update()
+        self.assertEqual(time.text, "45 m")
+        time.editingFinished()  # Return, after which it still has the focus
+        self.assertEqual((self.option("--time"), time.text), ("45m", "45m"))
+        self.click(self.ui2.settingsResetButton)
+        self.assertTrue(time.hasFocus())
+        self.assertEqual(time.text, "1h")
+
+    def test_a_number_that_is_being_typed_is_left_alone(self):
+        editor = self.editor("pic_probability")
+        text = editor.findChild(qt.QLineEdit)
+        text.selectAll()
+        for letter in "0.25":
+            text.insert(letter)
+            self.widget.update()
+        editor.interpretText()  # Return
+        self.assertIn("pic.probability=0.25", self.words())
+
     def test_a_patch_that_is_none_prevents_the_start(self):
         self.editor("plan_patch").text = "large"
         self.editor("plan_patch").editingFinished()

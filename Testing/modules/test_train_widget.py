@@ -12,6 +12,8 @@ from segment_window import WindowInstaller
 from train_window import TrainWindowTestCase
 from waiting import processEvents
 
+from dinomix_slicer.engine_process import EngineProcess
+
 
 class PagesTest(TrainWindowTestCase):
     def test_tabs_are_in_order(self):
@@ -83,6 +85,23 @@ class ReloadTest(unittest.TestCase):
         self.assertIsNot(panel.self(), before)
         self.assertIsNot(sys.modules["DINOMixTrainLib.page"], library)
         self.assertEqual(panel.self().ui.pagesTabWidget.count, 4)
+        self.assertFalse(any(page.isEntered for page in panel.self().pages.values()))
+
+    def test_a_window_in_sight_goes_on_after_a_reload(self):
+        panel = slicer.modules.dinomixtrain.widgetRepresentation()
+        # The module's own window stays for other tests, and has to ask the engine anew for them.
+        self.addCleanup(lambda: panel.self().onReload())
+        self.addCleanup(panel.exit)
+        with patch.object(EngineProcess, "start") as started:
+            panel.enter()
+            started.reset_mock()
+            panel.self().onReload()
+            processEvents(20)
+        window = panel.self()
+        self.assertTrue(started.called, "models are asked for")
+        self.assertTrue(all(page.isEntered for page in window.pages.values()))
+        window.pages["cases"].ui.validationSpinBox.value = 3
+        self.assertEqual(window.logic.getParameterNode().validationCount, 3)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ class ModuleWindow(ScriptedLoadableModuleWidget, VTKObservationMixin, Listener):
         for name in [name for name in sys.modules if name.split(".")[0] == f"{self.moduleName}Lib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
+        panel = slicer.util.getModule(self.moduleName).widgetRepresentation()
+        if panel.isEntered:  # Slicer enters the panel once, not each window that is made in it
+            panel.self().enter()
 
     # -- The scene and the parameter node
 

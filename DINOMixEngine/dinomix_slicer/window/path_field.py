@@ -1,4 +1,4 @@
-"""Hearing of the path that is in a ``ctkPathLineEdit``."""
+"""Hearing of the path that is in a ``ctkPathLineEdit``, and showing another there."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def onPathChanged(field: Any, slot: Callable[[str], None]) -> None:
     """
     field.connect("currentPathChanged(QString)", slot)
     field.connect("validInputChanged(bool)", lambda isValid: slot(field.currentPath))
+
+
+def showPath(field: Any, path: str) -> None:
+    """Show ``path``. One that is shown already is not set: that would move the cursor to the end while the user types."""
+    if field.currentPath != path:
+        field.currentPath = path

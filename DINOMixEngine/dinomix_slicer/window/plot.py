@@ -21,10 +21,18 @@ class PrivatePlot:
         layout.addWidget(self.view)
         self.view.setMRMLScene(slicer.mrmlScene)
         self._nodes: list[Any] = []
+        self._viewNode: Any = None  # the view does not keep it
 
     def addNode(self, className: str, name: str) -> Any:
         """Add a node to the scene that is in no list, not saved, and removed by ``clear``; returns it."""
-        return self._add(self._newNode(className, name))
+        node = slicer.mrmlScene.CreateNodeByClass(className)
+        node.UnRegister(None)
+        node.SetName(name)
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        slicer.mrmlScene.AddNode(node)
+        self._nodes.append(node)
+        return node
 
     @property
     def isWhole(self) -> bool:
@@ -33,36 +41,21 @@ class PrivatePlot:
 
     def show(self, chart: Any) -> None:
         """Show a chart made of nodes of ``addNode``."""
-        viewNode = self._newNode("vtkMRMLPlotViewNode", chart.GetName())
-        # Without a parent layout, it would get a view of its own in Slicer's main window once it is in the scene; and one
-        # that follows the selection shows whatever chart is selected elsewhere.
-        viewNode.SetAndObserveParentLayoutNodeID(chart.GetID())
-        viewNode.SetDoPropagatePlotChartSelection(False)
-        viewNode.SetPlotChartNodeID(chart.GetID())
-        self.view.setMRMLPlotViewNode(self._add(viewNode))
+        # It stays out of the scene: Slicer's main window makes a view of its own for each view node that is there, one with a
+        # parent layout too once a scene was imported or closed, and what is selected elsewhere is shown in all of them.
+        self._viewNode = slicer.vtkMRMLPlotViewNode()
+        self._viewNode.SetPlotChartNodeID(chart.GetID())
+        self.view.setMRMLPlotViewNode(self._viewNode)
 
     def clear(self) -> None:
         """Show nothing, and remove the nodes."""
-        for node in self._nodes:
-            if node.IsA("vtkMRMLPlotViewNode"):
-                node.SetPlotChartNodeID(None)  # a view whose node is taken away keeps what it has drawn
+        if self._viewNode is not None:
+            self._viewNode.SetPlotChartNodeID(None)  # a view whose node is taken away keeps what it has drawn
         self.view.setMRMLPlotViewNode(None)
+        self._viewNode = None
         for node in filter(isInScene, reversed(self._nodes)):
             slicer.mrmlScene.RemoveNode(node)
         self._nodes = []
-
-    def _newNode(self, className: str, name: str) -> Any:
-        node = slicer.mrmlScene.CreateNodeByClass(className)
-        node.UnRegister(None)
-        node.SetName(name)
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        return node
-
-    def _add(self, node: Any) -> Any:
-        slicer.mrmlScene.AddNode(node)
-        self._nodes.append(node)
-        return node
 
 
 def isInScene(node: Any) -> bool:

@@ -20,6 +20,11 @@ def signalsBlocked(widget: Any) -> Iterator[None]:
         widget.blockSignals(before)
 
 
+def isBeingTyped(lineEdit: Any) -> bool:
+    """Whether the user is writing there and not done yet, so that what is written must not be replaced."""
+    return bool(lineEdit.hasFocus() and lineEdit.modified)
+
+
 def loadDialog(file: str) -> Any:
     """A window of a ``.ui`` file, above Slicer's main window where there is one."""
     dialog = slicer.util.loadUI(file)
