@@ -238,6 +238,7 @@ set(SCRIPTS
   "dinomix/models/writing.py"
   "dinomix/names.py"
   "dinomix/planning/__init__.py"
+  "dinomix/planning/array_files.py"
   "dinomix/planning/cache.py"
   "dinomix/planning/connected_components.py"
   "dinomix/planning/field_of_view.py"

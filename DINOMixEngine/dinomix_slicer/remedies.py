@@ -80,6 +80,7 @@ def remedies() -> dict[str, str]:
         "runtime": _("Leave the runtime to be chosen automatically."),
         "run-exists": _("Resume it, or give the new run another name."),
         "said": _("Take back under What was drawn what was said of it, or say it anew."),
+        "shared-label": _("Keep one of the images, or name them under Images of each case."),
         "split": _("Give the numbers of cases only."),
         "start-model": _("Start from another model, or from scratch."),
         "structures": _("Rename it or leave it out in the table of structures, or set those voxels to 0."),

@@ -213,6 +213,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(cohort, cache, tmp_path:
 
 def test_of_equal_validations_the_later_one_is_released(cohort, cache, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("dinomix.training.recording.validate", lambda *arguments: [0.0, 0.0])
+    monkeypatch.setattr("dinomix.training.snapshot.Snapshots.begun", lambda *arguments: None)  # nothing is segmented
     config = small_config("labeled-only", steps=4, validate_every=2)
     train(cohort, tmp_path / "run", config, make_plan(), cache=cache)
     state = RunDirectory.open(tmp_path / "run").checkpoints.load()

@@ -31,6 +31,7 @@ from dinomix.files import clear_leftovers, folder_written_aside, written_aside
 from dinomix.images.file_sets import image_sha256
 from dinomix.images.reading import readers
 from dinomix.labels import LabelSet
+from dinomix.planning.array_files import mapped, stored
 from dinomix.planning.plan import Plan
 from dinomix.planning.preprocessing import labels_to_plan_grid, preprocess
 
@@ -50,7 +51,7 @@ class CachedCase:
     @property
     def image(self) -> NDArray[np.float16]:
         """(channels, X, Y, Z) in [0, 1], memory-mapped."""
-        image = np.load(self.folder / "image.npy", mmap_mode="r")
+        image = mapped(self.folder / "image.npy")
         return image if image.ndim == 4 else image[None]
 
     @property
@@ -61,11 +62,11 @@ class CachedCase:
     @property
     def label(self) -> NDArray[np.unsignedinteger]:
         """(X, Y, Z) channel numbers, memory-mapped."""
-        return np.load(self.folder / "label.npy", mmap_mode="r")
+        return mapped(self.folder / "label.npy")
 
     def features(self, key: str) -> NDArray[np.float16]:
         """(slices, x tokens, y tokens, width), memory-mapped."""
-        return np.load(self.features_file(key), mmap_mode="r")
+        return mapped(self.features_file(key))
 
     def features_file(self, key: str) -> Path:
         return self.folder / f"features-{key}.npy"
@@ -81,8 +82,8 @@ class CachedCase:
 
     def locations(self) -> dict[int, NDArray[np.int64]]:
         """Channel -> (n, 3) voxels of it; a structure that the case lacks is left out."""
-        with np.load(self.folder / "locations.npz") as stored:
-            return {int(channel): stored[channel].astype(np.int64) for channel in stored.files}
+        of_channels = stored(self.folder / "locations.npz")
+        return {int(channel): voxels.astype(np.int64) for channel, voxels in of_channels.items()}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dinomix.evaluation.matched_model import Dice, means
 from dinomix.evaluation.metrics import dice
 from dinomix.models.matching import matched_channels
+from dinomix.planning.array_files import mapped
 from dinomix.training.kept_structures import kept_names
 from dinomix.training.run_directory import RunDirectory
 from dinomix.training.snapshot import shown_first
@@ -48,7 +49,7 @@ class Forgetting:
 
     def compare(self, number: int, labels: NDArray[np.integer]) -> None:
         """Take the labels (x, y, z), channel numbers, of the validation case ``number``."""
-        by_start = np.load(self.predicted[number], mmap_mode="r")
+        by_start = mapped(self.predicted[number])
         values: Dice = {}
         for channel, name in self.names.items():
             there = np.asarray(by_start == self.known[channel])

@@ -78,7 +78,8 @@ def _shared(label: Path, images: Sequence[ImageFile]) -> Problem:
     """Taken for a case each, the images of one patient would come to both sides of a split."""
     return Problem(
         f"{label} is the label of several images: {_names(image.path for image in images)}.",
-        "Keep one of them, or name them as channels with --channel.", case=_name(images[0], label), file=label,
+        "Keep one of them, or name them as channels with --channel.", code="shared-label",
+        case=_name(images[0], label), file=label,
     )  # fmt: skip
 
 
