@@ -92,8 +92,17 @@ class CohortLogic:
         self._checked = asFiles if asFiles.isLike(requestOf(node)) else request
 
     def isUpToDate(self, node: DINOMixTrainParameterNode) -> bool:
-        """Whether the report is of the choices as they are now."""
-        return self._checked is not None and self._checked.isLike(requestOf(node))
+        """Whether the report is of the choices as they are now, and of the scene's nodes."""
+        checked = self._checked
+        return checked is not None and checked.isLike(requestOf(node)) and not self._hasChanged(checked)
+
+    def _hasChanged(self, request: CohortRequest) -> bool:
+        """Whether nodes are others than when they were copied; not known of a scene that was opened since."""
+        try:
+            cases = casesOfScene(request)
+        except DinomixError:
+            return False
+        return any(self._export.hasChanged(case, request.folder / SCENE, leftOutOf(request)) for _choice, case in cases)
 
     def checkedDecisions(self) -> str:
         """What was said of the labels when they were checked, as ``Decisions.text`` has it.
@@ -175,9 +184,8 @@ class CohortLogic:
         self, request: CohortRequest, cases: list[tuple[SceneChoice, SceneCase]], process: EngineProcess
     ) -> Generator[Any, Any, dict[str, str]]:
         """Copy the scene's cases and have all checked; returns the scene choices' texts -> the names of their copies."""
-        leftOut = [name for name, new in renamesOf(request).items() if new is None]
         sceneCases = [case for _choice, case in cases]
-        files = yield from self._export.steps(sceneCases, request.folder / SCENE, leftOut, self._onExported)
+        files = yield from self._export.steps(sceneCases, request.folder / SCENE, leftOutOf(request), self._onExported)
         self._nodes.update((str(f.image), choice) for (choice, _case), f in zip(cases, files, strict=True))
         try:
             if request.hasList:
@@ -227,6 +235,11 @@ def hasChoices(node: DINOMixTrainParameterNode) -> bool:
     """Whether any case is chosen."""
     chosen = (node.labeledFolders, node.unlabeledFolders, node.testFolders, node.sceneLabeled, node.sceneUnlabeled)
     return any(map(len, chosen))
+
+
+def leftOutOf(request: CohortRequest) -> list[str]:
+    """Names of structures that are not wanted."""
+    return [name for name, new in renamesOf(request).items() if new is None]
 
 
 def makeWritable(folder: Path) -> None:

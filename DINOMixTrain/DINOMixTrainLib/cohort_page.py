@@ -303,28 +303,31 @@ class CohortPage(Page):
         if not files or (len(report.names) < 2 and not self._wanted()):
             return
         concepts: dict[str, Concept] = {}
+        together: set[frozenset[str]] = set()
 
         def steps() -> Any:
             for file in files:
-                for name, concept in namesInFile(file).items():
-                    concepts.setdefault(normalized_name(name), concept)
+                own = {normalized_name(name): concept for name, concept in namesInFile(file).items()}
+                together.add(frozenset(own))
+                for name, concept in own.items():
+                    concepts.setdefault(name, concept)
                 yield
 
         self._stopMatching()
         self._matching = Steps(steps())
-        self._matching.finished.connect(lambda ignored: self._onMatched(report, concepts))
+        self._matching.finished.connect(lambda ignored: self._onMatched(report, concepts, together))
 
     def _stopMatching(self) -> None:
         if self._matching is not None:
             self._matching.cancel()
             self._matching = None
 
-    def _onMatched(self, report: CohortReport, concepts: dict[str, Concept]) -> None:
+    def _onMatched(self, report: CohortReport, concepts: dict[str, Concept], together: set[frozenset[str]]) -> None:
         self._matching = None
         renames = renamesOf(self.node)
         mapped = set(map(normalized_name, renames))
         found = [(n.name, n.cases) for n in report.names if normalized_name(n.name) not in mapped]
-        same = sameByTerminology(found, concepts, self._wanted())
+        same = sameByTerminology(found, concepts, self._wanted(), together)
         if not same:
             return
         self.node.renames = json.dumps({**renames, **same}, ensure_ascii=False)

@@ -19,7 +19,7 @@ from dinomix_slicer.paths import isFile
 from dinomix_slicer.stored_text import jsonIn
 
 from .decisions import Decisions
-from .study import CASES, COHORT, CORRECTED, RENAMES
+from .study import CASES, COHORT, CORRECTED, IN_STUDY, RENAMES
 
 if TYPE_CHECKING:
     from .parameter_node import DINOMixTrainParameterNode
@@ -206,7 +206,7 @@ def correctedCases(studyFolder: Path) -> list[dict[str, str]]:
         entries = read_json(folder / CASES)
         return [
             {
-                "image": str(folder / entry["image"]),
+                "image": _absolute(str(entry["image"]), studyFolder),
                 "label": str(folder / entry["label"]),
                 "name": str(entry["name"]),
             }
@@ -214,3 +214,7 @@ def correctedCases(studyFolder: Path) -> list[dict[str, str]]:
         ]
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def _absolute(image: str, studyFolder: Path) -> str:
+    return str(studyFolder / image.removeprefix(IN_STUDY)) if image.startswith(IN_STUDY) else image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ class Concept:
 
     type: str
     modifier: str = ""
+    region: str = ""
+    regionModifier: str = ""
 
 
 def conceptOf(entry: str) -> Concept | None:
@@ -30,8 +32,9 @@ def conceptOf(entry: str) -> Concept | None:
     parts = entry.split("~")
     if len(parts) < 4:
         return None
-    type, modifier = (part.split("^")[1] if part.count("^") == 2 else "" for part in parts[2:4])
-    return Concept(type, modifier) if type not in GENERIC else None
+    codes = (part.split("^")[1] if part.count("^") == 2 else "" for part in (*parts[2:4], *parts[5:7]))
+    concept = Concept(*codes)
+    return concept if concept.type not in GENERIC else None
 
 
 def namesInFile(path: Path) -> dict[str, Concept]:
@@ -41,26 +44,33 @@ def namesInFile(path: Path) -> dict[str, Concept]:
 
 
 def sameByTerminology(
-    found: Iterable[tuple[str, int]], concepts: Mapping[str, Concept], wanted: Mapping[str, Concept | None]
-) -> dict[str, str]:
+    found: Iterable[tuple[str, int]], concepts: Mapping[str, Concept], wanted: Mapping[str, Concept | None],
+    files: Collection[Collection[str]] = (),
+) -> dict[str, str]:  # fmt: skip
     """Names that are spelled unlike all that is wanted, or unlike each other, and mean the same.
 
     Args:
         found: names in the label files and how many cases have them.
         concepts: of those names, by their normalized forms.
         wanted: names of the structures of a model, and their concepts; empty without a model.
+        files: the normalized names that stand in one file each, and are different structures therefore.
 
     Returns:
         Name -> the name that it should have: that of the model, else the one that most cases have.
     """
     known = {normalized_name(name) for name in wanted}
     targets = {concept: name for name, concept in wanted.items() if concept is not None}
+    members = {concept: {normalized_name(name)} for concept, name in targets.items()}
     renamed: dict[str, str] = {}
     for name, _cases in sorted(found, key=lambda pair: -pair[1]):
         concept = concepts.get(normalized_name(name))
         if normalized_name(name) in known or concept is None:
             continue
-        target = targets.setdefault(concept, name)
-        if normalized_name(target) != normalized_name(name):
+        target, own = targets.setdefault(concept, name), normalized_name(name)
+        alike = members.setdefault(concept, {own})
+        if any(own in file and alike.intersection(file) - {own} for file in files):
+            continue
+        alike.add(own)
+        if normalized_name(target) != own:
             renamed[name] = target
     return renamed

@@ -28,7 +28,7 @@ from dinomix_slicer.scene.views import shownVolumes
 
 from .case_loading import loadedNode, showMiddle, showOnly, showVolumes, volumeOf, volumesOf
 from .cohort_request import correctedCases
-from .study import CASES, CORRECTED, cohortOf
+from .study import CASES, CORRECTED, IN_STUDY, cohortOf
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
@@ -198,8 +198,15 @@ def writeCorrected(case: RankedCase, arrays: CaseArrays, folder: Path, checkStop
     write_nrrd(folder / name, labels, head, checkStop)
     others = [entry for entry in correctedCases(folder.parent) if entry["image"] != case.image]
     entries = [*others, {"name": case.name, "image": case.image, "label": name}]
-    # Relative, so that the study folder can move.
-    write_json(folder / CASES, [{**entry, "label": Path(entry["label"]).name} for entry in entries])
+    write_json(folder / CASES, [inStudy(entry, folder.parent) for entry in entries])
+
+
+def inStudy(entry: dict[str, str], study: Path) -> dict[str, str]:
+    """With paths relative to the list where they lie in the study folder, so that this can move."""
+    image = Path(entry["image"])
+    if image.is_relative_to(study):
+        entry = {**entry, "image": IN_STUDY + image.relative_to(study).as_posix()}
+    return {**entry, "label": Path(entry["label"]).name}
 
 
 def correctedImages(studyFolder: Path) -> set[str]:

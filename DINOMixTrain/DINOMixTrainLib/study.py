@@ -58,6 +58,10 @@ class Cohort:
         )  # fmt: skip
 
 
+IN_STUDY = "../"
+"""Before paths of the list of corrected cases that lie in the study folder, whose folder beside it the list lies in."""
+
+
 def cohortOf(folder: Path | str) -> Cohort | None:
     """The cohort of a study or a run; None where there is none yet, or none that can be read."""
     key = stamp(Path(folder) / COHORT) if str(folder) else None

@@ -14,6 +14,7 @@ from dinomix.images.reading import read_image, read_label
 from dinomix.images.volume import Volume
 from dinomix.inference.any_grid import segment_array
 from dinomix.inference.batch import segment_files
+from dinomix.inference.channels import find_case_images
 from dinomix.inference.options import Options
 from dinomix.inference.segment import segment_volume
 from dinomix.models.folder import Model, load_model
@@ -222,6 +223,14 @@ def test_a_file_of_three_volumes_is_refused(model: Model, tmp_path: Path) -> Non
     write_image(tmp_path / "c.nii.gz", FIRST, SECOND, SECOND)
     with pytest.raises(DinomixError, match="holds 3 volumes; there are 2 channels"):
         segment_files(model, [tmp_path / "c.nii.gz"], tmp_path / "out", Options("cpu"))
+
+
+def test_one_image_is_not_taken_for_two_channels(tmp_path: Path) -> None:
+    image = tmp_path / "a.nii.gz"
+    write_image(image, FIRST)
+    with pytest.raises(DinomixError, match=r"a\.nii\.gz was given for the channels t1 and t2") as raised:
+        find_case_images([], ("t1", "t2"), {"t1": image, "t2": image})
+    assert raised.value.code == "channels"
 
 
 def test_a_channel_for_a_model_of_one_image_is_refused(tmp_path: Path) -> None:

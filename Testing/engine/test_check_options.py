@@ -210,6 +210,21 @@ def test_numbers_without_names_can_be_renamed(tmp_path: Path, capsys) -> None:
     assert Cohort.read(tmp_path / "d.json").cases[0].label_values == {1: 9, 2: 2}
 
 
+def test_names_to_rename_that_no_file_has_are_told(tmp_path: Path, capsys) -> None:
+    folder = three_structures(tmp_path / "in")
+    (tmp_path / "names.json").write_text('{"lebber": null, "Leber": "liver"}')
+    rename = ["--rename", tmp_path / "names.json"]
+    code, events = check(capsys, tmp_path / "c.json", "--labeled", folder, *rename)
+    notices = " ".join(event["message"] for event in of_kind(events, "notice"))
+    assert code == 0 and "lebber" in notices and "class_1" not in notices and "liver" not in notices
+    # Names that the given label set has alone are none of the files'.
+    (tmp_path / "labels.json").write_text('{"1": "spleen", "2": "liver"}')
+    (tmp_path / "names.json").write_text('{"spleen": null}')
+    numbered = ["--labeled", labeled_folder(tmp_path / "numbers", ["a"]), "--labels", tmp_path / "labels.json"]
+    code, events = check(capsys, tmp_path / "d.json", *numbered, *rename)
+    assert code == 0 and any("class_1" in event["message"] for event in of_kind(events, "notice"))
+
+
 def test_a_case_that_is_empty_after_renaming_is_told(tmp_path: Path, capsys) -> None:
     folder = labeled_folder(tmp_path / "in", ["a"])
     (tmp_path / "names.json").write_text('{"class_1": null, "class_2": null}')

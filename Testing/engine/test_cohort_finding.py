@@ -89,6 +89,10 @@ def test_an_unlabeled_folder_gives_images_only(tmp_path: Path) -> None:
     flat = touch(tmp_path / "flat", "b.nii.gz", "b.seg.nrrd", "b_mask.nii.gz")
     found = find_cases([], [whole, flat], [])
     assert pairs(found) == {"a": ("a.nii.gz", None), "b": ("b.nii.gz", None)}
+    deep = touch(tmp_path / "deep", "c.nii.gz", "site/d.nii.gz", "site/old/e.nrrd")
+    found = find_cases([], [deep], [])
+    assert pairs(found) == {"c": ("c.nii.gz", None)}
+    assert any(f"passed over: 2, such as {deep / 'site' / 'd.nii.gz'}" in notice.message for notice in found.notices)
 
 
 @pytest.mark.parametrize(

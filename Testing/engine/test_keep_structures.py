@@ -65,11 +65,13 @@ def test_new_structures_keep_their_ids_where_these_are_free() -> None:
     assert dict(zip(labels.ids, labels.names, strict=True)) == {1: "tumor", 2: "spleen", 5: "liver", 7: "cyst"}
     assert ids == {2: 1, 3: 5, 7: 7}
     kept = {s.name: s for s in labels.structures}
+    assert len({s.color for s in labels.structures}) == 4
     assert kept["spleen"] == START.structures[0]
-    assert (kept["tumor"].color, kept["tumor"].terminology) == (
-        others.structures[0].color,
-        others.structures[0].terminology,
-    )
+    assert kept["tumor"].terminology == others.structures[0].terminology
+    assert kept["liver"].color == others.structures[1].color or kept["liver"] == START.structures[1]
+    red = others.structures[0].model_copy(update={"color": (250, 0, 0)})
+    given, _ = joined_labels(START, LabelSet(structures=(red,)))
+    assert given.structures[-1].color == (250, 0, 0)
 
 
 def test_regions_come_along_by_their_structures() -> None:

@@ -343,6 +343,15 @@ def test_a_folder_without_images_at_any_depth_is_refused(
     (tmp_path / "a" / "b" / "notes.txt").write_text("nothing")
     assert segment(model, tmp_path / "a", "--out", tmp_path / "out") == 2
     assert "holds no images" in capsys.readouterr().err
+    (tmp_path / "a" / "b" / "ct.nii.gz").write_bytes(b"")
+    assert segment(model, tmp_path / "a", "--out", tmp_path / "out") == 2
+    assert f"subfolders alone, such as {tmp_path / 'a' / 'b' / 'ct.nii.gz'}" in capsys.readouterr().err
+
+
+def test_two_images_of_one_name_in_a_folder_are_both_named(tmp_path: Path) -> None:
+    cases = [CaseFiles("a", (tmp_path / f"a{ending}",)) for ending in (".nii", ".nii.gz")]
+    with pytest.raises(DinomixError, match=r"a\.nii and .*a\.nii\.gz would be written to the same file"):
+        plan_outputs(cases, tmp_path / "out", None)
 
 
 @pytest.mark.parametrize("ending", ["nii.gz", "seg.nrrd"])

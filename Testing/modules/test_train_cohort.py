@@ -13,6 +13,8 @@ import qt
 import slicer
 from cohort_cases import dicomSeries, image, labeledFolder, labels, realData, unlabeledFolder, write
 from cohort_window import CohortTestCase
+from DINOMixTrainLib.cohort_request import correctedCases
+from DINOMixTrainLib.ranked_case import inStudy
 from segment_fakes import segmentNames, segmentVoxels
 from waiting import processEvents, rowsAtEachTurn, waitUntil
 
@@ -509,6 +511,17 @@ class LifeTest(CohortTestCase):
         self.check()
         self.assertEqual(self.states()["scan100"][0], "Labeled")
         self.assertEqual(self.states()["scan101"][0], "Unlabeled")
+
+    def test_corrected_labels_move_with_the_study(self):
+        entries = [{"image": str(self.study / "scene" / "CT.nrrd"), "label": "CT.seg.nrrd", "name": "CT"},
+                   {"image": str(self.folder / "MR.nrrd"), "label": "MR.seg.nrrd", "name": "MR"}]  # fmt: skip
+        moved = self.folder / "moved"
+        (moved / "corrected").mkdir(parents=True)
+        (moved / "corrected" / "cases.json").write_text(
+            json.dumps([inStudy(entry, self.study) for entry in entries]), encoding="utf-8"
+        )
+        images = [entry["image"] for entry in correctedCases(moved)]
+        self.assertEqual(images, [str(moved / "scene" / "CT.nrrd"), str(self.folder / "MR.nrrd")])
 
     def test_a_thousand_cases_do_not_hold_up_the_window(self):
         program = self.folder / "many.py"

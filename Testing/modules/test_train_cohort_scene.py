@@ -406,6 +406,36 @@ class NamesTest(CohortTestCase):
         wanted = {"liver": liver, "kidney_right": conceptOf(RIGHT_KIDNEY)}
         self.assertEqual(sameByTerminology(found, concepts, wanted), {"Foie": "liver", "Leber": "liver"})
 
+    def test_structures_of_one_file_or_of_different_organs_stay_apart(self):
+        tumor = RIGHT_KIDNEY.replace("64033007^Kidney", "86049000^Neoplasm, Primary").replace("24028007^Right", "^")
+        of_liver, of_kidney = (
+            tumor.removesuffix("~^^~^^") + f"~SCT^{code}^Organ~^^" for code in ("10200004", "64033007")
+        )
+        self.assertNotEqual(conceptOf(of_liver), conceptOf(of_kidney))
+        concepts = dict.fromkeys(("first", "second", "erster"), conceptOf(of_liver))
+        found = [("first", 3), ("second", 2), ("erster", 1)]
+        self.assertEqual(sameByTerminology(found, concepts, {}, [{"first", "second"}]), {"erster": "first"})
+        wanted = {"tumor": conceptOf(of_liver)}
+        self.assertEqual(sameByTerminology(found[:2], concepts, wanted, [{"first", "second"}]), {"first": "tumor"})
+
+    def test_a_segmentation_that_is_corrected_after_the_check_is_to_be_checked_again(self):
+        volume, organs = addSceneCase("CT", 1)
+        self.chooseStudy()
+        self.tick("CT")
+        self.check()
+        self.assertReady()
+        self.widget.exit()
+        id = organs.GetSegmentation().GetNthSegmentID(0)
+        drawn = slicer.util.arrayFromSegmentBinaryLabelmap(organs, id, volume).copy()
+        drawn[np.nonzero(drawn)[0][0]] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, organs, id, volume)
+        self.widget.enter()
+        self.settle()
+        self.assertIn("The choices have changed", self.status)
+        self.assertFalse(self.cohort.isReady(self.parameters))
+        self.check()
+        self.assertReady()
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -19,6 +19,7 @@ from dinomix.cohort.naming import (
     LabelContent,
     codes_by_name,
     cohort_label_set,
+    unused_renames,
     values_to_ids,
     with_numbers_as_names,
     with_regions,
@@ -250,6 +251,7 @@ def _cohort(
     if not problems:  # of a label that could not be read, the names are not known
         kept = [name for name in order if not renames.drops(name)]
         problems += unknown_in_order(kept, (name for c in as_found.values() for name in c.names.values()))
+        found.notices += unused_renames(as_found.values(), renames)
     contents = {name: content.with_renames(renames) for name, content in as_found.items()}
     labels = given or cohort_label_set(list(contents.values()), problems)
     if labels is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dinomix.cohort.problems import Problem
 from dinomix.cohort.renaming import Renames
 from dinomix.errors import reason_of
+from dinomix.events import Notice
 from dinomix.labels import LabelSet, stands_for_unlabeled
 from dinomix.names import listed, normalized_name
 from dinomix.terminology import Terminology, terminology_of
@@ -83,6 +84,21 @@ def with_numbers_as_names(
         return replace(content, folder_names=names)
 
     return {name: named(content) for name, content in contents.items()}
+
+
+def unused_renames(contents: Iterable[LabelContent], renames: Renames) -> list[Notice]:
+    """What is to be renamed and is in no label file: a misspelled name changes nothing, and a dropped structure is learned."""
+    contents = list(contents)
+    numbered = {f"class_{value}" for content in contents for value in content.values}
+    known = {normalized_name(name) for content in contents for name in content.names.values()}
+    unknown = sorted(set(renames.new) - known - {normalized_name(name) for name in numbered})
+    unknown = [name for name in unknown if not stands_for_unlabeled(name)]
+    if not unknown:
+        return []
+    by_number = (
+        "" if all(content.names for content in contents) else ' Of files without names, write "class_1" for number 1.'
+    )
+    return [Notice(f"No label file has a structure {listed(unknown)}, which is to be renamed or left out.{by_number}")]
 
 
 def cohort_label_set(contents: list[LabelContent], problems: list[Problem]) -> LabelSet | None:

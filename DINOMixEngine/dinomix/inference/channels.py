@@ -9,9 +9,9 @@ from dinomix.cohort.modality import looks_like_hu
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.channel_files import CaseFiles, channels_of, group, in_folder, one_case
-from dinomix.images.channels import on_first_grid
+from dinomix.images.channels import in_one_file, on_first_grid
 from dinomix.images.formats import is_dicom_result
-from dinomix.images.image_headers import is_image_path
+from dinomix.images.image_headers import is_dicom, is_image_path, read_header
 from dinomix.images.volume import Volume
 from dinomix.inference.outputs import base_name, find_images, name_of
 from dinomix.planning.plan import Plan
@@ -124,7 +124,28 @@ def _named_case(names: Sequence[str], given: Mapping[str, str | Path]) -> CaseFi
             f"{given[several[0]]} holds several images.", f"Give one image for the channel {several[0]}.", "channels"
         )
     images = tuple(found[0] for found in files)
+    _refuse_one_image_twice(names, images)
     return CaseFiles(base_name(images[0]), images)
+
+
+def _refuse_one_image_twice(names: Sequence[str], images: Sequence[Path]) -> None:
+    """Of a file of several volumes all channels may be: it is then named for each."""
+    first: dict[Path, str] = {}
+    for name, image in zip(names, images, strict=True):
+        other = first.setdefault(image, name)
+        if other != name and not (in_one_file(images) and _has_volumes(image)):
+            raise DinomixError(
+                f"{image} was given for the channels {other} and {name}.",
+                "Name a file for each with --channel NAME=FILE.",
+                "channels",
+            )
+
+
+def _has_volumes(image: Path) -> bool:
+    if is_dicom(image):
+        return False
+    header = read_header(image)
+    return header.frames * header.values > 1
 
 
 def other_number(count: int, plan: Plan) -> DinomixError:

@@ -98,14 +98,22 @@ def find_images(paths: list[Path]) -> list[Path]:
         elif path.is_dir():
             inside = [image for child in sorted(path.iterdir()) for image in _images_of(child)]
             if not inside:
-                raise DinomixError(
-                    f"The folder {path} holds no images.", f"Images end in {', '.join(ENDINGS)}, or are DICOM."
-                )
+                raise _no_images(path)
             found.extend(inside)
         else:
             raise DinomixError(f"{path} is not an image.", f"Images end in {', '.join(ENDINGS)}, or are DICOM folders.")
     by_place = {os.path.realpath(path): path for path in found}
     return [by_place[place] for place in sorted(by_place)]
+
+
+def _no_images(folder: Path) -> DinomixError:
+    below = next((path for path in sorted(folder.rglob("*")) if is_image_path(path)), None)
+    if below is not None:
+        return DinomixError(
+            f"The folder {folder} holds images in subfolders alone, such as {below}.",
+            "Give those folders; of a folder, the files in it are read, and DICOM at any depth.",
+        )
+    return DinomixError(f"The folder {folder} holds no images.", f"Images end in {', '.join(ENDINGS)}, or are DICOM.")
 
 
 def _images_of(child: Path) -> list[Path]:
@@ -372,6 +380,17 @@ def _names(cases: Sequence[CaseFiles]) -> list[str]:
             "_".join((*_place(image).parts[-1 - depth : -1], case.name)) if count[name.casefold()] > 1 else name
             for image, case, name in zip(images, cases, names, strict=True)
         ]
-    if len({name.casefold() for name in names}) < len(names):
-        raise DinomixError("Two images would be written to the same file.", "Segment them one after the other.")
+    _refuse_one_name(names, images)
     return names
+
+
+def _refuse_one_name(names: Sequence[str], images: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    for name, image in zip(names, images, strict=True):
+        other = first.setdefault(name.casefold(), image)
+        if other != image:
+            raise DinomixError(
+                f"{other} and {image} would be written to the same file.",
+                "Move one of them into another folder, and segment that by itself with another --out.",
+                "output",
+            )

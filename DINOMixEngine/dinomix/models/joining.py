@@ -3,9 +3,10 @@
 from itertools import count
 
 from dinomix.errors import DinomixError
-from dinomix.labels import LabelSet
+from dinomix.labels import LabelSet, Structure
 from dinomix.models.matching import matched_channels
 from dinomix.names import normalized_name
+from dinomix.terminology import color_for
 
 ALIKE = "Rename one of them with `dinomix check --rename`, so that it is clear which structure is meant."
 
@@ -30,13 +31,20 @@ def joined_labels(kept: LabelSet, others: LabelSet) -> tuple[LabelSet, dict[int,
     free = (number for number in count(1) if number not in taken)
     for structure in new:
         ids[structure.id] = structure.id if structure.id not in kept.ids else next(free)
-    renumbered = (structure.model_copy(update={"id": ids[structure.id]}) for structure in new)
+    renumbered = (_with_id(structure, ids[structure.id]) for structure in new)
     joined = LabelSet(structures=(*kept.structures, *renumbered), regions=kept.regions)
     taken_names = {normalized_name(name) for name in (*joined.names, *(region.name for region in kept.regions))}
     regions = {
         region.name: region.structures for region in others.regions if normalized_name(region.name) not in taken_names
     }
     return joined.with_regions({name: [ids[id] for id in of_region] for name, of_region in regions.items()}), ids
+
+
+def _with_id(structure: Structure, id: int) -> Structure:
+    """Also in the color of its new number, where it had that of its old one: another structure has that now."""
+    by_number = structure.color == color_for(structure.name, structure.id)
+    color = color_for(structure.name, id) if by_number else structure.color
+    return structure.model_copy(update={"id": id, "color": color})
 
 
 def _refuse_alike(labels: LabelSet) -> None:

@@ -48,6 +48,12 @@ class SceneExport:
         onProgress(len(cases), len(cases))
         return files
 
+    def hasChanged(self, case: SceneCase, folder: Path, leftOut: Collection[str] = ()) -> bool:
+        """Whether the nodes are others than when this object wrote the case; not of one that it never wrote."""
+        of = filesOf(case.name, folder, case.segmentation is not None, 1 + len(case.more))
+        written = self._states.get(of.image)
+        return written is not None and written != stateOf(case, leftOut)
+
 
 def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder: Path) -> Generator[Any, None, Any]:
     """Write a case in a thread, by ``write(checkStop)``; the generator returns its result.

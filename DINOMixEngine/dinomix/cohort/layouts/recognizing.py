@@ -116,7 +116,21 @@ def unlabeled_cases(folder: Path, also_labeled: bool, found: Findings) -> list[F
             found.notices.append(
                 Notice(f"Files named like labels were passed over in the unlabeled folder {folder}: {len(labels)}.")
             )
+        _tell_deeper(folder, images, found)
     return _unlabeled(images)
+
+
+def _tell_deeper(folder: Path, images: list[ImageFile], found: Findings) -> None:
+    """A notice of image files in subfolders, which are not looked into."""
+    taken = {image.path for image in images}
+    deeper = [
+        path for inner in sorted(folder.rglob("*")) if inner.is_dir() for path in files_in(inner) if path not in taken
+    ]
+    if deeper:
+        found.notices.append(Notice(
+            f"Image files in subfolders of the unlabeled folder {folder} were passed over: {len(deeper)}, such as {deeper[0]}. "
+            "Give their folders, too."
+        ))  # fmt: skip
 
 
 def _unlabeled(images: list[ImageFile]) -> list[FoundCase]:
