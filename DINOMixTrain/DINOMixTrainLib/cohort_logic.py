@@ -185,7 +185,10 @@ class CohortLogic:
     ) -> Generator[Any, Any, dict[str, str]]:
         """Copy the scene's cases and have all checked; returns the scene choices' texts -> the names of their copies."""
         sceneCases = [case for _choice, case in cases]
-        files = yield from self._export.steps(sceneCases, request.folder / SCENE, leftOutOf(request), self._onExported)
+        corrected = {Path(entry["image"]) for entry in correctedCases(request.folder)}
+        files = yield from self._export.steps(
+            sceneCases, request.folder / SCENE, leftOutOf(request), self._onExported, corrected
+        )
         self._nodes.update((str(f.image), choice) for (choice, _case), f in zip(cases, files, strict=True))
         try:
             if request.hasList:

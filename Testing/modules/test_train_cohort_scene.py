@@ -1,6 +1,7 @@
 """Cases of the open scene on the page "Cases": pairs, transforms, what changes in the scene, names and terminology."""
 
 import json
+import shutil
 import unittest
 
 import numpy as np
@@ -417,6 +418,36 @@ class NamesTest(CohortTestCase):
         self.assertEqual(sameByTerminology(found, concepts, {}, [{"first", "second"}]), {"erster": "first"})
         wanted = {"tumor": conceptOf(of_liver)}
         self.assertEqual(sameByTerminology(found[:2], concepts, wanted, [{"first", "second"}]), {"first": "tumor"})
+
+    def test_another_patients_volume_takes_not_the_place_of_one_whose_labels_were_corrected(self):
+        volume, _none = addSceneCase("CT", 1, None)
+        addSceneCase("other", 3)
+        self.chooseStudy()
+        self.tick("CT")
+        self.tick("other")
+        self.check()
+        self.assertReady()
+        copied = self.study / "scene" / "CT.nrrd"
+        before = copied.read_bytes()
+        corrected = self.study / "corrected"
+        corrected.mkdir()
+        shutil.copy(copied.with_name("other.seg.nrrd"), corrected / "CT.seg.nrrd")
+        (corrected / "cases.json").write_text(
+            json.dumps([{"image": "../scene/CT.nrrd", "label": "CT.seg.nrrd", "name": "CT"}]), encoding="utf-8"
+        )
+        self.check()  # the same volume
+        self.assertReady()
+        slicer.mrmlScene.RemoveNode(volume)
+        volume, _organs = addSceneCase("CT", 2)
+        self.settle()
+        self.tick("CT")
+        self.check()
+        self.assertIn("belong to another volume that was called CT", self.status)
+        self.assertEqual(copied.read_bytes(), before)
+        volume.SetName("CT of another patient")
+        self.check()
+        self.assertReady()
+        self.assertEqual(copied.read_bytes(), before)
 
     def test_a_segmentation_that_is_corrected_after_the_check_is_to_be_checked_again(self):
         volume, organs = addSceneCase("CT", 1)

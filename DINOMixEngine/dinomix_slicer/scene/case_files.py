@@ -29,6 +29,10 @@ class Overlap(Exception):
     """Two segments, whose names are its arguments, share a voxel."""
 
 
+class OtherImage(Exception):
+    """A file that must stay holds another image."""
+
+
 class NothingInside(Exception):
     """Something is drawn, and no voxel of it lies inside the image."""
 
@@ -63,6 +67,13 @@ def writeCase(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> None:
     _writeIfChanged(files.image, case.image, nrrd_header(case.image, case.affineRas, {}), checkStop)
     for path, (image, affine) in zip(files.more, case.more, strict=True):
         _writeIfChanged(path, image, nrrd_header(image, affine, {}), checkStop)
+
+
+def isAnotherImage(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> bool:
+    """Whether the image's file was written of another image, or of the same at another place."""
+    entry = _index(files.image.parent).get(files.image.name)
+    head = nrrd_header(case.image, case.affineRas, {})
+    return isinstance(entry, dict) and entry.get("content") != digest(case.image, head, checkStop)
 
 
 def areAsWritten(files: CaseFiles) -> bool:

@@ -12,8 +12,18 @@ from slicer.i18n import tr as _
 from dinomix.errors import DinomixError
 
 from ..task import InBackground
-from .case_files import CaseFiles, NothingInside, Overlap, areAsWritten, filesOf, writeCase
-from .scene_cohort import SceneCase, stateOf, stepsOfCase
+from .case_files import (
+    CaseFiles,
+    CheckStop,
+    NothingInside,
+    OtherImage,
+    Overlap,
+    areAsWritten,
+    filesOf,
+    isAnotherImage,
+    writeCase,
+)
+from .scene_cohort import CaseArrays, SceneCase, stateOf, stepsOfCase
 
 
 class SceneExport:
@@ -28,12 +38,14 @@ class SceneExport:
         folder: Path,
         leftOut: Collection[str] = (),
         onProgress: Callable[[int, int], None] = lambda done, total: None,
+        kept: Collection[Path] = (),
     ) -> Generator[Any, None, list[CaseFiles]]:
         """Steps that write these cases and return their files; given up, a file is whole or as it was.
 
         Args:
             leftOut: names of segments that are not wanted.
             onProgress: gets how many cases are written, and how many there are.
+            kept: image files that labels elsewhere were drawn on, which no other image may replace.
         """
         files = []
         for number, case in enumerate(cases):
@@ -42,7 +54,8 @@ class SceneExport:
             state = stateOf(case, leftOut)
             if self._states.get(of.image) != state or not areAsWritten(of):
                 arrays = yield from stepsOfCase(case, leftOut)
-                yield from stepsOfWriting(partial(writeCase, arrays, of), case.name, folder)
+                write = _writeSame if of.image in kept else writeCase
+                yield from stepsOfWriting(partial(write, arrays, of), case.name, folder)
                 self._states[of.image] = state
             files.append(of)
         onProgress(len(cases), len(cases))
@@ -55,11 +68,19 @@ class SceneExport:
         return written is not None and written != stateOf(case, leftOut)
 
 
+def _writeSame(case: CaseArrays, files: CaseFiles, checkStop: CheckStop) -> None:
+    """As ``writeCase``. Raises OtherImage where the image is another one than what was written."""
+    if isAnotherImage(case, files, checkStop):
+        raise OtherImage
+    writeCase(case, files, checkStop)
+
+
 def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder: Path) -> Generator[Any, None, Any]:
     """Write a case in a thread, by ``write(checkStop)``; the generator returns its result.
 
     Raises:
-        DinomixError: the case's segments overlap or lie outside of the image, or the folder cannot be written.
+        DinomixError: the case's segments overlap or lie outside of the image, labels of another image were corrected under its
+            name, or the folder cannot be written.
     """
     try:
         return (yield from InBackground(write).steps())
@@ -70,6 +91,11 @@ def stepsOfWriting(write: Callable[[Callable[[], None]], Any], name: str, folder
                 "In the segmentation of {name} the segments {one} and {other} overlap; a voxel can be one structure only."
             ).format(name=name, one=one, other=other),
             _("Subtract one from the other with Logical operators in the Segment Editor, or leave one of them out."),
+        ) from error
+    except OtherImage as error:
+        raise DinomixError(
+            _("Labels that were corrected belong to another volume that was called {name}.").format(name=name),
+            _("Rename this volume in the Data module, and check the cases again."),
         ) from error
     except NothingInside as error:
         raise DinomixError(
