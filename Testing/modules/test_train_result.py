@@ -12,6 +12,7 @@ import many_cases
 import numpy as np
 import qt
 import slicer
+from DINOMixTrainLib.cohort_request import correctedCases
 from DINOMixTrainLib.ranked_case import nodeOfCase
 from DINOMixTrainLib.ranking_words import allWords, wordsOf
 from train_cases import engine, makeStudy, trainOptions
@@ -276,10 +277,9 @@ class RankingTest(ResultTestCase):
 
     def checkAdded(self, case, voxels):
         """The next check has the case as labeled, with these voxels of its liver, and no longer as unlabeled."""
-        folder = study / "corrected"
-        entries = json.loads((folder / "cases.json").read_text("utf-8"))
+        entries = correctedCases(study)
         self.assertEqual([entry["image"] for entry in entries], [case.image])
-        cases = [{**entry, "label": str(folder / entry["label"]), "role": "labeled"} for entry in entries]
+        cases = [{**entry, "role": "labeled"} for entry in entries]
         (self.folder / "cases.json").write_text(json.dumps(cases), "utf-8")
         done = engine(
             "check", "--labeled", study / "labeled", "--unlabeled", study / "unlabeled" / "images", "--json",
