@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dicom_files import GRID, write_ct
 from dinomix.errors import DinomixError
 from dinomix.models.folder import Model
 from dinomix.models.installed import describe_model
@@ -168,3 +169,14 @@ def test_an_estimate_is_of_the_precision_that_will_be_computed_with(
     )
     (answer,) = jobs.output
     assert taken == [expected] and answer["seconds"] == pytest.approx(2 * answer["windows"], rel=0.1)
+
+
+def test_a_stray_file_beside_a_series_that_was_sent_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    write_ct(tmp_path / "series", np.zeros(GRID.size[::-1], np.int16))
+    (tmp_path / "series" / "registered.nii.gz").write_bytes(b"")
+    assert jobs_module._root(tmp_path / "series") == tmp_path / "series"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "ct.mhd").write_bytes(b"")
+    (tmp_path / "one" / "ct.raw").write_bytes(b"")
+    assert jobs_module._root(tmp_path / "one") == tmp_path / "one" / "ct.mhd"

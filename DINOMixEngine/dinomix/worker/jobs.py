@@ -15,6 +15,7 @@ from dinomix.arrays import moved, usual, without_gradients
 from dinomix.errors import DinomixError
 from dinomix.events import Emit
 from dinomix.images.formats import ENDINGS, ending_of
+from dinomix.images.image_headers import is_image_path
 from dinomix.images.shear import check_usable, geometry_of_affine, is_sheared
 from dinomix.images.volume import Geometry, Volume
 from dinomix.inference.any_grid import THE_VOLUME, segment_array
@@ -356,6 +357,6 @@ def _paths_of(request: SegmentFile, received: Request) -> list[Path]:
 
 
 def _root(folder: Path) -> Path:
-    """What was received: the one image file, with the files that it names beside it, or else the folder of a series."""
+    """What was received: the folder of a series, whatever else is in it, or the one image file, with what it names."""
     images = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS)]
-    return images[0] if len(images) == 1 else folder
+    return images[0] if len(images) == 1 and not is_image_path(folder) else folder
