@@ -113,12 +113,7 @@ def segment_taken(
         found = found_in_two_stages(_taken(volumes), model, lambda part, *others: found_by(part, 0, *others), emit)
     array, asked.uncertainty, asked.predicted_dice = found.array, found.uncertainty, _predicted_dice(found, model)
     if not options.all_pieces:
-        _remove_stray_pieces(array, geometry, model, options.max_memory, emit)
-        names = dict(zip(model.labels.ids, model.labels.names, strict=True))
-        rules = {model.labels.ids[rule.channel - 1]: rule.smallest for rule in model.plan.clean_up}
-        if removed := cleaned(array, geometry, rules, options.max_memory):
-            told = listed([names[id] for id in sorted(removed)])
-            emit("notice", message=f"Pieces of {told} were removed, as it was right for the model's validation cases.")
+        remove_pieces(array, geometry, model, options.max_memory, emit)
     return Volume(array, geometry)
 
 
@@ -171,6 +166,16 @@ def _taken(volumes: list[Volume]) -> tuple[Volume, ...]:
     taken = tuple(volumes)
     volumes.clear()
     return taken
+
+
+def remove_pieces(array: NDArray[Any], geometry: Geometry, model: Model, limit: int | None, emit: Emit) -> None:
+    """Remove, in place, the pieces that the model's plan wants removed of its labels (k, j, i)."""
+    _remove_stray_pieces(array, geometry, model, limit, emit)
+    names = dict(zip(model.labels.ids, model.labels.names, strict=True))
+    rules = {model.labels.ids[rule.channel - 1]: rule.smallest for rule in model.plan.clean_up}
+    if removed := cleaned(array, geometry, rules, limit):
+        told = listed([names[id] for id in sorted(removed)])
+        emit("notice", message=f"Pieces of {told} were removed, as it was right for the model's validation cases.")
 
 
 def _remove_stray_pieces(array: NDArray[Any], geometry: Geometry, model: Model, limit: int | None, emit: Emit) -> None:

@@ -25,13 +25,11 @@ from dinomix.inference.entropy import Entropies
 from dinomix.inference.expected_dice import PLANES, ExpectedDice
 from dinomix.inference.memory import plan_memory
 from dinomix.inference.native_grid import NativeLabels
-from dinomix.inference.segment import cleaned
+from dinomix.inference.segment import remove_pieces
 from dinomix.inference.sliding_window import predict_slabs
 from dinomix.models.folder import Model, load_model
 from dinomix.models.matching import images_for
-from dinomix.planning.connected_components import remove_stray_pieces
 from dinomix.planning.preprocessing import preprocess
-from dinomix.planning.whereabouts import of_image
 from dinomix.training.checkpoints import digest_of
 from dinomix.training.next_case import DEFAULT, StrategyName, strategy_of
 from dinomix.training.next_case.strategy import Pool, Ranked, Seen
@@ -155,7 +153,7 @@ def _see(case: Case, directory: RunDirectory, pair: _Pair) -> Seen:
         by_student = pair.student.renamed(_segmented(images, pair.student, pair.device))
         differing = disagreements(teacher.renamed(by_teacher).array, by_student.array, labels.ids)
         of_student = dict(zip(labels.names, differing, strict=True))
-    _clean_up(by_teacher, teacher.model)
+    remove_pieces(by_teacher.array, by_teacher.geometry, teacher.model, None, silent)
     result = teacher.renamed(by_teacher)
     write_labels(result.array, result.geometry, labels, _pseudo_label(case, directory))
     predicted = _predicted(expected, teacher.model)
@@ -194,14 +192,6 @@ def of_channels(logits: Tensor, channels: list[int]) -> Tensor:
     """Logits (channels, ...) of the background and of some channels alone: all others are background."""
     others = [channel for channel in range(len(logits)) if channel not in channels]
     return torch.cat([logits[others].float().logsumexp(0, keepdim=True), logits[channels].float()])
-
-
-def _clean_up(labels: Volume, model: Model) -> None:
-    """Remove, in place, the pieces that are removed of whatever the model segments."""
-    ids, plan = model.labels.ids, model.plan
-    near = of_image(plan.one_piece.whereabouts, labels.geometry, plan, (2, 1, 0))
-    remove_stray_pieces(labels.array, plan.one_piece, np.array([0, *ids]), nearness=near)
-    cleaned(labels.array, labels.geometry, {ids[rule.channel - 1]: rule.smallest for rule in plan.clean_up}, None)
 
 
 def _predicted(expected: ExpectedDice, model: Model) -> list[float | None]:
